@@ -1,0 +1,97 @@
+"""`IntervalTrigger`: a run each so many seconds, counted from the start of the run before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sereno.errors import InvalidTrigger
+
+# Ten years. What is longer is a slip of the unit (milliseconds given as seconds), not a schedule.
+MAX_INTERVAL_S = 3_660 * 86_400
+# In the order of the constructor; a day here is 24 hours, whatever the clocks do.
+SECONDS_IN = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "weeks": 604_800}
+# Units of systemd.time(7), from the largest.
+_SPAN_UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+@dataclass(frozen=True, init=False, repr=False, slots=True)
+class IntervalTrigger:
+    """A run each `interval_s` seconds.
+
+    Two triggers of the same length are equal, however they were given.
+
+    Args:
+        seconds, minutes, hours, days, weeks: whole numbers from 0 up that are added; default 0 each. A day has 24 hours.
+
+    Raises:
+        InvalidTrigger: a value that is no whole number or is negative; a sum of zero or over ten years.
+
+    >>> IntervalTrigger(hours=1, minutes=30, seconds=15).timer_lines()
+    ('OnUnitActiveSec=1h 30min 15s',)
+    """
+
+    interval_s: int
+
+    def __init__(
+        self,
+        seconds: float = 0,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        weeks: float = 0,
+    ) -> None:
+        given = (seconds, minutes, hours, days, weeks)
+        interval_s = sum(
+            _whole(name, value) * unit_s
+            for (name, unit_s), value in zip(SECONDS_IN.items(), given, strict=True)
+        )
+        if interval_s == 0:
+            raise InvalidTrigger(
+                "interval: 0 s between two runs", hint="give seconds, minutes, hours, days or weeks"
+            )
+        if interval_s > MAX_INTERVAL_S:
+            raise InvalidTrigger(
+                f"interval: {interval_s} s is more than ten years ({MAX_INTERVAL_S} s)"
+            )
+        object.__setattr__(self, "interval_s", interval_s)
+
+    def __repr__(self) -> str:
+        return f"IntervalTrigger(seconds={self.interval_s})"
+
+    @property
+    def text(self) -> str:
+        """`interval[H:MM:SS]`; days count as 24 hours each, so that no unit has to be guessed: `interval[168:00:00]`."""
+        minutes, seconds = divmod(self.interval_s, 60)
+        return f"interval[{minutes // 60}:{minutes % 60:02}:{seconds:02}]"
+
+    def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
+        """The line of the `[Timer]` section that repeats; what makes the first run happen is not the schedule's.
+
+        Args:
+            local_zone: not looked at; an interval has no zone.
+        """
+        return (f"OnUnitActiveSec={span(self.interval_s)}",)
+
+
+def span(seconds: int) -> str:
+    """A time span as systemd.time(7) writes it: `1h 30min 15s`."""
+    words = []
+    for unit_s, name in _SPAN_UNITS:
+        count, seconds = divmod(seconds, unit_s)
+        if count:
+            words.append(f"{count}{name}")
+    return " ".join(words)
+
+
+def _whole(name: str, value: object) -> int:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # Not-a-number and the infinities are no integers either.
+    if not number or (isinstance(value, float) and not value.is_integer()):
+        raise InvalidTrigger(
+            f"{name}: {value!r} is not a whole number",
+            hint="give parts in the smaller unit: half an hour is minutes=30",
+        )
+    assert isinstance(value, (int, float))
+    if value < 0:
+        raise InvalidTrigger(f"{name}: {value!r} is negative", hint="a whole number from 0 up")
+    return int(value)

@@ -1,0 +1,80 @@
+"""Sets of values → `OnCalendar=` lines (systemd.time(7), CALENDAR EVENTS).
+
+Only "*", lists and ranges "a..b" are written, never a step "a/n": with a step that does not divide its field, systemd
+(252, 257 and 262 alike) leaves out the first slot after the field's end, so that "*:0/45" never elapses at 00:00.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from sereno.triggers.days import EVERY_DAY, DayRule
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_EVERY_MONTH = tuple(range(1, 13))
+_EVERY_HOUR = tuple(range(24))
+_EVERY_SIXTIETH = tuple(range(60))
+
+
+def calendar_lines(
+    *,
+    day_rules: Iterable[DayRule],
+    months: tuple[int, ...],
+    hours: tuple[int, ...],
+    minutes: tuple[int, ...],
+    seconds: tuple[int, ...],
+    zone: str | None,
+) -> tuple[str, ...]:
+    """One line for each day rule; a timer elapses when any of its lines does.
+
+    Args:
+        day_rules: the days.
+        months, hours, minutes, seconds: ascending, not empty.
+        zone: name for systemd to count in; None: the machine's zone.
+    """
+    time = ":".join(
+        (
+            _listed(hours, _EVERY_HOUR),
+            _listed(minutes, _EVERY_SIXTIETH),
+            _listed(seconds, _EVERY_SIXTIETH),
+        )
+    )
+    suffix = f" {zone}" if zone else ""
+    return tuple(f"OnCalendar={_date(rule, months)} {time}{suffix}" for rule in day_rules)
+
+
+def _date(rule: DayRule, months: tuple[int, ...]) -> str:
+    weekdays = "" if rule.any_weekday else _weekday_list(rule.weekdays) + " "
+    month = _listed(months, _EVERY_MONTH)
+    return f"{weekdays}*-{month}{'~' if rule.from_end else '-'}{_listed(rule.days, EVERY_DAY)}"
+
+
+def _weekday_list(weekdays: tuple[int, ...]) -> str:
+    return ",".join(
+        f"{WEEKDAYS[first - 1]}..{WEEKDAYS[last - 1]}" if first != last else WEEKDAYS[first - 1]
+        for first, last in _runs(weekdays)
+    )
+
+
+def _listed(values: tuple[int, ...], every: tuple[int, ...]) -> str:
+    if values == every:
+        return "*"
+    return ",".join(
+        f"{first:02}..{last:02}" if first != last else f"{first:02}"
+        for first, last in _runs(values)
+    )
+
+
+def _runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """(first, last) of each run of at least three neighbours; every other value on its own."""
+    start = 0
+    while start < len(values):
+        end = start
+        while end + 1 < len(values) and values[end + 1] == values[end] + 1:
+            end += 1
+        if end - start >= 2:
+            yield values[start], values[end]
+        else:
+            for value in values[start : end + 1]:
+                yield value, value
+        start = end + 1
