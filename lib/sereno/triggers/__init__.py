@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from sereno.triggers.cron import CronTrigger
+from sereno.triggers.explain import describe, warnings
 from sereno.triggers.interval import IntervalTrigger
 from sereno.triggers.zone import machine_zone
 
-__all__ = ["CronTrigger", "IntervalTrigger", "Trigger", "machine_zone"]
+__all__ = ["CronTrigger", "IntervalTrigger", "Trigger", "describe", "machine_zone", "warnings"]
 
 
 class Trigger(Protocol):

@@ -52,7 +52,7 @@ def _date(rule: DayRule, months: tuple[int, ...]) -> str:
 def _weekday_list(weekdays: tuple[int, ...]) -> str:
     return ",".join(
         f"{WEEKDAYS[first - 1]}..{WEEKDAYS[last - 1]}" if first != last else WEEKDAYS[first - 1]
-        for first, last in _runs(weekdays)
+        for first, last in runs(weekdays)
     )
 
 
@@ -60,12 +60,11 @@ def _listed(values: tuple[int, ...], every: tuple[int, ...]) -> str:
     if values == every:
         return "*"
     return ",".join(
-        f"{first:02}..{last:02}" if first != last else f"{first:02}"
-        for first, last in _runs(values)
+        f"{first:02}..{last:02}" if first != last else f"{first:02}" for first, last in runs(values)
     )
 
 
-def _runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """(first, last) of each run of at least three neighbours; every other value on its own."""
     start = 0
     while start < len(values):

@@ -112,7 +112,9 @@ def clocks(name: str) -> Clocks:
         return Clocks(frozenset((0,)), frozenset(), frozenset())
     with (ZONE_DATABASE / name).open("rb") as file:
         zone = ZoneInfo.from_file(file, key=name)
-    offsets_min, skipped, repeated = set(), set(), set()
+    offsets_min: set[int] = set()
+    skipped: set[int] = set()
+    repeated: set[int] = set()
     at, before = _FROM, _offset(_FROM, zone)
     while at < _UNTIL:
         offsets_min.add(round(before / timedelta(minutes=1)))

@@ -1,0 +1,201 @@
+"""A schedule in words, and what about it surprises people. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sereno.triggers.cron import CronTrigger
+from sereno.triggers.days import LONGEST, DayRule
+from sereno.triggers.interval import IntervalTrigger, span
+from sereno.triggers.oncalendar import runs
+from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
+
+# Written out, not taken from the calendar module, whose names follow the locale.
+_MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+# As clock times up to this many, as hours and minutes beyond.
+_FEW_TIMES = 6
+# Where most zones change their clocks: 02:00 to 02:59.
+_USUAL_CHANGE = frozenset(range(120, 180))
+
+
+def describe(trigger: CronTrigger | IntervalTrigger) -> str:
+    """What the schedule means, as one English sentence.
+
+    >>> describe(CronTrigger.from_expression("0 9 * * mon-fri"))
+    "At 09:00 on Monday to Friday, in the machine's time zone."
+    """
+    if isinstance(trigger, IntervalTrigger):
+        return f"Every {span(trigger.interval_s)}, counted from the start of the run before."
+    zone = f"{trigger.timezone} time" if trigger.timezone else "in the machine's time zone"
+    words = _times(trigger) + ("" if trigger.every_hour else " " + _days(trigger))
+    return f"{words[0].upper()}{words[1:]}, {zone}."
+
+
+def _times(trigger: CronTrigger) -> str:
+    hours, minutes, seconds = trigger.hours, trigger.minutes, trigger.seconds
+    if len(hours) * len(minutes) * len(seconds) <= _FEW_TIMES:
+        shown_second = seconds != (0,)
+        return "at " + _joined(
+            f"{hour:02}:{minute:02}" + (f":{second:02}" if shown_second else "")
+            for hour in hours
+            for minute in minutes
+            for second in seconds
+        )
+    words = []
+    if seconds != (0,):
+        words.append(_part(seconds, 60, "second"))
+    if seconds == (0,) or len(minutes) < 60:
+        words.append(_part(minutes, 60, "minute"))
+    if len(hours) < 24:
+        words.append(_part(hours, 24, "hour"))
+    elif len(minutes) < 60 and _step(minutes, 60) is None:
+        words.append("every hour")
+    text = " of ".join(words)
+    return text if text.startswith("every") else f"at {text}"
+
+
+def _part(values: tuple[int, ...], size: int, unit: str) -> str:
+    if len(values) == size:
+        return f"every {unit}"
+    step = _step(values, size)
+    if step is not None and unit != "hour":
+        return f"every {step} {unit}s"
+    return _numbered(unit, values)
+
+
+def _step(values: tuple[int, ...], size: int) -> int | None:
+    """n if the values are every nth of the whole circle from 0 on."""
+    step = size // len(values)
+    return step if step > 1 and values == tuple(range(0, size, step)) else None
+
+
+def _days(trigger: CronTrigger) -> str:
+    every_month = trigger.months == tuple(range(1, 13))
+    months = (
+        "" if every_month else _joined(_spans(trigger.months, lambda month: _MONTHS[month - 1]))
+    )
+    return _joined((_rule(rule, months) for rule in trigger.day_rules), "or")
+
+
+def _rule(rule: DayRule, months: str) -> str:
+    weekdays = _joined(_spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1]))
+    of_months = f"of {months or 'the month'}"
+    if rule.any_day:
+        days = "every day" if rule.any_weekday else f"on {weekdays}"
+        return f"{days} in {months}" if months else days
+    if rule.from_end and rule.days != (1,):
+        return f"on the last {weekdays} {of_months}"
+    days = "the last day" if rule.from_end else _numbered("day", rule.days)
+    return f"on {days} {of_months}" + ("" if rule.any_weekday else f" if it is {weekdays}")
+
+
+def _numbered(unit: str, values: tuple[int, ...]) -> str:
+    return f"{unit}{'s' if len(values) > 1 else ''} {_joined(_spans(values, str))}"
+
+
+def _spans(values: tuple[int, ...], name: Callable[[int], str]) -> list[str]:
+    return [
+        name(first) if first == last else f"{name(first)} to {name(last)}"
+        for first, last in runs(values)
+    ]
+
+
+def _joined(words: Iterable[str], word: str = "and") -> str:
+    *most, last = words
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def warnings(
+    trigger: CronTrigger | IntervalTrigger, *, local_zone: str | None = None
+) -> tuple[str, ...]:
+    """What about the schedule may not be what its author expects; empty for most.
+
+    Args:
+        trigger: the schedule.
+        local_zone: name of the machine's zone; default: not known, and clock changes are then expected where most zones
+            have them, between 02:00 and 03:00.
+
+    Raises:
+        InvalidTrigger: `local_zone` is not in the machine's zone database.
+    """
+    if isinstance(trigger, IntervalTrigger):
+        return ()
+    zone = trigger.timezone
+    if zone is None and local_zone is not None:
+        zone = check_zone("local_zone", local_zone)
+    return (*_about_days(trigger), *_about_clocks(trigger, zone))
+
+
+def _about_days(trigger: CronTrigger) -> list[str]:
+    found = []
+    counted = [rule for rule in trigger.day_rules if rule.any_weekday and not rule.any_day]
+    if trigger.either and counted and len(trigger.day_rules) > len(counted):
+        found.append(
+            "day and weekday are both restricted: cron runs it when either holds, not only when both do"
+            " (1#1 in the weekday field is a month's first Monday)"
+        )
+    for rule in trigger.day_rules:
+        if not rule.from_end and rule.days[0] > 28:
+            found += _about_rare_day(rule, trigger.months)
+    return found
+
+
+def _about_rare_day(rule: DayRule, months: tuple[int, ...]) -> list[str]:
+    first = rule.days[0]
+    if not rule.any_weekday:
+        weekdays = _joined(_spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1]), "or")
+        return [f"no run in a month whose days from {first} on have no {weekdays}"]
+    if months == (2,):
+        return ["29 February comes in leap years only"]
+    short = tuple(month for month in months if _shortest(month) < first)
+    if not short:
+        return []
+    named = _joined(_spans(short, lambda month: _MONTHS[month - 1]))
+    leap = " but for leap years" if first == 29 else ""
+    return [f"no run in {named}{leap}, for want of a day {first}; L is the last day of each month"]
+
+
+def _shortest(month: int) -> int:
+    return 28 if month == 2 else LONGEST[month]
+
+
+def _about_clocks(trigger: CronTrigger, zone: str | None) -> list[str]:
+    where = f"in {zone}" if zone else "where the machine's zone changes its clocks then"
+    minutes_of_day = {hour * 60 + minute for hour in trigger.hours for minute in trigger.minutes}
+    skipped = repeated = _USUAL_CHANGE
+    if zone is not None:
+        skipped, repeated = clocks(zone).skipped, clocks(zone).repeated
+    skipped, repeated = skipped & minutes_of_day, repeated & minutes_of_day
+    if trigger.every_hour:
+        if minutes_in_utc(trigger.minutes, zone) is not None or not (skipped or repeated):
+            return []
+        return [
+            f"no runs of their own in the hour that comes twice when the clocks go back, {where}"
+        ]
+    found = []
+    if skipped:
+        found.append(f"no run at {_clock(skipped)} on the day on which the clocks skip it, {where}")
+    if repeated:
+        found.append(
+            f"one run, the first time, at {_clock(repeated)} on the day on which it comes twice, {where}"
+        )
+    return found
+
+
+def _clock(minutes_of_day: Iterable[int]) -> str:
+    times = [f"{minute // 60:02}:{minute % 60:02}" for minute in sorted(minutes_of_day)]
+    return times[0] if len(times) == 1 else f"{times[0]} to {times[-1]}"
