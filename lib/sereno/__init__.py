@@ -1,0 +1,32 @@
+"""sereno: periodic Python jobs on systemd timers, with a metadata cache that all processes of a machine share.
+
+Public names, loaded when they are first used: a job's run imports only what it needs.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sereno.cache import MetadataCache as MetadataCache
+    from sereno.cache import get_metadata_cache as get_metadata_cache
+    from sereno.errors import SerenoError as SerenoError
+    from sereno.scheduler import Scheduler as Scheduler
+    from sereno.scheduler import get_scheduler as get_scheduler
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MetadataCache": "sereno.cache",
+    "get_metadata_cache": "sereno.cache",
+    "Scheduler": "sereno.scheduler",
+    "get_scheduler": "sereno.scheduler",
+    "SerenoError": "sereno.errors",
+}
+__all__ = ["MetadataCache", "Scheduler", "SerenoError", "get_metadata_cache", "get_scheduler"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

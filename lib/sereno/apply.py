@@ -1,0 +1,93 @@
+"""Carry out a `Plan`: files and manager, in the order in which a kill anywhere leaves the old state or the new one.
+
+    announce → stop → (forget) → write and delete → waive → link → reload → start → end
+
+What is announced and not ended is finished by the next change, whoever makes it. Starting a timer never runs its job:
+missed elapses are waived before (a persistent timer reads its stamp when it is started), and an interval timer's last
+activation is forgotten by the manager (it stays in memory as long as the service is loaded, and systemd 252 would count
+from it). Measured on systemd 252 and 257; tests/boot holds it.
+"""
+
+from __future__ import annotations
+
+from sereno.plan import Plan
+from sereno.systemctl import Systemctl
+from sereno.unitdir import UnitDirectory
+from sereno.units import Installed, app_target_name, service_name, timer_name
+
+
+def apply(
+    plan: Plan,
+    app: str,
+    units: UnitDirectory,
+    manager: Systemctl | None,
+    *,
+    enable_app: bool = False,
+    start: bool = True,
+) -> bool:
+    """Apply `plan` to the timers of `app`, under the lock of `units`. Return whether there was anything to do.
+
+    Args:
+        manager: None: only files and links, for a staged system or one that systemd has not booted.
+        enable_app: let sereno.target start the application's target.
+        start: start the timers (and, with `enable_app`, the application's target) now.
+    """
+    link_app = enable_app and not units.app_is_linked(app)
+    if plan.is_empty and not link_app:
+        return False
+    units.begin({*plan.link, *plan.forget})
+    units.sweep()
+    # The first step that can fail for want of space or rights comes while everything still runs as before.
+    units.replace({name: text for name, text in plan.write.items() if not _waits(name, plan)})
+    stop = [timer_name(job) for job in (*plan.remove, *_restarted(plan))]
+    if manager is not None and stop:
+        manager.stop(stop)
+    units.unlink(app, (*plan.remove, *plan.forget))
+    if manager is not None and plan.forget:
+        manager.reset_failed(service_name(job) for job in plan.forget)
+        manager.reload()
+    units.replace({name: text for name, text in plan.write.items() if _waits(name, plan)})
+    units.delete(plan.delete)
+    units.forget_stamps((*plan.remove, *plan.create))
+    units.waive_missed(plan.waive)
+    units.link(app, (*plan.link, *plan.forget))
+    if link_app:
+        units.link_app(app)
+    if manager is not None:
+        if plan.changes_files or link_app:
+            manager.reload()
+        if start:
+            targets = [app_target_name(app)] if enable_app else []
+            manager.start([*targets, *(timer_name(job) for job in plan.restart)])
+    units.end()
+    return True
+
+
+def _restarted(plan: Plan) -> tuple[str, ...]:
+    return tuple(job for job in plan.restart if job not in plan.create)
+
+
+def _waits(name: str, plan: Plan) -> bool:
+    """Whether a file must not change before its timer is stopped: a reload by anybody would apply the new schedule."""
+    return name in {timer_name(job) for job in _restarted(plan)}
+
+
+def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
+    """Stop the timer and let nothing start it, also after a reboot; a run that is under way goes on."""
+    manager.stop([timer_name(job.id)])
+    units.unlink(job.app, [job.id])
+    manager.reload()
+
+
+def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: bool) -> None:
+    """Let the application's target start the timer again; what it missed meanwhile is waived."""
+    units.begin([job.id])
+    if job.interval_s is not None:
+        manager.reset_failed([service_name(job.id)])
+        manager.reload()
+    units.waive_missed([job.id])
+    units.link(job.app, [job.id])
+    manager.reload()
+    if start:
+        manager.start([timer_name(job.id)])
+    units.end()

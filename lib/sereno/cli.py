@@ -1,0 +1,257 @@
+"""The command `sereno`: arguments and printing, no logic."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sereno import __version__
+from sereno.errors import JobFailed, SerenoError, UsageError
+
+EXIT_STATUSES = """\
+exit status:
+  0  done
+  1  failed: the job's run failed, or systemd or the cache refused
+  2  wrong use: an option, an argument or a job that cannot be right
+  3  no such job, or no such key
+  4  rights are missing
+  5  systemd, python-systemd or sereno's own units are missing
+  6  a file or a job id belongs to somebody else
+"""
+NOT_FOUND = 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's) and return its exit status.
+
+    This is the one place that prints sereno's errors and turns them into a status.
+    """
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except SerenoError as error:
+        print(f"sereno: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`sereno list | head`): nobody is left to tell.
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sereno",
+        description="Periodic Python jobs on systemd timers.",
+        epilog=EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sereno {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command, scope=None, root=None)
+        return sub
+
+    def scoped(sub: argparse.ArgumentParser, *, staged: bool = False) -> None:
+        group = sub.add_mutually_exclusive_group()
+        for scope in ("system", "user"):
+            group.add_argument(
+                f"--{scope}", dest="scope", action="store_const", const=scope,
+                help=f"the {scope} scope (default: system for root, user for others)",
+            )  # fmt: skip
+        if staged:
+            sub.add_argument("--root", type=Path, metavar="DIR", help="a staged system below DIR")
+
+    scoped(add("list", _list, "show the installed jobs and their next elapse"))
+
+    sub = add("run", _run, "run a job now, wait for it, and print its statistics as JSON")
+    sub.add_argument("job", metavar="JOB")
+    scoped(sub)
+
+    sub = add("apply", _apply, "install the timers of the jobs that ship with sereno")
+    sub.add_argument("--dry-run", action="store_true", help="print the changes, make none")
+    sub.add_argument("--no-start", action="store_true", help="start nothing before the next boot")
+    scoped(sub, staged=True)
+
+    sub = add("remove", _remove, "remove a job's timer")
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", metavar="JOB", nargs="?")
+    which.add_argument("--all", action="store_true", help="every job of every application")
+    scoped(sub, staged=True)
+
+    sub = add("render", _render, "write the unit files of the shipped jobs into a directory")
+    sub.add_argument("--to", type=Path, required=True, metavar="DIR")
+
+    scoped(add("seed", _seed, "used by sereno-seed.service: first elapses of interval timers"))
+    _add_cache(add("cache", _cache_stats, "look into the shared metadata cache"))
+    return parser
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def add(name: str, command: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("stats", _cache_stats, "print size, limits and counters as JSON")
+    add("get", _cache_get, "print the value of a key as JSON").add_argument("key", metavar="KEY")
+    sub = add("set", _cache_set, "store a value")
+    sub.add_argument("key", metavar="KEY")
+    sub.add_argument("value", metavar="JSON")
+    sub.add_argument(
+        "--ttl", type=float, metavar="SECONDS", help="default: the cache's default_ttl"
+    )
+    add("delete", _cache_delete, "remove a key").add_argument("key", metavar="KEY")
+    add("clear", _cache_clear, "remove every entry")
+    add("cleanup", _cache_cleanup, "remove the expired entries")
+
+
+def _installation(arguments: argparse.Namespace) -> Any:
+    from sereno.installation import Installation
+
+    return Installation(arguments.scope, root=arguments.root)
+
+
+def _shipped(arguments: argparse.Namespace) -> Any:
+    """The scheduler of sereno's own application, with the shipped jobs registered."""
+    from sereno.jobs import register_all
+    from sereno.scheduler import DEFAULT_APP, Scheduler
+
+    scheduler = Scheduler(DEFAULT_APP, scope=arguments.scope, root=arguments.root)
+    register_all(scheduler)
+    return scheduler
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    from sereno.status import job_status
+    from sereno.units import timer_name
+
+    installation = _installation(arguments)
+    elapses = installation.elapses()
+    jobs = [
+        job_status(None, job, elapses.get(timer_name(job_id)))
+        for job_id, job in sorted(installation.jobs().items())
+    ]
+    rows = [("JOB", "APP", "TRIGGER", "NEXT", "STATE")]
+    rows += [
+        (job["id"], job["app"], job["trigger"], _local(job["next_run"]), _state(job))
+        for job in jobs
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def _state(job: dict[str, Any]) -> str:
+    if job["paused"]:
+        return "paused"
+    return "active" if job["active"] else "stopped"
+
+
+def _local(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    installation = _installation(arguments)
+    run = installation.run(installation.job(arguments.job).id)
+    if run.stats is not None:
+        print(json.dumps(run.stats, ensure_ascii=False))
+    if run.status != "success":
+        raise JobFailed(run.message, hint=f"journalctl SERENO_RUN={run.run_id}")
+    return 0
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    lines = _shipped(arguments).apply(start=not arguments.no_start, dry_run=arguments.dry_run)
+    print("\n".join(lines) or "nothing to do")
+
+
+def _remove(arguments: argparse.Namespace) -> None:
+    installation = _installation(arguments)
+    if arguments.all:
+        lines = installation.remove_all()
+    else:
+        job = installation.job(arguments.job)
+        lines = installation.remove(job.app, [job.id])
+    print("\n".join(lines) or "nothing to do")
+
+
+def _render(arguments: argparse.Namespace) -> None:
+    arguments.scope, arguments.root = "system", None
+    for name, text in _shipped(arguments).render().items():
+        path = arguments.to / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            raise SerenoError(f"--to: {path}: {error.strerror}") from error
+
+
+def _seed(arguments: argparse.Namespace) -> None:
+    from sereno.seed import seed
+
+    installation = _installation(arguments)
+    for unit in seed(installation.units, installation.manager, time.time):
+        print(f"seeded {unit}")
+
+
+def _cache() -> Any:
+    from sereno.cache import get_metadata_cache
+
+    return get_metadata_cache()
+
+
+def _cache_stats(_arguments: argparse.Namespace) -> None:
+    print(json.dumps(_cache().get_stats(), ensure_ascii=False, indent=2))
+
+
+def _cache_get(arguments: argparse.Namespace) -> int:
+    value = _cache().get(arguments.key)
+    if value is None:
+        print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
+        return NOT_FOUND
+    print(json.dumps(value, ensure_ascii=False))
+    return 0
+
+
+def _cache_set(arguments: argparse.Namespace) -> None:
+    try:
+        value = json.loads(arguments.value)
+    except ValueError as error:
+        raise UsageError(
+            f"JSON: {arguments.value!r} is not JSON: {error}", hint="text needs quotes: '\"text\"'"
+        ) from error
+    _cache().set(arguments.key, value, ttl=arguments.ttl)
+
+
+def _cache_delete(arguments: argparse.Namespace) -> int:
+    if _cache().invalidate(arguments.key):
+        return 0
+    print(f"sereno: key: {arguments.key!r} is not in the cache", file=sys.stderr)
+    return NOT_FOUND
+
+
+def _cache_clear(_arguments: argparse.Namespace) -> None:
+    _cache().clear()
+
+
+def _cache_cleanup(_arguments: argparse.Namespace) -> None:
+    print(f"{_cache().cleanup()} expired entries removed")

@@ -1,0 +1,91 @@
+"""Every error that sereno raises on purpose, with the exit status it means.
+
+The tree::
+
+    SerenoError                      1
+    ├── UsageError                   2   wrong argument; also a ValueError
+    │   ├── InvalidJob                   id, function or limit of a job
+    │   └── InvalidTrigger               cron text, interval, time zone
+    ├── NoSuchJob                    3   also a LookupError
+    ├── NotAllowed                   4   rights are missing; also a PermissionError
+    ├── NotAvailable                 5   systemd, python-systemd or sereno's own units are missing
+    ├── Conflict                     6   a file or a job id belongs to somebody else
+    ├── SystemdError                 1   systemctl refused or failed
+    ├── CacheError                   1   the cache cannot be opened or written; also an OSError
+    │   └── CacheFormatError             the cache file is of another version
+    └── JobFailed                    1   a run that was waited for did not succeed
+
+The statuses from 2 to 6 follow the LSB's for init scripts where it has one (2 arguments, 4 privileges,
+5 not installed, 6 not configured), which systemctl(1) uses as well. Only `sereno.cli` and `sereno.runner` print
+these errors and turn them into a process's status.
+"""
+
+from __future__ import annotations
+
+
+class SerenoError(Exception):
+    """Base of all: `str()` names the field, the value and what would be right; `hint` is the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+class UsageError(SerenoError, ValueError):
+    """An argument that cannot be right."""
+
+    exit_code = 2
+
+
+class InvalidJob(UsageError):
+    """A job's id, function or limit that systemd or another process could not hold."""
+
+
+class InvalidTrigger(UsageError):
+    """A schedule that has no exact meaning as a systemd timer."""
+
+
+class NoSuchJob(SerenoError, LookupError):
+    """No installed or registered job has that id."""
+
+    exit_code = 3
+
+
+class NotAllowed(SerenoError, PermissionError):
+    """The caller lacks the rights; the hint says which, or how to do without."""
+
+    exit_code = 4
+
+
+class NotAvailable(SerenoError):
+    """Something that must be installed or running is not."""
+
+    exit_code = 5
+
+
+class Conflict(SerenoError):
+    """A unit file or a job id is somebody else's; nothing was changed."""
+
+    exit_code = 6
+
+
+class SystemdError(SerenoError):
+    """systemctl failed; the message has its words."""
+
+
+class CacheError(SerenoError, OSError):
+    """The cache directory or file cannot be used; the message has the path."""
+
+
+class CacheFormatError(CacheError):
+    """A cache written by a version of sereno with another file format."""
+
+
+class JobFailed(SerenoError):
+    """A run that was waited for ended without success."""

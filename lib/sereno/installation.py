@@ -1,0 +1,256 @@
+"""The jobs that are installed in one scope, of every application: install, remove, pause, run, ask.
+
+Between the facade (`scheduler`, `cli`) and the parts: it reads the disk and the manager, has `plan` decide and `apply`
+carry out. Every change holds the scope's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from sereno import journal, plan, status
+from sereno.apply import apply, pause, resume
+from sereno.errors import Conflict, JobFailed, NoSuchJob, NotAvailable, SystemdError
+from sereno.job import Job
+from sereno.scope import Scope, choose
+from sereno.systemctl import Elapse, Systemctl
+from sereno.unitdir import UnitDirectory
+from sereno.units import TARGET, Installed, app_target_name, service_name
+
+TEMPLATE = "sereno@.service"
+# How often the manager is asked whether a run has ended.
+POLL_S = 0.1
+_logger = logging.getLogger("sereno.scheduler")
+
+
+class Installation:
+    """What sereno has installed in one scope.
+
+    Args:
+        scope: "system" or "user"; None: system for root, user for everybody else.
+        root: directory of a staged system; then only files are read and written, and no manager is asked.
+        manager: systemctl's port; tests put their own here.
+    """
+
+    def __init__(
+        self,
+        scope: str | None = None,
+        *,
+        root: Path | None = None,
+        manager: Systemctl | None = None,
+    ) -> None:
+        self.scope: Scope = choose(scope, root=root, euid=os.geteuid(), environ=os.environ)
+        self.units = UnitDirectory(self.scope)
+        self._manager = None if root is not None else manager or Systemctl(user=self.scope.is_user)
+
+    @property
+    def manager(self) -> Systemctl:
+        """The scope's manager; raises `NotAvailable` for a staged system."""
+        if self._manager is None:
+            raise NotAvailable("systemd: a staged system has no manager", hint="leave --root away")
+        return self._manager
+
+    def jobs(self, app: str | None = None) -> dict[str, Installed]:
+        """Installed jobs by id; of one application, or of all."""
+        found = self.units.find().jobs
+        return {job_id: job for job_id, job in found.items() if app in (None, job.app)}
+
+    def job(self, job_id: str, app: str | None = None) -> Installed:
+        """One installed job.
+
+        Raises:
+            NoSuchJob: there is none.
+            Conflict: it is not one of `app`.
+        """
+        job = self.units.find().jobs.get(job_id)
+        if job is None:
+            raise NoSuchJob(
+                f"job id: {job_id!r} is not installed in the {self.scope.name} scope",
+                hint="`sereno list` shows those that are",
+            )
+        if app not in (None, job.app):
+            raise Conflict(
+                f"job id: {job_id!r} belongs to the application {job.app!r}, not to {app!r}",
+                hint=f"get_scheduler(app={job.app!r})",
+            )
+        return job
+
+    def elapses(self) -> dict[str, Elapse]:
+        """Elapses of the active timers by unit name; empty where systemd does not run."""
+        try:
+            return {} if self._manager is None else self._manager.list_timers()
+        except NotAvailable:
+            return {}
+
+    def is_running(self, app: str) -> bool:
+        """Whether the timers of `app` are active."""
+        try:
+            return self._manager is not None and self._manager.is_active(app_target_name(app))
+        except NotAvailable:
+            return False
+
+    def install(
+        self,
+        app: str,
+        jobs: Iterable[Job],
+        *,
+        prune: Callable[[Installed], bool] | None = None,
+        enable_app: bool = False,
+        start: bool = True,
+        run_now: Collection[str] = (),
+        dry_run: bool = False,
+    ) -> list[str]:
+        """Make the timers of `app` those of `jobs`; return one line per change.
+
+        Args:
+            prune: which of the application's other installed jobs to remove; None: none.
+            enable_app: start (now, and at boot) the application's target; False: start timers only if it is active.
+            start: False: start nothing now.
+            run_now: ids to run once if their timer is started by this call.
+            dry_run: change nothing.
+
+        Raises:
+            Conflict, NotAllowed, NotAvailable, SystemdError: nothing was changed, or the next call finishes it.
+        """
+        self.units.require(TEMPLATE)
+        if self._manager is not None:
+            journal.require_installed()
+        if dry_run:
+            return self._plan(app, jobs, prune, start=start).lines()
+        with self.units.locked():
+            start = start and self._may_start(app, enable_app)
+            todo = self._plan(app, jobs, prune, start=start)
+            apply(
+                todo,
+                app,
+                self.units,
+                self._manager,
+                enable_app=enable_app,
+                start=start,
+            )
+        if self._manager is not None:
+            now = [service_name(job) for job in todo.restart if job in run_now]
+            self._manager.start(now, wait=False)
+        return todo.lines()
+
+    def _plan(
+        self,
+        app: str,
+        jobs: Iterable[Job],
+        prune: Callable[[Installed], bool] | None,
+        *,
+        start: bool,
+    ) -> plan.Plan:
+        found = self.units.find()
+        return plan.build(
+            jobs,
+            found.jobs,
+            app=app,
+            foreign=found.foreign,
+            active=self.manager.list_timers() if start and self._manager else None,
+            interrupted=found.interrupted,
+            prune=[job.id for job in found.jobs.values() if prune and prune(job)],
+        )
+
+    def _may_start(self, app: str, enable_app: bool) -> bool:
+        if self._manager is None:
+            return False
+        if not self._manager.is_active(TARGET):
+            # The administrator's switch. Timers are written and enabled, and start with it.
+            _logger.warning("%s is stopped: the timers of %s start when it does", TARGET, app)
+            return False
+        return enable_app or self.is_running(app)
+
+    def remove(self, app: str, job_ids: Collection[str]) -> list[str]:
+        """Remove jobs of `app`; runs that are under way go on. Return one line per change."""
+        with self.units.locked():
+            found = self.units.find()
+            todo = plan.build([], found.jobs, app=app, active=None, prune=job_ids)
+            apply(todo, app, self.units, self._manager)
+        if self._manager is not None:
+            self._manager.reset_failed(service_name(job_id) for job_id in todo.remove)
+        return todo.lines()
+
+    def remove_all(self) -> list[str]:
+        """Remove every job of every application, and the applications' targets."""
+        lines = []
+        for app in sorted({job.app for job in self.jobs().values()}):
+            lines += self.remove(app, list(self.jobs(app)))
+            self._disable_app(app)
+        return lines
+
+    def _disable_app(self, app: str) -> None:
+        with self.units.locked():
+            if self._manager is not None:
+                self._manager.stop([app_target_name(app)])
+            self.units.unlink_app(app)
+            if self._manager is not None:
+                self._manager.reload()
+
+    def shutdown(self, app: str, *, wait: bool) -> None:
+        """Stop the timers of `app` until they are installed again, also over a reboot.
+
+        Args:
+            wait: return only when the runs that are under way have ended. Nothing kills them in either case.
+        """
+        self._disable_app(app)
+        services = [service_name(job_id) for job_id in self.jobs(app)]
+        while wait and self.manager.running(services):
+            time.sleep(POLL_S)
+
+    def pause(self, job: Installed) -> None:
+        """Stop a job's timer until `resume`, also over a reboot and over `install`."""
+        with self.units.locked():
+            pause(job, self.units, self.manager)
+
+    def resume(self, job: Installed) -> None:
+        """Let a paused job elapse again. What it missed is not made up."""
+        with self.units.locked():
+            if not job.enabled:
+                resume(job, self.units, self.manager, start=self.is_running(job.app))
+
+    def service(self, job_id: str) -> dict[str, Any]:
+        """The latest run of a job as the manager remembers it (`sereno.status.last_run`)."""
+        try:
+            shown = self.manager.show(service_name(job_id), *status.SERVICE_PROPERTIES)
+        except NotAvailable:
+            shown = {}
+        return status.last_run(shown)
+
+    def run(self, job_id: str) -> journal.Run:
+        """Run a job now, wait for its end, and return its closing record.
+
+        A run that is under way already is waited for instead of starting a second one.
+
+        Raises:
+            JobFailed: the run left no record: it was killed, exceeded its time limit, or the caller may not read it.
+        """
+        service = service_name(job_id)
+        # What was closed before this moment is another run; the journal's clock is this one.
+        since_s = time.time()
+        failure = ""
+        try:
+            self.manager.start([service])
+        except SystemdError as error:
+            failure = error.message
+        shown = self.manager.show(service, *status.SERVICE_PROPERTIES)
+        closed = journal.read_run(
+            job_id, shown.get("InvocationID"), since_s=since_s, deadline_s=1 if failure else 5
+        )
+        if closed is not None:
+            return closed
+        if failure:
+            raise JobFailed(
+                f"job {job_id}: the run ended without a record, with the result"
+                f" {shown.get('Result', 'unknown')!r}",
+                hint=f"journalctl -u {service}",
+            )
+        raise JobFailed(
+            f"job {job_id}: the run succeeded, but its record cannot be read by this user",
+            hint="usermod -aG systemd-journal USER, then log in again",
+        )

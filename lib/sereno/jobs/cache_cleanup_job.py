@@ -1,0 +1,123 @@
+"""The job `cache_cleanup_hourly`: removes the expired entries of the shared metadata cache, and watches its health."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sereno.cache import get_metadata_cache
+from sereno.errors import SerenoError, UsageError
+from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE
+
+if TYPE_CHECKING:
+    from sereno.cache import CleanupReport
+    from sereno.scheduler import Scheduler
+
+JOB_ID = "cache_cleanup_hourly"
+# Settings: environment variable → default.
+THRESHOLDS = {
+    "SERENO_ALERT_CAPACITY_PERCENT": 90.0,  # alert above this share of max_size, after the cleanup
+    "SERENO_ALERT_HIT_RATE_PERCENT": 60.0,  # alert below this hit rate …
+    "SERENO_ALERT_MIN_REQUESTS": 100.0,  # … once more requests than this were counted
+}
+_logger = logging.getLogger(__name__)
+
+
+def register_cache_cleanup_job(scheduler: Scheduler) -> str:
+    """Register the cleanup at the top of every hour; return its job id."""
+    return scheduler.add_cron_job(
+        cleanup_expired_cache,
+        JOB_ID,
+        cron_expression="0 * * * *",
+        name="Cleanup of the metadata cache",
+    )
+
+
+async def cleanup_expired_cache() -> dict[str, Any]:
+    """Remove what has expired from the machine's metadata cache, log it, and warn of a full or useless cache.
+
+    Returns:
+        timestamp (UTC, start of the run), entries_before, entries_after, entries_removed, memory_freed_kb (what the
+        removed entries held), duration_ms, hit_rate (percent) and evictions, both since the cleanup before. After an
+        error: timestamp, error and entries_removed (0).
+    """
+    timestamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    start = time.perf_counter()
+    _logger.info("Iniciando limpieza programada de caché de metadatos")
+    try:
+        thresholds = {name: threshold(name) for name in THRESHOLDS}
+        report = get_metadata_cache().run_cleanup()
+    except Exception as error:
+        text = error.message if isinstance(error, SerenoError) else str(error)
+        text = text or type(error).__name__
+        _logger.error(
+            "Error durante limpieza de caché: %s",
+            text,
+            extra={"MESSAGE_ID": ALERT_ERROR, "SERENO_ALERT": "error"},
+        )
+        return {"timestamp": timestamp, "error": text, "entries_removed": 0}
+    stats = {
+        "timestamp": timestamp,
+        "entries_before": report.entries_before,
+        "entries_after": report.entries_after,
+        "entries_removed": report.entries_removed,
+        "memory_freed_kb": round(report.bytes_freed / 1024),
+        "duration_ms": round((time.perf_counter() - start) * 1000, 2),
+        "hit_rate": round(report.hit_rate_percent, 1),
+        "evictions": report.evictions,
+    }
+    _logger.info(
+        "Limpieza completada: %d entradas eliminadas, ~%dKB liberados, duración: %.2fms, hit rate: %.1f%%",
+        stats["entries_removed"],
+        stats["memory_freed_kb"],
+        stats["duration_ms"],
+        stats["hit_rate"],
+    )
+    _alert(report, thresholds)
+    return stats
+
+
+def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
+    if report.max_size is not None:
+        percent = 100 * report.entries_after / report.max_size
+        if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
+            _logger.warning(
+                "Caché al %.1f%% de capacidad (%d/%d). Considere aumentar max_size o reducir TTL.",
+                percent,
+                report.entries_after,
+                report.max_size,
+                extra={"MESSAGE_ID": ALERT_CAPACITY, "SERENO_ALERT": "capacity"},
+            )
+    requests = report.hits + report.misses
+    if (
+        requests > thresholds["SERENO_ALERT_MIN_REQUESTS"]
+        and report.hit_rate_percent < thresholds["SERENO_ALERT_HIT_RATE_PERCENT"]
+    ):
+        _logger.warning(
+            "Hit rate bajo (%.1f%%). El caché podría no estar siendo efectivo. Hits: %d, Misses: %d",
+            report.hit_rate_percent,
+            report.hits,
+            report.misses,
+            extra={"MESSAGE_ID": ALERT_HIT_RATE, "SERENO_ALERT": "hit_rate"},
+        )
+
+
+def threshold(name: str) -> float:
+    """One of `THRESHOLDS`, from the environment or its default.
+
+    Raises:
+        UsageError: the variable is set to something that is not a number from 0 up.
+    """
+    text = os.environ.get(name)
+    if not text:
+        return THRESHOLDS[name]
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:
+        raise UsageError(f"{name}: {text!r} is not a number from 0 up")
+    return value

@@ -1,0 +1,183 @@
+"""Records: their kinds and fields, sending them to the journal (or stderr), and reading runs back.
+
+Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…` shows
+a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success" or "failed"),
+`SERENO_DURATION_MS`, `SERENO_STATS` (JSON) and one `SERENO_STAT_<NAME>` for each statistic.
+
+Only the parts of python-systemd that a caller needs are imported, and only when it needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sereno.errors import NotAvailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# One id per kind of record, for ever: `journalctl MESSAGE_ID=…`, the message catalogue and `read_run` find it by this.
+STARTED = "5e6016bdb0a94162b63c3f18577a34a6"
+FINISHED = "d273f3f974d24dcca798ba71c698c7c5"
+FAILED = "c8db476b7d964ab2bd2d7abc51d7b261"
+ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
+ALERT_HIT_RATE = "4cc3ac700904425cbc9d7816665c8d54"
+ALERT_ERROR = "48ed658150c846b4a05bf9aefdc6ae9b"
+
+SOCKET = "/run/systemd/journal/socket"
+# systemd.journal-fields(7) and journal_field_valid(): upper case, digits, "_", at most 64 bytes, no leading digit; a
+# leading "_" is reserved. The journal drops other fields without a word.
+_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+_NOT_IN_FIELD = re.compile(r"[^A-Z0-9_]")
+
+
+def installed() -> bool:
+    """Whether python-systemd can be imported."""
+    try:
+        from systemd import journal  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def require_installed() -> None:
+    """Raise `NotAvailable` if this interpreter has no python-systemd."""
+    if not installed():
+        raise NotAvailable(
+            f"python-systemd: {sys.executable} cannot import it",
+            hint="apt install python3-systemd, and create virtual environments with --system-site-packages"
+            " (or: pip install systemd-python, which needs gcc, pkg-config and libsystemd-dev)",
+        )
+
+
+def is_connected() -> bool:
+    """Whether this process was started by systemd and the journal's socket is there."""
+    return "INVOCATION_ID" in os.environ and os.path.exists(SOCKET)
+
+
+def stat_field(name: str) -> str:
+    """Journal field of one statistic: `entries_removed` → `SERENO_STAT_ENTRIES_REMOVED`."""
+    return ("SERENO_STAT_" + _NOT_IN_FIELD.sub("_", name.upper()))[:64]
+
+
+def set_up(job_id: str, run_id: str) -> None:
+    """Send every log record of this process, from INFO, to the journal with the run's fields.
+
+    Without the journal's socket, or without systemd as the parent, they go to stderr as `LEVEL: message`.
+    """
+    handler: logging.Handler
+    if is_connected() and installed():
+        from systemd.journal import JournalHandler
+
+        handler = JournalHandler(
+            sender_function=_send, SERENO_JOB=job_id, SERENO_RUN=run_id, SYSLOG_IDENTIFIER=job_id
+        )
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def _send(message: str, **fields: Any) -> None:
+    """`journal.send` without the fields that journald would drop, and with text that it can hold."""
+    from systemd import journal
+
+    clean = {
+        name: value if isinstance(value, (int, bytes)) else _encodable(str(value))
+        for name, value in fields.items()
+        if value is not None and _FIELD.fullmatch(name)
+    }
+    journal.send(_encodable(message), **clean)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def closing_fields(
+    status: str, duration_ms: float, stats: Mapping[str, Any] | None
+) -> dict[str, str]:
+    """Fields of a run's last record."""
+    fields = {"SERENO_STATUS": status, "SERENO_DURATION_MS": f"{duration_ms:.2f}"}
+    if stats is not None:
+        fields["SERENO_STATS"] = to_json(stats)
+        for name, value in stats.items():
+            text = value if isinstance(value, str) else to_json(value)
+            fields.setdefault(stat_field(str(name)), text)
+    return fields
+
+
+def to_json(value: Any) -> str:
+    """JSON for people and queries: what JSON has no form for is given as text, not-a-number as null."""
+    return json.dumps(_finite(value), ensure_ascii=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+class Run(NamedTuple):
+    """One run as its closing record tells it."""
+
+    job_id: str
+    run_id: str
+    status: str
+    duration_ms: float
+    stats: dict[str, Any] | None
+    message: str
+
+
+def read_run(
+    job_id: str, run_id: str | None, *, since_s: float, deadline_s: float = 5.0
+) -> Run | None:
+    """The closing record of a run, newest first; None if the journal does not show one within `deadline_s`.
+
+    Args:
+        run_id: the invocation id; None: any run of the job that was closed after `since_s`.
+        since_s: seconds since the epoch.
+        deadline_s: journald may show a record a moment after the process that sent it has ended (systemd#28650).
+    """
+    require_installed()
+    from systemd import journal
+
+    give_up = time.monotonic() + deadline_s
+    while True:
+        with journal.Reader() as reader:
+            reader.add_match(SERENO_JOB=job_id)
+            reader.add_match(MESSAGE_ID=FINISHED)
+            reader.add_match(MESSAGE_ID=FAILED)
+            if run_id:
+                reader.add_match(SERENO_RUN=run_id)
+            reader.seek_tail()
+            entry = reader.get_previous()
+        if entry and entry["__REALTIME_TIMESTAMP"].timestamp() >= since_s:
+            return _run(entry)
+        if time.monotonic() > give_up:
+            return None
+        time.sleep(0.05)
+
+
+def _run(entry: Mapping[str, Any]) -> Run:
+    stats = entry.get("SERENO_STATS")
+    return Run(
+        job_id=str(entry["SERENO_JOB"]),
+        run_id=str(entry.get("SERENO_RUN", "")),
+        status=str(entry.get("SERENO_STATUS", "")),
+        duration_ms=float(entry.get("SERENO_DURATION_MS", 0)),
+        stats=None if stats is None else json.loads(stats),
+        message=str(entry.get("MESSAGE", "")),
+    )

@@ -1,0 +1,197 @@
+"""(desired, installed) → what to change. Pure and deterministic; `sereno.apply` carries it out.
+
+Laws: the same call twice leaves nothing for the second; a timer whose schedule is unchanged is never stopped; a paused
+job stays paused; nothing of another application and nothing that is not sereno's is ever part of a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sereno.errors import Conflict
+from sereno.job import Job
+from sereno.units import Installed, render, timer_name
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What turns the installed timers of one application into the desired ones.
+
+    Attributes:
+        create, update, remove, keep: job ids, each in exactly one of them.
+        write: unit files to write, {file name: text}.
+        delete: unit files to delete.
+        link: job ids whose timer the application's target is to start; includes those that a killed process left unlinked.
+        restart: job ids whose timer must be (stopped and) started, because it is new, changed or not active.
+        forget: the part of `restart` whose last activation the manager must forget first: interval timers, for which it
+            would otherwise count as an elapse that is overdue.
+        resumed: an earlier change was killed, so the manager may not know what is on disk.
+        waive: the part of `restart` whose missed elapses are waived, so that starting the timer causes no run.
+    """
+
+    create: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    write: Mapping[str, str] = field(default_factory=dict)
+    delete: tuple[str, ...] = ()
+    link: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    forget: tuple[str, ...] = ()
+    waive: tuple[str, ...] = ()
+    resumed: bool = False
+
+    @property
+    def changes_files(self) -> bool:
+        return bool(self.write or self.delete or self.link or self.forget or self.resumed)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.changes_files or self.restart)
+
+    def lines(self) -> list[str]:
+        """One line per change, for people."""
+        started = set(self.restart) - set(self.create) - set(self.update)
+        verbs = (("create", self.create), ("update", self.update), ("remove", self.remove))
+        return [f"{verb} {timer_name(job)}" for verb, jobs in verbs for job in jobs] + [
+            f"start {timer_name(job)}" for job in sorted(started)
+        ]
+
+
+def build(
+    desired: Iterable[Job],
+    installed: Mapping[str, Installed],
+    *,
+    app: str,
+    foreign: Collection[str] = (),
+    active: Collection[str] | None = (),
+    interrupted: Collection[str] | None = None,
+    prune: Collection[str] = (),
+) -> Plan:
+    """Plan the change of the timers of `app`.
+
+    Args:
+        desired: the jobs that shall be there.
+        installed: every job that is installed on the machine, of any application, by id.
+        foreign: names of unit files that are in the way and not sereno's.
+        active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
+        interrupted: ids that an earlier, killed change was going to link; None: there was none.
+        prune: ids to remove if they are installed for `app` and not desired.
+
+    Raises:
+        Conflict: an id belongs to another application, or a file that is not sereno's has its name.
+    """
+    changes = []
+    for job in sorted(desired, key=lambda job: job.id):
+        before = installed.get(job.id)
+        files = render(job)
+        _check_owner(job, before, files, foreign, app)
+        changes.append(_change(job.id, files, before, active, interrupted or ()))
+    wanted = {change.job_id for change in changes}
+    remove = sorted(
+        job_id
+        for job_id in prune
+        if job_id not in wanted and job_id in installed and installed[job_id].app == app
+    )
+
+    def ids(chosen: Callable[[_Change], bool]) -> tuple[str, ...]:
+        return tuple(change.job_id for change in changes if chosen(change))
+
+    return Plan(
+        create=ids(lambda change: change.is_new),
+        update=ids(lambda change: not change.is_new and change.differs),
+        remove=tuple(remove),
+        keep=ids(lambda change: not change.differs),
+        write={name: text for change in changes for name, text in change.write.items()},
+        delete=tuple(
+            name
+            for names in (
+                *(change.delete for change in changes),
+                *(sorted(installed[job_id].files) for job_id in remove),
+            )
+            for name in names
+        ),
+        link=ids(lambda change: change.link),
+        restart=ids(lambda change: change.restart),
+        forget=ids(lambda change: change.restart and change.was_interval),
+        waive=ids(lambda change: not change.is_new and (change.restart or change.rescheduled)),
+        resumed=interrupted is not None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What happens to one desired job."""
+
+    job_id: str
+    write: Mapping[str, str]
+    delete: tuple[str, ...]
+    is_new: bool
+    was_interval: bool
+    rescheduled: bool
+    link: bool
+    restart: bool
+
+    @property
+    def differs(self) -> bool:
+        return bool(self.write or self.delete)
+
+
+def _change(
+    job_id: str,
+    files: Mapping[str, str],
+    before: Installed | None,
+    active: Collection[str] | None,
+    interrupted: Collection[str],
+) -> _Change:
+    old: Mapping[str, str] = before.files if before else {}
+    # An unlinked timer was paused (or disabled by the administrator), unless a killed change left it so.
+    paused = before is not None and not before.enabled and job_id not in interrupted
+    rescheduled = before is not None and _schedule(old) != _schedule(files)
+    startable = active is not None and not paused
+    return _Change(
+        job_id=job_id,
+        write={name: text for name, text in files.items() if old.get(name) != text},
+        delete=tuple(sorted(set(old) - set(files))),
+        is_new=before is None,
+        was_interval=before is not None and before.interval_s is not None,
+        rescheduled=rescheduled,
+        link=not paused and not (before and before.enabled),
+        restart=startable
+        and (before is None or rescheduled or timer_name(job_id) not in (active or ())),
+    )
+
+
+def _check_owner(
+    job: Job,
+    before: Installed | None,
+    files: Mapping[str, str],
+    foreign: Collection[str],
+    app: str,
+) -> None:
+    if before is not None and before.app != app:
+        raise Conflict(
+            f"job id: {job.id!r} belongs to the application {before.app!r}, not to {app!r}",
+            hint="choose another id; ids are unique on a machine",
+        )
+    for name in files:
+        if name in foreign:
+            raise Conflict(
+                f"unit file: {name} exists and is not sereno's; it was left as it is",
+                hint="move it away, or choose another job id",
+            )
+
+
+def _schedule(files: Mapping[str, str]) -> tuple[str, ...]:
+    """The `[Timer]` lines among a job's unit files: what a running timer must be restarted for."""
+    lines: list[str] = []
+    for name, text in files.items():
+        if name.endswith(".timer"):
+            inside = False
+            for line in text.splitlines():
+                if line.startswith("["):
+                    inside = line == "[Timer]"
+                elif inside and line:
+                    lines.append(line)
+    return tuple(lines)

@@ -1,0 +1,336 @@
+"""The scheduler of the contract: registered jobs in, systemd timers out.
+
+systemd is the engine and the job store. `start()` makes the installed timers of the application equal to the registered
+jobs, and they go on firing when this process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sereno import status
+from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob
+from sereno.installation import Installation
+from sereno.job import Job, check_name, function_reference, import_root
+from sereno.systemctl import Systemctl
+from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
+from sereno.units import Installed, render, timer_name
+
+DEFAULT_APP = "sereno"
+
+
+class Scheduler:
+    """The jobs of one application.
+
+    Args:
+        app: name of the application; None: the environment's SERENO_APP, else "sereno".
+        scope: "system" or "user"; None: system for root, user for everybody else.
+        root: directory of a staged system; then only files are written, and no manager is asked.
+        manager: systemctl's port; tests put their own here.
+
+    Methods that change what is installed raise `NotAllowed` without the right to write units, `NotAvailable` where
+    systemd does not run or sereno's own units are not installed, and `Conflict` for what belongs to somebody else.
+    """
+
+    def __init__(
+        self,
+        app: str | None = None,
+        *,
+        scope: str | None = None,
+        root: Path | None = None,
+        manager: Systemctl | None = None,
+    ) -> None:
+        self.app = check_name("app", app or os.environ.get("SERENO_APP") or DEFAULT_APP)
+        self.installation = Installation(scope, root=root, manager=manager)
+        self._jobs: dict[str, Job] = {}
+        self._run_now: set[str] = set()
+        self._started = False
+        self._lock = threading.RLock()
+
+    def add_interval_job(
+        self,
+        func: Callable[..., Any],
+        job_id: str,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        **options: Any,
+    ) -> str:
+        """Register `func` to run every `hours` + `minutes` + `seconds`; return the job's id.
+
+        The first run comes one interval after the timer was first started; an interval is measured from start to start
+        and goes on over reboots. See `add_job` for the options.
+
+        Raises:
+            InvalidTrigger: the interval is not above zero.
+        """
+        trigger = IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+        return self.add_job(func, job_id, trigger, **options)
+
+    def add_cron_job(
+        self,
+        func: Callable[..., Any],
+        job_id: str,
+        hour: int | str | None = None,
+        minute: int | str | None = None,
+        *,
+        day: int | str | None = None,
+        month: int | str | None = None,
+        day_of_week: int | str | None = None,
+        second: int | str | None = None,
+        cron_expression: str | None = None,
+        timezone: str | None = None,
+        **options: Any,
+    ) -> str:
+        """Register `func` to run at the times of a cron expression or of cron fields; return the job's id.
+
+        Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
+        defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
+        unless `timezone` names one. See `add_job` for the options.
+
+        Raises:
+            InvalidTrigger: a field that cron would not take, both forms at once, or neither.
+        """
+        fields = {
+            "second": second,
+            "minute": minute,
+            "hour": hour,
+            "day": day,
+            "month": month,
+            "day_of_week": day_of_week,
+        }
+        if cron_expression is None:
+            trigger = CronTrigger.from_fields(**fields, timezone=timezone)
+        else:
+            given = [name for name, value in fields.items() if value is not None]
+            if given:
+                raise InvalidJob(
+                    f"cron_expression: given together with {', '.join(given)}",
+                    hint="use one form or the other",
+                )
+            trigger = CronTrigger.from_expression(cron_expression, timezone=timezone)
+        return self.add_job(func, job_id, trigger, **options)
+
+    def add_job(
+        self,
+        func: Callable[..., Any],
+        job_id: str,
+        trigger: Trigger,
+        *,
+        name: str | None = None,
+        replace_existing: bool = True,
+        max_instances: int = 1,
+        run_immediately: bool = False,
+        timeout: float | None = None,
+        user: str | None = None,
+        network: bool = False,
+    ) -> str:
+        """Register `func` under `trigger`; after `start()` it takes effect at once.
+
+        Args:
+            func: module-level function, plain or async, without required arguments, that returns a dict of statistics
+                or None. It is run by this interpreter in a process of its own.
+            job_id: unique on the machine; a unit name must be able to hold it.
+            name: one line for people; default: the id.
+            replace_existing: False: an id that is registered already is refused.
+            max_instances: only 1; two runs of a job never overlap.
+            run_immediately: run once when the timer is first started or its schedule changes.
+            timeout: limit of a run in seconds; default: the template's (one hour).
+            user: system user of the run; default: the template's (sereno). Only in the system scope.
+            network: whether the run may use the network; the template's sandbox has none.
+
+        Raises:
+            InvalidJob: an argument that another process or systemd could not use.
+            Conflict: the id is registered and `replace_existing` is False.
+        """
+        if max_instances != 1 or isinstance(max_instances, bool):
+            raise InvalidJob(
+                f"max_instances: {max_instances!r} is not 1; runs of a job never overlap"
+            )
+        if user is not None and self.installation.scope.is_user:
+            raise InvalidJob(
+                f"user: {user!r} cannot be given in the user scope, whose jobs run as yourself"
+            )
+        function, module = function_reference(func)
+        interpreter: str | None = None
+        import_paths: tuple[str, ...] = ()
+        if not module.__name__.startswith("sereno.jobs."):
+            interpreter = sys.executable
+            roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
+            import_paths = tuple(root for root in roots if root)
+        job = Job(
+            id=job_id,
+            function=function,
+            trigger=trigger,
+            app=self.app,
+            name=name or "",
+            timeout_s=timeout,
+            user=user,
+            network=bool(network),
+            interpreter=interpreter,
+            import_paths=import_paths,
+        )
+        with self._lock:
+            if not replace_existing and job_id in self._jobs:
+                raise Conflict(
+                    f"job id: {job_id!r} is registered already",
+                    hint="replace_existing=True replaces it",
+                )
+            if self._started:
+                run_now = [job_id] if run_immediately else []
+                self.installation.install(self.app, [job], run_now=run_now)
+            self._jobs[job_id] = job
+            (self._run_now.add if run_immediately else self._run_now.discard)(job_id)
+        return job_id
+
+    def start(self) -> None:
+        """Make the installed timers of this application equal to the registered jobs, and start them.
+
+        Jobs that a backend registered before and no longer does are removed; those with an entry script in bin/ come and
+        go with install.sh, and stay. A paused job stays paused. Doing it twice is doing it once.
+        """
+        with self._lock:
+            self.installation.install(
+                self.app,
+                self._jobs.values(),
+                prune=lambda job: not job.has_entry_script,
+                enable_app=True,
+                run_now=self._run_now,
+            )
+            self._started = True
+
+    def apply(self, *, start: bool = True, dry_run: bool = False) -> list[str]:
+        """What install.sh needs: like `start()`, but for the jobs with an entry script. Return one line per change.
+
+        Args:
+            start: False: the timers start with the next boot.
+            dry_run: change nothing.
+        """
+        with self._lock:
+            return self.installation.install(
+                self.app,
+                self._jobs.values(),
+                prune=lambda job: job.has_entry_script,
+                enable_app=True,
+                start=start,
+                dry_run=dry_run,
+            )
+
+    def render(self) -> dict[str, str]:
+        """The unit files of the registered jobs, {file name: text}. Touches nothing."""
+        return {name: text for job in self._jobs.values() for name, text in render(job).items()}
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the timers of this application are active."""
+        return self.installation.is_running(self.app)
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Stop the timers of this application until its next `start()`, also over a reboot.
+
+        Args:
+            wait: return only when the runs that are under way have ended. Nothing kills them in either case.
+        """
+        with self._lock:
+            self._started = False
+            self.installation.shutdown(self.app, wait=wait)
+
+    def get_jobs(self) -> list[dict[str, Any]]:
+        """The jobs of this application, installed or registered, by id: see `sereno.status.job_status`.
+
+        Where systemd does not run, nothing has a `next_run`.
+        """
+        installed = self.installation.jobs(self.app)
+        elapses = self.installation.elapses()
+        return [
+            status.job_status(
+                self._jobs.get(job_id), installed.get(job_id), elapses.get(timer_name(job_id))
+            )
+            for job_id in sorted({*installed, *self._jobs})
+        ]
+
+    def get_job_status(self, job_id: str) -> dict[str, Any] | None:
+        """Like an element of `get_jobs()`, with the latest run (`sereno.status.last_run`); None if there is none."""
+        for job in self.get_jobs():
+            if job["id"] == job_id:
+                return {**job, **self.installation.service(job_id)}
+        return None
+
+    def pause_job(self, job_id: str) -> None:
+        """Stop a job's timer until `resume_job`, also over a reboot and over `start()`.
+
+        Raises:
+            NoSuchJob: no installed job has the id.
+        """
+        self.installation.pause(self._installed(job_id))
+
+    def resume_job(self, job_id: str) -> None:
+        """Let a paused job elapse again. What it missed is not made up.
+
+        Raises:
+            NoSuchJob: no installed job has the id.
+        """
+        self.installation.resume(self._installed(job_id))
+
+    def remove_job(self, job_id: str) -> bool:
+        """Remove a job, registered or installed; a run that is under way goes on. False when there was none.
+
+        Raises:
+            Conflict: the job belongs to another application.
+        """
+        with self._lock:
+            registered = self._jobs.pop(job_id, None) is not None
+            self._run_now.discard(job_id)
+            try:
+                self.installation.job(job_id, self.app)
+            except NoSuchJob:
+                return registered
+            self.installation.remove(self.app, [job_id])
+            return True
+
+    def run_job(self, job_id: str) -> dict[str, Any] | None:
+        """Run a job now, outside its schedule; wait for it and return its statistics.
+
+        A run that is under way already is waited for instead of starting a second one. A run that reported an error in
+        its statistics returns them.
+
+        Raises:
+            NoSuchJob: no installed job has the id.
+            JobFailed: the run left no statistics: it raised, was killed, or exceeded its time limit.
+        """
+        run = self.installation.run(self._installed(job_id).id)
+        if run.stats is None and run.status != "success":
+            raise JobFailed(
+                f"job {job_id}: {run.message}", hint=f"journalctl SERENO_RUN={run.run_id}"
+            )
+        return run.stats
+
+    def _installed(self, job_id: str) -> Installed:
+        try:
+            return self.installation.job(job_id, self.app)
+        except NoSuchJob as error:
+            if job_id in self._jobs:
+                error.hint = "it is registered, but not installed: call start() first"
+            raise
+
+
+_schedulers: dict[tuple[str, str], Scheduler] = {}
+_schedulers_lock = threading.Lock()
+
+
+def get_scheduler(app: str | None = None, *, scope: str | None = None) -> Scheduler:
+    """The process's scheduler of an application: the same object for the same arguments.
+
+    Args:
+        app: default: the environment's SERENO_APP, else "sereno".
+        scope: "system" or "user"; default: system for root, user for everybody else.
+    """
+    scheduler = Scheduler(app, scope=scope)
+    key = (scheduler.app, scheduler.installation.scope.name)
+    with _schedulers_lock:
+        return _schedulers.setdefault(key, scheduler)

@@ -1,0 +1,96 @@
+"""The two scopes, system and user, as the directories that systemd reads in each. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sereno.errors import NotAvailable, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where one systemd manager has its files (systemd.unit(5), "Unit File Load Path"; systemd.timer(5), `Persistent=`).
+
+    Attributes:
+        name: "system" or "user".
+        units: where generated units go; the administrator's own directory, which wins over the others.
+        search: every directory that may hold sereno's hand-written units.
+        stamps: where systemd keeps the last elapse of persistent timers.
+        runtime: unit files that live until the next boot.
+    """
+
+    name: str
+    units: Path
+    search: tuple[Path, ...]
+    stamps: Path
+    runtime: Path
+
+    @property
+    def is_user(self) -> bool:
+        return self.name == "user"
+
+
+def choose(name: str | None, *, root: Path | None, euid: int, environ: Mapping[str, str]) -> Scope:
+    """The scope called `name`; None means system for root, user for everybody else.
+
+    Args:
+        root: directory of a staged system, or None for this machine.
+        euid: effective user id of the caller.
+        environ: the caller's environment (XDG directories).
+
+    Raises:
+        UsageError: another name, or the user scope with a root.
+        NotAvailable: the user scope without a home directory.
+    """
+    if name is None:
+        name = "system" if euid == 0 or root is not None else "user"
+    if name == "system":
+        return _system(root or Path("/"))
+    if name != "user":
+        raise UsageError(f"scope: {name!r} is neither 'system' nor 'user'")
+    if root is not None:
+        raise UsageError("root: only the system scope can be staged", hint="leave --user away")
+    return _user(environ, euid)
+
+
+def _system(root: Path) -> Scope:
+    return Scope(
+        name="system",
+        units=root / "etc/systemd/system",
+        search=tuple(
+            root / place / "systemd/system" for place in ("etc", "usr/local/lib", "usr/lib", "lib")
+        ),
+        stamps=root / "var/lib/systemd/timers",
+        runtime=root / "run/systemd/system",
+    )
+
+
+def _user(environ: Mapping[str, str], euid: int) -> Scope:
+    home = environ.get("HOME") or os.path.expanduser("~")
+    if not home.startswith("/"):
+        raise NotAvailable("HOME: the user scope needs a home directory, and there is none")
+
+    def directory(variable: str, default: Path) -> Path:
+        # The XDG base directory specification: relative paths are to be ignored.
+        value = environ.get(variable, "")
+        return Path(value) if value.startswith("/") else default
+
+    config = directory("XDG_CONFIG_HOME", Path(home, ".config"))
+    data = directory("XDG_DATA_HOME", Path(home, ".local/share"))
+    runtime = directory("XDG_RUNTIME_DIR", Path(f"/run/user/{euid}"))
+    return Scope(
+        name="user",
+        units=config / "systemd/user",
+        search=(
+            config / "systemd/user",
+            data / "systemd/user",
+            Path("/etc/systemd/user"),
+            Path("/usr/local/lib/systemd/user"),
+            Path("/usr/lib/systemd/user"),
+        ),
+        stamps=data / "systemd/timers",
+        runtime=runtime / "systemd/user",
+    )

@@ -1,0 +1,71 @@
+"""What is known of a job, as the dictionaries that `get_jobs()` and `get_job_status()` return. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sereno.job import Job
+from sereno.systemctl import Elapse
+from sereno.units import Installed
+
+# systemd.exec(5), "Process Exit Codes", and org.freedesktop.systemd1(5) name these properties of a service.
+SERVICE_PROPERTIES = (
+    "ActiveState",
+    "Result",
+    "ExecMainStartTimestamp",
+    "ExecMainExitTimestamp",
+    "ExecMainStatus",
+    "InvocationID",
+)
+
+
+def job_status(
+    registered: Job | None, installed: Installed | None, elapse: Elapse | None
+) -> dict[str, Any]:
+    """One job, of which at least one of `registered` and `installed` is known; what is installed counts.
+
+    Returns:
+        id, name, trigger (text), function ("module:name"), app; next_run (aware datetime or None); installed, paused and
+        active (bool).
+    """
+    job = installed or registered
+    assert job is not None
+    return {
+        "id": job.id,
+        "name": job.name,
+        "trigger": job.trigger if isinstance(job, Installed) else job.trigger.text,
+        "function": job.function,
+        "app": job.app,
+        "next_run": elapse.next if elapse else None,
+        "installed": installed is not None,
+        "paused": installed is not None and not installed.enabled,
+        "active": elapse is not None,
+    }
+
+
+def last_run(properties: Mapping[str, str]) -> dict[str, Any]:
+    """The latest run as the manager remembers it: since boot, and while the timer is loaded.
+
+    Returns:
+        running (bool); last_run (aware datetime of its start), last_result ("success", "exit-code", "timeout", "signal",
+        … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there was none.
+    """
+    running = properties.get("ActiveState") in ("activating", "active", "deactivating")
+    start = _moment(properties.get("ExecMainStartTimestamp", ""))
+    end = _moment(properties.get("ExecMainExitTimestamp", ""))
+    ended = start is not None and end is not None and end >= start and not running
+    return {
+        "running": running,
+        "last_run": start,
+        "last_result": properties.get("Result") if ended else None,
+        "last_exit_status": int(properties["ExecMainStatus"]) if ended else None,
+        "last_duration_s": (end - start).total_seconds() if ended and start and end else None,
+        "last_run_id": properties.get("InvocationID") or None,
+    }
+
+
+def _moment(text: str) -> datetime | None:
+    """`systemctl show --timestamp=unix` prints "@seconds", or nothing."""
+    return datetime.fromtimestamp(int(text[1:]), UTC) if text.startswith("@") else None

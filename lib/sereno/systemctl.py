@@ -1,0 +1,143 @@
+"""systemctl(1): the only module that talks to systemd's manager.
+
+A subprocess and not D-Bus: python-systemd has no D-Bus client, and one call covers any number of units.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sereno.errors import NotAllowed, NotAvailable, SystemdError
+
+Call = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+
+_NO_MANAGER = (
+    "has not been booted with systemd",
+    "Failed to connect to bus",
+    "Failed to connect to system scope bus",
+    "Failed to connect to user scope bus",
+)
+_NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
+
+
+@dataclass(frozen=True, slots=True)
+class Elapse:
+    """Wall-clock times of an active timer: `next` is None while its service runs, `last` before its first elapse."""
+
+    next: datetime | None
+    last: datetime | None
+
+
+class Systemctl:
+    """One manager: the system's, or the calling user's.
+
+    Args:
+        user: True for the user's manager.
+        call: runs an argument vector; tests put their own here.
+
+    Every method raises `NotAvailable` when there is no manager, `NotAllowed` when it denies access, and `SystemdError`
+    with systemctl's own words when it fails otherwise.
+    """
+
+    def __init__(self, *, user: bool = False, call: Call | None = None) -> None:
+        self._prefix = (
+            "systemctl",
+            *(("--user",) if user else ()),
+            "--no-pager",
+            "--no-ask-password",
+        )
+        self._user = user
+        self._call = call or _call
+
+    def reload(self) -> None:
+        self._run("daemon-reload")
+
+    def start(self, units: Iterable[str], *, wait: bool = True) -> None:
+        """Start units in one call. A oneshot service is waited for, unless `wait` is False."""
+        self._units("start", units, *(() if wait else ("--no-block",)))
+
+    def stop(self, units: Iterable[str]) -> None:
+        """Stop units; one that is not loaded counts as stopped."""
+        self._units("stop", units)
+
+    def reset_failed(self, units: Iterable[str]) -> None:
+        """Forget the failed state of units; one that is not loaded has none."""
+        units = list(units)
+        if units:
+            self._run("reset-failed", "--", *units, check=False)
+
+    def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
+        """Every active timer that matches, by unit name: one call for all of them."""
+        text = self._run("list-timers", "--output=json", "--", pattern).stdout
+        return {
+            row["unit"]: Elapse(next=_moment(row["next"]), last=_moment(row["last"]))
+            for row in json.loads(text or "[]")
+        }
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        """Properties of one unit as systemctl prints them; times as "@seconds" since the epoch."""
+        text = self._run(
+            "show", "--timestamp=unix", "--property=" + ",".join(properties), "--", unit
+        ).stdout
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def is_active(self, unit: str) -> bool:
+        """Whether a unit is active. `systemctl is-active` ends with 3 or 4 when not, which is no error."""
+        return self._run("is-active", "--", unit, check=False).stdout.strip() == "active"
+
+    def running(self, units: Iterable[str]) -> set[str]:
+        """Those of the services `units` that run at this moment."""
+        units = list(units)
+        if not units:
+            return set()
+        states = "--state=activating,active,reloading,deactivating"
+        text = self._run("list-units", "--output=json", "--all", states, "--", *units).stdout
+        return {row["unit"] for row in json.loads(text or "[]")}
+
+    def _units(self, verb: str, units: Iterable[str], *options: str) -> None:
+        units = list(units)
+        if units:
+            self._run(verb, *options, "--", *units)
+
+    def _run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        try:
+            done = self._call((*self._prefix, *words))
+        except FileNotFoundError:
+            raise NotAvailable(
+                "systemd: there is no systemctl on this machine",
+                hint="sereno needs systemd 252 or later",
+            ) from None
+        if any(text in done.stderr for text in _NO_MANAGER):
+            raise NotAvailable(
+                f"systemd: {done.stderr.strip().splitlines()[0]}",
+                hint="log in with a user session, or: loginctl enable-linger"
+                if self._user
+                else "the jobs run only on a machine that systemd has booted",
+            )
+        if check and done.returncode != 0:
+            detail = done.stderr.strip() or f"exit status {done.returncode}"
+            if any(text in detail for text in _NO_RIGHTS):
+                raise NotAllowed(
+                    f"systemctl {words[0]}: {detail}",
+                    hint="run as root, or use the user scope: --user",
+                )
+            raise SystemdError(f"systemctl {words[0]}: {detail}")
+        return done
+
+
+def _call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    # C.UTF-8: the messages that are recognised here must not be translated.
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+    return subprocess.run(
+        argv, check=False, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
+    )
+
+
+def _moment(microseconds: int | None) -> datetime | None:
+    """`systemctl list-timers -o json` gives wall-clock microseconds for both kinds of timers, 0 or null for none."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC) if microseconds else None

@@ -1,0 +1,272 @@
+"""The generated unit files on disk: the only module that reads or writes them.
+
+Every file is replaced by rename, so a reader sees the old text or the new one. A change of several files is announced
+in the file `.sereno-pending` (the ids that it is going to link) and ends when that file goes: whoever finds it knows
+that an earlier change was killed, and finishes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sereno.errors import NotAllowed, NotAvailable, SerenoError
+from sereno.scope import Scope
+from sereno.units import (
+    DROP_IN,
+    TARGET,
+    Installed,
+    app_target_name,
+    job_of,
+    own_keys,
+    read,
+    stamp_name,
+    timer_name,
+)
+
+PENDING = ".sereno-pending"
+TEMPORARY_PREFIX = ".sereno-new-"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is on disk: `jobs` by id, names of `foreign` files that have our names, ids `interrupted` by a kill."""
+
+    jobs: Mapping[str, Installed]
+    foreign: frozenset[str]
+    interrupted: frozenset[str] | None
+
+
+class UnitDirectory:
+    """The directories of one scope; see `sereno.scope.Scope`."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.path = scope.units
+
+    def require(self, unit: str) -> None:
+        """Raise `NotAvailable` if none of systemd's directories has the hand-written unit `unit`."""
+        if not any((directory / unit).exists() for directory in self.scope.search):
+            option = " --user" if self.scope.is_user else ""
+            raise NotAvailable(
+                f"unit: {unit} is in none of {', '.join(map(str, self.scope.search))}",
+                hint=f"sereno's own units are not installed: run ./install.sh{option}",
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of this scope: changes of several processes come one after another (flock(2) on the directory).
+
+        Raises:
+            NotAllowed: the caller may not write unit files here.
+        """
+        with self._rights():
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not os.access(self.path, os.W_OK):
+                raise self._not_allowed()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def find(self) -> Found:
+        """Read everything that is installed in this scope."""
+        files: dict[str, dict[str, str]] = {}
+        links: set[str] = set()
+        for entry in self._entries(self.path):
+            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants"):
+                links.update(link.name for link in self._entries(Path(entry.path)))
+            elif (job_id := job_of(entry.name)) is not None:
+                files.setdefault(job_id, {})[entry.name] = self._text(entry.name)
+            elif entry.name.endswith(".service.d"):
+                name = f"{entry.name}/{DROP_IN}"
+                if (job_id := job_of(name)) and (self.path / name).exists():
+                    files.setdefault(job_id, {})[name] = self._text(name)
+        jobs, foreign = {}, set()
+        for job_id, texts in files.items():
+            strangers = {name for name, text in texts.items() if "App" not in own_keys(text)}
+            foreign |= strangers
+            job = read(job_id, texts, enabled=timer_name(job_id) in links)
+            if job is not None and not strangers:
+                jobs[job_id] = job
+        return Found(jobs, frozenset(foreign), self._pending())
+
+    @staticmethod
+    def _entries(path: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(path) as entries:
+                return sorted(entries, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def _text(self, name: str) -> str:
+        return (self.path / name).read_text("utf-8", "surrogateescape")
+
+    def _pending(self) -> frozenset[str] | None:
+        try:
+            return frozenset((self.path / PENDING).read_text("utf-8").split())
+        except FileNotFoundError:
+            return None
+
+    def begin(self, link: Iterable[str]) -> None:
+        """Announce a change that is going to link the timers of these job ids."""
+        with self._rights():
+            self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(link))})
+
+    def end(self) -> None:
+        """The announced change is complete."""
+        (self.path / PENDING).unlink(missing_ok=True)
+
+    def replace(self, files: Mapping[str, str]) -> None:
+        """Write all of `files` ({name: text}), or none of them when one cannot be written (disk full, no rights)."""
+        staged: dict[str, str] = {}
+        try:
+            with self._rights():
+                for name, text in files.items():
+                    staged[name] = self._stage(text)
+                for name, temporary in list(staged.items()):
+                    (self.path / name).parent.mkdir(exist_ok=True)
+                    os.replace(temporary, self.path / name)
+                    del staged[name]
+                self._sync()
+        finally:
+            for temporary in staged.values():
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
+    def _stage(self, text: str) -> str:
+        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=self.path)
+        try:
+            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
+                os.fchmod(file.fileno(), 0o644)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        return temporary
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def sweep(self) -> None:
+        """Remove the temporary files of killed processes; only under the lock."""
+        for entry in self._entries(self.path):
+            if entry.name.startswith(TEMPORARY_PREFIX):
+                os.unlink(entry.path)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Delete unit files, and the directory of a drop-in that was its last file."""
+        for name in names:
+            path = self.path / name
+            path.unlink(missing_ok=True)
+            if name.endswith("/" + DROP_IN):
+                self._remove_if_empty(path.parent)
+
+    def link(self, app: str, job_ids: Iterable[str]) -> None:
+        """Let the application's target start these timers, as `systemctl enable` would."""
+        for job_id in job_ids:
+            unit = timer_name(job_id)
+            self._link(f"{app_target_name(app)}.wants/{unit}", f"../{unit}")
+
+    def unlink(self, app: str, job_ids: Iterable[str]) -> None:
+        wants = self.path / f"{app_target_name(app)}.wants"
+        for job_id in job_ids:
+            (wants / timer_name(job_id)).unlink(missing_ok=True)
+        self._remove_if_empty(wants)
+
+    def app_is_linked(self, app: str) -> bool:
+        return (self.path / f"{TARGET}.wants" / app_target_name(app)).is_symlink()
+
+    def link_app(self, app: str) -> None:
+        """Let `sereno.target` start the application's target."""
+        template = app_target_name("")
+        places = [directory / template for directory in self.scope.search]
+        found = next((place for place in places if place.exists()), places[1])
+        if self.scope.name == "system":
+            # A staged tree's links must be right in the system that it becomes.
+            found = Path("/") / found.relative_to(self.path.parents[2])
+        self._link(f"{TARGET}.wants/{app_target_name(app)}", str(found))
+
+    def unlink_app(self, app: str) -> None:
+        wants = self.path / f"{TARGET}.wants"
+        (wants / app_target_name(app)).unlink(missing_ok=True)
+        self._remove_if_empty(wants)
+
+    def _link(self, name: str, target: str) -> None:
+        path = self.path / name
+        with self._rights():
+            path.parent.mkdir(exist_ok=True)
+            if not path.is_symlink():
+                path.symlink_to(target)
+
+    @staticmethod
+    def _remove_if_empty(directory: Path) -> None:
+        with suppress(OSError):
+            directory.rmdir()
+
+    def waive_missed(self, job_ids: Iterable[str]) -> None:
+        """Make the elapses up to now count as done: systemd reads the stamp's time when it starts the timer."""
+        for job_id in job_ids:
+            stamp = self.scope.stamps / stamp_name(job_id)
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
+
+    def forget_stamps(self, job_ids: Iterable[str]) -> None:
+        """Delete the stamps (and seeds) of removed jobs: a later job of the same name must not inherit them."""
+        for job_id in job_ids:
+            (self.scope.stamps / stamp_name(job_id)).unlink(missing_ok=True)
+            seed = self.scope.runtime / seed_name(job_id)
+            seed.unlink(missing_ok=True)
+            self._remove_if_empty(seed.parent)
+
+    def last_elapse_s(self, job_id: str) -> float | None:
+        """Time of the timer's last elapse, seconds since the epoch, as systemd remembers it over a reboot."""
+        try:
+            return (self.scope.stamps / stamp_name(job_id)).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def write_seed(self, job_id: str, text: str) -> None:
+        """Write a timer's drop-in for this boot."""
+        path = self.scope.runtime / seed_name(job_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, path)
+
+    @contextmanager
+    def _rights(self) -> Iterator[None]:
+        try:
+            yield
+        except PermissionError as error:
+            raise self._not_allowed() from error
+        except OSError as error:
+            raise SerenoError(
+                f"unit files: {error.filename or self.path}: {error.strerror}"
+            ) from error
+
+    def _not_allowed(self) -> NotAllowed:
+        return NotAllowed(
+            f"unit files: no right to write {self.path}",
+            hint="run as root, or use the user scope: get_scheduler(scope='user'), sereno --user"
+            if not self.scope.is_user
+            else "the directory must belong to you",
+        )
+
+
+def seed_name(job_id: str) -> str:
+    """File name of a timer's first elapse of this boot, below the runtime directory."""
+    return f"{timer_name(job_id)}.d/50-sereno-seed.conf"

@@ -1,0 +1,238 @@
+"""`Job` → unit files as {file name: text}, and back to what a unit file says of its job. Pure.
+
+This is the only place that escapes text for unit files. The keys in `[X-Sereno]` are for sereno itself: systemd ignores
+sections whose name starts with "X-" (systemd.unit(5)), so the units are at once the job store. That section is also the
+mark of ownership: a file without it is not ours and is never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sereno.job import Job
+from sereno.triggers import IntervalTrigger
+
+TARGET = "sereno.target"
+SEED_SERVICE = "sereno-seed.service"
+HEADER = (
+    "# Written by sereno from the job's registration and rewritten with it.\n"
+    "# To change it here, use: systemctl edit {unit}\n"
+)
+DROP_IN = "50-sereno.conf"
+# An elapse may be late by this much (systemd's default of a minute would stretch a 10 s interval to 60 s); an interval
+# is never stretched by more than a hundredth.
+ACCURACY_S = 1.0
+
+_SAFE_WORD = re.compile(r"[A-Za-z0-9_@/.:+,=-]+")
+
+
+def timer_name(job_id: str) -> str:
+    return f"sereno@{job_id}.timer"
+
+
+def service_name(job_id: str) -> str:
+    return f"sereno@{job_id}.service"
+
+
+def app_target_name(app: str) -> str:
+    return f"sereno-app@{app}.target"
+
+
+def drop_in_name(job_id: str) -> str:
+    return f"{service_name(job_id)}.d/{DROP_IN}"
+
+
+def stamp_name(job_id: str) -> str:
+    """File in which systemd keeps the last elapse of a `Persistent=` timer (systemd.timer(5))."""
+    return f"stamp-{timer_name(job_id)}"
+
+
+def job_of(file_name: str) -> str | None:
+    """Job id in the name of a generated file (timer or drop-in), or None."""
+    name = file_name.removesuffix(f".service.d/{DROP_IN}").removesuffix(".timer")
+    return (
+        name.removeprefix("sereno@") if name != file_name and name.startswith("sereno@") else None
+    )
+
+
+def quote(value: str) -> str:
+    r"""Quote one word for a unit file: `"…"` with `\`, `"` and control characters escaped, `%` doubled.
+
+    Rules: systemd.syntax(7) for quotes and C escapes, systemd.unit(5) for specifiers. Inside `ExecStart=` also `$` has a
+    meaning: see `quote_argument`. A word that needs no quotes is returned as it is.
+    """
+    if _SAFE_WORD.fullmatch(value):
+        return value
+    escaped = []
+    for character in value:
+        if character in '"\\':
+            escaped.append("\\" + character)
+        elif character == "%":
+            escaped.append("%%")
+        elif character.isprintable():
+            escaped.append(character)
+        else:
+            escaped.extend(
+                f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape")
+            )
+    return '"' + "".join(escaped) + '"'
+
+
+def quote_argument(value: str) -> str:
+    """Quote one argument of `ExecStart=`, where `$` would start a variable (systemd.service(5), COMMAND LINES)."""
+    return quote(value).replace("$", "$$")
+
+
+def plain(value: str) -> str:
+    """Escape a checked one-line value of a setting that takes its text as it is (`Description=`)."""
+    return value.replace("%", "%%")
+
+
+def span(seconds: float) -> str:
+    """A time span for a unit file, in the largest unit that needs no fraction (systemd.time(7))."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def render(job: Job) -> dict[str, str]:
+    """The generated unit files of `job`: its timer, and a drop-in where its service differs from the template."""
+    files = {timer_name(job.id): _timer(job)}
+    settings = _service_settings(job)
+    if settings:
+        unit = service_name(job.id)
+        files[drop_in_name(job.id)] = _section_text(
+            unit, ("Unit", [f"Description={plain(job.name)}"]), ("Service", settings), _own(job)
+        )
+    return files
+
+
+def _timer(job: Job) -> str:
+    interval = isinstance(job.trigger, IntervalTrigger)
+    unit = [
+        f"Description=Timer of {plain(job.name)}: {plain(job.trigger.text)}",
+        f"PartOf={app_target_name(job.app)}",
+    ]
+    if interval:
+        # OnUnitActiveSec= has no elapse before the service ran once in this boot; the seed gives the first one.
+        unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
+    timer = [
+        *job.trigger.timer_lines(),
+        # On a calendar timer: one run for those missed while the machine was off. On an interval timer systemd only
+        # keeps the time of the last elapse for it, which is what the seed counts from after a boot.
+        "Persistent=true",
+        f"AccuracySec={span(accuracy_s(job))}",
+    ]
+    install = [f"WantedBy={app_target_name(job.app)}"]
+    return _section_text(
+        timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install), _own(job)
+    )
+
+
+def accuracy_s(job: Job) -> float:
+    """`AccuracySec=` of the job's timer in seconds."""
+    if isinstance(job.trigger, IntervalTrigger):
+        return min(ACCURACY_S, job.trigger.interval_s / 100)
+    return ACCURACY_S
+
+
+def _service_settings(job: Job) -> list[str]:
+    settings = []
+    if job.interpreter is not None:
+        words = (job.interpreter, "-P", "-m", "sereno.runner", job.id, job.function)
+        settings += ["ExecStart=", "ExecStart=" + " ".join(quote_argument(word) for word in words)]
+        if job.import_paths:
+            settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
+        if any(
+            path.startswith(("/home/", "/root/")) for path in (job.interpreter, *job.import_paths)
+        ):
+            # The code itself lies where the template hides everything.
+            settings.append("ProtectHome=read-only")
+    if job.timeout_s is not None:
+        settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
+    if job.user is not None:
+        settings.append(f"User={job.user}")
+    if job.network:
+        # AF_NETLINK: the resolver asks the kernel for the machine's addresses.
+        settings += [
+            "PrivateNetwork=no",
+            "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK",
+            "IPAddressDeny=",
+        ]
+    return settings
+
+
+def _own(job: Job) -> tuple[str, list[str]]:
+    keys = [
+        f"App={job.app}",
+        f"Name={job.name}",
+        f"Function={job.function}",
+        f"Trigger={job.trigger.text}",
+        f"Entry={'script' if job.has_entry_script else 'function'}",
+    ]
+    if isinstance(job.trigger, IntervalTrigger):
+        keys.append(f"IntervalSec={job.trigger.interval_s}")
+    return "X-Sereno", keys
+
+
+def _section_text(unit: str, *sections: tuple[str, list[str]]) -> str:
+    parts = ["\n".join([f"[{name}]", *lines]) for name, lines in sections]
+    return HEADER.format(unit=unit) + "\n" + "\n\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What the unit files on disk say of one job.
+
+    Attributes:
+        id: the job's id.
+        app: the application that owns it.
+        name, function, trigger: as registered; `trigger` is its text.
+        has_entry_script: whether install.sh's bin/<id> runs it.
+        interval_s: seconds between runs, None for a calendar trigger.
+        enabled: whether its application's target starts the timer; False: paused.
+        files: its generated files, {file name: text}.
+    """
+
+    id: str
+    app: str
+    name: str
+    function: str
+    trigger: str
+    has_entry_script: bool
+    interval_s: float | None
+    enabled: bool
+    files: dict[str, str]
+
+
+def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:
+    """Read a job back from its unit files; None if they are not sereno's."""
+    timer = files.get(timer_name(job_id), "")
+    keys = own_keys(timer)
+    if "App" not in keys:
+        return None
+    interval = keys.get("IntervalSec")
+    return Installed(
+        id=job_id,
+        app=keys["App"],
+        name=keys.get("Name", job_id),
+        function=keys.get("Function", ""),
+        trigger=keys.get("Trigger", ""),
+        has_entry_script=keys.get("Entry") == "script",
+        interval_s=None if interval is None else float(interval),
+        enabled=enabled,
+        files=files,
+    )
+
+
+def own_keys(text: str) -> dict[str, str]:
+    """The keys of the section `[X-Sereno]`; empty if there is none."""
+    section, keys = "", {}
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line
+        elif section == "[X-Sereno]" and not line.startswith(("#", ";")):
+            key, found, value = line.partition("=")
+            if found:
+                keys[key] = value
+    return keys
