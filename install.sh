@@ -1,0 +1,656 @@
+#!/bin/sh
+# Installs sereno from the checkout that this file is in; `install.sh --help` says how.
+#
+# A version is staged as a whole directory PREFIX/releases/ID, which nothing refers to until it is complete and its
+# units have been verified. Only then are the unit files renamed into place one by one and the link PREFIX/current is
+# switched. Killed at any moment, the version before or the new one works, and the next run finishes. ID is a hash of
+# what is shipped, so installing the same checkout again finds everything done.
+set -eu
+
+python_min=3.11
+systemd_min=252
+job=cache_cleanup_hourly
+data_dir=/var/cache/sereno
+
+usage() {
+    cat <<'END'
+usage: install.sh [--user] [--prefix DIR] [--wheels DIR] [--root DIR] [--no-start] [--dry-run]
+       install.sh --uninstall [--purge] [--user] [--prefix DIR] [--root DIR] [--dry-run]
+
+Installs sereno from this checkout: code, its Python environment, units, timers; or a newer version over an older one.
+
+  --user        for the calling user alone, without root: systemctl --user, XDG directories
+  --prefix DIR  where the code goes (/opt/sereno; with --user ~/.local/share/sereno)
+  --wheels DIR  take the Python dependencies from this folder, without a network
+  --root DIR    install into the system image in DIR; nothing is started, no running manager is asked
+  --no-start    start nothing now; the timers start with the next boot
+  --dry-run     print every change and make none
+  --uninstall   remove exactly what was installed; cached data, user and group stay
+  --purge       with --uninstall: the data, the timers' stamps, the user and the group too
+  --help        this text
+
+Exit status: 0 done, 1 something is missing, foreign or failed, 2 wrong use.
+END
+}
+
+# One line for each argument.
+say() { printf '%s\n' "$@"; }
+
+# die MESSAGE [WAY-OUT...]
+die() {
+    printf 'install.sh: %s\n' "$1" >&2
+    shift
+    [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
+    exit 1
+}
+
+wrong_use() {
+    printf 'install.sh: %s\n\n' "$1" >&2
+    usage >&2
+    exit 2
+}
+
+# Every command that changes something outside the temporary directory goes through here.
+run() {
+    changed=yes
+    if [ "$dry_run" = yes ]; then
+        say "would run: $*"
+    else
+        "$@" || die "this failed: $*" "What was installed before still works. Mend the cause, then run install.sh again."
+    fi
+}
+
+parse_arguments() {
+    user=no root='' staged=no prefix='' wheels='' start=yes dry_run=no uninstall=no purge=no changed=no
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --prefix=* | --wheels=* | --root=*)
+                option=${1%%=*} value=${1#*=}
+                shift
+                set -- "$option" "$value" "$@"
+                ;;
+        esac
+        case $1 in
+            --prefix | --wheels | --root)
+                [ -n "${2-}" ] || wrong_use "$1 needs a directory"
+                case $1 in
+                    --prefix) prefix=$2 ;;
+                    --wheels) wheels=$(absolute "$2") ;;
+                    --root) root=$(absolute "$2") staged=yes ;;
+                esac
+                shift
+                ;;
+            --user) user=yes ;;
+            --no-start) start=no ;;
+            --dry-run) dry_run=yes ;;
+            --uninstall) uninstall=yes ;;
+            --purge) purge=yes ;;
+            --help) usage; exit 0 ;;
+            *) wrong_use "unknown argument: $1" ;;
+        esac
+        shift
+    done
+    [ "$user$staged" != yesyes ] || wrong_use "--user and --root: only a whole system can be staged"
+    [ "$purge$uninstall" != yesno ] || wrong_use "--purge goes with --uninstall"
+    [ -z "$wheels" ] || [ -d "$wheels" ] || wrong_use "--wheels: $wheels is not a directory"
+}
+
+absolute() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$PWD/$1" ;;
+    esac
+}
+
+# All paths are those of the installed system; "$root" goes before each that is touched.
+choose_paths() {
+    here=$(cd -- "$(dirname -- "$0")" && pwd -P)
+    root=$(printf '%s\n' "$root" | sed 's|/*$||')
+    if [ "$user" = yes ]; then
+        data_home=$(xdg "${XDG_DATA_HOME-}" "$HOME/.local/share")
+        kind=user scope=--user
+        prefix=${prefix:-$data_home/sereno}
+        unit_dir=$data_home/systemd/user
+        generated_dir=$(xdg "${XDG_CONFIG_HOME-}" "$HOME/.config")/systemd/user
+        stamp_dir=$data_home/systemd/timers
+        data_dir=$(xdg "${XDG_CACHE_HOME-}" "$HOME/.cache")/sereno
+        command_path=$HOME/.local/bin/sereno
+    else
+        kind=system scope=--system
+        prefix=${prefix:-/opt/sereno}
+        unit_dir=/usr/local/lib/systemd/system
+        generated_dir=/etc/systemd/system
+        stamp_dir=/var/lib/systemd/timers
+        command_path=/usr/local/bin/sereno
+        sysusers_conf=/usr/local/lib/sysusers.d/sereno.conf
+        tmpfiles_conf=/usr/local/lib/tmpfiles.d/sereno.conf
+    fi
+    for path in "$prefix" "$root$prefix" "$unit_dir" "$generated_dir" "$command_path"; do
+        check_path "$path"
+    done
+    [ "${#prefix}" -le 120 ] || die "--prefix: longer than 120 characters: $prefix" \
+        "The kernel reads no more than 255 of a script's first line."
+    manifest=$prefix/manifest
+    manager=running
+    [ -d /run/systemd/system ] || manager=absent
+    [ "$staged" = no ] || manager=staged
+    # Without a manager, systemctl and `sereno apply` work on the files alone. (systemctl --user then does so by itself.)
+    offline=
+    [ "$manager" = running ] || offline=--root=${root:-/}
+    systemctl=$scope
+    [ -z "$offline" ] || [ "$kind" = user ] || systemctl=$offline
+}
+
+# The XDG base directory specification: a relative path is to be ignored.
+xdg() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$2" ;;
+    esac
+}
+
+# Units, scripts and the manifest name these paths; outside this set each would need another way of quoting.
+check_path() {
+    case $1 in
+        *[!A-Za-z0-9._/+-]*) die "this path has a character other than A-Z a-z 0-9 . _ / + -: $1" ;;
+        */../* | */.. | */./* | */. | *//*) die "this path is not in its plain form: $1" ;;
+        /*[!/]) ;;
+        *) die "this path is not absolute, or ends with a slash: $1" ;;
+    esac
+}
+
+# --- checks: nothing is touched, except that root gets the packages that are missing -------------------------------
+
+check_rights() {
+    uid=$(id -u)
+    if [ "$user" = yes ]; then
+        [ "$uid" -ne 0 ] || die "--user as root would install for the user root alone" "For the whole machine: ./install.sh"
+    elif [ "$staged$dry_run" = nono ]; then
+        [ "$uid" -eq 0 ] || die "only root can install for the whole machine" "sudo ./install.sh" \
+            "./install.sh --user   for yourself alone, without root"
+    fi
+    if [ "$user$manager" = yesrunning ]; then
+        export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$uid}"
+        systemctl --user show -P Version >/dev/null 2>&1 || die "no systemd manager runs for $(id -un)" \
+            "Log in anew (not by su or sudo), or as root: loginctl enable-linger $(id -un)"
+    fi
+}
+
+check_commands() {
+    missing=
+    for name in cmp find flock grep mktemp sed sha256sum sort stat xargs \
+        systemctl systemd-analyze systemd-sysusers systemd-tmpfiles; do
+        command -v "$name" >/dev/null || missing="$missing $name"
+    done
+    [ -z "$missing" ] || die "commands are missing:$missing" "They are in findutils, diffutils, coreutils, util-linux, systemd."
+    version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    [ "${version:-0}" -ge "$systemd_min" ] || die "systemd $systemd_min or newer is needed; here is ${version:-an unknown one}"
+}
+
+# Debian's own Python comes first: only it sees the package python3-systemd.
+find_python() {
+    seen='none is installed'
+    for python in /usr/bin/python3 "$(command -v python3 || true)"; do
+        [ -x "$python" ] || continue
+        python_version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+        "$python" -I -c 'import sys; sys.exit(sys.version_info[:2] < tuple(map(int, sys.argv[1].split("."))))' \
+            "$python_min" && return
+        seen="$python is $python_version"
+    done
+    [ "$seen" = 'none is installed' ] || die "Python $python_min or newer is needed; $seen"
+    python=''
+}
+
+missing_packages() {
+    [ -n "$python" ] || { say python3 python3-venv python3-systemd; return; }
+    "$python" -I -c 'import ensurepip, venv' 2>/dev/null || say python3-venv
+    # An image that is staged brings its own; report says so.
+    [ "$staged" = yes ] || "$python" -I -c 'from systemd import journal' 2>/dev/null || say python3-systemd
+}
+
+check_packages() {
+    find_python
+    packages=$(missing_packages | tr '\n' ' ')
+    [ -n "$packages" ] || return 0
+    if [ "$uid$staged" = 0no ] && command -v apt-get >/dev/null; then
+        # shellcheck disable=SC2086  # package names, one word each
+        install_packages $packages
+        [ "$dry_run" = no ] || return 0
+        find_python
+        packages=$(missing_packages | tr '\n' ' ')
+        [ -n "$packages" ] || return 0
+    fi
+    die "Python packages of the distribution are missing for ${python:-python3}: $packages" \
+        "Debian, Ubuntu: sudo apt-get install $packages" "Fedora: sudo dnf install python3 python3-systemd"
+}
+
+install_packages() {
+    say "Installing $*"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-cache show "$@" >/dev/null 2>&1 || run apt-get -q update
+    run apt-get -q -y --no-install-recommends install "$@"
+}
+
+# --- the release ---------------------------------------------------------------------------------------------------
+
+# What is shipped: files of lib, bin and systemd, without what interpreters, editors and tools leave there.
+list_shipped() {
+    find lib bin systemd \( -name '.*' -o -name __pycache__ -o -name '*.egg-info' \) -prune -o \
+        -type f ! -name '*~' -print0 | LC_ALL=C sort -z
+}
+
+choose_release() {
+    list_shipped >"$tmp/shipped"
+    version=$(sed -n 's/^__version__ = "\([A-Za-z0-9.+-]*\)".*/\1/p' lib/sereno/__init__.py)
+    hash=$({
+        say "$prefix" "$python" "$python_version"
+        xargs -0 -a "$tmp/shipped" sha256sum --
+    } | sha256sum | cut -c 1-12)
+    # A complete release is used again. One that has been changed since is left alone, and made anew beside.
+    id=${version:-0}-$hash number=1
+    while [ -e "$root$prefix/releases/$id/MANIFEST" ] && ! is_intact "$root$prefix/releases/$id"; do
+        number=$((number + 1))
+        id=${version:-0}-$hash.$number
+    done
+    release=$prefix/releases/$id
+    tree=$root$release
+}
+
+is_intact() {
+    (cd "$1" && sha256sum --check --quiet --strict MANIFEST >/dev/null 2>&1)
+}
+
+stage() {
+    for path in "$root$prefix"/releases/*; do
+        # Left by a run that was killed: the MANIFEST is written last.
+        if [ -d "$path" ] && [ ! -e "$path/MANIFEST" ]; then run rm -rf "$path"; fi
+    done
+    [ ! -e "$tree/MANIFEST" ] || return 0
+    say "Staging $release"
+    run mkdir -p "$tree"
+    run xargs -0 -a "$tmp/shipped" cp --parents -t "$tree" --
+    run chmod -R u=rwX,go=rX "$tree"
+    run chmod -R a+x "$tree/bin"
+    run find "$tree/bin" -type f -exec sed -i "1s|^#!.*python.*|#!$release/venv/bin/python3 -I|" {} +
+    make_environment
+    [ "$dry_run" = yes ] || (cd "$tree" && find . -type f ! -path '*/__pycache__/*' ! -name 'MANIFEST*' -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum --) >"$tmp/MANIFEST"
+    [ "$staged" = yes ] || run sync -f "$tree"
+    run cp "$tmp/MANIFEST" "$tree/MANIFEST.new"
+    run mv -T "$tree/MANIFEST.new" "$tree/MANIFEST"
+}
+
+# The release's own environment holds the dependencies and no pip: that is used from a temporary one.
+make_environment() {
+    run "$python" -I -m venv --system-site-packages --without-pip "$tree/venv"
+    # Where the tree is staged, this line and the activation scripts name a path that will not exist.
+    run sed -i '/^command = /d' "$tree/venv/pyvenv.cfg"
+    run find "$tree/venv/bin" -iname 'activate*' -delete
+    [ "$dry_run" = yes ] || "$python" -I -m venv "$tmp/pip" || die "no temporary Python environment could be made"
+    set -- -q --no-input --disable-pip-version-check install \
+        --no-deps --require-hashes --only-binary :all: --no-compile --no-warn-script-location -r lib/requirements.txt
+    if [ -n "$wheels" ]; then
+        set -- --isolated "$@" --no-index --find-links "$wheels"
+        export PIP_CONFIG_FILE=/dev/null
+    fi
+    run "$tmp/pip/bin/python3" -I -m pip --python "$tree/venv/bin/python3" "$@"
+    run "$tree/venv/bin/python3" -I -m compileall -q -s "$root" -p / "$tree/lib" "$tree/venv/lib"
+}
+
+# The files that go outside the release, each at its path below DIRECTORY, with RELEASE in their text.
+render() { # render DIRECTORY RELEASE
+    mkdir -p "$1$unit_dir"
+    for path in systemd/"$kind"/*; do
+        sed "s|@RELEASE@|$2|g" "$path" >"$1$unit_dir/${path##*/}"
+    done
+    [ "$kind" = system ] || return 0
+    mkdir -p "$1${sysusers_conf%/*}" "$1${tmpfiles_conf%/*}"
+    cp systemd/sereno.sysusers "$1$sysusers_conf"
+    cp systemd/sereno.tmpfiles "$1$tmpfiles_conf"
+}
+
+# The template comes last: it names the release, so it is what switches the jobs over.
+list_outside() {
+    (cd "$tmp/outside" && find . -type f ! -name 'sereno@.service' -printf '/%P\n' | LC_ALL=C sort)
+    say "$unit_dir/sereno@.service"
+}
+
+# systemd reads every unit as it will be, with the paths where the files are now, and finds nothing to say.
+verify() {
+    [ "$dry_run" = no ] || return 0
+    render "$tmp/verify" "$tree"
+    units=$tmp/verify$unit_dir
+    "$tree/venv/bin/python3" -I "$tree/bin/sereno" render --to "$units" >/dev/null ||
+        die "the units of the shipped jobs could not be made; nothing was changed"
+    for path in "$units"/sereno@?*.timer; do
+        instance=${path##*/} instance=${instance%.timer}.service
+        ln -s sereno@.service "$units/$instance"
+        set -- "$@" "$path" "$units/$instance"
+    done
+    SYSTEMD_UNIT_PATH=$units: systemd-analyze verify --man=no --recursive-errors=no "$@" 2>"$tmp/verify.log" ||
+        say failed >>"$tmp/verify.log"
+    [ ! -s "$tmp/verify.log" ] || die "systemd does not accept the units; nothing was changed" "$(cat "$tmp/verify.log")"
+}
+
+# --- the manifest: what lies outside the releases ------------------------------------------------------------------
+#
+# First line `sereno installing|upgrading|installed ID`, then `dir - PATH`, `file SHA256 PATH`, `link TARGET PATH`. Before
+# anything is switched it is written with the old lines and the new ones: whatever a kill leaves there is known as ours.
+
+list_links() { # TARGET:PATH; `current` is what switches people's commands over
+    say "releases/$id:$prefix/current"
+    say "current/bin:$prefix/bin"
+    say "current/lib:$prefix/lib"
+    say "$prefix/bin/sereno:$command_path"
+}
+
+wanted_dirs() {
+    say "$unit_dir" "$generated_dir/timers.target.wants" "${command_path%/*}"
+    [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "${data_dir%/*}"
+}
+
+hash_of() { sha256sum <"$root$1" | cut -d ' ' -f 1; }
+
+listed() { sed -n "s/^$1 //p" "$tmp/old" | LC_ALL=C sort -u; }
+
+is_ours() { grep -qxF -- "$*" "$tmp/old"; }
+
+make_manifests() {
+    cat "$root$manifest" >"$tmp/old" 2>/dev/null || :
+    was=$(sed -n '1s/^sereno \([a-z]*\) .*/\1/p' "$tmp/old")
+    case $was in '' | installing) state=installing ;; *) state=upgrading ;; esac
+    {
+        say "dir - $prefix" "dir - $prefix/releases"
+        listed 'dir -' | sed 's/^/dir - /'
+        for path in $(wanted_dirs) "${prefix%/*}"; do
+            while [ -n "$path" ] && [ ! -d "$root$path" ]; do
+                say "dir - $path"
+                path=${path%/*}
+            done
+        done
+        for path in $(list_outside); do say "file $(sha256sum <"$tmp/outside$path" | cut -d ' ' -f 1) $path"; done
+        list_links | sed 's/\(.*\):/link \1 /'
+    } | LC_ALL=C sort -u >"$tmp/lines"
+    { say "sereno installed $id"; cat "$tmp/lines"; } >"$tmp/new"
+    { say "sereno $state $id"; sed 1d "$tmp/old" | LC_ALL=C sort -u - "$tmp/lines"; } >"$tmp/both"
+}
+
+check_foreign() {
+    foreign=
+    for path in $(list_outside); do
+        [ -e "$root$path" ] || [ -L "$root$path" ] || continue
+        cmp -s "$tmp/outside$path" "$root$path" || is_ours file "$(hash_of "$path")" "$path" || foreign="$foreign $root$path"
+    done
+    for link in $(list_links); do
+        path=${link#*:}
+        [ -e "$root$path" ] || [ -L "$root$path" ] || continue
+        there=$(readlink "$root$path" || :)
+        [ "$there" = "${link%%:*}" ] || is_ours link "$there" "$path" || foreign="$foreign $root$path"
+    done
+    [ -z "$foreign" ] || die "in the way, and not as sereno installed it:$foreign" "Nothing was changed. Move it away and run again." \
+        "(A change of your own to a unit belongs in a drop-in: systemctl edit UNIT.)"
+}
+
+has_entry() { grep -qs '^sereno:' "$root/etc/$1"; }
+
+# --- commit: the only part that changes what runs ------------------------------------------------------------------
+
+commit() {
+    units_changed=no
+    if ! cmp -s "$tmp/new" "$tmp/old"; then
+        put "$tmp/both" "$manifest"
+        # Whatever a killed run did or did not get to tell systemd is told again.
+        case $was in installing | upgrading) units_changed=yes ;; esac
+    fi
+    for path in $(wanted_dirs); do
+        [ -d "$root$path" ] || run mkdir -p "$root$path"
+    done
+    for path in $(list_outside); do
+        put "$tmp/outside$path" "$path"
+    done
+    [ "$kind" = user ] || make_user_and_cache
+    for link in $(list_links); do put_link "${link%%:*}" "${link#*:}"; done
+    remove_old_files
+    enable_timers
+    put "$tmp/new" "$manifest"
+}
+
+put() { # put SOURCE PATH
+    ! cmp -s "$1" "$root$2" || return 0
+    case $2 in "$unit_dir"/*) units_changed=yes ;; esac
+    run cp "$1" "$root$2.new"
+    run mv -T "$root$2.new" "$root$2"
+}
+
+put_link() { # put_link TARGET PATH
+    [ "$(readlink "$root$2" || :)" != "$1" ] || return 0
+    run ln -sfn "$1" "$root$2.new"
+    run mv -T "$root$2.new" "$root$2"
+}
+
+# In an image staged without root they are made by the image's own systemd; report says so.
+make_user_and_cache() {
+    [ "$uid" -eq 0 ] || return 0
+    if ! has_entry group || ! has_entry passwd; then run systemd-sysusers --root="${root:-/}" sereno.conf; fi
+    [ "$(stat -c %a "$root$data_dir/metadata" 2>/dev/null || :)" = 2770 ] ||
+        run systemd-tmpfiles --root="${root:-/}" --create sereno.conf
+}
+
+# Units of the version before that this one no longer has.
+remove_old_files() {
+    for path in $(listed 'file [^ ]*'); do
+        ! grep -q "^file [^ ]* $path\$" "$tmp/new" || continue
+        remove_file "$path"
+        units_changed=yes
+    done
+}
+
+# Stopping or disabling sereno.target is the administrator's switch: an upgrade leaves it as it is.
+enable_timers() {
+    if [ "$manager" = running ] && [ "$units_changed" = yes ]; then run systemctl "$systemctl" daemon-reload; fi
+    if [ "$state" = installing ]; then
+        is_target enabled || run systemctl "$systemctl" --no-reload enable sereno.target
+        [ "$start$manager" != yesrunning ] || is_target active || run systemctl "$systemctl" start sereno.target
+    fi
+    set -- "$tree/venv/bin/python3" -I "$tree/bin/sereno" apply "$scope" ${offline:+"$offline"}
+    [ "$start" = yes ] || set -- "$@" --no-start
+    if [ "$dry_run" = yes ]; then
+        say "would run: $*"
+        return
+    fi
+    "$@" >"$tmp/applied" || die "the timers could not be made" "Mend the cause, then run install.sh again."
+    grep -qx 'nothing to do' "$tmp/applied" || { cat "$tmp/applied"; changed=yes; }
+}
+
+is_target() { systemctl "$systemctl" "is-$1" --quiet sereno.target 2>/dev/null; }
+
+# The version before stays, for runs that began with it and for going back; older ones go when nothing uses them.
+prune() {
+    kept=0
+    for path in $(cd "$root$prefix/releases" 2>/dev/null && ls -t -- */MANIFEST 2>/dev/null); do
+        path=${path%/MANIFEST}
+        [ "$path" != "$id" ] || continue
+        kept=$((kept + 1))
+        [ "$kept" -gt 1 ] || continue
+        is_in_use "$prefix/releases/$path" || run rm -rf "$root$prefix/releases/$path"
+    done
+}
+
+is_in_use() {
+    # By a file and not as an argument, or grep would find its own command line.
+    say "$1/" >"$tmp/in-use"
+    [ "$manager" != staged ] && grep -qsFf "$tmp/in-use" /proc/[0-9]*/cmdline /proc/[0-9]*/maps
+}
+
+# --- what there is now ---------------------------------------------------------------------------------------------
+
+report() {
+    if [ "$dry_run" = yes ]; then
+        [ "$changed" = yes ] || say "Nothing would be changed: $id is installed."
+        return 0
+    fi
+    if [ "$changed" = yes ]; then say "Installed: sereno $id in $prefix"; else say "Nothing changed: sereno $id is installed in $prefix"; fi
+    case $manager in
+        staged) report_staged ;;
+        absent) report_absent ;;
+        running) report_running ;;
+    esac
+}
+
+report_staged() {
+    say "Staged in ${root:-/}; the timers start when that system boots."
+    [ -e "$root/usr/lib/python3/dist-packages/systemd/journal.py" ] || say "The image needs the package python3-systemd."
+    [ "$uid" -eq 0 ] || say "Made without root: in the image run systemd-sysusers, then systemd-tmpfiles --create."
+}
+
+report_absent() {
+    say "systemd is not process 1 here: everything is installed and enabled, no timer runs until it is."
+    if [ "$start$changed" = yesyes ]; then
+        say "One run of $job, directly:"
+        if [ "$kind" = user ]; then set --; else set -- setpriv --reuid=sereno --regid=sereno --clear-groups --reset-env; fi
+        "$@" "$release/bin/$job" || die "$job failed"
+    fi
+    say "Next: $command_path list"
+}
+
+report_running() {
+    if [ "$start$changed" = yesyes ]; then
+        say "One run of $job:"
+        "$release/bin/sereno" run "$scope" "$job" || die "$job failed" "journalctl SERENO_JOB=$job"
+    fi
+    journalctl -q --no-pager -o cat -n 2 "SERENO_JOB=$job" || :
+    systemctl "$systemctl" --no-pager list-timers 'sereno@*'
+    is_target active || say "sereno.target is stopped, no timer elapses. To start: systemctl $systemctl start sereno.target"
+    is_target enabled || say "sereno.target is disabled. To start it at boot: systemctl $systemctl enable sereno.target"
+    if [ "$kind" = user ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then
+        say "Your timers stop when you log out. To keep them: loginctl enable-linger"
+    fi
+    say "Next: $command_path list; journalctl SERENO_JOB=$job; to add a job see README.md"
+}
+
+# --- uninstall -----------------------------------------------------------------------------------------------------
+
+# As run, but what fails is remembered and the rest still done.
+try() {
+    changed=yes
+    if [ "$dry_run" = yes ]; then say "would run: $*"; else "$@" || failed="$failed; $*"; fi
+}
+
+remove_file() { # remove_file PATH: only as we wrote it
+    [ ! -e "$root$1.new" ] || try rm -f "$root$1.new"
+    [ -e "$root$1" ] || return 0
+    if is_ours file "$(hash_of "$1")" "$1"; then try rm -f "$root$1"; else kept_files="$kept_files $root$1"; fi
+}
+
+uninstall() {
+    kept_files='' failed=''
+    if [ ! -e "$root$manifest" ]; then
+        say "Nothing is installed in $root$prefix: there is no $manifest."
+    else
+        cat "$root$manifest" >"$tmp/old"
+        stop_and_remove_timers
+        for path in $(listed 'file [^ ]*'); do remove_file "$path"; done
+        remove_links_and_releases
+        [ "$manager" != running ] || try systemctl "$systemctl" daemon-reload
+        [ "$manager" != running ] || try systemctl "$systemctl" reset-failed 'sereno@*'
+    fi
+    if [ "$purge" = yes ]; then remove_data; else say_what_stays; fi
+    [ ! -e "$root$manifest" ] || remove_dirs
+    [ -z "$kept_files" ] || say "Kept, because it was changed since it was installed:$kept_files"
+    [ -z "$failed" ] || die "only partly uninstalled; this failed: ${failed#; }" "Mend the cause, then run install.sh --uninstall again."
+}
+
+stop_and_remove_timers() {
+    set -- "$root$prefix"/releases/*/venv/bin/python3
+    [ ! -e "$root$prefix/current/venv/bin/python3" ] || set -- "$root$prefix/current/venv/bin/python3" "$@"
+    if [ -x "$1" ]; then
+        try "$1" -I "${1%/venv/bin/python3}/bin/sereno" remove --all "$scope" ${offline:+"$offline"}
+    else
+        find_python
+        try "$python" -I -B bin/sereno remove --all "$scope" ${offline:+"$offline"}
+    fi
+    [ "$manager" != running ] || try systemctl "$systemctl" stop 'sereno@*' 'sereno-app@*' 'sereno.*' 'sereno-seed.*'
+    [ ! -e "$root$unit_dir/sereno.target" ] || try systemctl "$systemctl" --no-reload disable sereno.target
+    try rm -f "$root$generated_dir/timers.target.wants/sereno.target"
+}
+
+remove_links_and_releases() {
+    for link in $(listed link | tr ' ' :); do
+        path=${link#*:}
+        [ "$(readlink "$root$path" || :)" != "${link%%:*}" ] || try rm -f "$root$path"
+        [ ! -L "$root$path.new" ] || try rm -f "$root$path.new"
+    done
+    try rm -rf "$root$prefix/releases"
+}
+
+say_what_stays() {
+    stays=
+    [ ! -e "$root$data_dir" ] || stays=", the cache in $root$data_dir"
+    ! is_our_user || stays="$stays, the user and the group sereno"
+    [ -z "$stays" ] || say "Kept: ${stays#, } (--uninstall --purge removes them)"
+}
+
+remove_data() {
+    [ ! -e "$root$data_dir" ] || try rm -rf "$root$data_dir"
+    for path in "$root$stamp_dir"/stamp-sereno@*.timer; do
+        [ ! -e "$path" ] || try rm -f "$path"
+    done
+    is_our_user || return 0
+    set -- sereno
+    [ -z "$root" ] || set -- --prefix "$root" sereno
+    try userdel "$@"
+    # userdel takes the group of the same name along, unless it has members.
+    ! has_entry group || try groupdel "$@"
+}
+
+# An account that was there before us is not ours to remove; systemd-sysusers gave ours this name.
+is_our_user() { [ "$kind" = system ] && grep -qs '^sereno:.*:Periodic jobs of sereno:' "$root/etc/passwd"; }
+
+# The manifest goes when all that it lists is gone, so that an uninstall that was killed can be finished.
+remove_dirs() {
+    for path in $(listed 'dir -' | LC_ALL=C sort -r); do
+        [ "$path" != "$prefix" ] || try rm -f "$root$manifest" "$root$manifest.new"
+        [ ! -d "$root$path" ] || try rmdir --ignore-fail-on-non-empty "$root$path"
+    done
+}
+
+main() {
+    umask 022
+    parse_arguments "$@"
+    choose_paths
+    check_rights
+    check_commands
+    cd "$here"
+    tmp=$(mktemp -d)
+    trap 'rm -rf "$tmp"' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    : >"$tmp/old"
+    if [ "$uninstall" = yes ]; then
+        lock
+        uninstall
+        return
+    fi
+    check_packages
+    choose_release
+    render "$tmp/outside" "$release"
+    make_manifests
+    check_foreign
+    [ -d "$root$prefix" ] || run mkdir -p "$root$prefix"
+    lock
+    stage
+    verify
+    commit
+    prune
+    report
+}
+
+# One install.sh at a time for one prefix; the lock is on the directory itself and leaves no file.
+lock() {
+    [ -d "$root$prefix" ] || return 0
+    exec 9<"$root$prefix"
+    flock -n 9 || die "another install.sh is at work on $root$prefix"
+}
+
+main "$@"
