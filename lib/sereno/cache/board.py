@@ -1,0 +1,238 @@
+"""The board: a small file of shared words beside the store, mapped by every process that has the cache open.
+
+It holds what must be read or written without a transaction:
+
+* *generations*, one word for each slot of keys: the id of the last write transaction that may have changed one of
+  them. What a process keeps of a key is good while the word is what it was when it was read;
+* *counters*, one line for each process, so that each word has one writer. A line outlives its process: the next to
+  take it counts on, and the sum over all lines stays exact whoever is killed;
+* *visited* marks, one byte for an entry, set by readers and cleared by eviction;
+* a few words for all: next sequence number, the hand of eviction, whether the files were replaced.
+
+An aligned 8-byte store is one machine instruction on every 64-bit machine, so a word is never seen half written.
+
+Who holds a line is told by a lock on one byte of the file, of the kind that belongs to the open file (fcntl(2),
+"Open file description locks"): the kernel drops it when the process dies, however it dies; process ids would be taken
+for others after a while, and mean nothing in another container.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from typing import NamedTuple
+
+from sereno.errors import CacheFormatError
+
+FORMAT = 1
+"""Version of all the files together: board, store and the header of an entry."""
+
+_MAGIC = int.from_bytes(b"SERENObd", "little")
+_HEADER_BYTES = 4096
+_WORD_BYTES = 8
+
+GENERATIONS = 1 << 16
+GENERATION_MASK = GENERATIONS - 1
+NO_GENERATION = (1 << 64) - 1
+"""Larger than any transaction id: nothing read under it may be kept."""
+
+LINES = 1024
+_LINE_WORDS = 16
+VISITED = 1 << 22
+"""Marks are found by sequence number modulo this: two of 100,000 entries share one in 2 % of the cases, which costs
+an undeserved second chance and nothing else."""
+VISITED_MASK = VISITED - 1
+
+_LINES_AT = _HEADER_BYTES + GENERATIONS * _WORD_BYTES
+_VISITED_AT = _LINES_AT + LINES * _LINE_WORDS * _WORD_BYTES
+SIZE_BYTES = _VISITED_AT + VISITED
+
+# Words of the header.
+_W_MAGIC, _W_FORMAT = 0, 1
+NEXT_SEQUENCE = 2
+HAND = 3
+RETIRED = 4  # these files were set aside; open anew
+SYNCED = 5  # the mark of a clean end is on disk and must go before the next write
+EPOCH_MS = 6  # cache time = this + CLOCK_BOOTTIME
+LAST_MS = 7  # cache time at the last clean end
+DEATHS = 8  # processes that died with the cache open since the store was last verified
+STORE_BYTES, STORE_MTIME_NS = 9, 10  # the store's file at the last clean end
+BOOT_ID = 11  # and 12
+
+# Words of a line.
+IN_USE = 0
+COUNTERS = ("hits", "misses", "evictions", "invalidations", "expired_removals", "sets")
+HITS, MISSES, EVICTIONS, INVALIDATIONS, EXPIRED_REMOVALS, SETS = range(1, 7)
+
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (0 for this kind).
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class Damaged(Exception):
+    """The files cannot be what sereno wrote; `str()` says what is wrong."""
+
+
+class Census(NamedTuple):
+    """Who has the board open beside the caller."""
+
+    alive: int
+    died: int
+
+
+class Board:
+    """The mapped file. `words` is the header, `generations`, `visited` and, once taken, `line` are its other parts.
+
+    Raises:
+        Damaged: the file is not a board, or not whole.
+        CacheFormatError: it is one of another version.
+    """
+
+    __slots__ = (
+        "_fd",
+        "_map",
+        "_whole",
+        "generations",
+        "inode",
+        "line",
+        "line_number",
+        "path",
+        "visited",
+        "words",
+    )
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.line_number = -1
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            found = os.fstat(self._fd)
+            self.inode = (found.st_dev, found.st_ino)
+            _recognise(path, os.pread(self._fd, 2 * _WORD_BYTES, 0), found.st_size)
+            self._map = mmap.mmap(self._fd, SIZE_BYTES)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._whole = memoryview(self._map)
+        self.words = self._whole[:_HEADER_BYTES].cast("Q")
+        self.generations = self._whole[_HEADER_BYTES:_LINES_AT].cast("Q")
+        self.visited = self._whole[_VISITED_AT:]
+        self.line = unused_line()
+
+    def take_line(self) -> None:
+        """Takes a line that no living process holds; the caller holds the lock of openers.
+
+        Raises:
+            OSError: EAGAIN, `LINES` processes have the cache open.
+        """
+        for number in range(LINES):
+            if _lock(self._fd, _line_at(number), fcntl.F_WRLCK):
+                start = _line_at(number)
+                self.line = self._whole[start : start + _LINE_WORDS * _WORD_BYTES].cast("Q")
+                self.line[IN_USE] = 1
+                self.line_number = number
+                return
+        raise OSError(errno.EAGAIN, f"{LINES} processes have this cache open already", self.path)
+
+    def epoch_ms(self) -> int:
+        """What makes cache time of CLOCK_BOOTTIME."""
+        return self.words[EPOCH_MS]
+
+    def census(self) -> Census:
+        """Counts the other processes that hold a line, and those that died without giving theirs back.
+
+        The dead are counted once: their lines are free again afterwards.
+        """
+        alive = died = 0
+        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
+        for number, in_use in enumerate(lines[IN_USE::_LINE_WORDS].tolist()):
+            if not in_use or number == self.line_number:
+                continue
+            if _is_locked(self._fd, _line_at(number)):
+                alive += 1
+            else:
+                died += 1
+                lines[number * _LINE_WORDS + IN_USE] = 0
+        return Census(alive, died)
+
+    def totals(self) -> dict[str, int]:
+        """Every counter, summed over all lines: all that was ever counted, by the living and the dead."""
+        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
+        return {name: sum(lines[at::_LINE_WORDS].tolist()) for at, name in enumerate(COUNTERS, 1)}
+
+    def forget_all(self, generation: int) -> None:
+        """Makes every process drop whatever it keeps, of every key."""
+        self.generations[:] = memoryview(generation.to_bytes(8, "little") * GENERATIONS).cast("Q")
+
+    def retire(self) -> None:
+        """Tells everyone who has these files open that they are not the cache's any more."""
+        self.words[RETIRED] = 1
+        self.forget_all(NO_GENERATION)
+
+    def flush(self) -> None:
+        """Writes the board to the disk."""
+        self._map.flush()
+
+    def close(self, *, gives_line_back: bool = True) -> None:
+        """Unmaps the file. A forked child passes False: the line is its parent's."""
+        if gives_line_back and self.line_number >= 0:
+            self.line[IN_USE] = 0
+        # What counts or marks after this does so into the void, not into a line of somebody else.
+        self.line = unused_line()
+        os.close(self._fd)
+
+
+def unused_line() -> memoryview:
+    """A line that nobody reads: for counting into the void."""
+    return memoryview(bytearray(_LINE_WORDS * _WORD_BYTES)).cast("Q")
+
+
+def create(path: str, mode: int) -> None:
+    """Creates an empty board with all its blocks, so that a full disk is an error here and never a SIGBUS later."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, mode)
+        os.posix_fallocate(fd, 0, SIZE_BYTES)
+        os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
+    finally:
+        os.close(fd)
+
+
+def _recognise(path: str, head: bytes, size: int) -> None:
+    if len(head) < 2 * _WORD_BYTES:
+        raise Damaged(f"the board is cut off ({size} bytes)")
+    magic, version = struct.unpack("<QQ", head)
+    if magic != _MAGIC:
+        raise Damaged("the board does not begin as one")
+    if version != FORMAT and 0 < version < 1 << 16:
+        raise CacheFormatError(
+            f"cache file {path}: format {version}, this sereno reads and writes format {FORMAT}",
+            hint="use the sereno that wrote it, or another directory (SERENO_CACHE_DIR), or remove "
+            f"{os.path.dirname(path)}: a cache can be filled again",
+        )
+    if version != FORMAT or size != SIZE_BYTES:
+        raise Damaged(
+            f"the board has {size} bytes and format {version}, {SIZE_BYTES} and {FORMAT} are right"
+        )
+
+
+def _line_at(number: int) -> int:
+    return _LINES_AT + number * _LINE_WORDS * _WORD_BYTES
+
+
+def _lock(fd: int, at: int, kind: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _is_locked(fd: int, at: int) -> bool:
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
+    return kind != fcntl.F_UNLCK

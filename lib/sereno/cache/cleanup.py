@@ -1,0 +1,162 @@
+"""Removing what has expired, without getting into anybody's way.
+
+There is no index by expiry: it doubled the cost of every overwrite. The entries are scanned in short read snapshots;
+what has expired is removed in write transactions boxed to about a millisecond, with the expiry checked again. LMDB's
+write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sereno.cache import entry
+from sereno.cache.session import Session
+from sereno.cache.store import Store, Write
+
+CHUNK_ENTRIES = 1000
+BOX_S = 0.001
+SMALLEST_PAUSE_S = 0.0002
+
+
+class CleanupReport(NamedTuple):
+    """What one `run_cleanup` did, and what the cache did since the one before.
+
+    `bytes_freed`: bytes of the keys and values that were removed; the file itself does not shrink, its pages are
+    used again. `hits` to `expired_removals` and `hit_rate_percent` (0 to 100, 0.0 without requests) count since the
+    previous report. `default_ttl` is in seconds.
+    """
+
+    entries_before: int
+    entries_after: int
+    entries_removed: int
+    bytes_freed: int
+    hits: int
+    misses: int
+    evictions: int
+    expired_removals: int
+    hit_rate_percent: float
+    size: int
+    max_size: int | None
+    default_ttl: int | float | None
+
+
+class Swept(NamedTuple):
+    """Sum of a sweep: entries and their bytes, and the longest time that the write lock was held."""
+
+    entries: int
+    held_bytes: int
+    longest_hold_s: float
+
+
+def remove_expired(
+    session: Session,
+    now_ms: int,
+    *,
+    count: Callable[[int], None],
+    sleep: Callable[[float], None] = time.sleep,
+    progress: Callable[[int, int], None] | None = None,
+) -> Swept:
+    """Removes every entry that is expired at `now_ms`.
+
+    Args:
+        session: the cache.
+        now_ms: cache time.
+        count: called with the number of entries that a box removed, after its commit.
+        sleep: called with the seconds to stay away between two boxes.
+        progress: called after each chunk with the entries scanned and removed so far.
+
+    Raises:
+        CacheError: the cache cannot be read or written; what was removed before stays removed.
+    """
+    start, scanned = b"\0", 0
+    total = Swept(0, 0, 0.0)
+    while True:
+        chunk = session.reading(_expired_after, (start, now_ms))
+        scanned += chunk.scanned
+        waiting = chunk.expired
+        while waiting:
+            done = session.written(_remove_box, (waiting, now_ms))
+            hold_s = time.monotonic() - done.began_s
+            count(done.entries)
+            total = Swept(
+                total.entries + done.entries,
+                total.held_bytes + done.held_bytes,
+                max(total.longest_hold_s, hold_s),
+            )
+            waiting = waiting[done.looked_at :]
+            sleep(max(hold_s, SMALLEST_PAUSE_S))
+        if progress is not None:
+            progress(scanned, total.entries)
+        if chunk.following is None:
+            return total
+        start = chunk.following
+
+
+class _Chunk(NamedTuple):
+    scanned: int
+    expired: list[bytes]
+    following: bytes | None
+
+
+class _Done(NamedTuple):
+    began_s: float
+    looked_at: int
+    entries: int
+    held_bytes: int
+
+
+def _expired_after(store: Store, argument: tuple[bytes, int]) -> _Chunk:
+    start, now_ms = argument
+    expired: list[bytes] = []
+    scanned = 0
+    expiry_of = entry.expiry_and_sequence
+    with store.env.begin(store.entries) as txn:
+        cursor = txn.cursor()
+        if not cursor.set_range(start):
+            return _Chunk(0, [], None)
+        for stored, record in cursor.iternext(True, True):
+            if scanned == CHUNK_ENTRIES:
+                return _Chunk(scanned, expired, stored)
+            scanned += 1
+            if expiry_of(record)[0] <= now_ms:
+                expired.append(stored)
+    return _Chunk(scanned, expired, None)
+
+
+def _remove_box(txn: Write, argument: tuple[list[bytes], int]) -> _Done:
+    waiting, now_ms = argument
+    began_s = time.monotonic()
+    looked_at = entries = held_bytes = 0
+    for stored in waiting:
+        looked_at += 1
+        record = txn.get(stored)
+        if record is not None and entry.expiry_and_sequence(record)[0] <= now_ms:
+            held_bytes += txn.delete(stored, record) or 0
+            entries += 1
+        if time.monotonic() - began_s > BOX_S:
+            break
+    return _Done(began_s, looked_at, entries, held_bytes)
+
+
+class TerminalProgress:
+    """Shows a sweep that takes longer than a second on a terminal; silent anywhere else."""
+
+    def __init__(self) -> None:
+        self._shown = False
+        self._next_s = time.monotonic() + 1.0
+
+    def __call__(self, scanned: int, removed: int) -> None:
+        if time.monotonic() < self._next_s or not sys.stderr.isatty():
+            return
+        self._next_s = time.monotonic() + 0.2
+        self._shown = True
+        sys.stderr.write(f"\rscanned {scanned} entries, removed {removed}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Leaves the line."""
+        if self._shown:
+            sys.stderr.write("\n")

@@ -1,0 +1,39 @@
+"""The cache's own time, which no one can set.
+
+An entry's expiry is a point of wall-clock time, because the entry may outlive a reboot. Between reboots the wall clock
+is not asked: a clock set back would give entries a second life, one set forward would kill all of them. Cache time is
+the wall clock's time when the cache was first opened after the boot, carried on by CLOCK_BOOTTIME, which is the same
+for all processes, runs on during suspend, and never jumps (clock_gettime(2)).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+boottime_s: Callable[[int], float] = time.clock_gettime
+BOOTTIME = time.CLOCK_BOOTTIME
+
+NEVER_MS = (1 << 63) - 1
+"""The expiry of an entry that does not expire."""
+
+
+def boottime_ms() -> int:
+    """Milliseconds since the boot."""
+    return time.clock_gettime_ns(BOOTTIME) // 1_000_000
+
+
+def epoch_ms(last_ms: int = 0) -> int:
+    """What to add to `boottime_ms` from now until the next boot.
+
+    Args:
+        last_ms: cache time when the cache was last closed. A machine that comes up with its clock in the past must
+            not hand out entries for longer than they were given.
+    """
+    return max(time.time_ns() // 1_000_000, last_ms) - boottime_ms()
+
+
+def boot_id() -> bytes:
+    """The kernel's id of this boot, 16 bytes (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return bytes.fromhex(file.read().strip().replace("-", ""))

@@ -1,0 +1,108 @@
+"""An entry's bytes: how keys become LMDB keys, and what stands before and behind a value.
+
+::
+
+    expiry in ms, u64 | sequence number, u64 | bytes of the long key, u32 | long key | value | CRC-32, u32
+
+all little-endian. The header is read without the value, so neither cleanup nor eviction decodes one. The CRC covers
+the store's key and the whole record: a value from a damaged page, or found under another key, is never handed out.
+
+LMDB takes keys of 1 to 511 bytes. A longer one is stored under its first 470 bytes, the byte FF, which UTF-8 never
+uses, and a digest, so that it keeps its place among the keys with the same prefix; the whole key stands in the record.
+"""
+
+from __future__ import annotations
+
+import struct
+from zlib import crc32
+
+HEADER = struct.Struct("<QQI")
+HEADER_BYTES = HEADER.size
+CRC_BYTES = 4
+OVERHEAD_BYTES = HEADER_BYTES + CRC_BYTES
+
+MAX_KEY_BYTES = 511
+"""LMDB's limit as it is compiled into the wheels (mdb_env_get_maxkeysize)."""
+KEPT_BYTES = 470
+_LONG = b"\xff"
+_EMPTY = b"\xff"
+
+INTACT = 0x2144DF1C
+"""CRC-32 of any bytes followed by their own CRC-32 (little-endian), whatever it was started with."""
+
+expiry_and_sequence = struct.Struct("<QQ").unpack_from
+
+
+def store_key(key: str) -> bytes:
+    """The key under which LMDB keeps `key`.
+
+    Raises:
+        TypeError: `key` is not a str.
+    """
+    if type(key) is not str and not isinstance(key, str):
+        raise TypeError(f"key: {key!r} of type {type(key).__qualname__}, a str is needed")
+    raw = utf8(key)
+    return raw if 0 < len(raw) <= MAX_KEY_BYTES else _unusual(raw)
+
+
+def utf8(text: str) -> bytes:
+    """`text` as UTF-8, lone surrogates too: any str can be a key."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def is_intact(stored: bytes, record: bytes) -> bool:
+    """Is that the record that was stored under that key?"""
+    return len(record) >= OVERHEAD_BYTES and crc32(record, crc32(stored)) == INTACT
+
+
+def printable(stored: bytes) -> str:
+    """A store key for a message."""
+    return repr(stored[:80])[1:]
+
+
+def needs_long_key(stored: bytes) -> bool:
+    """Does the record of this store key carry the whole key?"""
+    return len(stored) > KEPT_BYTES and stored[KEPT_BYTES : KEPT_BYTES + 1] == _LONG
+
+
+def pack(stored: bytes, key: str, expiry_ms: int, sequence: int, value: bytes) -> bytes:
+    """The record of an entry."""
+    long_key = utf8(key) if needs_long_key(stored) else b""
+    body = HEADER.pack(expiry_ms, sequence, len(long_key)) + long_key + value
+    return body + crc32(body, crc32(stored)).to_bytes(4, "little")
+
+
+def value_of(record: bytes) -> bytes:
+    """The value's bytes of an intact record."""
+    long_bytes = HEADER.unpack_from(record)[2]
+    return record[HEADER_BYTES + long_bytes : -CRC_BYTES]
+
+
+def key_bytes(stored: bytes, record: bytes | memoryview) -> bytes:
+    """The key as UTF-8, from the store's key and the record."""
+    if stored == _EMPTY:
+        return b""
+    if not needs_long_key(stored):
+        return stored
+    long_bytes = HEADER.unpack_from(record)[2]
+    return bytes(record[HEADER_BYTES : HEADER_BYTES + long_bytes])
+
+
+def key_text(stored: bytes, record: bytes | memoryview) -> str:
+    """The key as the caller gave it."""
+    return key_bytes(stored, record).decode("utf-8", "surrogatepass")
+
+
+def size_bytes(stored: bytes, record_bytes: int) -> int:
+    """What an entry holds: the bytes of its key and its value, without sereno's own."""
+    if needs_long_key(stored):
+        return record_bytes - OVERHEAD_BYTES
+    return (0 if stored == _EMPTY else len(stored)) + record_bytes - OVERHEAD_BYTES
+
+
+def _unusual(raw: bytes) -> bytes:
+    if not raw:
+        return _EMPTY
+    from hashlib import blake2b
+
+    return raw[:KEPT_BYTES] + _LONG + blake2b(raw, digest_size=32).digest()

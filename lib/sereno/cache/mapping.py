@@ -1,0 +1,98 @@
+"""The cache as a mutable mapping, so that code written for one, `cachetools.cached` for instance, takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_ABSENT = object()
+
+
+def text_key(key: object) -> str:
+    """The text under which a mapping key is stored: a str is itself, a tuple (`cachetools.keys.hashkey`) its JSON.
+
+    Raises:
+        TypeError: something in the tuple is neither JSON nor a class.
+    """
+    if isinstance(key, str):
+        return key
+    if not isinstance(key, tuple):
+        raise TypeError(
+            f"key: {key!r} of type {type(key).__qualname__}, a str or a tuple of JSON values is needed"
+        )
+    from sereno.cache import codec
+
+    return codec.encode([_part(part) for part in key]).decode()
+
+
+def _part(part: object) -> Any:
+    # hashkey puts a class between positional and keyword arguments, typedkey the arguments' own.
+    if isinstance(part, type):
+        return {"class": f"{part.__module__}.{part.__qualname__}"}
+    if isinstance(part, tuple):
+        return [_part(inner) for inner in part]
+    return part
+
+
+class CacheMapping:
+    """The mapping's methods on top of `get`, `set`, `invalidate`, `is_live` and `live_keys`."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        raise NotImplementedError
+
+    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
+        raise NotImplementedError
+
+    def invalidate(self, key: str) -> bool:
+        raise NotImplementedError
+
+    def is_live(self, key: str) -> bool:
+        raise NotImplementedError
+
+    def live_keys(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def __getitem__(self, key: object) -> Any:
+        value = self.get(text_key(key), _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: object, value: Any) -> None:
+        self.set(text_key(key), value)
+
+    def __delitem__(self, key: object) -> None:
+        if not self.invalidate(text_key(key)):
+            raise KeyError(key)
+
+    def setdefault(self, key: object, default: Any = None) -> Any:
+        """The value of the key; stores `default` and returns it where there is none."""
+        value = self.get(text_key(key), _ABSENT)
+        if value is _ABSENT:
+            self.set(text_key(key), default)
+            return default
+        return value
+
+    def pop(self, key: object, default: Any = _ABSENT) -> Any:
+        """Removes the key and returns its value, `default` or KeyError where there is none. Not atomic."""
+        value = self.get(text_key(key), _ABSENT)
+        if value is not _ABSENT and self.invalidate(text_key(key)):
+            return value
+        if default is _ABSENT:
+            raise KeyError(key)
+        return default
+
+    def __contains__(self, key: object) -> bool:
+        """Is there a live entry? Counts as no request."""
+        return isinstance(key, str | tuple) and self.is_live(text_key(key))
+
+    def __iter__(self) -> Iterator[str]:
+        return self.live_keys()
+
+    def __len__(self) -> int:
+        """Counts the live entries, one by one; `get_stats()["size"]` costs nothing."""
+        return sum(1 for _ in self.live_keys())
+
+    def __bool__(self) -> bool:
+        """True, also when empty: `if cache` asks whether there is a cache."""
+        return True

@@ -1,0 +1,137 @@
+"""What `MetadataCache` does inside one transaction, for many entries.
+
+Each function takes a store or a write transaction and one argument, so that `Session` can run it again on new files
+when the old ones turn out to be damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sereno.cache import entry
+from sereno.cache.board import Damaged
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.store import Store, Write
+
+BATCH_ENTRIES = 500
+"""Entries in one transaction of a bulk operation: about 5 ms, so that nobody waits longer for the write lock."""
+
+
+class Put(NamedTuple):
+    """An entry to store; `lifetime_ms` None: the cache's default, 0: store nothing and remove what was there."""
+
+    key: str
+    stored: bytes
+    text: bytes
+    lifetime_ms: int | None
+
+
+class Written(NamedTuple):
+    """An entry that was stored."""
+
+    put: Put
+    expiry_ms: int
+    sequence: int
+
+
+class Batch(NamedTuple):
+    """What a transaction did."""
+
+    written: list[Written]
+    evictions: int
+    generation: int
+
+
+class Removed(NamedTuple):
+    """Entries that were removed: all, and those that were alive; and where to go on."""
+
+    entries: int
+    live: int
+    following: bytes | None = None
+
+
+def intact(stored: bytes, record: bytes) -> bytes:
+    """The record, or Damaged when it is not what was stored under that key."""
+    if entry.is_intact(stored, record):
+        return record
+    raise Damaged(f"the record of key {entry.printable(stored)} has a wrong checksum")
+
+
+def read_many(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | None]:
+    """The texts of live entries, all from one snapshot."""
+    keys, now_ms = argument
+    texts: list[bytes | None] = []
+    with store.env.begin(store.entries) as txn:
+        for stored in keys:
+            record = txn.get(stored)
+            if record is None or entry.expiry_and_sequence(intact(stored, record))[0] <= now_ms:
+                texts.append(None)
+            else:
+                texts.append(entry.value_of(record))
+    return texts
+
+
+def live_keys(store: Store, argument: tuple[bytes, int]) -> tuple[list[str], bytes | None]:
+    """Live keys from a store key on, and where to go on; a key that stands twice as long as others does no harm."""
+    start, now_ms = argument
+    keys: list[str] = []
+    with store.env.begin(store.entries) as txn:
+        cursor = txn.cursor()
+        if not cursor.set_range(start):
+            return [], None
+        for looked_at, (stored, record) in enumerate(cursor.iternext(True, True)):
+            if looked_at == BATCH_ENTRIES:
+                return keys, stored
+            if entry.expiry_and_sequence(record)[0] > now_ms:
+                keys.append(entry.key_text(stored, intact(stored, record)))
+    return keys, None
+
+
+def put_batch(txn: Write, argument: tuple[list[Put], int, Callable[[int], int]]) -> Batch:
+    """Stores entries; `shorten` makes a lifetime in ms what it shall be in the end (jitter)."""
+    puts, now_ms, shorten = argument
+    written = []
+    for put in puts:
+        lifetime_ms = put.lifetime_ms
+        if lifetime_ms is None:
+            lifetime_ms = txn.state().default_ttl_ms or NEVER_MS
+        if lifetime_ms == 0:
+            txn.delete(put.stored)
+            continue
+        expiry_ms = NEVER_MS if lifetime_ms == NEVER_MS else now_ms + shorten(lifetime_ms)
+        sequence = txn.put(put.stored, put.key, put.text, expiry_ms, now_ms)
+        written.append(Written(put, expiry_ms, sequence))
+    return Batch(written, txn.evictions, txn.generation)
+
+
+def remove(txn: Write, argument: tuple[bytes, int]) -> Removed:
+    """Removes one entry."""
+    stored, now_ms = argument
+    record = txn.get(stored)
+    if record is None:
+        txn.touch(stored)
+        return Removed(0, 0)
+    txn.delete(stored, record)
+    return Removed(1, int(entry.expiry_and_sequence(record)[0] > now_ms))
+
+
+def remove_prefix(txn: Write, argument: tuple[bytes, bytes, int]) -> Removed:
+    """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
+    prefix, start, now_ms = argument
+    common = prefix[: entry.KEPT_BYTES]
+    doomed = []
+    following = None
+    for looked_at, (stored, record) in enumerate(txn.scan(start)):
+        if not stored.startswith(common):
+            break
+        if looked_at == BATCH_ENTRIES:
+            following = stored
+            break
+        if entry.key_bytes(stored, record).startswith(prefix):
+            doomed.append((stored, record))
+    live = 0
+    for stored, record in doomed:
+        live += entry.expiry_and_sequence(record)[0] > now_ms
+        txn.delete(stored, record)
+    return Removed(len(doomed), live, following)

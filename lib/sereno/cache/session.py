@@ -1,0 +1,238 @@
+"""One process's hold on one cache directory.
+
+LMDB must not be opened twice in a process, nor used by a forked child; so a session is shared by all `MetadataCache`
+objects on the same directory, opens at the first use, and opens anew in a child, after `close`, and when the files
+were replaced underneath.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+import lmdb
+
+from sereno.cache import clock, opening, place
+from sereno.cache.board import RETIRED, Damaged
+from sereno.cache.store import MAP_BYTES, Store, Write, translated
+from sereno.errors import CacheError
+
+CHECK_EVERY_S = 1.0
+"""How long a process may go on with files that somebody removed or swapped by hand."""
+TRIES = 3
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+class User(Protocol):
+    """Who keeps something that depends on the open files."""
+
+    def files_changed(self, store: Store | None) -> None:
+        """`store` is open now, or, when None, the one that was is not any more. Called with `Session.lock` held."""
+
+
+class Session:
+    """The open files and the two locks around them.
+
+    `lock` guards reads from the store and what a process keeps of them; `write_lock` guards write transactions, and is
+    taken first where both are needed. A fork waits for both: a child must not inherit an open transaction, which it
+    could neither use nor end.
+    """
+
+    def __init__(self, path: str, map_bytes: int = MAP_BYTES) -> None:
+        self.path = path
+        self.lock = threading.RLock()
+        self.write_lock = threading.RLock()
+        self.store: Store | None = None
+        self._map_bytes = map_bytes
+        self._users: weakref.WeakSet[User] = weakref.WeakSet()
+        self._where: place.Place | None = None
+        self._check_at_s = 0.0
+
+    def add_user(self, user: User) -> None:
+        """Has `user` told of every change from now on."""
+        with self.lock:
+            self._users.add(user)
+            if self.store is not None:
+                user.files_changed(self.store)
+
+    def reading(self, action: Callable[[Store, Argument], Result], argument: Argument) -> Result:
+        """`action(store, argument)` with `lock` held; the files are opened, or replaced when damaged, as needed.
+
+        Raises:
+            CacheError: the cache cannot be used.
+        """
+        failure: Exception | None = None
+        for _ in range(TRIES):
+            with self.lock:
+                store = self._usable()
+                if store is not None:
+                    try:
+                        return action(store, argument)
+                    except (lmdb.Error, Damaged) as error:
+                        failure = error
+            self._recover(failure)
+        raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
+
+    @contextmanager
+    def writing(self) -> Iterator[Write]:
+        """A write transaction.
+
+        Raises:
+            CacheError: it cannot be begun or committed; nothing of it was done.
+            Damaged: the files were damaged; they are replaced now, and the caller may try again.
+        """
+        with self.write_lock:
+            store = self._usable() or self._reopen()
+            try:
+                with store.write() as txn:
+                    yield txn
+            except (lmdb.Error, Damaged) as error:
+                self._recover(error)
+                if isinstance(error, Damaged):
+                    raise
+                raise translated(error, self.path) from error
+
+    def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
+        """`action(txn, argument)` in a write transaction, once more on new files when the old ones are damaged."""
+        for _ in range(TRIES - 1):
+            try:
+                with self.writing() as txn:
+                    return action(txn, argument)
+            except Damaged:
+                continue
+        with self.writing() as txn:
+            return action(txn, argument)
+
+    def close(self) -> None:
+        """Closes the files; the next use opens them again."""
+        with self.write_lock, self.lock:
+            store, where = self.store, self._where
+            self._tell(None)
+            if store is not None and where is not None:
+                opening.close_store(where, store)
+
+    def _usable(self) -> Store | None:
+        store = self.store
+        if store is None or store.board.words[RETIRED]:
+            return None
+        now_s = clock.boottime_s(clock.BOOTTIME)
+        if now_s >= self._check_at_s:
+            assert self._where is not None
+            if not opening.is_current(self._where, store.board):
+                store.board.retire()
+                return None
+            self._check_at_s = now_s + CHECK_EVERY_S
+        return store
+
+    def _recover(self, failure: Exception | None) -> None:
+        """Makes the files usable again after `failure`, or opens them when there was none."""
+        with self.write_lock:
+            if isinstance(failure, lmdb.Error):
+                kind = translated(failure, self.path)
+                if isinstance(failure, lmdb.PanicError):
+                    # LMDB could not write its own meta page (a full disk): the file is sound, this environment is not.
+                    self._reopen()
+                if isinstance(kind, CacheError):
+                    raise kind from failure
+                failure = kind
+            if isinstance(failure, Damaged) and self.store is not None and self._where is not None:
+                try:
+                    opening.set_aside(self._where, self.store.board, str(failure))
+                except OSError as error:
+                    raise place.refused(self.path, error) from error
+            if self._usable() is None:
+                self._reopen()
+
+    def _reopen(self) -> Store:
+        with self.write_lock, self.lock:
+            old = self.store
+            self._tell(None)
+            if old is not None:
+                old.close()
+                old.board.close()
+            self._where = place.prepare(self.path)
+            store = opening.open_store(self._where, map_bytes=self._map_bytes)
+            self._check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
+            self._tell(store)
+            return store
+
+    def _tell(self, store: Store | None) -> None:
+        self.store = store
+        for user in list(self._users):
+            user.files_changed(store)
+
+    def after_fork_in_child(self) -> None:
+        """Lets go of the parent's files; called in the only thread that there is, with no transaction open."""
+        self.lock = threading.RLock()
+        self.write_lock = threading.RLock()
+        store = self.store
+        self._tell(None)
+        if store is not None:
+            store.close()
+            store.board.close(gives_line_back=False)
+
+
+_sessions: dict[str, Session] = {}
+_registry_lock = threading.Lock()
+_held: list[Session] = []
+
+
+def session_for(path: str, map_bytes: int = MAP_BYTES) -> Session:
+    """The session of a directory: the same object for every way to write its path."""
+    real = os.path.realpath(path)
+    with _registry_lock:
+        session = _sessions.get(real)
+        if session is None:
+            session = _sessions[real] = Session(real, map_bytes)
+        return session
+
+
+def close_all() -> None:
+    """Closes every session: the end of the process."""
+    for session in list(_sessions.values()):
+        session.close()
+
+
+def close_all_at_exit() -> None:
+    """Has `close_all` run when this process ends, also where multiprocessing ends it without atexit."""
+    multiprocessing_util = sys.modules.get("multiprocessing.util")
+    if multiprocessing_util is not None:
+        multiprocessing_util.Finalize(None, close_all, exitpriority=-100)
+
+
+def _before_fork() -> None:
+    _registry_lock.acquire()
+    for session in _sessions.values():
+        session.write_lock.acquire()
+        session.lock.acquire()
+        _held.append(session)
+
+
+def _after_fork_in_parent() -> None:
+    for session in reversed(_held):
+        session.lock.release()
+        session.write_lock.release()
+    _held.clear()
+    _registry_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _registry_lock
+    _registry_lock = threading.Lock()
+    for session in _held:
+        session.after_fork_in_child()
+    _held.clear()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
+atexit.register(close_all)

@@ -1,0 +1,362 @@
+"""The store: entries in LMDB, and the transactions that change them.
+
+Two named databases, `entries` (store key → record, see `entry`) and `order` (sequence number → store key, in the
+order in which the entries came, for eviction), and three records beside them: the cache's limits and the bytes it
+holds, the counters at the last reset, and the counters at the last reported cleanup.
+
+Committed is committed: a process may be killed anywhere. `sync=False` leaves it to the kernel when pages reach the
+disk, so a crash of the machine may lose or mix them: `opening` sees to that. `writemap` would be faster, but turns a
+full disk into a SIGBUS.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
+from zlib import crc32
+
+import lmdb
+
+from sereno.cache import board as words
+from sereno.cache import entry, policy
+from sereno.cache.board import Board, Damaged
+from sereno.errors import CacheError
+
+MAP_BYTES = 1 << 35
+"""Address space kept for the file, not disk space. Never changed while the file is shared: LMDB processes with
+different ideas of it damage the file (py-lmdb#269)."""
+MAX_READERS = 1024
+
+_STATE = struct.Struct("<QQQ")
+_COUNTERS = struct.Struct(f"<{len(words.COUNTERS)}Q")
+_STATE_KEY, RESET_KEY, MARK_KEY = b"state", b"reset", b"mark"
+_ENGINE = 0  # LMDB 0.9 and its file format, whatever LMDB_DEFAULT_LIB_VERSION says
+
+# Errors of LMDB that mean that the file's content cannot be right.
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.BadTxnError,
+    lmdb.IncompatibleError,
+    lmdb.CursorFullError,
+    lmdb.PageFullError,
+)
+
+
+class State(NamedTuple):
+    """What is stored with a cache besides its entries."""
+
+    max_size: int | None
+    default_ttl_ms: int | None
+    held_bytes: int
+
+
+class Found(NamedTuple):
+    """A record as one read snapshot has it."""
+
+    record: bytes | None
+    snapshot: int
+
+
+class Store:
+    """The open LMDB environment of one directory; one per process and directory, or LMDB's locks break.
+
+    Raises:
+        lmdb.Error: the environment cannot be opened.
+    """
+
+    def __init__(
+        self, directory: str, board: Board, *, file_mode: int, map_bytes: int = MAP_BYTES
+    ) -> None:
+        self.directory = directory
+        self.board = board
+        self.env = lmdb.open(
+            directory,
+            map_size=map_bytes,
+            max_dbs=2,
+            max_readers=MAX_READERS,
+            mode=file_mode,
+            sync=False,
+            metasync=False,
+            readahead=False,
+            lib_version=_ENGINE,
+        )
+        self.entries: Any
+        self.order: Any
+        try:
+            self.entries = self.env.open_db(b"entries", create=False)
+            self.order = self.env.open_db(b"order", create=False)
+        except lmdb.NotFoundError:
+            self.entries = self.env.open_db(b"entries")
+            self.order = self.env.open_db(b"order")
+
+    def close(self) -> None:
+        self.env.close()
+
+    def read(self, stored: bytes) -> Found:
+        """The record under a store key, and the id of the transaction whose result was read."""
+        txn = self.env.begin(self.entries)
+        try:
+            return Found(txn.get(stored), txn.id())
+        finally:
+            txn.abort()
+
+    def state(self, _: None = None) -> State:
+        with self.env.begin() as txn:
+            return _unpack_state(txn.get(_STATE_KEY))
+
+    def record(self, name: bytes) -> dict[str, int]:
+        """One of the stored sets of counters (`RESET_KEY`, `MARK_KEY`); all 0 when never stored."""
+        with self.env.begin() as txn:
+            return _unpack_counters(txn.get(name))
+
+    def size(self, _: None = None) -> int:
+        with self.env.begin() as txn:
+            return int(txn.stat(self.entries)["entries"])
+
+    def last_transaction(self) -> int:
+        return int(self.env.info()["last_txnid"])
+
+    def write(self) -> Write:
+        """A write transaction, as a context manager: commits at the end, aborts on an exception."""
+        return Write(self)
+
+
+class Write:
+    """One write transaction on a store and its board.
+
+    Before the commit, the generation of every key that it changes is set to its own id. A reader that reads between
+    the two gets the old value and a generation that is newer than its snapshot, so it keeps nothing.
+    """
+
+    __slots__ = (
+        "_board",
+        "_delta",
+        "_entries",
+        "_order",
+        "_state",
+        "_store",
+        "_txn",
+        "evictions",
+        "generation",
+    )
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._board = store.board
+        self._entries, self._order = store.entries, store.order
+        self._state: State | None = None
+        self._delta = 0
+        self.evictions = 0
+
+    def __enter__(self) -> Self:
+        self._txn = self._store.env.begin(write=True)
+        try:
+            self.generation = self._txn.id()
+            if self._board.words[words.SYNCED]:
+                unmark_synced(self._store.directory, self._board)
+        except BaseException:
+            self._txn.abort()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._txn.abort()
+            return
+        if self._delta:
+            state = self.state()
+            self.set_state(state._replace(held_bytes=max(0, state.held_bytes + self._delta)))
+        self._txn.commit()
+
+    def get(self, stored: bytes) -> bytes | None:
+        record: bytes | None = self._txn.get(stored, None, self._entries)
+        return record
+
+    def size(self) -> int:
+        return int(self._txn.stat(self._entries)["entries"])
+
+    def state(self) -> State:
+        if self._state is None:
+            self._state = _unpack_state(self._txn.get(_STATE_KEY))
+        return self._state
+
+    def set_state(self, state: State) -> None:
+        self._state = state
+        packed = _STATE.pack(state.max_size or 0, state.default_ttl_ms or 0, state.held_bytes)
+        self._txn.put(_STATE_KEY, packed)
+
+    def totals(self) -> dict[str, int]:
+        """Every counter, summed over all processes."""
+        return self._board.totals()
+
+    def record(self, name: bytes) -> dict[str, int]:
+        """See `Store.record`."""
+        return _unpack_counters(self._txn.get(name))
+
+    def set_record(self, name: bytes, counters: dict[str, int]) -> None:
+        self._txn.put(name, _COUNTERS.pack(*(counters[counter] for counter in words.COUNTERS)))
+
+    def touch(self, stored: bytes) -> None:
+        """Makes every process ask the store again for the keys of this slot."""
+        self._board.generations[crc32(stored) & words.GENERATION_MASK] = self.generation
+
+    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> int:
+        """Stores an entry, evicting where `max_size` asks for it; returns its sequence number."""
+        self.touch(stored)
+        old = self._txn.get(stored, None, self._entries)
+        if old is None:
+            self._make_room(now_ms)
+            sequence = self._next_sequence(stored)
+        else:
+            sequence = entry.expiry_and_sequence(old)[1]
+            self._delta -= entry.size_bytes(stored, len(old))
+        record = entry.pack(stored, key, expiry_ms, sequence, value)
+        self._delta += entry.size_bytes(stored, len(record))
+        self._txn.put(stored, record, True, True, False, self._entries)
+        return sequence
+
+    def delete(self, stored: bytes, record: bytes | None = None) -> int | None:
+        """Removes an entry; returns the bytes it held, or None when there was none."""
+        self.touch(stored)
+        if record is None:
+            record = self._txn.get(stored, None, self._entries)
+            if record is None:
+                return None
+        held = entry.size_bytes(stored, len(record))
+        self._delta -= held
+        self._txn.delete(stored, b"", self._entries)
+        self._txn.delete(entry.expiry_and_sequence(record)[1].to_bytes(8, "big"), b"", self._order)
+        return held
+
+    def clear(self, _: None = None) -> None:
+        """Removes every entry."""
+        self._board.forget_all(self.generation)
+        self._txn.drop(self._entries, False)
+        self._txn.drop(self._order, False)
+        self._delta = 0
+        self.set_state(self.state()._replace(held_bytes=0))
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(store key, record) from `start` on, as this transaction sees them."""
+        cursor = self._txn.cursor(self._entries)
+        if not cursor.set_range(start):
+            return iter(())
+        return iter(cursor.iternext(True, True))
+
+    def trim(self, at_most: int, now_ms: int) -> int:
+        """Evicts up to `at_most` entries that are above `max_size`; returns how many it evicted."""
+        max_size = self.state().max_size
+        above = 0 if max_size is None else self.size() - max_size
+        for _ in range(min(above, at_most)):
+            self._evict(now_ms)
+        return max(0, min(above, at_most))
+
+    def _make_room(self, now_ms: int) -> None:
+        max_size = self.state().max_size
+        if max_size is not None:
+            for _ in range(self.size() - max_size + 1):
+                self._evict(now_ms)
+
+    def _next_sequence(self, stored: bytes) -> int:
+        # The word goes first: killed in between, a number is lost. The other way round one would be given twice.
+        header = self._board.words
+        sequence = header[words.NEXT_SEQUENCE]
+        header[words.NEXT_SEQUENCE] = sequence + 1
+        self._board.visited[sequence & words.VISITED_MASK] = 0
+        if not self._txn.put(sequence.to_bytes(8, "big"), stored, True, False, True, self._order):
+            raise Damaged(f"sequence number {sequence} is in use already")
+        return sequence
+
+    def _evict(self, now_ms: int) -> None:
+        visited, mask = self._board.visited, words.VISITED_MASK
+
+        def clear(sequence: int) -> None:
+            visited[sequence & mask] = 0
+
+        def is_expired(stored: bytes) -> bool:
+            record = self._txn.get(stored, None, self._entries)
+            return record is None or entry.expiry_and_sequence(record)[0] <= now_ms
+
+        try:
+            sequence, stored = policy.choose(
+                self._circle(), lambda number: bool(visited[number & mask]), clear, is_expired
+            )
+        except LookupError:
+            raise Damaged("entries that stand in no order") from None
+        self._board.words[words.HAND] = sequence + 1
+        if self.delete(stored) is None:
+            raise Damaged(f"sequence number {sequence} has no entry")
+        self.evictions += 1
+
+    def _circle(self) -> Iterator[tuple[int, bytes]]:
+        cursor = self._txn.cursor(self._order)
+        found = cursor.set_range(self._board.words[words.HAND].to_bytes(8, "big")) or cursor.first()
+        while found:
+            yield int.from_bytes(cursor.key(), "big"), cursor.value()
+            found = cursor.next() or cursor.first()
+
+
+def last_sequence(store: Store) -> int:
+    """The largest sequence number in use, 0 when there is none."""
+    with store.env.begin(store.order) as txn:
+        cursor = txn.cursor()
+        return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
+
+
+def synced_path(directory: str) -> str:
+    """The file whose presence says that everything before it is on the disk."""
+    return os.path.join(directory, "synced")
+
+
+def unmark_synced(directory: str, board: Board) -> None:
+    """Takes the mark of a clean end away, on the disk, before anything is written that may not reach it.
+
+    Only the first write after a clean end pays for it. The caller is inside a write transaction.
+    """
+    try:
+        os.unlink(synced_path(directory))
+    except FileNotFoundError:
+        pass
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    board.words[words.SYNCED] = 0
+
+
+def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
+    """An error of LMDB as one of ours."""
+    if isinstance(error, _DAMAGE):
+        return Damaged(str(error))
+    hint = None
+    number = getattr(error, "code", 0)
+    if isinstance(error, lmdb.MapFullError):
+        number = errno.ENOSPC
+        hint = "set a max_size, or a shorter TTL, or clear the cache"
+    elif isinstance(error, lmdb.ReadersFullError):
+        number = errno.EAGAIN
+        hint = f"at most {MAX_READERS} readers at once"
+    reason = os.strerror(number) if number > 0 else str(error)
+    result = CacheError(f"cache {path}: {reason} ({error})", hint=hint)
+    result.errno, result.filename = (number if number > 0 else errno.EIO), path
+    return result
+
+
+def _unpack_state(raw: bytes | None) -> State:
+    if raw is None or len(raw) != _STATE.size:
+        raise Damaged("the record of the limits is missing")
+    max_size, default_ttl_ms, held_bytes = _STATE.unpack(raw)
+    return State(max_size or None, default_ttl_ms or None, held_bytes)
+
+
+def _unpack_counters(raw: bytes | None) -> dict[str, int]:
+    if raw is None or len(raw) != _COUNTERS.size:
+        return dict.fromkeys(words.COUNTERS, 0)
+    return dict(zip(words.COUNTERS, _COUNTERS.unpack(raw), strict=True))
