@@ -71,8 +71,8 @@ class CronTrigger:
             timezone: name of the zone in which it counts; default: the machine's.
 
         Raises:
-            InvalidTrigger: the text is not cron text, names no day that ever comes, or cannot be said exactly to systemd;
-                the zone is unknown.
+            InvalidTrigger: the text is not cron text, names no day that ever comes, or cannot be said exactly to
+                systemd; the zone is unknown.
 
         >>> CronTrigger.from_expression("0 9 * * mon-fri").timer_lines()
         ('OnCalendar=Mon..Fri *-*-* 09:00:00',)
@@ -107,8 +107,8 @@ class CronTrigger:
         """Join single cron fields, each a number or the text of a cron field.
 
         A field finer than the finest one given is its minimum, a coarser one "*": `hour=3` is 03:00:00 every day,
-        `minute="*/15"` is every hour. Weekdays count from Sunday (0 or 7), and a day and a weekday are joined as in cron
-        text: either one fires.
+        `minute="*/15"` is every hour. Weekdays count from Sunday (0 or 7), and a day and a weekday are joined as in
+        cron text: either one fires.
 
         Args:
             minute, hour, day, month, day_of_week: cron fields; default: see above.
@@ -175,10 +175,11 @@ class CronTrigger:
     def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
         """The `OnCalendar=` lines of the `[Timer]` section, one for each day rule.
 
-        When the clocks go back, systemd counts the repeated hour once, so a schedule of every hour would lose its runs in
-        it. Such a schedule is written in UTC where that is exact. For */15, */5 and the like it always is; for others
-        (:05 of every hour) the zone must be known: `timezone`, else `local_zone`. It stays in the zone's own time, and
-        loses those runs, only where the zone is not known and on Lord Howe Island, whose clocks change by half an hour.
+        When the clocks go back, systemd counts the repeated hour once, so a schedule of every hour would lose its
+        runs in it. Such a schedule is written in UTC where that is exact. For */15, */5 and the like it always is; for
+        others (:05 of every hour) the zone must be known: `timezone`, else `local_zone`. It stays in the zone's own
+        time, and loses those runs, only where the zone is not known and on Lord Howe Island, whose clocks change by
+        half an hour.
 
         A schedule that names an hour or a day keeps the zone's time: what falls in an hour that does not exist is left
         out that day, and what falls in one that comes twice runs once, the first time.

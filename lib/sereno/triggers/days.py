@@ -1,7 +1,7 @@
 """Cron's day, month and weekday fields → the day rules that a calendar line can hold.
 
-One calendar line of systemd joins weekday, month and day with AND. So a condition on days is a list of rules of which any
-may hold, one line each.
+One calendar line of systemd joins weekday, month and day with AND. So a condition on days is a list of rules of which
+any may hold, one line each.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def _rules_of_weekdays(weekday: Values) -> list[DayRule]:
             rules.append(DayRule(weekdays, tuple(range(1, 8)), from_end=True))
         else:
             days_of[weekdays] += range(7 * nth - 6, min(7 * nth, 31) + 1)
-    return rules + [DayRule(weekdays, tuple(days)) for weekdays, days in sorted(days_of.items())]
+    counted = [DayRule(weekdays, tuple(days)) for weekdays, days in days_of.items()]
+    return rules + sorted(counted, key=lambda rule: (rule.days, rule.weekdays))
 
 
 def _both(one: DayRule, other: DayRule) -> DayRule:

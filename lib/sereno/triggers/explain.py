@@ -80,7 +80,7 @@ def _part(values: tuple[int, ...], size: int, unit: str) -> str:
 def _step(values: tuple[int, ...], size: int) -> int | None:
     """n if the values are every nth of the whole circle from 0 on."""
     step = size // len(values)
-    return step if step > 1 and values == tuple(range(0, size, step)) else None
+    return step if 1 < step < size and values == tuple(range(0, size, step)) else None
 
 
 def _days(trigger: CronTrigger) -> str:
@@ -92,15 +92,16 @@ def _days(trigger: CronTrigger) -> str:
 
 
 def _rule(rule: DayRule, months: str) -> str:
-    weekdays = _joined(_spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1]))
+    names = _spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1])
     of_months = f"of {months or 'the month'}"
     if rule.any_day:
-        days = "every day" if rule.any_weekday else f"on {weekdays}"
+        days = "every day" if rule.any_weekday else f"on {_joined(names)}"
         return f"{days} in {months}" if months else days
     if rule.from_end and rule.days != (1,):
-        return f"on the last {weekdays} {of_months}"
+        return f"on the last {_joined(names)} {of_months}"
     days = "the last day" if rule.from_end else _numbered("day", rule.days)
-    return f"on {days} {of_months}" + ("" if rule.any_weekday else f" if it is {weekdays}")
+    condition = "" if rule.any_weekday else f" if it is {_joined(names, 'or')}"
+    return f"on {days} {of_months}{condition}"
 
 
 def _numbered(unit: str, values: tuple[int, ...]) -> str:

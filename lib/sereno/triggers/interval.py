@@ -21,7 +21,8 @@ class IntervalTrigger:
     Two triggers of the same length are equal, however they were given.
 
     Args:
-        seconds, minutes, hours, days, weeks: whole numbers from 0 up that are added; default 0 each. A day has 24 hours.
+        seconds, minutes, hours, days, weeks: whole numbers from 0 up that are added; default 0 each. A day has 24
+            hours.
 
     Raises:
         InvalidTrigger: a value that is no whole number or is negative; a sum of zero or over ten years.
@@ -60,7 +61,7 @@ class IntervalTrigger:
 
     @property
     def text(self) -> str:
-        """`interval[H:MM:SS]`; days count as 24 hours each, so that no unit has to be guessed: `interval[168:00:00]`."""
+        """`interval[H:MM:SS]`, a week being `interval[168:00:00]`: hours are never made into days of unclear length."""
         minutes, seconds = divmod(self.interval_s, 60)
         return f"interval[{minutes // 60}:{minutes % 60:02}:{seconds:02}]"
 

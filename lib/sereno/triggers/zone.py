@@ -24,8 +24,8 @@ _NOT_FOR_SCHEDULES = {
     "localtime": "is not the name of a zone",
     "posixrules": "is not the name of a zone",
 }
-# Clock changes are looked for in these years. A fixed span, so that the same text always gives the same lines; it begins
-# with the first year in which sereno ran. Rules before that are history.
+# Clock changes are looked for in these years. A fixed span, so that the same text always gives the same lines; it
+# begins with the first year in which sereno ran. Rules before that are history.
 _FROM = datetime(2026, 1, 1, tzinfo=UTC)
 _UNTIL = datetime(2041, 1, 1, tzinfo=UTC)
 # Shorter than any season that a zone keeps (Morocco's month of Ramadan).
@@ -156,10 +156,10 @@ def _minutes_between(one: datetime, other: datetime) -> Iterable[int]:
 def minutes_in_utc(minutes: tuple[int, ...], zone: str | None) -> tuple[int, ...] | None:
     """The minutes of each UTC hour that are `minutes` of each hour in `zone`, all the year; None if no list is.
 
-    A list that looks the same from every quarter of an hour (*/15, */5, *) is the same in every zone. Otherwise the zone
-    must be known, and its clocks may change by whole hours only: those of Lord Howe Island change by half an hour, so
-    that minute 5 of its hours is minute 5 of UTC's in one season and 35 in the other. Where the clocks never change and
-    are off by a part of an hour (India), the zone's own minutes are as exact and easier to read: None as well.
+    A list that looks the same from every quarter of an hour (*/15, */5, *) is the same in every zone. Otherwise the
+    zone must be known, and its clocks may change by whole hours only: those of Lord Howe Island change by half an hour,
+    so that minute 5 of its hours is minute 5 of UTC's in one season and 35 in the other. Where the clocks never change
+    and are off by a part of an hour (India), the zone's own minutes are as exact and easier to read: None as well.
 
     Args:
         minutes: ascending.
