@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "lib"))
 
-from sereno.triggers import CronTrigger  # noqa: E402
+from sereno.triggers import CronTrigger
 
 SHAPES = (
     "{m} {h} * * *", "*/{s} * * * *", "{m} {h} {d} * {w}", "{m} 9-17/{s} * * mon-fri", "{m},{h} {h} */{s} jan-mar *",

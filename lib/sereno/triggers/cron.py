@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 from sereno.errors import InvalidTrigger
 from sereno.triggers import fields
-from sereno.triggers.days import EVERY_DAY, DayRule, day_rules, either_counts
-from sereno.triggers.fields import CRON_FIELDS, Field, Values, pointer
+from sereno.triggers.crontext import fill_fields, read_expression
+from sereno.triggers.days import DayRule, day_rules, either_counts
+from sereno.triggers.fields import CRON_FIELDS, SECOND, Values
 from sereno.triggers.oncalendar import calendar_lines
 from sereno.triggers.zone import check_zone, minutes_in_utc
 
-# Longer than any schedule; Debian's cron takes no longer line either (MAX_COMMAND in cron.h).
-MAX_TEXT = 1000
-
-# Debian's cron, entry.c. In lower case only, as there.
-MACROS = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-# From the coarsest to the finest, with what a field is when only a coarser one is given. A weekday is never assumed.
-_DEFAULTING = (
-    (fields.MONTH, "1"),
-    (fields.DAY, "1"),
-    (fields.WEEKDAY, "*"),
-    (fields.HOUR, "0"),
-    (fields.MINUTE, "0"),
-    (fields.SECOND, "0"),
-)
 _EVERY_MONTH = tuple(range(1, 13))
 _EVERY_HOUR = tuple(range(24))
+_AT_SECOND_0 = Values(frozenset((0,)), star=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CronTrigger:
     """A calendar schedule. Make it with `from_expression` or `from_fields`.
 
@@ -77,20 +55,15 @@ class CronTrigger:
         >>> CronTrigger.from_expression("0 9 * * mon-fri").timer_lines()
         ('OnCalendar=Mon..Fri *-*-* 09:00:00',)
         """
-        words = _words(expression)
-        whole = " ".join(words)
-        texts, shown, offset = words, whole, 0
-        if whole.startswith("@"):
-            if len(words) != 1 or whole not in MACROS:
-                _refuse_macro(whole)
-            texts, shown = MACROS[whole].split(), MACROS[whole]
-        if len(texts) != len(CRON_FIELDS):
-            _refuse_count(words, whole)
+        given = read_expression(expression)
+        offset = 0
         parsed: dict[str, Values] = {}
-        for cron_field, text in zip(CRON_FIELDS, texts, strict=True):
-            parsed[cron_field.name] = fields.parse(cron_field, text, whole=shown, offset=offset)
+        for cron_field, text in zip(CRON_FIELDS, given.texts, strict=True):
+            parsed[cron_field.name] = fields.parse(
+                cron_field, text, whole=given.shown, offset=offset
+            )
             offset += len(text) + 1
-        return cls._build(parsed, whole, "0", timezone)
+        return cls._build(parsed, given.whole, "0", timezone)
 
     @classmethod
     def from_fields(
@@ -129,8 +102,10 @@ class CronTrigger:
             "minute": minute,
             "second": second,
         }
-        texts = _with_defaults(given)
-        parsed = {each.name: fields.parse(each, texts[each.name]) for each, _ in _DEFAULTING}
+        texts = fill_fields(given)
+        parsed = {
+            each.name: fields.parse(each, texts[each.name]) for each in (*CRON_FIELDS, SECOND)
+        }
         whole = " ".join(texts[each.name] for each in CRON_FIELDS)
         return cls._build(parsed, whole, texts["second"], timezone)
 
@@ -163,13 +138,16 @@ class CronTrigger:
             text=f"cron[{text}]",
         )
 
+    def __repr__(self) -> str:
+        return f"<CronTrigger {self.text}>"
+
     @property
     def every_hour(self) -> bool:
         """Whether it names no hour, day, weekday or month: the same minutes of every hour."""
         return (
             self.hours == _EVERY_HOUR
             and self.months == _EVERY_MONTH
-            and any(rule.any_weekday and rule.days == EVERY_DAY for rule in self.day_rules)
+            and any(rule.any_weekday and rule.any_day for rule in self.day_rules)
         )
 
     def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
@@ -208,91 +186,3 @@ class CronTrigger:
             seconds=self.seconds,
             zone=zone,
         )
-
-
-_AT_SECOND_0 = Values(frozenset((0,)), star=False)
-
-
-def _words(expression: object) -> list[str]:
-    if not isinstance(expression, str):
-        raise InvalidTrigger(
-            f"cron_expression: {expression!r} is not text", hint='such as "0 3 * * *"'
-        )
-    if len(expression) > MAX_TEXT:
-        raise InvalidTrigger(
-            f"cron_expression: {len(expression)} characters, more than {MAX_TEXT}: {expression[:40]!r}…"
-        )
-    for place, character in enumerate(expression):
-        if character != "\t" and not (character.isascii() and character.isprintable()):
-            raise InvalidTrigger(
-                f"cron_expression: character {character!r} at place {place + 1} of {expression!r} is not cron's",
-                hint="five fields of ASCII text in one line, with blanks between them",
-            )
-    return expression.split()
-
-
-def _refuse_macro(whole: str) -> NoReturn:
-    if whole == "@reboot":
-        raise InvalidTrigger(
-            "cron_expression: '@reboot' is no schedule: a timer for it would also fire when it is installed",
-            hint="for a run at each boot, enable a service of its own with WantedBy=multi-user.target",
-        )
-    hint = f"one of {', '.join(MACROS)}"
-    if whole.startswith("@every"):
-        hint = "for a fixed distance between runs use an interval: add_interval_job"
-    raise InvalidTrigger(
-        f"cron_expression: {whole!r} is no word of cron's{pointer(whole, 0, len(whole))}", hint=hint
-    )
-
-
-def _refuse_count(words: list[str], whole: str) -> NoReturn:
-    hint = "minute hour day month weekday, such as 0 3 * * *"
-    if re.match(r"(CRON_)?TZ=", whole):
-        hint = "name the zone with timezone="
-    elif len(words) == 6:
-        hint = "seconds are given with second=, and a crontab's user name or command is not part of the schedule"
-    place = pointer(whole, 0, len(whole)) if whole else ""
-    raise InvalidTrigger(
-        f"cron_expression: {whole!r} has {len(words)} fields, not 5{place}", hint=hint
-    )
-
-
-def _with_defaults(given: dict[str, str | int | None]) -> dict[str, str]:
-    names = [each.name for each, _ in _DEFAULTING]
-    finest = max(
-        (names.index(name) for name, value in given.items() if value is not None), default=None
-    )
-    if finest is None:
-        raise InvalidTrigger(
-            "trigger: no field is given",
-            hint='give at least one of hour=, minute=, day=, month=, day_of_week=, second=; minute="*" is every minute',
-        )
-    return {
-        each.name: (
-            _field_text(each, value)
-            if (value := given[each.name]) is not None
-            else minimum
-            if place > finest
-            else "*"
-        )
-        for place, (each, minimum) in enumerate(_DEFAULTING)
-    }
-
-
-def _field_text(each: Field, value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise InvalidTrigger(
-            f"{each.name}: {value!r} is not the text of a cron field or a whole number: {each.allowed}"
-        )
-    if len(value) > MAX_TEXT:
-        raise InvalidTrigger(
-            f"{each.name}: {len(value)} characters, more than {MAX_TEXT}: {value[:40]!r}…"
-        )
-    if value.split() != [value]:
-        raise InvalidTrigger(
-            f"{each.name}: {value!r} is not one cron field: {each.allowed}",
-            hint="without blanks, such as '1,15' or '*/5'",
-        )
-    return value

@@ -205,7 +205,7 @@ def _refuse_backwards(item: str, first: str, last: str, place: _Place) -> NoRetu
         hint = f"{first}-7 ends on Sunday" if first.isdigit() else f"{first}-sat,sun"
     else:
         hint = f"{first}-{top},{bottom}-{last} goes round"
-    place.refuse(item, "runs backwards, which in Debian's cron never fires", hint)
+    place.refuse(item, "runs backwards, which Debian's cron takes for no value at all", hint)
 
 
 def _refuse_item(item: str, place: _Place) -> NoReturn:

@@ -1,0 +1,160 @@
+"""Cron text or single cron fields as they were given → the text of each field. What cron cannot read is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+from sereno.errors import InvalidTrigger
+from sereno.triggers import fields
+from sereno.triggers.fields import CRON_FIELDS, Field, pointer
+
+# Longer than any schedule; Debian's cron takes no longer word or command either (MAX_TEMPSTR, MAX_COMMAND in cron.h).
+MAX_TEXT = 1000
+
+# Debian's cron, entry.c. In lower case only, as there.
+MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+# From the coarsest to the finest, with what a field is when only a coarser one is given. A weekday is never assumed.
+_DEFAULTING = (
+    (fields.MONTH, "1"),
+    (fields.DAY, "1"),
+    (fields.WEEKDAY, "*"),
+    (fields.HOUR, "0"),
+    (fields.MINUTE, "0"),
+    (fields.SECOND, "0"),
+)
+_CRON_CHARACTERS = re.compile(r"[\t -~]*")
+
+
+@dataclass(frozen=True, slots=True)
+class CronText:
+    """An expression that has five fields.
+
+    Attributes:
+        whole: the expression as given, with single blanks.
+        shown: the same, with the fields in the place of a word such as @daily.
+    """
+
+    whole: str
+    shown: str
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each of `CRON_FIELDS`."""
+        return self.shown.split(" ")
+
+
+def read_expression(expression: object) -> CronText:
+    """Find the five fields of cron text, or of one of cron's words.
+
+    Raises:
+        InvalidTrigger: it is not text of five fields, and no word that stands for them.
+    """
+    words = _words(expression)
+    whole = " ".join(words)
+    if whole.startswith("@"):
+        if whole not in MACROS:
+            _refuse_macro(whole)
+        return CronText(whole, MACROS[whole])
+    if len(words) != len(CRON_FIELDS):
+        _refuse_count(words, whole)
+    return CronText(whole, whole)
+
+
+def _words(expression: object) -> list[str]:
+    if not isinstance(expression, str):
+        raise InvalidTrigger(
+            f"cron_expression: {expression!r} is not text", hint='such as "0 3 * * *"'
+        )
+    if len(expression) > MAX_TEXT:
+        raise InvalidTrigger(
+            f"cron_expression: {len(expression)} characters, more than {MAX_TEXT}: {expression[:40]!r}…"
+        )
+    if not _CRON_CHARACTERS.fullmatch(expression):
+        place = next(i for i, one in enumerate(expression) if not _CRON_CHARACTERS.fullmatch(one))
+        raise InvalidTrigger(
+            f"cron_expression: character {expression[place]!r} at place {place + 1} of {expression!r} is not cron's",
+            hint="five fields of ASCII text in one line, with blanks between them",
+        )
+    return expression.split()
+
+
+def _refuse_macro(whole: str) -> NoReturn:
+    if whole == "@reboot":
+        raise InvalidTrigger(
+            "cron_expression: '@reboot' is no schedule: a timer for it would also fire when it is installed",
+            hint="for a run at each boot, enable a service of its own with WantedBy=multi-user.target",
+        )
+    hint = f"one of {', '.join(MACROS)}"
+    if whole.startswith("@every"):
+        hint = "for a fixed distance between runs use an interval: add_interval_job"
+    raise InvalidTrigger(
+        f"cron_expression: {whole!r} is no word of cron's{pointer(whole, 0, len(whole))}", hint=hint
+    )
+
+
+def _refuse_count(words: list[str], whole: str) -> NoReturn:
+    hint = "minute hour day month weekday, such as 0 3 * * *"
+    if re.match(r"(CRON_)?TZ=", whole):
+        hint = "name the zone with timezone="
+    elif len(words) == 6:
+        hint = "seconds are given with second=, and a crontab's user name or command is not part of the schedule"
+    place = pointer(whole, 0, len(whole)) if whole else ""
+    raise InvalidTrigger(
+        f"cron_expression: {whole!r} has {len(words)} fields, not 5{place}", hint=hint
+    )
+
+
+def fill_fields(given: dict[str, str | int | None]) -> dict[str, str]:
+    """The text of every field, by name: those given, and for the others their minimum or "*".
+
+    Raises:
+        InvalidTrigger: none is given, or one is neither a whole number nor text without blanks.
+    """
+    names = [each.name for each, _ in _DEFAULTING]
+    finest = max(
+        (names.index(name) for name, value in given.items() if value is not None), default=None
+    )
+    if finest is None:
+        raise InvalidTrigger(
+            "trigger: no field is given",
+            hint='give at least one of hour=, minute=, day=, month=, day_of_week=, second=; minute="*" is every minute',
+        )
+    return {
+        each.name: (
+            _field_text(each, value)
+            if (value := given[each.name]) is not None
+            else minimum
+            if place > finest
+            else "*"
+        )
+        for place, (each, minimum) in enumerate(_DEFAULTING)
+    }
+
+
+def _field_text(each: Field, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise InvalidTrigger(
+            f"{each.name}: {value!r} is not the text of a cron field or a whole number: {each.allowed}"
+        )
+    if len(value) > MAX_TEXT:
+        raise InvalidTrigger(
+            f"{each.name}: {len(value)} characters, more than {MAX_TEXT}: {value[:40]!r}…"
+        )
+    if value.split() != [value]:
+        raise InvalidTrigger(
+            f"{each.name}: {value!r} is not one cron field: {each.allowed}",
+            hint="without blanks, such as '1,15' or '*/5'",
+        )
+    return value
