@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sereno import __version__
-from sereno.errors import JobFailed, SerenoError, UsageError
+from sereno.errors import JobFailed, NotAvailable, SerenoError, UsageError
 
 EXIT_STATUSES = """\
 exit status:
@@ -42,6 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("sereno"):
+            raise
+        print(f"sereno: {sys.executable} has no module {error.name!r}", file=sys.stderr)
+        print("hint: ./install.sh, or: pip install -r lib/requirements.txt", file=sys.stderr)
+        return NotAvailable.exit_code
     except BrokenPipeError:
         # The reader has gone (`sereno list | head`): nobody is left to tell.
         sys.stderr.close()

@@ -86,7 +86,7 @@ def set_up(job_id: str, run_id: str) -> None:
     root.setLevel(logging.INFO)
 
 
-def _send(message: str, **fields: Any) -> None:
+def _send(message: str, /, **fields: Any) -> None:
     """`journal.send` without the fields that journald would drop, and with text that it can hold."""
     from systemd import journal
 

@@ -217,9 +217,8 @@ def _problems(data: str) -> list[str]:
 def _build(where: Place, map_bytes: int) -> None:
     """Makes the files of an empty cache and puts them in place as one."""
     new = os.path.join(where.path, f"new-{os.getpid()}")
-    os.mkdir(new, 0o700)
+    place.make_directory(new, where.dir_mode)
     try:
-        os.chmod(new, where.dir_mode)
         words.create(os.path.join(new, "board"), where.file_mode)
         board = Board(os.path.join(new, "board"))
         try:

@@ -18,36 +18,13 @@ MACHINE_DIRECTORY = "/var/cache/sereno"
 
 # Neither flock(2) nor the coherence of shared mappings, on which LMDB and the board rest, holds between the
 # clients of these. FUSE file systems that serve a local disk are not listed.
-NETWORK_FILESYSTEMS = frozenset(
-    (
-        # fmt: off
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "coda",
-        "davfs",
-        "fuse.ceph",
-        "fuse.glusterfs",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "gfs2",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "ocfs2",
-        "orangefs",
-        "pvfs2",
-        "smb3",
-        "smbfs",
-        "virtiofs",
-        # fmt: on
-    )
-)
+# fmt: off
+NETWORK_FILESYSTEMS = frozenset((
+    "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.glusterfs",
+    "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
+    "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs",
+))
+# fmt: on
 
 
 class Place(NamedTuple):
@@ -170,10 +147,19 @@ def _create(path: str) -> None:
         _create(parent)
     dir_mode, _ = modes(os.stat(parent or ".").st_mode)
     try:
-        os.mkdir(path, 0o700)
+        make_directory(path, dir_mode)
     except FileExistsError:
         return
-    os.chmod(path, dir_mode)
+
+
+def make_directory(path: str, dir_mode: int) -> None:
+    """Make a directory with exactly this mode, whatever the umask; a setgid bit is inherited from the parent.
+
+    It is changed afterwards only where that is needed: under `RestrictSUIDSGID=` a job may not set the bit itself.
+    """
+    os.mkdir(path, dir_mode & 0o777)
+    if stat.S_IMODE(os.stat(path).st_mode) != dir_mode:
+        os.chmod(path, dir_mode)
 
 
 def _user() -> str:

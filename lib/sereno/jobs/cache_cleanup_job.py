@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sereno.cache import get_metadata_cache
+import sereno
 from sereno.errors import SerenoError, UsageError
 from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE
 
@@ -49,7 +49,8 @@ async def cleanup_expired_cache() -> dict[str, Any]:
     _logger.info("Iniciando limpieza programada de caché de metadatos")
     try:
         thresholds = {name: threshold(name) for name in THRESHOLDS}
-        report = get_metadata_cache().run_cleanup()
+        # By its public name, which loads the cache now: registering the job does not need it.
+        report = sereno.get_metadata_cache().run_cleanup()
     except Exception as error:
         text = error.message if isinstance(error, SerenoError) else str(error)
         text = text or type(error).__name__

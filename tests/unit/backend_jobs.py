@@ -1,0 +1,13 @@
+"""Functions of a backend, for tests that register jobs."""
+
+
+def report() -> dict[str, int]:
+    return {"rows": 3}
+
+
+async def sync() -> None:
+    return None
+
+
+def other() -> None:
+    return None

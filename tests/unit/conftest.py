@@ -1,0 +1,26 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_systemd import FakeManager, provide_templates
+
+from sereno import journal
+
+
+@pytest.fixture
+def manager() -> FakeManager:
+    return FakeManager()
+
+
+@pytest.fixture
+def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user scope of its own with sereno's hand-written units installed; its directory of generated units."""
+    for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "SERENO_APP"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr(journal, "require_installed", lambda: None)
+    return provide_templates(tmp_path)

@@ -1,0 +1,74 @@
+"""A manager of systemd as a value: what scheduling tests look at instead of a running one.
+
+It keeps which units are active and records every call, so a test can state both the order and the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sereno.errors import SystemdError
+from sereno.systemctl import Elapse, Systemctl
+
+NEXT = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class FakeManager(Systemctl):
+    def __init__(self) -> None:
+        super().__init__()
+        self.active: set[str] = {"sereno.target"}
+        self.calls: list[tuple[str, ...]] = []
+        self.fail_at: int | None = None
+        self.shown: dict[str, str] = {}
+        self.runs: list[set[str]] = []
+
+    def _record(self, *call: str) -> None:
+        if self.fail_at is not None and len(self.calls) >= self.fail_at:
+            raise SystemdError(f"systemctl {call[0]}: made to fail")
+        self.calls.append(call)
+
+    def changes(self) -> list[str]:
+        """The verbs of the recorded calls."""
+        return [call[0] for call in self.calls]
+
+    def reload(self) -> None:
+        self._record("reload")
+
+    def start(self, units: Iterable[str], *, wait: bool = True) -> None:
+        if units := list(units):
+            self._record("start", *units)
+            self.active.update(units)
+
+    def stop(self, units: Iterable[str]) -> None:
+        if units := list(units):
+            self._record("stop", *units)
+            self.active.difference_update(units)
+            if any(unit.startswith("sereno-app@") for unit in units):
+                self.active = {unit for unit in self.active if not unit.endswith(".timer")}
+
+    def reset_failed(self, units: Iterable[str]) -> None:
+        if units := list(units):
+            self._record("reset-failed", *units)
+
+    def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
+        return {unit: Elapse(NEXT, None) for unit in self.active if unit.endswith(".timer")}
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        return self.shown
+
+    def is_active(self, unit: str) -> bool:
+        return unit in self.active
+
+    def running(self, units: Iterable[str]) -> set[str]:
+        return self.runs.pop(0) if self.runs else set()
+
+
+def provide_templates(home: Path) -> Path:
+    """Put empty hand-written units where the user scope looks for them; return the generated units' directory."""
+    units = home / ".local/share/systemd/user"
+    units.mkdir(parents=True)
+    for name in ("sereno@.service", "sereno-app@.target", "sereno.target"):
+        (units / name).touch()
+    return home / ".config/systemd/user"

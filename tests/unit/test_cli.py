@@ -1,0 +1,153 @@
+"""The command: what it prints, and the exit status of every kind of error."""
+
+import json
+from pathlib import Path
+
+import backend_jobs
+import pytest
+from fake_systemd import FakeManager
+
+from sereno import cli, installation
+from sereno.errors import (
+    CacheError,
+    Conflict,
+    InvalidJob,
+    NoSuchJob,
+    NotAllowed,
+    NotAvailable,
+    SerenoError,
+    SystemdError,
+)
+from sereno.scheduler import Scheduler
+
+
+@pytest.fixture(autouse=True)
+def use_fake(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
+
+
+def call(*words: str) -> int:
+    return cli.main(words)
+
+
+def test_apply_installs_the_shipped_jobs_and_twice_is_nothing_to_do(capsys) -> None:
+    assert call("apply", "--user") == 0
+    assert capsys.readouterr().out == "create sereno@cache_cleanup_hourly.timer\n"
+    assert call("apply", "--user") == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+
+
+def test_a_dry_run_says_the_changes_and_makes_none(capsys, units, manager) -> None:
+    assert call("apply", "--user", "--dry-run") == 0
+    assert capsys.readouterr().out == "create sereno@cache_cleanup_hourly.timer\n"
+    assert not units.exists()
+    assert manager.calls == []
+
+
+def test_list_shows_every_application(capsys, manager) -> None:
+    call("apply", "--user")
+    backend = Scheduler("shop", scope="user", manager=manager)
+    backend.add_interval_job(backend_jobs.report, "report", minutes=5)
+    backend.start()
+    backend.pause_job("report")
+    capsys.readouterr()
+    assert call("list", "--user") == 0
+    header, cleanup, report = capsys.readouterr().out.splitlines()
+    assert header.split() == ["JOB", "APP", "TRIGGER", "NEXT", "STATE"]
+    assert cleanup.startswith("cache_cleanup_hourly  sereno  cron[0 * * * *]")
+    assert cleanup.endswith("active")
+    assert report.split() == ["report", "shop", "interval[0:05:00]", "-", "paused"]
+
+
+def test_remove_takes_a_job_of_any_application_and_all_takes_them_all(capsys, units) -> None:
+    call("apply", "--user")
+    assert call("remove", "--user", "cache_cleanup_hourly") == 0
+    call("apply", "--user")
+    assert call("remove", "--user", "--all") == 0
+    assert call("remove", "--user", "--all") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "create sereno@cache_cleanup_hourly.timer",
+        "remove sereno@cache_cleanup_hourly.timer",
+        "create sereno@cache_cleanup_hourly.timer",
+        "remove sereno@cache_cleanup_hourly.timer",
+        "nothing to do",
+    ]
+    assert list(units.iterdir()) == []
+
+
+def test_render_writes_what_apply_would_install(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    assert call("render", "--to", str(target)) == 0
+    (timer,) = target.iterdir()
+    assert timer.name == "sereno@cache_cleanup_hourly.timer"
+    assert "OnCalendar=*-*-* *:00:00\n" in timer.read_text()
+
+
+def test_a_staged_system_needs_no_manager(tmp_path: Path, manager, capsys) -> None:
+    units = tmp_path / "image/usr/local/lib/systemd/system"
+    units.mkdir(parents=True)
+    for name in ("sereno@.service", "sereno-app@.target"):
+        (units / name).touch()
+    assert call("apply", "--root", str(tmp_path / "image")) == 0
+    assert manager.calls == []
+    installed = tmp_path / "image/etc/systemd/system"
+    link = installed / "sereno.target.wants/sereno-app@sereno.target"
+    assert str(link.readlink()) == "/usr/local/lib/systemd/system/sereno-app@.target"
+    assert (installed / "sereno-app@sereno.target.wants/sereno@cache_cleanup_hourly.timer").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (SerenoError("x"), 1),
+        (SystemdError("x"), 1),
+        (CacheError("x"), 1),
+        (InvalidJob("x"), 2),
+        (NoSuchJob("x"), 3),
+        (NotAllowed("x"), 4),
+        (NotAvailable("x"), 5),
+        (Conflict("x", hint="do this"), 6),
+    ],
+)
+def test_an_error_is_one_line_its_hint_another_and_its_status_documented(
+    error, status, monkeypatch, capsys
+) -> None:
+    def fail(_arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "_list", fail)
+    assert call("list") == status
+    hint = "hint: do this\n" if error.hint else ""
+    assert capsys.readouterr().err == f"sereno: x\n{hint}"
+    assert f"\n  {status}  " in cli.EXIT_STATUSES
+
+
+@pytest.mark.parametrize("words", [(), ("nonsense",), ("list", "--bogus"), ("remove",), ("cache",)])
+def test_wrong_use_ends_with_2_and_the_usage(words, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        call(*words)
+    assert end.value.code == 2
+    assert "usage: sereno" in capsys.readouterr().err
+
+
+def test_an_unknown_job_is_status_3(capsys) -> None:
+    assert call("run", "--user", "nobody") == 3
+    assert "'nobody' is not installed in the user scope" in capsys.readouterr().err
+
+
+def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
+    assert call("cache", "set", "a", '{"n": 1}', "--ttl", "60") == 0
+    assert call("cache", "get", "a") == 0
+    assert json.loads(capsys.readouterr().out) == {"n": 1}
+    assert call("cache", "stats") == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["name"], stats["size"], stats["hits"]) == ("metadata", 1, 1)
+    assert call("cache", "delete", "a") == 0
+    assert call("cache", "delete", "a") == 3
+    assert call("cache", "get", "a") == 3
+    assert call("cache", "clear") == 0
+    assert call("cache", "cleanup") == 0
+    capsys.readouterr()
+    assert call("cache", "set", "a", "{bad") == 2
+    assert "is not JSON" in capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""A job that another process could not run is refused when it is added, and the message says what to do."""
+
+import functools
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from sereno.errors import InvalidJob
+from sereno.job import Job, function_reference, import_root
+from sereno.triggers import IntervalTrigger
+
+EVERY_HOUR = IntervalTrigger(hours=1)
+
+
+def report() -> dict[str, int]:
+    return {}
+
+
+def report_with_default(limit: int = 3, *args: int, **kwargs: int) -> None:
+    return None
+
+
+async def report_async() -> None:
+    return None
+
+
+def needs_argument(limit: int) -> None:
+    return None
+
+
+class Reports:
+    @staticmethod
+    def build() -> None:
+        return None
+
+    def __call__(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("function", [report, report_async, report_with_default])
+def test_a_module_level_function_is_named_by_module_and_name(function) -> None:
+    reference, module = function_reference(function)
+    assert reference == f"{__name__}:{function.__name__}"
+    assert module is sys.modules[__name__]
+
+
+def nested():
+    def inner() -> None:
+        return None
+
+    return inner
+
+
+def lying() -> None:
+    return None
+
+
+lying.__qualname__ = "report"
+
+
+def from_main() -> None:
+    return None
+
+
+from_main.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (lambda: None, "lambda"),
+        (nested(), "defined inside 'nested'"),
+        (Reports.build, "defined inside 'Reports'"),
+        (Reports(), "is not a function"),
+        (Reports().__call__, "is not a function"),
+        (functools.partial(needs_argument, 3), "is not a function"),
+        (print, "is not a function"),
+        (None, "is not a function"),
+        (needs_argument, "needs the argument 'limit'"),
+        (lying, "no function 'report' that is this one"),
+        (from_main, "script that was started"),
+    ],
+)
+def test_what_another_process_cannot_import_is_refused_with_the_reason(function, says) -> None:
+    with pytest.raises(InvalidJob, match=r"^func: ") as refusal:
+        function_reference(function)
+    assert says in refusal.value.message
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "a b", "a/b", "../x", "-x", ".x", "ñ", "a@b", "a\nb", "a%b", "x" * 201, None, 3]
+)
+def test_an_id_that_a_unit_name_cannot_hold_is_refused(job_id) -> None:
+    with pytest.raises(InvalidJob, match=r"^id: ") as refusal:
+        Job(job_id, "m:f", EVERY_HOUR)
+    assert repr(job_id) in refusal.value.message
+
+
+@pytest.mark.parametrize("job_id", ["a", "cache_cleanup_hourly", "a-b.c_d", "0", "x" * 200])
+def test_an_id_of_plain_characters_is_taken(job_id) -> None:
+    assert Job(job_id, "m:f", EVERY_HOUR).name == job_id
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("app", "my app"),
+        ("name", "two\nlines"),
+        ("name", "joins the next line\\"),
+        ("name", "bell\x07"),
+        ("timeout_s", 0),
+        ("timeout_s", -1),
+        ("timeout_s", float("nan")),
+        ("timeout_s", True),
+        ("timeout_s", "5"),
+        ("timeout_s", 1e9),
+        ("user", "Root User"),
+        ("user", "-x"),
+        ("interpreter", "python3"),
+        ("import_paths", ("/a:b",)),
+    ],
+)
+def test_a_value_that_a_unit_cannot_hold_is_refused_by_name(field, value) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        Job("x", "m:f", EVERY_HOUR, **{field: value})
+    shown = value[0] if isinstance(value, tuple) else value
+    assert repr(shown) in refusal.value.message
+
+
+def test_the_import_root_is_the_directory_above_the_outermost_package(tmp_path: Path) -> None:
+    for name, file, depth in [
+        ("alone", "alone.py", 0),
+        ("pack", "pack/__init__.py", 0),
+        ("pack.sub.part", "pack/sub/part.py", 0),
+    ]:
+        module = types.ModuleType(name)
+        module.__file__ = str(tmp_path / file)
+        assert import_root(module) == str(tmp_path), (name, depth)
+
+
+def test_the_standard_library_needs_no_import_root() -> None:
+    assert import_root(functools) is None
+
+
+def test_a_module_without_a_file_is_refused() -> None:
+    with pytest.raises(InvalidJob, match="has no file"):
+        import_root(types.ModuleType("made_up"))

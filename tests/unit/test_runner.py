@@ -1,0 +1,127 @@
+"""One run of a job, in a process of its own without systemd: status, log and what is said about failures."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+LIBRARY = HERE.parents[1] / "lib"
+
+
+def run(function: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if name != "INVOCATION_ID"}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "sereno.runner", "a_job", function],
+        env={**clean, "PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "stats"),
+    [
+        ("stats", {"rows": 3, "rate": 78.5, "note": "bien", "nested": {"a": [1, 2]}}),
+        ("stats_async", {"rows": 4}),
+    ],
+)
+def test_a_run_that_returns_statistics_succeeds_and_shows_them(name, stats) -> None:
+    done = run(f"sample_jobs:{name}")
+    assert done.returncode == 0, done.stderr
+    first, last = done.stderr.splitlines()
+    assert first == "INFO: Tarea a_job iniciada"
+    assert last.startswith("INFO: Tarea a_job terminada en ")
+    assert json.loads(last[last.index("{") :]) == stats
+
+
+def test_a_run_that_returns_none_succeeds() -> None:
+    done = run("sample_jobs:nothing")
+    assert done.returncode == 0
+    assert "{" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a_list", "the function returned list, not a dict of statistics or None"),
+        ("raises", "ValueError: no such table: ventas (sample_jobs.py:26, raises)"),
+        ("raises_system_exit", "SystemExit: giving up"),
+        ("reports_error", "disk on fire"),
+        ("reports_status", "no route"),
+        ("not_there", "function: 'sample_jobs:not_there' cannot be imported by"),
+    ],
+)
+def test_a_run_that_fails_ends_with_1_and_says_why(name, says) -> None:
+    done = run(f"sample_jobs:{name}")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+    assert line.startswith("ERROR: Tarea a_job fallida tras ")
+    assert says in line
+
+
+def test_only_what_the_job_did_not_mean_to_raise_has_a_traceback() -> None:
+    assert "Traceback" in run("sample_jobs:raises").stderr
+    assert "Traceback" not in run("sample_jobs:a_list").stderr
+    assert "Traceback" not in run("sample_jobs:reports_error").stderr
+    assert "Traceback" not in run("no_such_module:f").stderr
+
+
+def test_what_a_job_prints_stays_its_own() -> None:
+    assert run("sample_jobs:writes_to_stdout").stdout == "hello from the job\n"
+
+
+def test_what_a_job_logs_is_shown_with_its_level() -> None:
+    assert "WARNING: careful\n" in run("sample_jobs:logs").stderr
+
+
+def test_without_a_journal_socket_a_run_of_systemd_logs_to_stderr(tmp_path: Path) -> None:
+    code = (
+        "from sereno import journal, runner\n"
+        f"journal.SOCKET = {str(tmp_path / 'none')!r}\n"
+        "raise SystemExit(runner.main('a_job', 'sample_jobs:stats'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{HERE}:{LIBRARY}", "INVOCATION_ID": "0" * 32},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stderr.startswith("INFO: Tarea a_job iniciada\n")
+
+
+def test_wrong_use_ends_with_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sereno.runner"],
+        env={"PYTHONPATH": str(LIBRARY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "usage: python -m sereno.runner JOB MODULE:FUNCTION\n",
+    )
+
+
+def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
+    code = (
+        "import json, sys\nfrom sereno import runner\n"
+        "assert runner.main('a_job', 'sample_jobs:stats') == 0\n"
+        "ours = [name for name in sys.modules if name == 'asyncio' or name.startswith('sereno.')]\n"
+        "print(json.dumps(sorted(ours)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": f"{HERE}:{LIBRARY}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == ["sereno.errors", "sereno.journal", "sereno.runner"]

@@ -1,0 +1,380 @@
+"""The facade of the contract over generated timers, with a manager that only records."""
+
+from datetime import UTC
+from pathlib import Path
+
+import backend_jobs
+import pytest
+from fake_systemd import NEXT, FakeManager
+
+import sereno
+from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SystemdError
+from sereno.jobs import register_cache_cleanup_job
+from sereno.scheduler import Scheduler
+
+
+@pytest.fixture
+def scheduler(units: Path, manager: FakeManager) -> Scheduler:
+    return Scheduler("backend", scope="user", manager=manager)
+
+
+def another(manager: FakeManager, app: str = "backend") -> Scheduler:
+    """What a second process would have."""
+    return Scheduler(app, scope="user", manager=manager)
+
+
+def files(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): "→ " + str(path.readlink())
+        if path.is_symlink()
+        else path.read_text()
+        for path in sorted(directory.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def test_get_scheduler_gives_one_scheduler_per_process_and_application() -> None:
+    assert sereno.get_scheduler() is sereno.get_scheduler()
+    assert sereno.get_scheduler(app="one") is not sereno.get_scheduler(app="two")
+
+
+def test_the_application_is_sereno_app_else_sereno(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SERENO_APP", raising=False)
+    assert sereno.get_scheduler().app == "sereno"
+    monkeypatch.setenv("SERENO_APP", "shop")
+    assert sereno.get_scheduler().app == "shop"
+
+
+def test_adding_registers_and_touches_nothing(scheduler, units, manager) -> None:
+    assert scheduler.add_interval_job(backend_jobs.report, "report", minutes=5) == "report"
+    assert not units.exists()
+    assert manager.calls == []
+    assert not scheduler.is_running
+
+
+def test_start_installs_the_registered_jobs_with_one_reload_and_one_start(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", hours=1, minutes=30, seconds=15)
+    scheduler.add_cron_job(backend_jobs.sync, "sync", hour="3", minute="0")
+    scheduler.start()
+    assert manager.calls == [
+        ("reload",),
+        ("start", "sereno-app@backend.target", "sereno@report.timer", "sereno@sync.timer"),
+    ]
+    assert set(files(units)) == {
+        "sereno@report.timer",
+        "sereno@report.service.d/50-sereno.conf",
+        "sereno@sync.timer",
+        "sereno@sync.service.d/50-sereno.conf",
+        "sereno-app@backend.target.wants/sereno@report.timer",
+        "sereno-app@backend.target.wants/sereno@sync.timer",
+        "sereno.target.wants/sereno-app@backend.target",
+    }
+    assert scheduler.is_running
+
+
+def test_starting_twice_changes_nothing_and_asks_for_nothing(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    before = files(units)
+    manager.calls.clear()
+    scheduler.start()
+    worker = another(manager)
+    worker.add_interval_job(backend_jobs.report, "report", minutes=5)
+    worker.start()
+    assert manager.calls == []
+    assert files(units) == before
+
+
+def test_start_removes_what_is_no_longer_registered(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_interval_job(backend_jobs.other, "other", minutes=5)
+    scheduler.start()
+    later = another(manager)
+    later.add_interval_job(backend_jobs.report, "report", minutes=5)
+    later.start()
+    assert [job["id"] for job in later.get_jobs()] == ["report"]
+    assert "sereno@other.timer" not in manager.active
+    assert not any("other" in name for name in files(units))
+
+
+def test_a_backend_in_the_default_application_leaves_the_shipped_jobs_alone(units, manager) -> None:
+    installer = another(manager, "sereno")
+    register_cache_cleanup_job(installer)
+    installer.apply()
+    backend = another(manager, "sereno")
+    backend.add_interval_job(backend_jobs.report, "report", minutes=5)
+    backend.start()
+    installer = another(manager, "sereno")
+    register_cache_cleanup_job(installer)
+    assert installer.apply() == []
+    assert [job["id"] for job in backend.get_jobs()] == ["cache_cleanup_hourly", "report"]
+
+
+def test_after_start_adding_and_removing_take_effect_at_once(scheduler, units, manager) -> None:
+    scheduler.start()
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    assert "sereno@report.timer" in manager.active
+    assert scheduler.remove_job("report") is True
+    assert "sereno@report.timer" not in manager.active
+    assert scheduler.get_jobs() == []
+    assert scheduler.remove_job("report") is False
+
+
+def test_a_changed_interval_is_stopped_forgotten_and_started_anew(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    manager.calls.clear()
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
+    assert manager.calls == [
+        ("stop", "sereno@report.timer"),
+        ("reset-failed", "sereno@report.service"),
+        ("reload",),
+        ("reload",),
+        ("start", "sereno@report.timer"),
+    ]
+    assert "OnUnitActiveSec=6min" in (units / "sereno@report.timer").read_text()
+
+
+def test_a_changed_calendar_waives_what_it_would_have_missed(
+    scheduler, units, manager, tmp_path
+) -> None:
+    scheduler.add_cron_job(backend_jobs.report, "report", cron_expression="0 3 * * *")
+    scheduler.start()
+    stamp = tmp_path / ".local/share/systemd/timers/stamp-sereno@report.timer"
+    assert not stamp.exists()
+    manager.calls.clear()
+    scheduler.add_cron_job(backend_jobs.report, "report", cron_expression="0 4 * * *")
+    assert manager.changes() == ["stop", "reload", "start"]
+    assert stamp.exists()
+
+
+def test_a_changed_limit_does_not_touch_the_running_timer(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    manager.calls.clear()
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5, timeout=30)
+    assert manager.calls == [("reload",)]
+    drop_in = units / "sereno@report.service.d/50-sereno.conf"
+    assert "TimeoutStartSec=30s" in drop_in.read_text()
+
+
+def test_a_paused_job_stays_paused_over_start_and_is_resumed_without_a_run(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    scheduler.pause_job("report")
+    assert "sereno@report.timer" not in manager.active
+    assert scheduler.get_job_status("report")["paused"] is True
+    worker = another(manager)
+    worker.add_interval_job(backend_jobs.report, "report", minutes=7)
+    worker.start()
+    assert "sereno@report.timer" not in manager.active
+    scheduler.resume_job("report")
+    assert "sereno@report.timer" in manager.active
+    assert scheduler.get_job_status("report")["paused"] is False
+    scheduler.resume_job("report")
+
+
+def test_run_immediately_runs_once_when_the_timer_is_first_started(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5, run_immediately=True)
+    scheduler.start()
+    assert manager.calls[-1] == ("start", "sereno@report.service")
+    manager.calls.clear()
+    scheduler.start()
+    assert manager.calls == []
+
+
+def test_shutdown_stops_this_application_until_its_next_start(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    other = another(manager, "other")
+    other.add_interval_job(backend_jobs.other, "other", minutes=5)
+    other.start()
+    manager.runs = [{"sereno@report.service"}, {"sereno@report.service"}, set()]
+    scheduler.shutdown(wait=True)
+    assert manager.runs == []
+    assert not scheduler.is_running
+    assert other.is_running
+    assert "sereno.target.wants/sereno-app@backend.target" not in files(units)
+    assert "sereno.target.wants/sereno-app@other.target" in files(units)
+    scheduler.start()
+    assert scheduler.is_running
+    assert "sereno@report.timer" in manager.active
+
+
+def test_shutdown_without_wait_does_not_ask_for_runs(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    manager.runs = [{"sereno@report.service"}]
+    scheduler.shutdown(wait=False)
+    assert manager.runs == [{"sereno@report.service"}]
+
+
+def test_the_administrators_switch_is_respected(scheduler, units, manager, caplog) -> None:
+    manager.active.remove("sereno.target")
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    assert (units / "sereno@report.timer").exists()
+    assert not scheduler.is_running
+    assert "start" not in manager.changes()
+    assert "sereno.target is stopped" in caplog.text
+
+
+def test_an_id_of_another_application_is_refused_and_nothing_changes(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    before, calls = files(units), len(manager.calls)
+    other = another(manager, "other")
+    other.add_interval_job(backend_jobs.other, "fine", minutes=5)
+    other.add_interval_job(backend_jobs.other, "report", minutes=5)
+    with pytest.raises(Conflict, match="'report' belongs to the application 'backend'"):
+        other.start()
+    for change in (other.pause_job, other.resume_job, other.run_job):
+        with pytest.raises(Conflict, match="belongs to the application 'backend'"):
+            change("report")
+    with pytest.raises(Conflict):
+        another(manager, "other").remove_job("report")
+    assert files(units) == before
+    assert len(manager.calls) == calls
+
+
+@pytest.mark.parametrize("name", ["sereno@report.timer", "sereno@report.service.d/50-sereno.conf"])
+def test_a_foreign_file_is_refused_by_name_and_left_as_it_is(
+    scheduler, units, manager, name
+) -> None:
+    (units / name).parent.mkdir(parents=True)
+    (units / name).write_text("[Timer]\nOnCalendar=daily\n")
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    with pytest.raises(Conflict, match=name):
+        scheduler.start()
+    assert files(units) == {name: "[Timer]\nOnCalendar=daily\n"}
+    assert manager.calls == []
+
+
+def test_without_sereno_installed_start_says_how_to_install_it(
+    scheduler, units, tmp_path, manager
+) -> None:
+    (tmp_path / ".local/share/systemd/user/sereno@.service").unlink()
+    with pytest.raises(NotAvailable, match=r"sereno@\.service") as refusal:
+        scheduler.start()
+    assert "./install.sh --user" in refusal.value.hint
+
+
+@pytest.mark.parametrize("fail_at", range(8))
+def test_a_start_that_fails_anywhere_is_finished_by_the_next(
+    scheduler, units, manager, fail_at
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    changed = another(manager)
+    changed.add_interval_job(backend_jobs.report, "report", minutes=6)
+    changed.add_cron_job(backend_jobs.sync, "sync", hour=3)
+    manager.calls.clear()
+    manager.fail_at = fail_at
+    try:
+        changed.start()
+    except SystemdError:
+        assert fail_at < 5
+    else:
+        assert fail_at >= 5
+    manager.fail_at = None
+    changed.start()
+    assert {"sereno@report.timer", "sereno@sync.timer"} <= manager.active
+    assert "OnUnitActiveSec=6min" in (units / "sereno@report.timer").read_text()
+    assert [job["paused"] for job in changed.get_jobs()] == [False, False]
+    assert not [name for name in files(units) if name.startswith(".sereno")]
+    manager.calls.clear()
+    changed.start()
+    assert manager.calls == []
+
+
+def test_get_jobs_says_id_name_trigger_and_next_run(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(
+        backend_jobs.report, "report", hours=1, minutes=30, seconds=15, name="The report"
+    )
+    scheduler.add_cron_job(backend_jobs.sync, "sync", cron_expression="0 3 * * *")
+    registered = scheduler.get_jobs()
+    assert [job["next_run"] for job in registered] == [None, None]
+    scheduler.start()
+    report, sync = scheduler.get_jobs()
+    assert (report["id"], report["name"], report["trigger"]) == (
+        "report",
+        "The report",
+        "interval[1:30:15]",
+    )
+    assert sync["trigger"] == "cron[0 3 * * *]"
+    assert report["next_run"] == NEXT
+    assert report["next_run"].tzinfo is not None
+
+
+def test_get_job_status_has_the_latest_run_or_is_none(scheduler, units, manager) -> None:
+    assert scheduler.get_job_status("report") is None
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    assert scheduler.get_job_status("report")["last_run"] is None
+    manager.shown = {
+        "ActiveState": "failed",
+        "Result": "exit-code",
+        "ExecMainStartTimestamp": "@1700000000",
+        "ExecMainExitTimestamp": "@1700000002",
+        "ExecMainStatus": "1",
+        "InvocationID": "abc",
+    }
+    status = scheduler.get_job_status("report")
+    assert status["last_result"] == "exit-code"
+    assert status["last_exit_status"] == 1
+    assert status["last_duration_s"] == 2.0
+    assert status["last_run"].tzinfo is UTC
+    assert status["running"] is False
+
+
+def test_an_unknown_job_is_named(scheduler, units) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    for call in (scheduler.pause_job, scheduler.resume_job, scheduler.run_job):
+        with pytest.raises(NoSuchJob, match="'nobody'"):
+            call("nobody")
+        with pytest.raises(NoSuchJob) as refusal:
+            call("report")
+        assert "start()" in refusal.value.hint
+
+
+def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
+    assert scheduler.get_jobs()[0]["trigger"] == "interval[0:06:00]"
+    with pytest.raises(Conflict, match="'report' is registered already"):
+        scheduler.add_interval_job(
+            backend_jobs.report, "report", minutes=7, replace_existing=False
+        )
+    assert scheduler.get_jobs()[0]["trigger"] == "interval[0:06:00]"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_instances": 2}, "max_instances: 2"),
+        ({"timeout": -1}, "timeout: -1"),
+        ({"user": "web"}, "user: 'web'"),
+    ],
+)
+def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
+    scheduler, options, says
+) -> None:
+    with pytest.raises(InvalidJob, match=says):
+        scheduler.add_interval_job(backend_jobs.report, "report", minutes=5, **options)
+    assert scheduler.get_jobs() == []
+
+
+def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:
+    with pytest.raises(InvalidJob, match="cron_expression: given together with hour"):
+        scheduler.add_cron_job(
+            backend_jobs.report, "report", hour=3, cron_expression="0 3 * * *"
+        )

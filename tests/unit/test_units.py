@@ -1,0 +1,155 @@
+"""Whole generated unit files against golden ones, and systemd's own opinion of them.
+
+`SERENO_GOLDEN=write` rewrites the golden files; read the diff before you commit it.
+"""
+
+import os
+import shutil
+import string
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sereno.job import Job
+from sereno.triggers import CronTrigger, IntervalTrigger
+from sereno.units import own_keys, quote, quote_argument, read, render, service_name, timer_name
+
+HERE = Path(__file__).parent
+TEMPLATES = HERE.parents[1] / "systemd" / "system"
+
+BACKEND = {"interpreter": "/srv/shop/venv/bin/python", "import_paths": ("/srv/shop", "/opt/sereno/lib")}
+JOBS = [
+    Job(
+        "cache_cleanup_hourly",
+        "sereno.jobs.cache_cleanup_job:cleanup_expired_cache",
+        CronTrigger.from_expression("0 * * * *"),
+        name="Cleanup of the metadata cache",
+    ),
+    Job("both_days", "m:f", CronTrigger.from_expression("0 0 13 * 5"), app="shop", **BACKEND),
+    Job(
+        "nightly",
+        "shop.jobs:nightly",
+        CronTrigger.from_fields(hour=3, timezone="Europe/Berlin"),
+        app="shop",
+        timeout_s=90,
+        user="web",
+        network=True,
+        **BACKEND,
+    ),
+    Job("every_90_s", "shop.jobs:f", IntervalTrigger(seconds=90), app="shop", **BACKEND),
+    Job("every_2_s", "shop.jobs:f", IntervalTrigger(seconds=2), app="shop", **BACKEND),
+    Job(
+        "odd-text_1.0",
+        "m:f",
+        IntervalTrigger(hours=1),
+        app="odd",
+        name='100% "sure" $HOME \\ %i ñ',
+        timeout_s=0.5,
+        interpreter="/home/o'neil/100% sure/$venv/bin/python",
+        import_paths=('/srv/with "quotes"', "/srv/back\\slash"),
+    ),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.id)
+def test_the_unit_files_of_a_job_are_the_golden_ones(job: Job) -> None:
+    golden = HERE / "golden" / job.id
+    rendered = render(job)
+    if os.environ.get("SERENO_GOLDEN") == "write":
+        shutil.rmtree(golden, ignore_errors=True)
+        for name, text in rendered.items():
+            (golden / name).parent.mkdir(parents=True, exist_ok=True)
+            (golden / name).write_text(text)
+    expected = {
+        str(path.relative_to(golden)): path.read_text()
+        for path in golden.rglob("*")
+        if path.is_file()
+    }
+    assert rendered == expected
+
+
+@pytest.fixture(scope="module")
+def unit_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Templates and generated units together, with programs that exist."""
+    directory = tmp_path_factory.mktemp("units")
+    release = directory / "release"
+    (release / "bin").mkdir(parents=True)
+    for name in ("sereno", *(job.id for job in JOBS)):
+        (release / "bin" / name).write_text("#!/bin/sh\n")
+        (release / "bin" / name).chmod(0o755)
+    for template in TEMPLATES.iterdir():
+        text = template.read_text().replace("@RELEASE@", str(release))
+        (directory / template.name).write_text(text)
+    for job in JOBS:
+        for name, text in render(job).items():
+            (directory / name).parent.mkdir(exist_ok=True)
+            if job.interpreter:
+                text = text.replace(quote_argument(job.interpreter), "/usr/bin/python3")
+            (directory / name).write_text(text)
+    return directory
+
+
+def test_systemd_reads_every_unit_without_a_warning(unit_directory: Path) -> None:
+    names = [name for job in JOBS for name in (timer_name(job.id), service_name(job.id))]
+    names += ["sereno.target", "sereno-app@shop.target", "sereno.slice", "sereno-seed.service"]
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
+         *(str(unit_directory / name) for name in names)],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{unit_directory}:"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.id)
+def test_a_job_is_read_back_from_its_own_files(job: Job) -> None:
+    installed = read(job.id, render(job), enabled=True)
+    assert installed is not None
+    assert (installed.id, installed.app, installed.name) == (job.id, job.app, job.name)
+    assert (installed.function, installed.trigger) == (job.function, job.trigger.text)
+    assert installed.has_entry_script is (job.interpreter is None)
+    expected = getattr(job.trigger, "interval_s", None)
+    assert installed.interval_s == expected
+
+
+def test_a_unit_without_our_section_is_not_ours() -> None:
+    assert read("x", {"sereno@x.timer": "[Timer]\nOnCalendar=daily\nApp=x\n"}, enabled=True) is None
+
+
+@given(st.text())
+def test_a_quoted_word_is_one_line_that_systemd_reads_back_as_it_was(text: str) -> None:
+    quoted = quote(text)
+    assert quoted.isprintable()
+    assert "%" not in quoted.replace("%%", "")
+    if quoted == text:
+        assert set(text) <= {*string.ascii_letters, *string.digits, *"_@/.:+,=-"}
+        return
+    inner = quoted.removeprefix('"').removesuffix('"')
+    # systemd.syntax(7): \xNN is a byte, \" and \\ are themselves; printable non-ASCII stands for itself.
+    raw, position = bytearray(), 0
+    while position < len(inner):
+        if inner[position] != "\\":
+            assert inner[position] != '"'
+            raw += inner[position].encode()
+            position += 1
+        elif inner[position + 1] == "x":
+            raw.append(int(inner[position + 2 : position + 4], 16))
+            position += 4
+        else:
+            raw += inner[position + 1].encode()
+            position += 2
+    assert raw.decode("utf-8", "surrogateescape").replace("%%", "%") == text
+
+
+def test_a_dollar_starts_no_variable_in_an_argument() -> None:
+    assert quote_argument("$HOME/${x}") == '"$$HOME/$${x}"'
+
+
+@given(st.text())
+def test_no_text_of_a_unit_can_forge_a_key_of_ours(text: str) -> None:
+    keys = own_keys(f"[Timer]\n{text}\n")
+    if "[X-Sereno]" not in text:
+        assert keys == {}
