@@ -1,0 +1,104 @@
+"""Machines as fixtures; see machine.py for how to use them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import image
+import machine as machines
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from machine import Machine
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parent.parent
+INSTALL_DEADLINE_S = 180.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = machines.why_not()
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.boot)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows what its machines said."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, machines.Machine):
+                report.sections.append((f"console of {value.name}", value.console()))
+                if value.running:
+                    report.sections.append((f"journal of {value.name}", value.journal_text()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def trees(request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """The Debian trees (fresh, prepared). The first run on a computer makes them, which takes a minute or so."""
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return image.trees(tell=print)
+
+
+@pytest.fixture(scope="session")
+def wheels() -> Path:
+    """The wheels of lib/requirements.txt."""
+    folder = image.cache_directory() / "wheels"
+    assert folder.is_dir(), f"{folder} is missing: tests/run downloads it"
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def boot(wheels: Path) -> Callable[..., Machine]:
+    """boot(layer, …): a started machine with the usual binds; whoever calls it closes it."""
+
+    def boot(*layers: Path) -> Machine:
+        machine = machines.Machine(layers, binds={"/src": REPOSITORY, "/wheels": wheels})
+        try:
+            return machine.start()
+        except BaseException:
+            machine.close()
+            raise
+
+    return boot
+
+
+@pytest.fixture(scope="session")
+def installed_layers(
+    boot: Callable[..., Machine], trees: tuple[Path, Path]
+) -> Iterator[tuple[Path, ...]]:
+    """The disk after `install.sh` on a prepared machine, made once for the session."""
+    with boot(trees[1]) as installer:
+        installer.run("/src/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
+        installer.stop()
+        yield (installer.upper, trees[1])
+
+
+@pytest.fixture
+def fresh_machine(boot: Callable[..., Machine], trees: tuple[Path, Path]) -> Iterator[Machine]:
+    """A new server: neither python3-venv nor python3-systemd, both in its package cache."""
+    with boot(trees[0]) as machine:
+        yield machine
+
+
+@pytest.fixture
+def blank_machine(boot: Callable[..., Machine], trees: tuple[Path, Path]) -> Iterator[Machine]:
+    """Everything that install.sh needs is there, sereno is not."""
+    with boot(trees[1]) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def machine(boot: Callable[..., Machine], installed_layers: tuple[Path, ...]) -> Iterator[Machine]:
+    """sereno installed by install.sh; one machine for the tests of a module."""
+    with boot(*installed_layers) as machine:
+        yield machine

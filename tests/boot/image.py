@@ -1,0 +1,174 @@
+"""The two Debian 12 trees that boot tests run on, made once and kept in the test cache.
+
+`fresh` is what a newly set up server has: systemd, dbus, python3, apt; neither python3-venv nor python3-systemd, but
+the package lists and the .deb files of these two, so that `apt-get install` works inside without a network.
+`prepared` is `fresh` with these two installed.
+
+The key of the cache is the hash of this file, the recipe. A tree is renamed into place when it is
+complete and never written again; machines boot on overlays of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUITE = "bookworm"
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "libpam-systemd",
+    "dbus",
+    "python3",
+    "passwd",
+    "login",
+    "procps",
+    "tzdata",
+)
+# What install.sh adds on a server.
+INSTALLED_BY_US = ("python3-venv", "python3-systemd")
+DEADLINE_S = 900
+
+
+def cache_directory() -> Path:
+    """The folder for what tests download and build; tests/run and this module agree on it."""
+    given = os.environ.get("SERENO_TEST_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sereno-tests"
+
+
+def trees(tell: Callable[[str], object]) -> tuple[Path, Path]:
+    """(fresh, prepared), made now if the cache does not hold them, which `tell` is told.
+
+    Raises RuntimeError with the failed command's output.
+    """
+    key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    cache = cache_directory()
+    home = cache / f"image-{key}"
+    with _locked(cache / "image.lock"):
+        if not home.is_dir():
+            tell(f"\nmaking the Debian trees for the boot tests, once: {home}")
+            _make(home)
+            for old in cache.glob("image-*"):
+                if old != home:
+                    shutil.rmtree(old)
+    return home / "fresh", home / "prepared"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(home: Path) -> None:
+    making = home.with_name(f"making-{home.name}")
+    shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(mode=0o755)
+    fresh, prepared = making / "fresh", making / "prepared"
+    with tempfile.TemporaryDirectory() as scratch:
+        _call(*_mmdebstrap(fresh, _host_sources(Path(scratch))))
+    # An empty machine id would make each machine's boot a first boot, which enables every unit it finds.
+    (fresh / "etc/machine-id").write_text(f"{uuid4().hex}\n")
+    # mmdebstrap leaves this machine's; no name can be looked up inside, and that shall be known at once.
+    (fresh / "etc/resolv.conf").write_text("")
+    _call("cp", "--archive", fresh, prepared)
+    _call(
+        *(
+            "systemd-nspawn",
+            "--quiet",
+            "--register=no",
+            "--keep-unit",
+            "--private-network",
+            "--console=pipe",
+        ),
+        *(
+            "--timezone=off",
+            "--resolv-conf=off",
+            "--setenv=DEBIAN_FRONTEND=noninteractive",
+            "-D",
+            prepared,
+        ),
+        *("apt-get", "install", "--yes", "--no-install-recommends", *INSTALLED_BY_US),
+    )
+    making.rename(home)
+
+
+def _mmdebstrap(tree: Path, sources: list[Path]) -> list[str | Path]:
+    apt_get = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get'
+    download = f"install --yes --download-only --no-install-recommends {' '.join(INSTALLED_BY_US)}"
+    return [
+        *("mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"),
+        f"--include={','.join(PACKAGES)}",
+        *(f"--aptopt={line}" for line in _host_apt_settings()),
+        f"--customize-hook={apt_get} clean",
+        f"--customize-hook={apt_get} {download}",
+        "--skip=cleanup/apt",
+        *(SUITE, tree),
+        *sources,
+    ]
+
+
+def _host_sources(scratch: Path) -> list[Path]:
+    """Debian's entries of this machine's apt sources; none: mmdebstrap's own choice of mirror.
+
+    Only the suites of Debian 12 itself: a workstation's third-party and backports entries would make another system.
+    """
+    suites = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
+    stanzas, lines = [], []
+    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
+        text = path.read_text() if path.is_file() else ""
+        if path.suffix == ".sources":
+            for stanza in re.split(r"\n\s*\n", text):
+                named = re.search(r"^Suites:(.*)$", stanza, re.MULTILINE)
+                if named and set(named[1].split()) <= suites:
+                    stanzas.append(stanza.strip())
+        elif path.suffix == ".list":
+            found = re.findall(r"^deb\s+(?:\[[^]]*\]\s+)?\S+\s+(\S+).*$", text, re.MULTILINE)
+            whole = re.findall(r"^deb\s.*$", text, re.MULTILINE)
+            lines += [line for line, suite in zip(whole, found, strict=True) if suite in suites]
+    files = []
+    for name, entries, between in (
+        ("debian.sources", stanzas, "\n\n"),
+        ("debian.list", lines, "\n"),
+    ):
+        if entries:
+            file = scratch / name
+            file.write_text(between.join(entries) + "\n")
+            files.append(file)
+    return files
+
+
+def _host_apt_settings() -> list[str]:
+    """This machine's proxies and its leniency towards the dates of a mirror that is a snapshot."""
+    dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    wanted = re.compile(r"Acquire::(?:https?::Proxy|Check-Valid-Until|Check-Date)\b.* \".+\";$")
+    return [line for line in dump.splitlines() if wanted.match(line)]
+
+
+def _call(*argv: str | Path) -> None:
+    done = subprocess.run(
+        [str(word) for word in argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE_S,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{argv[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}")

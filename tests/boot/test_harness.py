@@ -1,0 +1,94 @@
+"""The harness keeps its promises; when these fail, look here before looking at sereno."""
+
+import subprocess
+
+import pytest
+
+
+def test_a_machine_boots_without_a_failed_unit(blank_machine):
+    assert blank_machine.run("systemctl", "is-system-running", check=False).stdout == "running\n"
+    assert blank_machine.run("systemctl", "--failed", "--quiet").stdout == ""
+
+
+def test_the_repository_is_there_and_read_only(blank_machine):
+    assert blank_machine.read("/src/LICENSE").startswith("MIT License")
+    assert blank_machine.run("touch", "/src/x", check=False).returncode == 1
+
+
+def test_a_unit_runs_in_a_cgroup_of_its_own(blank_machine):
+    done = blank_machine.run_unit("cat", "/proc/self/cgroup", user="nobody")
+    assert ".service" in done.stdout
+    assert blank_machine.run_unit("sh", "-c", "exit 7", check=False).returncode == 7
+
+
+def test_input_environment_and_user_reach_the_command(blank_machine):
+    done = blank_machine.run(
+        "sh", "-c", 'id -un; echo "$HOME $X"; cat', user="nobody", env={"X": "x"}, input="in"
+    )
+    assert done.stdout == "nobody\n/nonexistent x\nin"
+
+
+def test_a_failing_command_raises_with_its_output(blank_machine):
+    with pytest.raises(AssertionError, match="ended with 3\nstdout: out\n\nstderr: err\n"):
+        blank_machine.run("sh", "-c", "echo out; echo err >&2; exit 3")
+    with pytest.raises(subprocess.TimeoutExpired):
+        blank_machine.run("sleep", "30", timeout=0.2)
+
+
+def test_the_journal_is_read_with_all_of_its_fields(blank_machine):
+    long = "x" * 10_000
+    record = f"MESSAGE=hello\nSERENO_JOB=a_job\nLONG={long}\n"
+    blank_machine.run_unit("logger", "--journald", input=record)
+    (found,) = blank_machine.journal("SERENO_JOB=a_job")
+    assert (found["MESSAGE"], found["LONG"]) == ("hello", long)
+
+
+def test_a_timer_is_listed_and_fires(blank_machine):
+    blank_machine.write("/etc/systemd/system/x.service", "[Service]\nExecStart=touch /run/fired\n")
+    blank_machine.write(
+        "/etc/systemd/system/x.timer", "[Timer]\nOnActiveSec=100ms\nAccuracySec=1us\n"
+    )
+    blank_machine.run("systemctl", "daemon-reload")
+    blank_machine.run("systemctl", "start", "x.timer")
+    assert "x.timer" in {timer["unit"] for timer in blank_machine.list_timers()}
+    blank_machine.wait_for(lambda: blank_machine.exists("/run/fired"), what="a run of x.service")
+    assert blank_machine.show("x.timer", "Result", "LoadState") == {
+        "Result": "success",
+        "LoadState": "loaded",
+    }
+
+
+def test_a_wait_that_gives_up_says_what_it_waited_for(blank_machine):
+    with pytest.raises(AssertionError, match=r"not within 0\.1 s: the impossible\n.*systemd"):
+        blank_machine.wait_for(lambda: None, deadline_s=0.1, what="the impossible")
+
+
+@pytest.mark.parametrize("way", ["reboot", "crash"])
+def test_the_disk_outlives_a_boot_and_the_boot_id_does_not(blank_machine, way):
+    blank_machine.write("/var/lib/kept", "kept")
+    blank_machine.write("/run/gone", "")
+    boot_id = blank_machine.read("/proc/sys/kernel/random/boot_id")
+    if way == "crash":
+        blank_machine.crash()
+        blank_machine.start()
+    else:
+        blank_machine.reboot()
+    assert blank_machine.read("/var/lib/kept") == "kept"
+    assert not blank_machine.exists("/run/gone")
+    assert blank_machine.read("/proc/sys/kernel/random/boot_id") != boot_id
+
+
+def test_two_machines_run_side_by_side(blank_machine, fresh_machine):
+    blank_machine.write("/etc/mine", "")
+    assert not fresh_machine.exists("/etc/mine")
+    assert blank_machine.name != fresh_machine.name
+    for machine in (blank_machine, fresh_machine):
+        machine.run("systemctl", "is-active", "dbus.service")
+
+
+def test_a_fresh_machine_can_install_what_it_lacks_without_a_network(fresh_machine):
+    packages = ("python3-venv", "python3-systemd")
+    assert fresh_machine.run("dpkg-query", "--show", *packages, check=False).returncode == 1
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    fresh_machine.run("apt-get", "install", "--yes", *packages, env=environment, timeout=120)
+    fresh_machine.run("/usr/bin/python3", "-c", "from systemd import journal; import ensurepip")
