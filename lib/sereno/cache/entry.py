@@ -30,6 +30,7 @@ _EMPTY = b"\xff"
 INTACT = 0x2144DF1C
 """CRC-32 of any bytes followed by their own CRC-32 (little-endian), whatever it was started with."""
 
+unpack_header = HEADER.unpack_from
 expiry_and_sequence = struct.Struct("<QQ").unpack_from
 
 

@@ -7,7 +7,7 @@ more read from the store.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import cachetools
 
@@ -16,18 +16,12 @@ if TYPE_CHECKING:
 else:
     _Base = cachetools.FIFOCache
 
-OVERHEAD_BYTES = 400
-"""Of one kept entry: its key, its tuple, the numbers in it, its places in the container's dicts (measured)."""
+Kept = tuple[bytes, float, int, int, int]
+"""The value's text, the clock's reading in seconds until which it is good, the slot and the generation under which it
+is, and where readers mark it as visited."""
 
-
-class Kept(NamedTuple):
-    """One value, and what tells whether it is still good."""
-
-    text: bytes
-    until_s: float
-    slot: int
-    generation: int
-    mark: int
+OVERHEAD_BYTES = 500
+"""Of one kept entry: its key, its tuple, the numbers in it, its places in the container's dicts."""
 
 
 class Level(_Base):
@@ -38,8 +32,3 @@ class Level(_Base):
 
     def __missing__(self, key: str) -> None:
         return None
-
-    def keep(self, key: str, kept: Kept) -> None:
-        """Keeps it, unless it is larger than the whole level."""
-        if OVERHEAD_BYTES + len(kept[0]) <= self.maxsize:
-            self[key] = kept

@@ -21,7 +21,6 @@ from sereno.cache.board import (
     unused_line,
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
-from sereno.cache.level import Kept, Level
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.operations import BATCH_ENTRIES, Put
@@ -31,8 +30,16 @@ from sereno.cache.store import Store, Write
 
 if TYPE_CHECKING:
     from sereno.cache.cleanup import CleanupReport, Swept
+    from sereno.cache.level import Kept, Level
 
 Json = codec.Json
+
+
+class _Nothing(dict[str, None]):
+    """The process's own level before anything is kept."""
+
+    def __missing__(self, key: str) -> None:
+        return None
 
 
 class MetadataCache(CacheMapping):
@@ -79,7 +86,9 @@ class MetadataCache(CacheMapping):
         self._counts = enable_stats
         self._has_own_clock = clock is not None
         self._clock: Callable[[int], float] = boottime_s if clock is None else lambda _: clock()
-        self._level = Level(level_bytes)
+        self._level_bytes = level_bytes
+        self._level: Level | _Nothing = _Nothing()
+        self._decode: Callable[[bytes], Json] = codec.decode
         self._epoch_ms = 0
         self._is_prepared = False
         self._session = session_for(self.path)
@@ -101,7 +110,7 @@ class MetadataCache(CacheMapping):
             if self._generations[slot] == generation and self._clock(BOOTTIME) < until_s:
                 self._visited[mark] = 1
                 self._line[HITS] += 1
-                return codec.decode(text)
+                return self._decode(text)
         if not self._is_prepared:
             self._prepare()
         found = self._session.reading(self._read, key)
@@ -109,7 +118,7 @@ class MetadataCache(CacheMapping):
             self._line[MISSES] += 1
             return default
         self._line[HITS] += 1
-        return codec.decode(found)
+        return self._decode(found)
 
     def set(self, key: str, value: Json, ttl: float | None = None) -> None:
         """Stores `value`, evicting another entry where the cache is full.
@@ -292,21 +301,39 @@ class MetadataCache(CacheMapping):
         start = crc32(stored)
         slot = start & GENERATION_MASK
         generation = self._generations[slot]
-        record, snapshot = store.read(stored)
+        txn = store.env.begin(store.entries)
+        record = txn.get(stored)
+        snapshot = txn.id()
+        txn.abort()
         if record is None:
             return None
         if crc32(record, start) != entry.INTACT:
             operations.intact(stored, record)
-        expiry_ms, sequence = entry.expiry_and_sequence(record)
-        if expiry_ms <= self._now_ms():
+        expiry_ms, sequence, long_bytes = entry.unpack_header(record)
+        until_s = (expiry_ms - self._epoch_ms) / 1000
+        if until_s <= self._clock(BOOTTIME):
             return None
+        text: bytes = record[entry.HEADER_BYTES + long_bytes : -entry.CRC_BYTES]
         mark = sequence & VISITED_MASK
-        self._visited[mark] = 1
-        text = entry.value_of(record)
-        if snapshot >= generation:
-            until_s = (expiry_ms - self._epoch_ms) / 1000
-            self._level.keep(key, Kept(text, until_s, slot, generation, mark))
+        if self._visited[mark]:
+            # Only what is read a second time is worth the cost of keeping.
+            if snapshot >= generation and self._level_bytes:
+                self._keep(key, (text, until_s, slot, generation, mark))
+        else:
+            self._visited[mark] = 1
         return text
+
+    def _keep(self, key: str, kept: Kept) -> None:
+        level = self._level
+        if isinstance(level, _Nothing):
+            # The import takes as long as all else that a cleanup does, which keeps nothing.
+            from sereno.cache.level import OVERHEAD_BYTES, Level
+
+            level = self._level = Level(self._level_bytes)
+            self._largest_kept = self._level_bytes - OVERHEAD_BYTES
+            self._decode = codec.decoder()
+        if len(kept[0]) <= self._largest_kept:
+            level[key] = kept
 
     def _put(self, puts: list[Put]) -> None:
         self._prepare()

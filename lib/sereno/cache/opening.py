@@ -332,17 +332,21 @@ def _report(text: str, *values: str) -> None:
 
 def _refuse_strange_files(current: str) -> None:
     """Symbolic links, hard links and special files could make a process write where somebody else wants it to."""
-    for name, kind in ((".", stat.S_ISDIR), ("data.mdb", stat.S_ISREG), ("lock.mdb", stat.S_ISREG)):
-        path = current if name == "." else os.path.join(current, name)
+    for name in ("", "board", "data.mdb", "lock.mdb"):
+        path = os.path.join(current, name) if name else current
         try:
             found = os.lstat(path)
         except FileNotFoundError:
             if name == "lock.mdb":
-                continue
+                continue  # LMDB makes a new one, and nothing is lost.
             raise
-        if not kind(found.st_mode) or (name != "." and found.st_nlink != 1):
+        if name:
+            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        else:
+            is_plain = stat.S_ISDIR(found.st_mode)
+        if not is_plain:
             raise CacheError(
-                f"cache file {path}: not a plain {'directory' if name == '.' else 'file with one name'}",
+                f"cache file {path}: not a plain {'file with one name' if name else 'directory'}",
                 hint=f"remove {current}: a cache can be filled again",
             )
 

@@ -56,13 +56,6 @@ class State(NamedTuple):
     held_bytes: int
 
 
-class Found(NamedTuple):
-    """A record as one read snapshot has it."""
-
-    record: bytes | None
-    snapshot: int
-
-
 class Store:
     """The open LMDB environment of one directory; one per process and directory, or LMDB's locks break.
 
@@ -97,14 +90,6 @@ class Store:
 
     def close(self) -> None:
         self.env.close()
-
-    def read(self, stored: bytes) -> Found:
-        """The record under a store key, and the id of the transaction whose result was read."""
-        txn = self.env.begin(self.entries)
-        try:
-            return Found(txn.get(stored), txn.id())
-        finally:
-            txn.abort()
 
     def state(self, _: None = None) -> State:
         with self.env.begin() as txn:
@@ -343,10 +328,20 @@ def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
     elif isinstance(error, lmdb.ReadersFullError):
         number = errno.EAGAIN
         hint = f"at most {MAX_READERS} readers at once"
+    elif number == errno.EIO and _is_full(path):
+        number = errno.ENOSPC  # LMDB's name for a write that was cut short
     reason = os.strerror(number) if number > 0 else str(error)
     result = CacheError(f"cache {path}: {reason} ({error})", hint=hint)
     result.errno, result.filename = (number if number > 0 else errno.EIO), path
     return result
+
+
+def _is_full(path: str) -> bool:
+    try:
+        disk = os.statvfs(path)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 1 << 20
 
 
 def _unpack_state(raw: bytes | None) -> State:

@@ -1,0 +1,564 @@
+"""Files that were damaged, replaced or cannot be written: a helpful error or an empty cache, never a wrong value."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import random
+import resource
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sereno.cache import MetadataCache, opening, place, session
+from sereno.cache import board as words
+from sereno.errors import CacheError, CacheFormatError
+
+LIB = Path(__file__).parents[2] / "lib"
+LONG = os.environ.get("SERENO_TEST_LONG") == "1"
+MUTATIONS = 20_000 if LONG else 150
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def filled(path) -> Path:
+    """A closed cache with 200 entries of many sizes."""
+    cache = MetadataCache(path)
+    cache.set_many({f"k{n}": "v" * (n * 40) for n in range(200)})
+    cache.close()
+    return path
+
+
+def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs Python in a process of its own, which may die."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom sereno.cache import MetadataCache\n" + code,
+            *map(str, arguments),
+        ],
+        env=os.environ | {"PYTHONPATH": str(LIB)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def set_aside(path: Path) -> list[str]:
+    return sorted(name for name in os.listdir(path) if name.startswith("damaged-"))
+
+
+def spoil_end(data: bytearray) -> bytearray:
+    return data[: len(data) // 2]
+
+
+def spoil_all(data: bytearray) -> bytearray:
+    return bytearray(random.Random(1).randbytes(len(data)))
+
+
+def spoil_pages(data: bytearray) -> bytearray:
+    data[8192:] = bytes(len(data) - 8192)
+    return data
+
+
+@pytest.mark.parametrize("spoil", [spoil_end, spoil_all, spoil_pages, lambda data: bytearray()])
+@pytest.mark.parametrize("name", ["data.mdb", "board"])
+def test_a_damaged_file_is_reported_set_aside_and_replaced_by_an_empty_cache(
+    filled, caplog, name, spoil
+):
+    file = filled / "current" / name
+    data = bytearray(file.read_bytes())
+    whole = len(data)
+    data = spoil(data)
+    if name == "board" and len(data) == whole:
+        data[:16] = b"\1" * 16
+    file.write_bytes(data)
+    cache = MetadataCache(filled)
+    with caplog.at_level(logging.WARNING, logger="sereno.cache"):
+        assert cache.get("k1") is None
+    assert len(set_aside(filled)) == 1
+    assert str(filled) in caplog.text
+    assert set_aside(filled)[0] in caplog.text
+    cache.set("k1", 2)
+    assert cache.get("k1") == 2
+    cache.close()
+    assert MetadataCache(filled).get("k1") == 2
+    assert len(set_aside(filled)) == 1
+
+
+def test_at_most_three_damaged_caches_are_kept(filled):
+    for _ in range(5):
+        (filled / "current" / "data.mdb").write_bytes(b"x" * 10_000)
+        assert MetadataCache(filled).get("k1") is None
+        session.session_for(str(filled)).close()
+    assert len(set_aside(filled)) == 3
+
+
+@pytest.mark.parametrize("name", ["data.mdb", "lock.mdb", "board", "current"])
+def test_a_missing_file_makes_an_empty_cache_and_no_failure(filled, name):
+    gone = filled / "current" if name == "current" else filled / "current" / name
+    os.rename(gone, filled.parent / "gone")
+    cache = MetadataCache(filled)
+    # Without LMDB's lock file nothing of the content is lost.
+    assert cache.get("k1") == ("v" * 40 if name == "lock.mdb" else None)
+    cache.set("k1", 2)
+    assert cache.get("k1") == 2
+
+
+def test_a_newer_format_is_refused_and_left_alone(filled):
+    board = filled / "current" / "board"
+    data = bytearray(board.read_bytes())
+    data[8:16] = struct.pack("<Q", words.FORMAT + 1)
+    board.write_bytes(data)
+    before = {file: file.read_bytes() for file in (filled / "current").iterdir()}
+    with pytest.raises(CacheFormatError) as caught:
+        MetadataCache(filled).get("k1")
+    assert f"format {words.FORMAT + 1}" in str(caught.value)
+    assert str(filled) in str(caught.value)
+    assert {file: file.read_bytes() for file in (filled / "current").iterdir()} == before
+    assert set_aside(filled) == []
+
+
+def test_a_value_whose_bytes_changed_is_never_handed_out(filled):
+    cache = MetadataCache(filled)
+    cache.set("needle", "haystack-" * 20)
+    cache.close()
+    data = filled / "current" / "data.mdb"
+    os.utime(data)
+    stamp = data.stat()
+    data.write_bytes(data.read_bytes().replace(b"haystack-haystack", b"haystack-HAYSTACK"))
+    os.utime(data, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert cache.get("needle") is None
+    assert len(set_aside(filled)) == 1
+    cache.set("needle", 1)
+    assert cache.get("needle") == 1
+
+
+def test_damage_found_by_one_process_empties_the_cache_for_all(filled):
+    cache = MetadataCache(filled)
+    assert cache.get("k1") == cache.get("k1") == "v" * 40
+    other = run(
+        "cache = MetadataCache(sys.argv[1]); cache.get('k1'); session = cache._session\n"
+        "from sereno.cache.board import Damaged\n"
+        "session._recover(Damaged('test')); cache.set('k1', 'new')",
+        filled,
+    )
+    assert other.returncode == 0, other.stderr
+    assert cache.get("k1") == "new"
+    assert cache.get("k2") is None
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_files_removed_or_swapped_while_open_are_noticed(filled, replaced, monkeypatch):
+    monkeypatch.setattr(session, "CHECK_EVERY_S", 0.0)
+    cache = MetadataCache(filled)
+    assert cache.get("k1") == "v" * 40
+    os.rename(filled / "current", filled.parent / "gone")
+    if replaced:
+        other = run("MetadataCache(sys.argv[1]).set('k1', 'other')", filled)
+        assert other.returncode == 0, other.stderr
+    assert cache.get("nothing") is None
+    assert cache.get("k1") == ("other" if replaced else None)
+    cache.set("k2", 2)
+    cache.close()
+    assert run("print(MetadataCache(sys.argv[1]).get('k2'))", filled).stdout == "2\n"
+
+
+def test_a_backend_that_crashed_on_a_truncated_file_does_not_crash_again(filled):
+    crash = (
+        "import os\ncache = MetadataCache(sys.argv[1], level_bytes=0)\ncache.get('k199')\n"
+        "os.truncate(sys.argv[1] + '/current/data.mdb', 8192)\n"
+        "[cache.get(f'k{n}') for n in range(200)]"
+    )
+    assert run(crash, filled).returncode in (0, -signal.SIGBUS)
+    after = run(
+        "cache = MetadataCache(sys.argv[1])\nprint([cache.get(f'k{n}') for n in range(200)])",
+        filled,
+    )
+    assert after.returncode == 0, after.stderr
+    values = eval_free_list(after.stdout)
+    assert all(value is None or set(value) <= {"v"} for value in values)
+
+
+def eval_free_list(text: str) -> list[str | None]:
+    import ast
+
+    values: list[str | None] = ast.literal_eval(text)
+    return values
+
+
+def test_mutated_files_give_the_value_that_was_stored_or_none_and_no_crash(filled, tmp_path):
+    """In one process for many files: a crash would end it."""
+    code = """
+import os, random, shutil
+path, count = sys.argv[1], int(sys.argv[2])
+good = {name: open(f'{path}/current/{name}', 'rb').read() for name in ('data.mdb', 'board', 'synced')}
+for seed in range(count):
+    print(seed, flush=True)
+    chance = random.Random(seed)
+    for old in os.listdir(path):
+        if old != 'open.lock':
+            shutil.rmtree(f'{path}/{old}')
+    os.mkdir(f'{path}/current')
+    for name, data in good.items():
+        data = bytearray(data)
+        if name == 'data.mdb':
+            kind = seed % 4
+            for _ in range(chance.choice((1, 3, 50))):
+                at = chance.randrange(len(data) if kind else 3 * 4096)
+                if kind == 3:
+                    data[at : at + 64] = chance.randbytes(len(data[at : at + 64]))
+                else:
+                    data[at] ^= 1 << chance.randrange(8)
+            if seed % 10 == 9:
+                del data[chance.randrange(len(data)) :]
+        open(f'{path}/current/{name}', 'wb').write(data)
+    cache = MetadataCache(path)
+    for n in chance.sample(range(200), 60):
+        value = cache.get(f'k{n}')
+        assert value is None or value == 'v' * (n * 40), (n, value)
+    cache.set('k1', 'new')
+    assert cache.get('k1') == 'new'
+    cache.invalidate_pattern('k2')
+    assert all(not key.startswith('k2') for key in cache)
+    cache.cleanup()
+    cache.close()
+"""
+    done = run(code, filled, MUTATIONS) if not LONG else run_long(code, filled, MUTATIONS)
+    assert done.returncode == 0, (done.stdout[-10:], done.stderr[-3000:])
+
+
+def run_long(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom sereno.cache import MetadataCache\n" + code,
+            *map(str, arguments),
+        ],
+        env=os.environ | {"PYTHONPATH": str(LIB)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def forge_boot(path: Path) -> None:
+    """Makes the files those of another boot."""
+    with open(path / "current" / "board", "r+b") as file:
+        file.seek(8 * words.BOOT_ID)
+        file.write(b"another boot's !")
+
+
+def test_a_clean_reboot_keeps_the_content_and_the_counters(filled):
+    MetadataCache(filled).get("k1")
+    session.session_for(str(filled)).close()
+    forge_boot(filled)
+    cache = MetadataCache(filled)
+    assert cache.get("k1") == "v" * 40
+    assert len(cache) == 200
+    assert cache.get_stats()["hits"] == 2
+    cache.set("new", 1)
+    assert cache.get("new") == 1
+
+
+def test_after_an_unclean_reboot_the_cache_starts_empty_and_says_why(filled, caplog):
+    crashed = run(
+        "import os\ncache = MetadataCache(sys.argv[1])\ncache.invalidate('k1')\nos._exit(1)", filled
+    )
+    assert crashed.returncode == 1
+    forge_boot(filled)
+    cache = MetadataCache(filled)
+    with caplog.at_level(logging.WARNING, logger="sereno.cache"):
+        assert len(cache) == 0
+    assert "machine went down" in caplog.text
+    assert sorted(os.listdir(filled)) == ["current", "open.lock"]
+    caplog.clear()
+    cache.set("k1", 1)
+    cache.close()
+    assert (cache.get("k1"), caplog.text) == (1, "")
+
+
+def test_a_process_that_only_read_does_not_make_the_end_unclean(filled):
+    crashed = run("import os\nMetadataCache(sys.argv[1]).get('k1')\nos._exit(1)", filled)
+    assert crashed.returncode == 1
+    forge_boot(filled)
+    assert MetadataCache(filled).get("k1") == "v" * 40
+
+
+def test_a_store_other_than_the_one_that_was_marked_clean_is_dropped(filled):
+    (filled / "current" / "synced").write_text("1\n")
+    forge_boot(filled)
+    assert len(MetadataCache(filled)) == 0
+
+
+def test_after_an_unclean_reboot_the_content_is_dropped_once_however_many_open(filled):
+    run("import os\nMetadataCache(sys.argv[1]).invalidate('k1')\nos._exit(1)", filled)
+    forge_boot(filled)
+    code = "import os\ncache = MetadataCache(sys.argv[1])\ncache.set(sys.argv[2], 1)\nassert cache.get(sys.argv[2])"
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys\nfrom sereno.cache import MetadataCache\n" + code,
+                filled,
+                f"new{n}",
+            ],
+            env=os.environ | {"PYTHONPATH": str(LIB)},
+        )
+        for n in range(8)
+    ]
+    assert [process.wait(60) for process in started] == [0] * 8
+    assert set(MetadataCache(filled)) == {f"new{n}" for n in range(8)}
+
+
+def test_a_clock_set_back_or_forward_changes_no_lifetime(path, monkeypatch):
+    cache = MetadataCache(path)
+    cache.set("k", 1, ttl=3600)
+    cache.set("short", 1, ttl=0.01)
+    now = time.time
+    for shift in (-86_400, 86_400):
+        monkeypatch.setattr(time, "time", lambda shift=shift: now() + shift)
+        monkeypatch.setattr(time, "time_ns", lambda shift=shift: int((now() + shift) * 1e9))
+        assert cache.get("k") == 1
+        cache.close()
+        assert cache.get("k") == 1
+        deadline = time.monotonic() + 5
+        while cache.get("short") is not None:
+            assert time.monotonic() < deadline
+
+
+def test_a_machine_that_boots_with_its_clock_in_the_past_gives_no_entry_more_time(
+    path, monkeypatch
+):
+    cache = MetadataCache(path)
+    cache.set("k", 1, ttl=3600)
+    before_ms = cache._now_ms()
+    cache.close()
+    forge_boot(path)
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    assert cache.get("k") == 1
+    assert cache._now_ms() >= before_ms
+
+
+def test_a_full_map_is_an_error_with_a_way_out_and_entries_stay_readable(path):
+    map_bytes = 1 << 20
+    session._sessions[os.path.realpath(path)] = session.Session(os.path.realpath(path), map_bytes)
+    cache = MetadataCache(path, max_size=None)
+    with pytest.raises(CacheError) as caught:
+        for number in range(1000):
+            cache.set(f"k{number}", "v" * 5000)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, os.path.realpath(path))
+    assert "max_size" in str(caught.value)
+    assert cache.get("k0") == "v" * 5000
+    cache.clear()
+    cache.set("new", 1)
+    assert cache.get("new") == 1
+
+
+FILL = """
+cache = MetadataCache(sys.argv[1], max_size=None)
+cache.set('first', 'v' * 1000)
+limit()
+try:
+    for n in range(100_000):
+        cache.set(f'k{n}', 'v' * 2000)
+except OSError as error:
+    print(error.errno, error.filename)
+assert cache.get('first') == cache.get('first') == 'v' * 1000
+assert cache.get('k0') == 'v' * 2000
+try:
+    cache.get('nothing'), len(cache), cache.get_stats()
+    cache.invalidate('k0')
+except OSError:
+    pass
+unlimit()
+cache.set('after', 1)
+assert cache.get('after') == 1 and cache.get('first') == 'v' * 1000
+"""
+
+
+def test_a_file_size_limit_is_an_error_and_earlier_entries_stay_readable(path):
+    code = (
+        "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))\n"
+        "unlimit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
+    )
+    done = run(code + FILL, path)
+    assert done.returncode == 0, done.stderr
+    # LMDB calls a write that was cut short EIO.
+    assert done.stdout.split()[0] in (str(errno.EFBIG), str(errno.EIO))
+    assert done.stdout.split()[1] == os.path.realpath(path)
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def on_small_disk(size: str, directory: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python with a file system of that size on `directory`, in a mount name space of its own."""
+    directory.mkdir()
+    script = directory.parent / "script.py"
+    script.write_text("import os, sys\nfrom sereno.cache import MetadataCache\n" + code)
+    mount = f'mount -t tmpfs -o size={size} none "$1" && exec "$2" "$3" "$1/cache"'
+    own_space = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
+    return subprocess.run(
+        [*own_space, "sh", "-c", mount, "sh", directory, sys.executable, script],
+        env=os.environ | {"PYTHONPATH": str(LIB)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_full_disk_is_an_error_and_earlier_entries_stay_readable(tmp_path):
+    ballast = (
+        "ballast = os.path.dirname(sys.argv[1]) + '/ballast'\n"
+        "open(ballast, 'wb').write(bytes(1_000_000))\n"
+        "limit = lambda: None\nunlimit = lambda: os.unlink(ballast)\n"
+    )
+    done = on_small_disk("12m", tmp_path / "disk", ballast + FILL)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(errno.ENOSPC), str(tmp_path / "disk" / "cache")]
+
+
+def test_a_disk_too_full_for_the_cache_itself_is_an_error_that_leaves_nothing(tmp_path):
+    code = (
+        "try:\n    MetadataCache(sys.argv[1]).get('k')\n"
+        "except OSError as error:\n    print(error.errno, sys.argv[1] in str(error))\n"
+        "print(os.listdir(sys.argv[1]))"
+    )
+    done = on_small_disk("1m", tmp_path / "disk", code)
+    assert done.stdout == f"{errno.ENOSPC} True\n['open.lock']\n", done.stderr
+
+
+UNPRIVILEGED = """
+import os
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    MetadataCache(sys.argv[1]).get('k')
+except OSError as error:
+    print(type(error).__name__, error.errno, str(error))
+"""
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o311])
+def test_a_directory_without_the_rights_is_refused_with_what_is_missing_and_a_hint(tmp_path, mode):
+    if os.geteuid() != 0:
+        (tmp_path / "cache").mkdir(mode=mode & 0o555)
+        with pytest.raises(CacheError, match="permission"):
+            MetadataCache(tmp_path / "cache").get("k")
+        return
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        if str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    done = run(UNPRIVILEGED, tmp_path / "cache")
+    assert f"CacheError {errno.EACCES} cache directory {tmp_path}/cache" in done.stdout, done.stderr
+    assert "permission" in done.stdout
+    assert "hint: set SERENO_CACHE_DIR" in done.stdout
+
+
+def test_below_the_machines_directory_the_hint_names_the_group():
+    error = place.refused(
+        "/var/cache/sereno/metadata", PermissionError(errno.EACCES, "Permission denied")
+    )
+    assert "usermod -aG sereno " in str(error.hint)
+
+
+def test_a_path_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="Not a directory"):
+        MetadataCache(tmp_path / "file").get("k")
+
+
+def test_a_directory_that_everybody_may_write_to_is_refused(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o1777)
+    with pytest.raises(CacheError, match="every user"):
+        MetadataCache(tmp_path / "cache").get("k")
+
+
+MOUNTS = """\
+21 1 0:20 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+35 21 0:44 / /mnt/my\\040share rw - nfs4 server:/share rw
+36 21 0:45 /sub /mnt/pool rw - btrfs /dev/sdb rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "device", "kind"),
+    [
+        ("/var/x", (0, 20), "ext4"),
+        ("/mnt/my share/x", (0, 44), "nfs4"),
+        ("/mnt/my share/x", (0, 99), "nfs4"),
+        ("/mnt/pool/x", (0, 46), "btrfs"),
+    ],
+)
+def test_the_file_system_of_a_path_is_told_by_its_device_or_else_by_the_mount_point(
+    path, device, kind
+):
+    assert place.filesystem_type(path, os.makedev(*device), MOUNTS) == kind
+
+
+def test_a_network_file_system_is_refused_at_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "filesystem_type", lambda *_: "nfs4")
+    with pytest.raises(CacheError, match="network file system \\(nfs4\\)"):
+        MetadataCache(tmp_path / "cache").get("k")
+
+
+@pytest.mark.parametrize("name", ["current", "data.mdb", "board", "open.lock", "lock.mdb"])
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "fifo"])
+def test_links_and_special_files_in_a_files_place_are_not_followed(filled, tmp_path, name, kind):
+    file = filled / name if name in ("current", "open.lock") else filled / "current" / name
+    if name == "current" and kind != "symlink":
+        file = filled / "current" / "board"
+    victim = tmp_path / "victim"
+    os.rename(file, victim)
+    before = {path: path.read_bytes() for path in [victim, *victim.rglob("*")] if path.is_file()}
+    if kind == "symlink":
+        file.symlink_to(victim)
+    elif kind == "hard link":
+        os.link(victim, file)
+    else:
+        os.mkfifo(file)
+    cache = MetadataCache(filled)
+    try:
+        cache.set("k1", "other")
+    except CacheError as error:
+        assert str(filled) in str(error)
+    assert {path: path.read_bytes() for path in before} == before
+    assert not stat.S_ISSOCK(file.lstat().st_mode)
+
+
+def test_a_crash_while_files_are_made_leaves_nothing_that_disturbs(path):
+    code = (
+        "import os\nfrom sereno.cache import opening\n"
+        "opening.os.rename = lambda *_: os._exit(3)\nMetadataCache(sys.argv[1]).get('k')"
+    )
+    assert run(code, path).returncode == 3
+    assert [name for name in os.listdir(path) if name.startswith("new-")]
+    cache = MetadataCache(path)
+    cache.set("k", 1)
+    assert sorted(os.listdir(path)) == ["current", "open.lock"]
+
+
+def test_every_file_is_closed_with_the_cache(path):
+    before = os.listdir("/proc/self/fd")
+    for _ in range(20):
+        cache = MetadataCache(path)
+        cache.set("k", 1)
+        cache.get("k")
+        cache.close()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert opening.is_current(cache._session._where, words.Board(str(path / "current" / "board")))
