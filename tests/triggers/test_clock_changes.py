@@ -78,6 +78,14 @@ def test_minutes_that_look_the_same_from_every_quarter_are_utc_without_knowing_t
     assert line.endswith(" UTC")
 
 
+def test_minutes_that_look_the_same_from_every_half_hour_do_not_do_for_all_zones() -> None:
+    # Nepal is 5:45 ahead of UTC, the Chatham Islands 12:45 and 13:45.
+    assert minutes_in_utc((0, 30), None) is None
+    assert minutes_in_utc((0, 30), "Asia/Kolkata") is None
+    assert minutes_in_utc((0, 30), "Australia/Adelaide") == (0, 30)
+    assert minutes_in_utc((0, 30), "Pacific/Chatham") == (15, 45)
+
+
 def test_every_zone_is_off_utc_by_quarters_of_an_hour() -> None:
     # What the rule above rests on. If this fails, a country has chosen otherwise: see `_COMMON_STEP_MIN`.
     names = [

@@ -96,7 +96,11 @@ def test_clock_changes_are_those_of_the_zone() -> None:
     assert warnings(at_2_30, local_zone="Asia/Kolkata") == ()
     assert warnings(CronTrigger.from_expression("30 2 * * *", timezone="UTC")) == ()
     # Where the clocks go forward at midnight.
-    assert len(warnings(CronTrigger.from_expression("@daily", timezone="America/Santiago"))) == 1
+    (skipped,) = warnings(CronTrigger.from_expression("@daily", timezone="America/Santiago"))
+    assert skipped.startswith("no run at 00:00")
+    # And back at midnight, to the hour before it.
+    (twice,) = warnings(CronTrigger.from_expression("5 23 * * *", timezone="America/Santiago"))
+    assert twice.startswith("one run, the first time, at 23:05")
     # The zone of the schedule counts, not the machine's.
     named = CronTrigger.from_expression("30 2 * * *", timezone="Asia/Kolkata")
     assert warnings(named, local_zone="Europe/Berlin") == ()
