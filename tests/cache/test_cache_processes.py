@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sereno.cache import MetadataCache
+from sereno.cache.store import Write
 
 LIB = Path(__file__).parents[2] / "lib"
 PROCESSES = 4
@@ -245,10 +246,12 @@ def test_a_process_killed_inside_a_write_changes_nothing_and_blocks_nobody(path)
     ready_read, ready_write = os.pipe()
 
     def die_inside() -> None:
-        with cache._session.writing() as txn:
+        def write_and_wait(txn: Write, _: None) -> None:
             txn.put(b"k", "k", b'"never committed"', 1 << 62, 0)
             os.write(ready_write, b"x")
             time.sleep(60)
+
+        cache._session.written(write_and_wait, None)
 
     cache.get("k")
     pid = in_child(die_inside)

@@ -29,7 +29,7 @@ def _part(part: object) -> Any:
     # hashkey puts a class between positional and keyword arguments, typedkey the arguments' own.
     if isinstance(part, type):
         return {"class": f"{part.__module__}.{part.__qualname__}"}
-    if isinstance(part, tuple):
+    if isinstance(part, tuple | list):
         return [_part(inner) for inner in part]
     return part
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from zlib import crc32
 
 from sereno.cache import codec, entry, limits, operations, statistics
@@ -31,8 +32,11 @@ from sereno.cache.store import Store, Write
 if TYPE_CHECKING:
     from sereno.cache.cleanup import CleanupReport, Swept
     from sereno.cache.level import Kept, Level
+    from sereno.cache.memoize import Flight
 
 Json = codec.Json
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class _Nothing(dict[str, None]):
@@ -134,7 +138,7 @@ class MetadataCache(CacheMapping):
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
         lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
-        self._put([Put(key, entry.store_key(key), codec.encode(value), lifetime_ms)])
+        self._put([(key, entry.store_key(key), codec.encode(value), lifetime_ms)])
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
@@ -173,7 +177,7 @@ class MetadataCache(CacheMapping):
         """`set` for each of `values`, in transactions of 500; all are checked before the first is stored."""
         lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
         puts = [
-            Put(key, entry.store_key(key), codec.encode(value), lifetime_ms)
+            (key, entry.store_key(key), codec.encode(value), lifetime_ms)
             for key, value in values.items()
         ]
         for start in range(0, len(puts), BATCH_ENTRIES):
@@ -209,6 +213,45 @@ class MetadataCache(CacheMapping):
         while start is not None:
             keys, start = self._session.reading(operations.live_keys, (start, self._now_ms()))
             yield from keys
+
+    # Computed values
+
+    def memoize(
+        self,
+        ttl: float | None = None,
+        *,
+        key: Callable[..., str] | None = None,
+        wait_s: float = 30.0,
+    ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+        """A decorator that keeps a function's results, plain or async; one process at a time computes a key.
+
+        The others wait for its value. `function.invalidate(*args)` forgets a result. An exception is not kept.
+
+        Args:
+            ttl: seconds; None: the cache's `default_ttl`.
+            key: makes a text of the arguments; without it they must be what JSON can hold.
+            wait_s: after that many seconds of waiting for another's computation it is done here as well.
+
+        Raises:
+            TypeError: at a call, when the arguments or the result are not what JSON can hold.
+        """
+        from sereno.cache.memoize import memoize
+
+        return functools.partial(memoize, self, ttl, key, wait_s)
+
+    def flight(self, key: str) -> Flight:
+        """For `memoize`: the lock under which the value of `key` is computed."""
+        from sereno.cache.memoize import Flight
+
+        self._prepare()
+        return Flight(self._session.lock_file(), key)
+
+    def peek(self, key: str) -> Json:
+        """`get` that counts no request and marks nothing as visited."""
+        stored = entry.store_key(key)
+        self._prepare()
+        text = self._session.reading(operations.read_many, ([stored], self._now_ms()))[0]
+        return None if text is None else codec.decode(text)
 
     # Cleanup, limits, statistics
 
@@ -337,13 +380,14 @@ class MetadataCache(CacheMapping):
 
     def _put(self, puts: list[Put]) -> None:
         self._prepare()
-        done = self._session.written(operations.put_batch, (puts, self._now_ms(), self._shortened))
-        self._line[SETS] += len(done.written)
-        self._line[EVICTIONS] += done.evictions
+        shorten = self._shortened if self._jitter else None
+        stored, evictions = self._session.written(
+            operations.put_batch, (puts, self._now_ms(), shorten)
+        )
+        self._line[SETS] += stored
+        self._line[EVICTIONS] += evictions
 
     def _shortened(self, lifetime_ms: int) -> int:
-        if self._jitter == 0:
-            return lifetime_ms
         from random import random
 
         return max(1, math.ceil(lifetime_ms * (1 - self._jitter * random())))

@@ -39,6 +39,7 @@ from sereno.cache.store import (
     MAP_BYTES,
     State,
     Store,
+    Write,
     last_sequence,
     synced_path,
     translated,
@@ -94,6 +95,11 @@ def set_aside(where: Place, board: Board, why: str) -> None:
         board.retire()
         if _inode(os.path.join(_current(where), "board")) == board.inode:
             _move_aside(where, why)
+
+
+def lock_path(directory: str) -> str:
+    """The file of the openers' lock; it is never replaced."""
+    return os.path.join(directory, "open.lock")
 
 
 def is_current(where: Place, board: Board) -> bool:
@@ -223,8 +229,9 @@ def _build(where: Place, map_bytes: int) -> None:
         board = Board(os.path.join(new, "board"))
         try:
             store = Store(new, board, file_mode=where.file_mode, map_bytes=map_bytes)
-            with store.write() as txn:
-                txn.set_state(State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, 0))
+            txn = Write(store)
+            txn.set_state(State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, 0))
+            txn.commit()
             _own_all_blocks(os.path.join(new, "lock.mdb"))
             for name in ("data.mdb", "lock.mdb"):
                 os.chmod(os.path.join(new, name), where.file_mode)
@@ -371,7 +378,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 @contextmanager
 def _openers_lock(where: Place) -> Iterator[None]:
-    path = os.path.join(where.path, "open.lock")
+    path = lock_path(where.path)
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)

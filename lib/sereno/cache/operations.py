@@ -18,29 +18,9 @@ BATCH_ENTRIES = 500
 """Entries in one transaction of a bulk operation: about 5 ms, so that nobody waits longer for the write lock."""
 
 
-class Put(NamedTuple):
-    """An entry to store; `lifetime_ms` None: the cache's default, 0: store nothing and remove what was there."""
-
-    key: str
-    stored: bytes
-    text: bytes
-    lifetime_ms: int | None
-
-
-class Written(NamedTuple):
-    """An entry that was stored."""
-
-    put: Put
-    expiry_ms: int
-    sequence: int
-
-
-class Batch(NamedTuple):
-    """What a transaction did."""
-
-    written: list[Written]
-    evictions: int
-    generation: int
+Put = tuple[str, bytes, bytes, int | None]
+"""An entry to store: key, store key, the value's text, lifetime in ms. The lifetime None is the cache's default, 0
+stores nothing and removes what was there."""
 
 
 class Removed(NamedTuple):
@@ -88,21 +68,28 @@ def live_keys(store: Store, argument: tuple[bytes, int]) -> tuple[list[str], byt
     return keys, None
 
 
-def put_batch(txn: Write, argument: tuple[list[Put], int, Callable[[int], int]]) -> Batch:
-    """Stores entries; `shorten` makes a lifetime in ms what it shall be in the end (jitter)."""
+def put_batch(
+    txn: Write, argument: tuple[list[Put], int, Callable[[int], int] | None]
+) -> tuple[int, int]:
+    """Stores entries; returns how many it stored and how many went for them.
+
+    `shorten` makes a lifetime in ms what it shall be in the end (jitter).
+    """
     puts, now_ms, shorten = argument
-    written = []
-    for put in puts:
-        lifetime_ms = put.lifetime_ms
+    stored_count = 0
+    for key, stored, text, lifetime_ms in puts:
         if lifetime_ms is None:
             lifetime_ms = txn.state().default_ttl_ms or NEVER_MS
         if lifetime_ms == 0:
-            txn.delete(put.stored)
+            txn.delete(stored)
             continue
-        expiry_ms = NEVER_MS if lifetime_ms == NEVER_MS else now_ms + shorten(lifetime_ms)
-        sequence = txn.put(put.stored, put.key, put.text, expiry_ms, now_ms)
-        written.append(Written(put, expiry_ms, sequence))
-    return Batch(written, txn.evictions, txn.generation)
+        if lifetime_ms == NEVER_MS:
+            expiry_ms = NEVER_MS
+        else:
+            expiry_ms = now_ms + (shorten(lifetime_ms) if shorten else lifetime_ms)
+        txn.put(stored, key, text, expiry_ms, now_ms)
+        stored_count += 1
+    return stored_count, txn.evictions
 
 
 def remove(txn: Write, argument: tuple[bytes, int]) -> Removed:

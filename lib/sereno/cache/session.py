@@ -12,8 +12,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import lmdb
@@ -81,35 +80,35 @@ class Session:
             self._recover(failure)
         raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
-    @contextmanager
-    def writing(self) -> Iterator[Write]:
-        """A write transaction.
+    def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
+        """`action(txn, argument)` in a write transaction; once more on new files when the old ones are damaged.
 
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
-            Damaged: the files were damaged; they are replaced now, and the caller may try again.
         """
-        with self.write_lock:
-            store = self._usable() or self._reopen()
-            try:
-                with store.write() as txn:
-                    yield txn
-            except (lmdb.Error, Damaged) as error:
-                self._recover(error)
-                if isinstance(error, Damaged):
-                    raise
-                raise translated(error, self.path) from error
+        for tries_left in range(TRIES - 1, -1, -1):
+            with self.write_lock:
+                store = self._usable() or self._reopen()
+                try:
+                    txn = Write(store)
+                    try:
+                        result = action(txn, argument)
+                    except BaseException:
+                        txn.abort()
+                        raise
+                    txn.commit()
+                    return result
+                except (lmdb.Error, Damaged) as error:
+                    self._recover(error)
+                    if tries_left == 0:
+                        raise CacheError(
+                            f"cache {self.path}: damaged again and again: {error}"
+                        ) from error
+        raise AssertionError("unreachable")
 
-    def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(txn, argument)` in a write transaction, once more on new files when the old ones are damaged."""
-        for _ in range(TRIES - 1):
-            try:
-                with self.writing() as txn:
-                    return action(txn, argument)
-            except Damaged:
-                continue
-        with self.writing() as txn:
-            return action(txn, argument)
+    def lock_file(self) -> str:
+        """A file that exists while the cache does, for locks on its bytes."""
+        return opening.lock_path(self.path)
 
     def close(self) -> None:
         """Closes the files; the next use opens them again."""

@@ -15,7 +15,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import lmdb
@@ -107,13 +107,9 @@ class Store:
     def last_transaction(self) -> int:
         return int(self.env.info()["last_txnid"])
 
-    def write(self) -> Write:
-        """A write transaction, as a context manager: commits at the end, aborts on an exception."""
-        return Write(self)
-
 
 class Write:
-    """One write transaction on a store and its board.
+    """One write transaction on a store and its board; begins when it is made, and waits for those of others.
 
     Before the commit, the generation of every key that it changes is set to its own id. A reader that reads between
     the two gets the old value and a generation that is newer than its snapshot, so it keeps nothing.
@@ -138,26 +134,25 @@ class Write:
         self._state: State | None = None
         self._delta = 0
         self.evictions = 0
+        self._txn = store.env.begin(write=True)
+        self.generation: int = self._txn.id()
+        if self._board.words[words.SYNCED]:
+            try:
+                unmark_synced(store.directory, self._board)
+            except BaseException:
+                self._txn.abort()
+                raise
 
-    def __enter__(self) -> Self:
-        self._txn = self._store.env.begin(write=True)
-        try:
-            self.generation = self._txn.id()
-            if self._board.words[words.SYNCED]:
-                unmark_synced(self._store.directory, self._board)
-        except BaseException:
-            self._txn.abort()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._txn.abort()
-            return
+    def commit(self) -> None:
+        """Makes everything visible to all, at once."""
         if self._delta:
             state = self.state()
             self.set_state(state._replace(held_bytes=max(0, state.held_bytes + self._delta)))
         self._txn.commit()
+
+    def abort(self) -> None:
+        """Forgets everything."""
+        self._txn.abort()
 
     def get(self, stored: bytes) -> bytes | None:
         record: bytes | None = self._txn.get(stored, None, self._entries)

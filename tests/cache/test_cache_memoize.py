@@ -1,0 +1,283 @@
+"""The decorator: one computation at a time per key, across coroutines, threads and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+
+import cachetools
+import cachetools.keys
+import pytest
+
+from sereno.cache import MetadataCache
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = MetadataCache(tmp_path / "cache")
+    yield cache
+    cache.close()
+
+
+def test_a_result_is_computed_once_for_each_set_of_arguments(cache):
+    calls = []
+
+    @cache.memoize(ttl=60)
+    def add(a: int, b: int = 1) -> dict[str, int]:
+        """Adds."""
+        calls.append((a, b))
+        return {"sum": a + b}
+
+    assert [add(1), add(1), add(1, b=2), add(1, b=2), add(2)] == [
+        {"sum": n} for n in (2, 2, 3, 3, 3)
+    ]
+    assert calls == [(1, 1), (1, 2), (2, 1)]
+    assert (add.__name__, add.__doc__) == ("add", "Adds.")
+
+
+def test_a_result_of_none_is_kept_too(cache):
+    calls = []
+
+    @cache.memoize()
+    def nothing() -> None:
+        calls.append(1)
+
+    assert nothing() is nothing() is None
+    assert calls == [1]
+
+
+def test_invalidate_forgets_the_result_of_these_arguments(cache):
+    calls = []
+
+    @cache.memoize()
+    def square(n: int) -> int:
+        calls.append(n)
+        return n * n
+
+    square(2), square(3)
+    assert square.invalidate(2) is True
+    assert square.invalidate(2) is False
+    square(2), square(3)
+    assert calls == [2, 3, 2]
+
+
+def test_an_exception_is_raised_and_not_kept(cache):
+    calls = []
+
+    @cache.memoize()
+    def fail() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ValueError("no")
+        return 1
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert fail() == fail() == 1
+    assert len(calls) == 2
+
+
+def test_arguments_that_json_cannot_hold_need_a_key(cache):
+    @cache.memoize()
+    def plain(a: object) -> int:
+        return 1
+
+    @cache.memoize(key=lambda a: type(a).__name__)
+    def keyed(a: object) -> int:
+        return 2
+
+    with pytest.raises(TypeError, match="of type object"):
+        plain(object())
+    assert keyed(object()) == keyed(object()) == 2
+
+
+def test_a_missing_pair_of_parentheses_is_refused_at_once(cache):
+    from sereno.errors import UsageError
+
+    with pytest.raises(UsageError, match="memoize"):
+        cache.memoize()(3)
+
+
+def test_threads_wait_for_the_one_that_computes(cache):
+    calls = []
+
+    @cache.memoize()
+    def slow() -> int:
+        calls.append(1)
+        time.sleep(0.1)
+        return 7
+
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(slow())) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (results, calls) == ([7] * 10, [1])
+
+
+def test_coroutines_wait_for_the_one_that_computes_and_block_no_loop(cache):
+    calls = []
+
+    @cache.memoize()
+    async def slow(n: int) -> int:
+        calls.append(n)
+        await asyncio.sleep(0.1)
+        return n
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*[slow(n % 2) for n in range(20)])
+
+    began_s = time.monotonic()
+    assert asyncio.run(main()) == [n % 2 for n in range(20)]
+    assert sorted(calls) == [0, 1]
+    assert time.monotonic() - began_s < 5
+
+
+def start_computing(path, seconds: float) -> int:
+    """A child process that computes the value `pid` for `seconds`; returns when it is at it."""
+    ready_read, ready_write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.read(ready_read, 1)
+        os.close(ready_read), os.close(ready_write)
+        return pid
+    try:
+
+        @MetadataCache(path).memoize(key=lambda: "k")
+        def compute() -> int:
+            os.write(ready_write, b"x")
+            time.sleep(seconds)
+            return os.getpid()
+
+        compute()
+    finally:
+        os._exit(0)
+
+
+def compute_here(cache, **options):
+    def compute() -> int:
+        return os.getpid()
+
+    compute.__qualname__ = "start_computing.<locals>.compute"  # the name is part of the key
+    return cache.memoize(key=lambda: "k", **options)(compute)
+
+
+def test_another_process_gets_the_value_of_the_one_that_computes(cache):
+    pid = start_computing(cache.path, 0.2)
+    assert compute_here(cache)() == pid
+    os.waitpid(pid, 0)
+
+
+def test_when_the_one_that_computes_is_killed_another_does_it(cache):
+    pid = start_computing(cache.path, 60)
+    threading.Timer(0.1, os.kill, (pid, signal.SIGKILL)).start()
+    assert compute_here(cache)() == os.getpid()
+    os.waitpid(pid, 0)
+
+
+def test_nobody_waits_longer_than_wait_s(cache):
+    pid = start_computing(cache.path, 60)
+    assert compute_here(cache, wait_s=0.05)() == os.getpid()
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def test_a_key_is_computed_once_by_many_processes(cache, tmp_path):
+    log = tmp_path / "log"
+    pids = []
+    for _ in range(8):
+        pid = os.fork()
+        if pid == 0:
+            try:
+
+                @cache.memoize()
+                def compute(n: int) -> int:
+                    with log.open("a") as file:
+                        file.write(f"{n}\n")
+                    time.sleep(0.01)
+                    return n
+
+                assert [compute(n) for n in range(20)] == list(range(20))
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 8
+    assert sorted(map(int, log.read_text().split())) == list(range(20))
+
+
+def test_cachetools_cached_takes_the_cache(cache):
+    calls = []
+
+    @cachetools.cached(cache=cache)
+    def double(n: int, by: int = 2) -> int:
+        calls.append((n, by))
+        return n * by
+
+    assert [double(2), double(2), double(2, by=3), double(2, by=3)] == [4, 4, 6, 6]
+    assert calls == [(2, 2), (2, 3)]
+    double.cache_clear()
+    assert double(2) == 4
+    assert len(calls) == 3
+
+
+def test_cachetools_cached_takes_the_cache_with_a_lock_types_and_a_key_of_its_own(cache):
+    @cachetools.cached(cache=cache, key=cachetools.keys.typedkey, lock=threading.Lock(), info=True)
+    def kind(value: object) -> str:
+        return type(value).__name__
+
+    assert [kind(1), kind(True), kind("1"), kind(1)] == ["int", "bool", "str", "int"]
+    assert kind.cache_info().hits == 1
+
+
+def test_the_cache_is_a_mutable_mapping(cache):
+    cache["a"] = 1
+    assert (cache["a"], "a" in cache, len(cache), list(cache), bool(cache)) == (
+        1,
+        True,
+        1,
+        ["a"],
+        True,
+    )
+    assert cache.setdefault("a", 2) == 1
+    assert cache.setdefault("b", 2) == 2
+    assert cache.pop("b") == 2
+    assert cache.pop("b", 3) == 3
+    del cache["a"]
+    for absent in (lambda: cache["a"], lambda: cache.__delitem__("a"), lambda: cache.pop("a")):
+        with pytest.raises(KeyError):
+            absent()
+    with pytest.raises(TypeError, match="key: 1 of type int"):
+        cache[1]
+    assert 1 not in cache
+    assert bool(cache)
+
+
+def test_get_many_gives_what_there_is_and_counts_each_key_once(cache):
+    cache.set_many({"a": 1, "b": None, "c": [3]}, ttl=60)
+    assert cache.get_many(["a", "b", "x", "c", "a"]) == {"a": 1, "b": None, "c": [3]}
+    stats = cache.get_stats()
+    assert (stats["hits"], stats["misses"], stats["sets"]) == (3, 1, 3)
+
+
+def test_set_many_checks_everything_before_it_stores_anything(cache):
+    with pytest.raises(TypeError):
+        cache.set_many({"a": 1, "b": object()})
+    assert list(cache) == []
+
+
+def test_jitter_shortens_lifetimes_by_at_most_its_share_and_not_all_alike(tmp_path):
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "j", ttl_jitter=0.5, clock=lambda: now_s)
+    cache.set_many({f"k{n}": n for n in range(400)}, ttl=100)
+    alive = []
+    for now_s in (1049.9, 1060, 1090, 1100):  # noqa: B007 the clock reads it
+        alive.append(len(cache))
+    assert alive[0] == 400
+    assert 250 < alive[1] < 390
+    assert 20 < alive[2] < 150
+    assert alive[3] == 0
