@@ -12,8 +12,8 @@ In a test, take one of the fixtures of conftest.py:
 
 The repository is at /src and the wheels of lib/requirements.txt are at /wheels, both read-only. There is no network.
 `run` enters the container's namespaces (3 ms) but not its cgroups: use `run_unit` (17 ms) for anything that asks
-systemd who it is, for limits and for sandboxes. MemoryMax=, TasksMax= and CPUQuota= are accepted but not enforced where the
-host's controllers are on cgroup v1. A boot takes 0.3 to 1 s. Never sleep: `wait_for` polls and, when it gives up,
+systemd who it is, for limits and for sandboxes. MemoryMax=, TasksMax= and CPUQuota= are accepted but not enforced where
+the host's controllers are on cgroup v1. A boot takes 0.3 to 1 s. Never sleep: `wait_for` polls and, when it gives up,
 raises with the end of the journal.
 
 The disk is an overlay on a tmpfs above the layers given, so a machine costs nothing to make and cannot spoil the image.

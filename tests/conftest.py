@@ -1,0 +1,45 @@
+"""What holds for all tests: the environment they see, which of them are left out, and that this is said aloud."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LONG = "SERENO_TEST_LONG"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get(LONG) == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.skip(reason=f"takes minutes; {LONG}=1 runs it"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were left out, after everything else."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if reasons:
+        terminalreporter.section("left out")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:5} {'test ' if count == 1 else 'tests'}  {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_of_the_caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A developer's own settings change no result, and a test that names no cache does not touch the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("SERENO_") and not name.startswith("SERENO_TEST_"):
+                patch.delenv(name)
+        patch.setenv("SERENO_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,0 +1,155 @@
+"""Which part may use which: the picture of the modules, held by a table.
+
+Declaring and scheduling never loads the cache, and a run never loads what is for scheduling: the two halves meet only
+in the unit files and in the journal. A run that loads less starts sooner, so this is also a matter of speed.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIB = Path(__file__).resolve().parents[1] / "lib"
+SERENO = LIB / "sereno"
+
+# part: the parts that its code names in an import, at any depth. Imports for type checkers alone do not count.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    # Declaring: pure values and text.
+    "triggers": {"errors"},
+    "job": {"triggers", "errors"},
+    "units": {"job", "triggers", "errors"},
+    "plan": {"units", "job", "errors"},
+    # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
+    "scope": {"errors"},
+    "systemctl": {"errors"},
+    "unitdir": {"scope", "units", "errors"},
+    "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
+    "status": {"job", "systemctl", "units", "errors"},
+    "seed": {"systemctl", "unitdir", "units", "errors"},
+    "installation": {
+        *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "unitdir", "units"),
+        "errors",
+    },
+    "scheduler": {
+        *(
+            "installation",
+            "job",
+            "jobs",
+            "journal",
+            "plan",
+            "status",
+            "systemctl",
+            "triggers",
+            "unitdir",
+        ),
+        *("units", "errors"),
+    },
+    # Running.
+    "journal": {"errors"},
+    "runner": {"journal", "errors"},
+    "cache": {"errors"},
+    "jobs": {"cache", "journal", "errors"},
+}
+# The command is where all of it comes together.
+MAY_IMPORT_ALL = {"cli"}
+
+SCHEDULING = {
+    *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
+    *("triggers", "unitdir", "units", "cli"),
+}
+# What is imported in a fresh interpreter: what must not be loaded by it.
+NOT_LOADED_BY = {
+    "sereno": {f"sereno.{part}" for part in MAY_IMPORT},
+    "sereno.errors": {f"sereno.{part}" for part in MAY_IMPORT if part != "errors"},
+    "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
+    | {"sereno.cache", "asyncio", "lmdb", "orjson"},
+    "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
+    | {"asyncio", "orjson"},
+    "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
+    | {"asyncio", "orjson"},
+    "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
+    "sereno.cli": {"sereno.cache", "lmdb", "orjson"},
+}
+
+
+def parts() -> list[str]:
+    """The modules and packages directly below sereno."""
+    modules = [path.stem for path in SERENO.glob("*.py") if path.stem != "__init__"]
+    return sorted(modules + [path.parent.name for path in SERENO.glob("*/__init__.py")])
+
+
+def files_of(part: str) -> list[Path]:
+    module = SERENO / f"{part}.py"
+    return [module] if module.exists() else sorted((SERENO / part).rglob("*.py"))
+
+
+class Imports(ast.NodeVisitor):
+    """The parts of sereno that a file imports when it runs, now or later."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+
+    def visit_If(self, node: ast.If) -> None:
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> None:
+        for alias in node.names:
+            self._note(alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, "imports name their module in full"
+        for alias in node.names:
+            self._note(f"{node.module}.{alias.name}")
+
+    def _note(self, name: str) -> None:
+        top, _, rest = name.partition(".")
+        part = rest.partition(".")[0]
+        if top == "sereno" and part in parts():
+            self.found.add(part)
+
+
+def test_every_part_has_its_row_in_the_table() -> None:
+    assert parts() == sorted(MAY_IMPORT.keys() | MAY_IMPORT_ALL)
+
+
+@pytest.mark.parametrize("part", sorted(MAY_IMPORT))
+def test_a_part_imports_only_what_it_may(part: str) -> None:
+    for file in files_of(part):
+        imports = Imports()
+        imports.visit(ast.parse(file.read_text(), str(file)))
+        unwanted = imports.found - MAY_IMPORT[part] - {part}
+        assert not unwanted, f"{file.relative_to(LIB)} imports {', '.join(sorted(unwanted))}"
+
+
+def test_the_table_has_no_circle() -> None:
+    known: set[str] = set()
+    while len(known) < len(MAY_IMPORT):
+        found = {part for part, used in MAY_IMPORT.items() if used <= known} - known
+        assert found, f"among {', '.join(sorted(MAY_IMPORT.keys() - known))}"
+        known |= found
+
+
+@pytest.mark.parametrize("module", NOT_LOADED_BY)
+def test_importing_a_module_does_not_load_the_other_half(module: str) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(LIB)!r}); before = set(sys.modules); "
+        f"import {module}; print(*(sys.modules.keys() - before))"
+    )
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert module in loaded
+    assert not loaded & NOT_LOADED_BY[module]
+
+
+def test_no_module_of_ours_is_called_systemd() -> None:
+    """It would stand before Debian's python3-systemd; nor may the folder systemd/ become a package."""
+    assert not list(LIB.rglob("systemd*"))
+    assert not list((LIB.parent / "systemd").rglob("*.py"))
