@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sereno.errors import InvalidTrigger
 from sereno.triggers import CronTrigger
+from sereno.triggers.fields import CRON_FIELDS, WEEKDAY, Field, parse
 
 # (text, what is marked, words of the message or the hint)
 REFUSED = [
@@ -64,6 +67,24 @@ def test_a_wrong_field_is_named_with_its_value_and_marked(
     assert shown == "    " + text
     start = mark.index("^")
     assert shown[start : start + mark.count("^")] == marked
+
+
+@given(st.sampled_from(CRON_FIELDS), st.data())
+def test_the_way_out_of_a_range_that_runs_backwards_names_the_values_that_were_meant(
+    field: Field, data: st.DataObject
+) -> None:
+    top = 6 if field is WEEKDAY else field.maximum
+    first = data.draw(st.integers(field.minimum + 1, top))
+    last = data.draw(st.integers(field.minimum, first - 1))
+    spelled = [
+        data.draw(st.sampled_from((str(value), *field.names[value - field.minimum :][:1])))
+        for value in (first, last)
+    ]
+    with pytest.raises(InvalidTrigger, match="backwards") as refused:
+        parse(field, "-".join(spelled))
+    assert refused.value.hint is not None
+    way_out = refused.value.hint.split()[0]
+    assert parse(field, way_out) == parse(field, f"{first}-{top},{field.minimum}-{last}")
 
 
 @pytest.mark.parametrize("text", ["1,,2 * * * *", ",1 * * * *", "1, * * * *"])

@@ -201,7 +201,7 @@ def _nth_weekday(match: re.Match[str], place: _Place) -> tuple[int, int]:
 def _refuse_backwards(item: str, first: str, last: str, place: _Place) -> NoReturn:
     top = "sat" if first.isalpha() and place.field is WEEKDAY else place.field.maximum
     bottom = "sun" if first.isalpha() and place.field is WEEKDAY else place.field.minimum
-    if place.field is WEEKDAY and (first, last) != ("sun", "sun") and last.lower() == "sun":
+    if place.field is WEEKDAY and last.lower() == "sun":
         hint = f"{first}-7 ends on Sunday" if first.isdigit() else f"{first}-sat,sun"
     else:
         hint = f"{first}-{top},{bottom}-{last} goes round"
