@@ -85,7 +85,9 @@ def _make(home: Path) -> None:
         _call(*_mmdebstrap(fresh, _host_sources(Path(scratch))))
     # An empty machine id would make each machine's boot a first boot, which enables every unit it finds.
     (fresh / "etc/machine-id").write_text(f"{uuid4().hex}\n")
-    # mmdebstrap leaves this machine's; no name can be looked up inside, and that shall be known at once.
+    # mmdebstrap leaves these two as they are on this machine.
+    (fresh / "etc/hostname").write_text("debian\n")
+    # No name can be looked up inside, and that shall be known at once.
     (fresh / "etc/resolv.conf").write_text("")
     _call("cp", "--archive", fresh, prepared)
     _call(
