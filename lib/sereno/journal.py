@@ -1,7 +1,7 @@
 """Records: their kinds and fields, sending them to the journal (or stderr), and reading runs back.
 
-Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…` shows
-a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success" or "failed"),
+Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…`
+shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success" or "failed"),
 `SERENO_DURATION_MS`, `SERENO_STATS` (JSON) and one `SERENO_STAT_<NAME>` for each statistic.
 
 Only the parts of python-systemd that a caller needs are imported, and only when it needs them.

@@ -22,7 +22,7 @@ class Plan:
         create, update, remove, keep: job ids, each in exactly one of them.
         write: unit files to write, {file name: text}.
         delete: unit files to delete.
-        link: job ids whose timer the application's target is to start; includes those that a killed process left unlinked.
+        link: job ids whose timer the application's target is to start; also those that a killed process left unlinked.
         restart: job ids whose timer must be (stopped and) started, because it is new, changed or not active.
         forget: the part of `restart` whose last activation the manager must forget first: interval timers, for which it
             would otherwise count as an elapse that is overdue.

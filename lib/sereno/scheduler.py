@@ -191,8 +191,8 @@ class Scheduler:
     def start(self) -> None:
         """Make the installed timers of this application equal to the registered jobs, and start them.
 
-        Jobs that a backend registered before and no longer does are removed; those with an entry script in bin/ come and
-        go with install.sh, and stay. A paused job stays paused. Doing it twice is doing it once.
+        Jobs that a backend registered before and no longer does are removed; those with an entry script in bin/ come
+        and go with install.sh, and stay. A paused job stays paused. Doing it twice is doing it once.
         """
         with self._lock:
             self.installation.install(

@@ -12,7 +12,7 @@ from sereno.errors import NotAvailable, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where one systemd manager has its files (systemd.unit(5), "Unit File Load Path"; systemd.timer(5), `Persistent=`).
+    """Where a manager has its files (systemd.unit(5), "Unit File Load Path"; systemd.timer(5), `Persistent=`).
 
     Attributes:
         name: "system" or "user".

@@ -10,7 +10,7 @@ the stamp that `Persistent=` keeps. An absolute time in the past never elapses a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sereno.systemctl import Systemctl
@@ -18,33 +18,38 @@ from sereno.unitdir import UnitDirectory
 from sereno.units import HEADER, timer_name
 
 
-def seed_text(unit: str, last_elapse_s: float | None, interval_s: float, now_s: float) -> str:
+def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) -> str:
     """The drop-in for one timer.
 
     Args:
-        last_elapse_s: time of the last elapse, seconds since the epoch; None: there was none, count from now. A time in
-            the future (the clock was set back) counts as now, or the interval would not come round until then.
+        last_elapse_s: time of the last elapse, seconds since the epoch. A time in the future (the clock was set back)
+            counts as now, or the interval would not come round until then.
         interval_s: seconds between elapses.
         now_s: the time, seconds since the epoch.
     """
-    base_s = now_s if last_elapse_s is None else min(last_elapse_s, now_s)
-    first = datetime.fromtimestamp(base_s + interval_s, UTC)
+    first = datetime.fromtimestamp(min(last_elapse_s, now_s) + interval_s, UTC)
     return HEADER.format(unit=unit) + f"\n[Timer]\nOnCalendar={first:%Y-%m-%d %H:%M:%S.%f} UTC\n"
 
 
 def seed(units: UnitDirectory, manager: Systemctl, now_s: Callable[[], float]) -> list[str]:
-    """Give every interval timer that is not active its first elapse; return their names.
+    """Give every interval timer that has no next elapse its first one; return their names.
 
-    An active timer has its elapse already, and needs no other.
+    A timer that never elapsed counts from now, and its stamp says so before systemd would write it: a persistent timer
+    makes up for an elapse between the stamp and its start, so that a short interval is not over before it began.
     """
-    active: Collection[str] = manager.list_timers()
+    elapses = manager.list_timers()
     seeded = []
     for job in units.find().jobs.values():
         unit = timer_name(job.id)
-        if job.interval_s is not None and unit not in active:
-            last = units.last_elapse_s(job.id)
-            units.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
-            seeded.append(unit)
+        known = elapses.get(unit)
+        if job.interval_s is None or (known is not None and known.next is not None):
+            continue
+        last = units.last_elapse_s(job.id)
+        if last is None:
+            units.waive_missed([job.id])
+            last = now_s()
+        units.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
+        seeded.append(unit)
     if seeded:
         manager.reload()
     return seeded

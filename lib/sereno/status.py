@@ -27,8 +27,8 @@ def job_status(
     """One job, of which at least one of `registered` and `installed` is known; what is installed counts.
 
     Returns:
-        id, name, trigger (text), function ("module:name"), app; next_run (aware datetime or None); installed, paused and
-        active (bool).
+        id, name, trigger (text), function ("module:name"), app; next_run (aware datetime or None); installed, paused
+        and active (bool).
     """
     job = installed or registered
     assert job is not None
@@ -49,8 +49,8 @@ def last_run(properties: Mapping[str, str]) -> dict[str, Any]:
     """The latest run as the manager remembers it: since boot, and while the timer is loaded.
 
     Returns:
-        running (bool); last_run (aware datetime of its start), last_result ("success", "exit-code", "timeout", "signal",
-        … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there was none.
+        running (bool); last_run (aware datetime of its start), last_result ("success", "exit-code", "timeout",
+        "signal", … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there was none.
     """
     running = properties.get("ActiveState") in ("activating", "active", "deactivating")
     start = _moment(properties.get("ExecMainStartTimestamp", ""))

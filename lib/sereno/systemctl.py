@@ -27,7 +27,7 @@ _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permissio
 
 @dataclass(frozen=True, slots=True)
 class Elapse:
-    """Wall-clock times of an active timer: `next` is None while its service runs, `last` before its first elapse."""
+    """Wall-clock times of a timer: `next` is None while its service runs, `last` before its first elapse."""
 
     next: datetime | None
     last: datetime | None
@@ -72,7 +72,7 @@ class Systemctl:
             self._run("reset-failed", "--", *units, check=False)
 
     def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
-        """Every active timer that matches, by unit name: one call for all of them."""
+        """Every timer that matches and is active, failed or about to start, by unit name: one call for all of them."""
         text = self._run("list-timers", "--output=json", "--", pattern).stdout
         return {
             row["unit"]: Elapse(next=_moment(row["next"]), last=_moment(row["last"]))

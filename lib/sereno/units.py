@@ -59,8 +59,8 @@ def job_of(file_name: str) -> str | None:
 def quote(value: str) -> str:
     r"""Quote one word for a unit file: `"…"` with `\`, `"` and control characters escaped, `%` doubled.
 
-    Rules: systemd.syntax(7) for quotes and C escapes, systemd.unit(5) for specifiers. Inside `ExecStart=` also `$` has a
-    meaning: see `quote_argument`. A word that needs no quotes is returned as it is.
+    Rules: systemd.syntax(7) for quotes and C escapes, systemd.unit(5) for specifiers. Inside `ExecStart=` also `$` has
+    a meaning: see `quote_argument`. A word that needs no quotes is returned as it is.
     """
     if _SAFE_WORD.fullmatch(value):
         return value

@@ -19,7 +19,9 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     systemd_journal = pytest.importorskip("systemd.journal", reason="python3-systemd is missing")
     records: list[dict[str, object]] = []
     monkeypatch.setattr(
-        systemd_journal, "send", lambda message, **fields: records.append({"MESSAGE": message, **fields})
+        systemd_journal,
+        "send",
+        lambda message, **fields: records.append({"MESSAGE": message, **fields}),
     )
     monkeypatch.setattr(journal, "is_connected", lambda: True)
     root = logging.getLogger()
@@ -56,7 +58,13 @@ def test_text_that_is_not_unicode_is_escaped_and_not_lost(sent) -> None:
 
 
 def test_the_closing_record_has_each_statistic_as_a_field_and_all_as_json() -> None:
-    stats = {"entries_removed": 150, "hit_rate": 78.5, "note": "ñ", "nested": {"a": [1]}, "none": None}
+    stats = {
+        "entries_removed": 150,
+        "hit_rate": 78.5,
+        "note": "ñ",
+        "nested": {"a": [1]},
+        "none": None,
+    }
     fields = journal.closing_fields("success", 45.674, stats)
     assert fields == {
         "SERENO_STATUS": "success",
@@ -77,7 +85,9 @@ def test_a_statistic_of_any_name_becomes_a_field_that_the_journal_keeps(name: st
 
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes(),
-    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.integers() | st.text(), inner),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner) | st.dictionaries(st.integers() | st.text(), inner)
+    ),
     max_leaves=10,
 )
 

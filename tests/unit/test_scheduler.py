@@ -351,9 +351,7 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
     assert scheduler.get_jobs()[0]["trigger"] == "interval[0:06:00]"
     with pytest.raises(Conflict, match="'report' is registered already"):
-        scheduler.add_interval_job(
-            backend_jobs.report, "report", minutes=7, replace_existing=False
-        )
+        scheduler.add_interval_job(backend_jobs.report, "report", minutes=7, replace_existing=False)
     assert scheduler.get_jobs()[0]["trigger"] == "interval[0:06:00]"
 
 
@@ -375,6 +373,4 @@ def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
 
 def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:
     with pytest.raises(InvalidJob, match="cron_expression: given together with hour"):
-        scheduler.add_cron_job(
-            backend_jobs.report, "report", hour=3, cron_expression="0 3 * * *"
-        )
+        scheduler.add_cron_job(backend_jobs.report, "report", hour=3, cron_expression="0 3 * * *")

@@ -20,7 +20,10 @@ from sereno.units import own_keys, quote, quote_argument, read, render, service_
 HERE = Path(__file__).parent
 TEMPLATES = HERE.parents[1] / "systemd" / "system"
 
-BACKEND = {"interpreter": "/srv/shop/venv/bin/python", "import_paths": ("/srv/shop", "/opt/sereno/lib")}
+BACKEND = {
+    "interpreter": "/srv/shop/venv/bin/python",
+    "import_paths": ("/srv/shop", "/opt/sereno/lib"),
+}
 JOBS = [
     Job(
         "cache_cleanup_hourly",

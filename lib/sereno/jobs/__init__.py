@@ -19,7 +19,7 @@ _HOMES = {
     "cleanup_expired_cache": "cache_cleanup_job",
     "register_cache_cleanup_job": "cache_cleanup_job",
 }
-__all__ = sorted([*_HOMES, "register_all"])
+__all__ = [*_HOMES, "register_all"]
 
 
 def register_all(scheduler: Scheduler) -> list[str]:
