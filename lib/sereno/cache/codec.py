@@ -16,7 +16,8 @@ from typing import Any
 Json = Any
 """None, bool, int of 64 bits, finite float, str, list of these, dict of these with str keys."""
 
-_dumps: Callable[[Any], bytes] | None = None
+_dumps: Callable[[Any, None, int], bytes] | None = None
+_strict = 0
 _loads: Callable[[bytes], Any] | None = None
 
 
@@ -30,7 +31,7 @@ def encode(value: Json) -> bytes:
         _load_orjson()
         return encode(value)
     try:
-        text = _dumps(value)
+        text = _dumps(value, None, _strict)
     except TypeError as error:
         raise TypeError(_explain(value) or f"value: {error}") from None
     # Reading it back is 3 times faster than walking the value in Python, and sees every silent change.
@@ -57,20 +58,15 @@ def decoder() -> Callable[[bytes], Any]:
 
 
 def _load_orjson() -> None:
-    global _dumps, _loads
+    global _dumps, _loads, _strict
     import orjson
 
-    strict = (
+    _strict = (
         orjson.OPT_PASSTHROUGH_SUBCLASS
         | orjson.OPT_PASSTHROUGH_DATACLASS
         | orjson.OPT_PASSTHROUGH_DATETIME
     )
-
-    def dumps(value: Any) -> bytes:
-        return orjson.dumps(value, None, strict)
-
-    _loads = orjson.loads
-    _dumps = dumps
+    _loads, _dumps = orjson.loads, orjson.dumps
 
 
 def _explain(value: Any, where: str = "value", depth: int = 0) -> str | None:

@@ -66,11 +66,14 @@ def needs_long_key(stored: bytes) -> bool:
     return len(stored) > KEPT_BYTES and stored[KEPT_BYTES : KEPT_BYTES + 1] == _LONG
 
 
-def pack(stored: bytes, key: str, expiry_ms: int, sequence: int, value: bytes) -> bytes:
-    """The record of an entry."""
-    long_key = utf8(key) if needs_long_key(stored) else b""
-    body = HEADER.pack(expiry_ms, sequence, len(long_key)) + long_key + value
-    return body + crc32(body, crc32(stored)).to_bytes(4, "little")
+def pack(stored: bytes, key: str, expiry_ms: int, sequence: int, value: bytes, start: int) -> bytes:
+    """The record of an entry; `start` is the CRC-32 of `stored`."""
+    if len(stored) > KEPT_BYTES and needs_long_key(stored):
+        long_key = utf8(key)
+        body = HEADER.pack(expiry_ms, sequence, len(long_key)) + long_key + value
+    else:
+        body = HEADER.pack(expiry_ms, sequence, 0) + value
+    return body + crc32(body, start).to_bytes(4, "little")
 
 
 def value_of(record: bytes) -> bytes:

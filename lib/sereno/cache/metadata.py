@@ -7,31 +7,26 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from zlib import crc32
 
 from sereno.cache import codec, entry, limits, operations, statistics
 from sereno.cache.board import (
     EVICTIONS,
     EXPIRED_REMOVALS,
-    GENERATION_MASK,
     HITS,
     INVALIDATIONS,
     MISSES,
     SETS,
-    VISITED_MASK,
-    unused_line,
 )
-from sereno.cache.clock import BOOTTIME, boottime_s
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.operations import BATCH_ENTRIES, Put
 from sereno.cache.place import default_path
+from sereno.cache.reading import Reader
 from sereno.cache.session import session_for
 from sereno.cache.store import Store, Write
 
 if TYPE_CHECKING:
     from sereno.cache.cleanup import CleanupReport, Swept
-    from sereno.cache.level import Kept, Level
     from sereno.cache.memoize import Flight
 
 Json = codec.Json
@@ -39,14 +34,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-class _Nothing(dict[str, None]):
-    """The process's own level before anything is kept."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-
-class MetadataCache(CacheMapping):
+class MetadataCache(Reader, CacheMapping):
     """A cache that every process of the machine shares which opens the same directory; it outlives them.
 
     Values are what JSON can hold. `set(key, None)` stores a null; `get` cannot tell it from a miss, `in` can.
@@ -87,42 +75,11 @@ class MetadataCache(CacheMapping):
         self._given_ttl_ms = limits.checked_default_ttl_ms(default_ttl)
         self._jitter = limits.checked_jitter(ttl_jitter)
         self.path = default_path(name) if path is None else os.path.abspath(os.fspath(path))
-        self._counts = enable_stats
-        self._has_own_clock = clock is not None
-        self._clock: Callable[[int], float] = boottime_s if clock is None else lambda _: clock()
-        self._level_bytes = level_bytes
-        self._level: Level | _Nothing = _Nothing()
-        self._decode: Callable[[bytes], Json] = codec.decode
-        self._epoch_ms = 0
-        self._is_prepared = False
-        self._session = session_for(self.path)
-        self.files_changed(None)
-        self._session.add_user(self)
+        super().__init__(
+            session_for(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
+        )
 
     # One entry
-
-    def get(self, key: str, default: Json = None) -> Json:
-        """The value, new at each call, or `default` on a miss or when it has expired.
-
-        Raises:
-            TypeError: `key` is not a str.
-            CacheError: the cache cannot be used.
-        """
-        kept = self._level[key]
-        if kept is not None:
-            text, until_s, slot, generation, mark = kept
-            if self._generations[slot] == generation and self._clock(BOOTTIME) < until_s:
-                self._visited[mark] = 1
-                self._line[HITS] += 1
-                return self._decode(text)
-        if not self._is_prepared:
-            self._prepare()
-        found = self._session.reading(self._read, key)
-        if found is None:
-            self._line[MISSES] += 1
-            return default
-        self._line[HITS] += 1
-        return self._decode(found)
 
     def set(self, key: str, value: Json, ttl: float | None = None) -> None:
         """Stores `value`, evicting another entry where the cache is full.
@@ -147,14 +104,6 @@ class MetadataCache(CacheMapping):
         removed = self._session.written(operations.remove, (stored, self._now_ms()))
         self._count_removed(removed)
         return removed.live == 1
-
-    def is_live(self, key: str) -> bool:
-        """Is there a live entry? Counts as no request."""
-        stored = entry.store_key(key)
-        self._prepare()
-        return (
-            self._session.reading(operations.read_many, ([stored], self._now_ms()))[0] is not None
-        )
 
     # Many entries
 
@@ -246,13 +195,6 @@ class MetadataCache(CacheMapping):
         self._prepare()
         return Flight(self._session.lock_file(), key)
 
-    def peek(self, key: str) -> Json:
-        """`get` that counts no request and marks nothing as visited."""
-        stored = entry.store_key(key)
-        self._prepare()
-        text = self._session.reading(operations.read_many, ([stored], self._now_ms()))[0]
-        return None if text is None else codec.decode(text)
-
     # Cleanup, limits, statistics
 
     def cleanup(self) -> int:
@@ -306,18 +248,6 @@ class MetadataCache(CacheMapping):
 
     # Inside
 
-    def files_changed(self, store: Store | None) -> None:
-        """For the session: its files were opened, closed or replaced."""
-        self._is_prepared = False
-        self._level.clear()
-        if store is None:
-            self._line = self._generations = self._visited = unused_line()
-            return
-        board = store.board
-        self._generations, self._visited = board.generations, board.visited
-        self._line = board.line if self._counts else unused_line()
-        self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()
-
     def _prepare(self) -> None:
         """Opens the files and, once for each time they are opened, stores the limits that were given."""
         if self._is_prepared:
@@ -331,52 +261,6 @@ class MetadataCache(CacheMapping):
             self._count_evictions,
         )
         self._is_prepared = True
-
-    def _now_ms(self) -> int:
-        return int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
-
-    def _read(self, store: Store, key: str) -> bytes | None:
-        """A live value's text from the store; kept in the process's own level when no write can have been missed.
-
-        The generation is noted before the snapshot is taken: a writer sets it before it commits.
-        """
-        stored = entry.store_key(key)
-        start = crc32(stored)
-        slot = start & GENERATION_MASK
-        generation = self._generations[slot]
-        txn = store.env.begin(store.entries)
-        record = txn.get(stored)
-        snapshot = txn.id()
-        txn.abort()
-        if record is None:
-            return None
-        if crc32(record, start) != entry.INTACT:
-            operations.intact(stored, record)
-        expiry_ms, sequence, long_bytes = entry.unpack_header(record)
-        until_s = (expiry_ms - self._epoch_ms) / 1000
-        if until_s <= self._clock(BOOTTIME):
-            return None
-        text: bytes = record[entry.HEADER_BYTES + long_bytes : -entry.CRC_BYTES]
-        mark = sequence & VISITED_MASK
-        if self._visited[mark]:
-            # Only what is read a second time is worth the cost of keeping.
-            if snapshot >= generation and self._level_bytes:
-                self._keep(key, (text, until_s, slot, generation, mark))
-        else:
-            self._visited[mark] = 1
-        return text
-
-    def _keep(self, key: str, kept: Kept) -> None:
-        level = self._level
-        if isinstance(level, _Nothing):
-            # The import takes as long as all else that a cleanup does, which keeps nothing.
-            from sereno.cache.level import OVERHEAD_BYTES, Level
-
-            level = self._level = Level(self._level_bytes)
-            self._largest_kept = self._level_bytes - OVERHEAD_BYTES
-            self._decode = codec.decoder()
-        if len(kept[0]) <= self._largest_kept:
-            level[key] = kept
 
     def _put(self, puts: list[Put]) -> None:
         self._prepare()

@@ -53,7 +53,7 @@ class Session:
         self._map_bytes = map_bytes
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
         self._where: place.Place | None = None
-        self._check_at_s = 0.0
+        self.check_at_s = 0.0  # until then the files are taken for those in use
 
     def add_user(self, user: User) -> None:
         """Has `user` told of every change from now on."""
@@ -123,12 +123,12 @@ class Session:
         if store is None or store.board.words[RETIRED]:
             return None
         now_s = clock.boottime_s(clock.BOOTTIME)
-        if now_s >= self._check_at_s:
+        if now_s >= self.check_at_s:
             assert self._where is not None
             if not opening.is_current(self._where, store.board):
                 store.board.retire()
                 return None
-            self._check_at_s = now_s + CHECK_EVERY_S
+            self.check_at_s = now_s + CHECK_EVERY_S
         return store
 
     def _recover(self, failure: Exception | None) -> None:
@@ -159,7 +159,7 @@ class Session:
                 old.board.close()
             self._where = place.prepare(self.path)
             store = opening.open_store(self._where, map_bytes=self._map_bytes)
-            self._check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
+            self.check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
             self._tell(store)
             return store
 

@@ -79,6 +79,7 @@ class Store:
             readahead=False,
             lib_version=_ENGINE,
         )
+        self.begin = self.env.begin
         self.entries: Any
         self.order: Any
         try:
@@ -186,20 +187,22 @@ class Write:
         """Makes every process ask the store again for the keys of this slot."""
         self._board.generations[crc32(stored) & words.GENERATION_MASK] = self.generation
 
-    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> int:
-        """Stores an entry, evicting where `max_size` asks for it; returns its sequence number."""
-        self.touch(stored)
+    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
+        """Stores an entry, evicting where `max_size` asks for it."""
+        start = crc32(stored)
+        self._board.generations[start & words.GENERATION_MASK] = self.generation
         old = self._txn.get(stored, None, self._entries)
         if old is None:
             self._make_room(now_ms)
             sequence = self._next_sequence(stored)
+            self._delta += entry.size_bytes(stored, 0)
+            old_bytes = 0
         else:
             sequence = entry.expiry_and_sequence(old)[1]
-            self._delta -= entry.size_bytes(stored, len(old))
-        record = entry.pack(stored, key, expiry_ms, sequence, value)
-        self._delta += entry.size_bytes(stored, len(record))
+            old_bytes = len(old)
+        record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+        self._delta += len(record) - old_bytes
         self._txn.put(stored, record, True, True, False, self._entries)
-        return sequence
 
     def delete(self, stored: bytes, record: bytes | None = None) -> int | None:
         """Removes an entry; returns the bytes it held, or None when there was none."""
