@@ -19,6 +19,7 @@ from sereno.errors import Conflict, JobFailed, NoSuchJob, NotAvailable, SystemdE
 from sereno.job import Job
 from sereno.scope import Scope, choose
 from sereno.systemctl import Elapse, Systemctl
+from sereno.triggers import machine_zone
 from sereno.unitdir import UnitDirectory
 from sereno.units import TARGET, Installed, app_target_name, service_name
 
@@ -46,6 +47,7 @@ class Installation:
     ) -> None:
         self.scope: Scope = choose(scope, root=root, euid=os.geteuid(), environ=os.environ)
         self.units = UnitDirectory(self.scope)
+        self.local_zone = machine_zone(root or Path("/"))
         self._manager = None if root is not None else manager or Systemctl(user=self.scope.is_user)
 
     @property
@@ -155,6 +157,7 @@ class Installation:
             active=self.manager.list_timers() if start and self._manager else None,
             interrupted=found.interrupted,
             prune=[job.id for job in found.jobs.values() if prune and prune(job)],
+            local_zone=self.local_zone,
         )
 
     def _may_start(self, app: str, enable_app: bool) -> bool:

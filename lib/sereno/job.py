@@ -7,6 +7,7 @@ must find it again. What such a process could not import is refused here, when t
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -26,6 +27,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 NAME_RULE = "1 to 200 ASCII letters, digits, '_', '-' or '.', not starting with '-' or '.'"
 # systemd's user names (NAME_REGEX of adduser, also accepted by sysusers.d(5)) or a numeric UID.
 USER_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
+_ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")
 # More than a year is no limit but a slip of the unit.
 MAX_TIMEOUT_S = 366 * 24 * 3600
 
@@ -171,6 +173,8 @@ def _check_no_required_argument(function: Callable[..., Any], shown: str) -> Non
 def import_root(module: ModuleType) -> str | None:
     """Directory that must be on `sys.path` for `module` to be imported; None if the interpreter always has it.
 
+    Symbolic links are kept: /opt/sereno/lib stays right over an upgrade, the release that it leads to does not.
+
     Raises:
         InvalidJob: the module has no file, so that nobody else can load it.
     """
@@ -179,10 +183,7 @@ def import_root(module: ModuleType) -> str | None:
         raise InvalidJob(
             f"func: module {module.__name__!r} has no file that another process could load"
         )
-    path = Path(file).resolve()
-    depth = module.__name__.count(".") + (path.name == "__init__.py")
-    root = str(path.parents[depth])
-    always = {
-        str(Path(sysconfig.get_path(key)).resolve()) for key in ("purelib", "platlib", "stdlib")
-    }
-    return None if root in always else root
+    path = Path(os.path.abspath(file))
+    root = path.parents[module.__name__.count(".") + (path.name == "__init__.py")]
+    always = {os.path.realpath(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH}
+    return None if os.path.realpath(root) in always else str(root)

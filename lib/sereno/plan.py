@@ -68,6 +68,7 @@ def build(
     active: Collection[str] | None = (),
     interrupted: Collection[str] | None = None,
     prune: Collection[str] = (),
+    local_zone: str | None = None,
 ) -> Plan:
     """Plan the change of the timers of `app`.
 
@@ -77,6 +78,7 @@ def build(
         foreign: names of unit files that are in the way and not sereno's.
         active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
         interrupted: ids that an earlier, killed change was going to link; None: there was none.
+        local_zone: the machine's time zone.
         prune: ids to remove if they are installed for `app` and not desired.
 
     Raises:
@@ -85,7 +87,7 @@ def build(
     changes = []
     for job in sorted(desired, key=lambda job: job.id):
         before = installed.get(job.id)
-        files = render(job)
+        files = render(job, local_zone=local_zone)
         _check_owner(job, before, files, foreign, app)
         changes.append(_change(job.id, files, before, active, interrupted or ()))
     wanted = {change.job_id for change in changes}

@@ -22,6 +22,7 @@ from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
 from sereno.units import Installed, render, timer_name
 
 DEFAULT_APP = "sereno"
+ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
 
 
 class Scheduler:
@@ -212,6 +213,7 @@ class Scheduler:
             dry_run: change nothing.
         """
         with self._lock:
+            self._check_entry_scripts()
             return self.installation.install(
                 self.app,
                 self._jobs.values(),
@@ -223,7 +225,22 @@ class Scheduler:
 
     def render(self) -> dict[str, str]:
         """The unit files of the registered jobs, {file name: text}. Touches nothing."""
-        return {name: text for job in self._jobs.values() for name, text in render(job).items()}
+        self._check_entry_scripts()
+        zone = self.installation.local_zone
+        return {
+            name: text
+            for job in self._jobs.values()
+            for name, text in render(job, local_zone=zone).items()
+        }
+
+    def _check_entry_scripts(self) -> None:
+        for job in self._jobs.values():
+            script = ENTRY_SCRIPTS / job.id
+            if job.has_entry_script and not os.access(script, os.X_OK):
+                raise InvalidJob(
+                    f"job {job.id}: its entry script bin/{job.id} is missing or not executable",
+                    hint="copy bin/cache_cleanup_hourly, change its last line, and chmod +x it",
+                )
 
     @property
     def is_running(self) -> bool:

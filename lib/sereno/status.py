@@ -50,7 +50,8 @@ def last_run(properties: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
         running (bool); last_run (aware datetime of its start), last_result ("success", "exit-code", "timeout",
-        "signal", … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there was none.
+        "signal", … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there
+        was none.
     """
     running = properties.get("ActiveState") in ("activating", "active", "deactivating")
     start = _moment(properties.get("ExecMainStartTimestamp", ""))

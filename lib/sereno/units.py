@@ -95,9 +95,13 @@ def span(seconds: float) -> str:
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
-def render(job: Job) -> dict[str, str]:
-    """The generated unit files of `job`: its timer, and a drop-in where its service differs from the template."""
-    files = {timer_name(job.id): _timer(job)}
+def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
+    """The generated unit files of `job`: its timer, and a drop-in where its service differs from the template.
+
+    Args:
+        local_zone: the machine's time zone, which an hourly schedule needs to lose no run when the clocks change.
+    """
+    files = {timer_name(job.id): _timer(job, local_zone)}
     settings = _service_settings(job)
     if settings:
         unit = service_name(job.id)
@@ -107,7 +111,7 @@ def render(job: Job) -> dict[str, str]:
     return files
 
 
-def _timer(job: Job) -> str:
+def _timer(job: Job, local_zone: str | None) -> str:
     interval = isinstance(job.trigger, IntervalTrigger)
     unit = [
         f"Description=Timer of {plain(job.name)}: {plain(job.trigger.text)}",
@@ -117,7 +121,7 @@ def _timer(job: Job) -> str:
         # OnUnitActiveSec= has no elapse before the service ran once in this boot; the seed gives the first one.
         unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
     timer = [
-        *job.trigger.timer_lines(),
+        *job.trigger.timer_lines(local_zone=local_zone),
         # On a calendar timer: one run for those missed while the machine was off. On an interval timer systemd only
         # keeps the time of the last elapse for it, which is what the seed counts from after a boot.
         "Persistent=true",

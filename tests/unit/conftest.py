@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import journal
+from sereno import installation, journal
 
 
 @pytest.fixture
@@ -23,4 +23,5 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(journal, "require_installed", lambda: None)
+    monkeypatch.setattr(installation, "machine_zone", lambda root: None)
     return provide_templates(tmp_path)

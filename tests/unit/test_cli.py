@@ -7,7 +7,7 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation
+from sereno import cli, installation, scheduler
 from sereno.errors import (
     CacheError,
     Conflict,
@@ -18,7 +18,6 @@ from sereno.errors import (
     SerenoError,
     SystemdError,
 )
-from sereno.scheduler import Scheduler
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +45,7 @@ def test_a_dry_run_says_the_changes_and_makes_none(capsys, units, manager) -> No
 
 def test_list_shows_every_application(capsys, manager) -> None:
     call("apply", "--user")
-    backend = Scheduler("shop", scope="user", manager=manager)
+    backend = scheduler.Scheduler("shop", scope="user", manager=manager)
     backend.add_interval_job(backend_jobs.report, "report", minutes=5)
     backend.start()
     backend.pause_job("report")
@@ -81,6 +80,16 @@ def test_render_writes_what_apply_would_install(tmp_path: Path) -> None:
     (timer,) = target.iterdir()
     assert timer.name == "sereno@cache_cleanup_hourly.timer"
     assert "OnCalendar=*-*-* *:00:00\n" in timer.read_text()
+
+
+def test_a_shipped_job_without_an_executable_entry_script_is_refused_by_name(
+    tmp_path: Path, units, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(scheduler, "ENTRY_SCRIPTS", tmp_path)
+    assert call("apply", "--user") == 2
+    assert "bin/cache_cleanup_hourly is missing or not executable" in capsys.readouterr().err
+    assert call("render", "--to", str(tmp_path / "out")) == 2
+    assert not units.exists()
 
 
 def test_a_staged_system_needs_no_manager(tmp_path: Path, manager, capsys) -> None:

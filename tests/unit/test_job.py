@@ -141,6 +141,14 @@ def test_the_import_root_is_the_directory_above_the_outermost_package(tmp_path: 
         assert import_root(module) == str(tmp_path), (name, depth)
 
 
+def test_the_import_root_keeps_symbolic_links(tmp_path: Path) -> None:
+    (tmp_path / "releases/1/lib").mkdir(parents=True)
+    (tmp_path / "lib").symlink_to("releases/1/lib")
+    module = types.ModuleType("alone")
+    module.__file__ = str(tmp_path / "lib" / "alone.py")
+    assert import_root(module) == str(tmp_path / "lib")
+
+
 def test_the_standard_library_needs_no_import_root() -> None:
     assert import_root(functools) is None
 

@@ -74,6 +74,11 @@ def test_the_unit_files_of_a_job_are_the_golden_ones(job: Job) -> None:
     assert rendered == expected
 
 
+def test_an_hourly_schedule_is_written_in_utc_where_the_machines_zone_allows_it() -> None:
+    timer = render(JOBS[0], local_zone="Europe/Berlin")["sereno@cache_cleanup_hourly.timer"]
+    assert "\nOnCalendar=*-*-* *:00:00 UTC\n" in timer
+
+
 @pytest.fixture(scope="module")
 def unit_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Templates and generated units together, with programs that exist."""
