@@ -1,0 +1,149 @@
+"""install.sh is killed, or one of its commands fails, at every change: the old state or the new one works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from staged_system import RELEASES, TARGET_LINK, TEMPLATE, TIMER, Image
+
+pytestmark = pytest.mark.staged
+
+
+def assert_works(image: Image) -> None:
+    """What runs and what people call is one whole release each, and no timer is lost."""
+    named = re.search(r"^ExecStart=/(\S+)/bin/%i$", image.read(TEMPLATE), re.MULTILINE)
+    assert named is not None
+    for release in (image.root / named[1], image.root / RELEASES / image.current()):
+        subprocess.run(
+            ["sha256sum", "--check", "--quiet", "--strict", "MANIFEST"], cwd=release, check=True
+        )
+        subprocess.run(
+            [str(release / "venv/bin/python3"), "-I", str(release / "bin/sereno"), "--version"],
+            check=True,
+            capture_output=True,
+        )
+    assert "[X-Sereno]" in image.read(TIMER)
+    assert (image.root / TARGET_LINK).is_symlink()
+
+
+def outside_releases(image: Image) -> dict[str, str]:
+    return {
+        path: kind
+        for path, kind in image.listing(code=False).items()
+        if RELEASES not in path and path != "opt/sereno/manifest"
+    }
+
+
+@pytest.fixture(scope="module")
+def staged_halfway(
+    installed_once: Image, newer_checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
+    """An image whose upgrade was killed at each change up to the moment at which the new release was complete."""
+    image = installed_once.copy(tmp_path_factory.mktemp("halfway"))
+    before = outside_releases(image)
+    stop_at = 0
+    while not [path for path in (image.root / RELEASES).glob("99.0-*/MANIFEST")]:
+        stop_at += 1
+        done = image.install(newer_checkout, stop_at=stop_at, check=False)
+        assert done.returncode == -9
+        assert outside_releases(image) == before
+        assert_works(image)
+    assert stop_at > 5
+    return image
+
+
+@pytest.fixture(scope="module")
+def upgraded(
+    staged_halfway: Image, newer_checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Image:
+    """The image after its upgrade, with the record of the calls that it took."""
+    image = staged_halfway.copy(tmp_path_factory.mktemp("upgraded"))
+    image.install(newer_checkout, stop_at=0)
+    return image
+
+
+def test_an_upgrade_switches_everything_and_keeps_the_release_before(
+    upgraded: Image, installed_once: Image, newer_checkout: Path
+) -> None:
+    assert_works(upgraded)
+    assert upgraded.current().startswith("99.0-")
+    assert upgraded.current() in upgraded.read(TEMPLATE)
+    assert "Changed in this version" in upgraded.read("usr/local/lib/systemd/system/sereno.target")
+    assert (upgraded.root / "usr/local/lib/systemd/system/sereno-new.slice").exists()
+    releases = {path.name for path in (upgraded.root / RELEASES).iterdir()}
+    assert releases == {upgraded.current(), installed_once.current()}
+    assert upgraded.read("opt/sereno/manifest").startswith("sereno installed 99.0-")
+
+
+def test_going_back_removes_the_units_that_the_older_version_does_not_have(
+    upgraded: Image, installed_once: Image, checkout: Path, tmp_path: Path
+) -> None:
+    image = upgraded.copy(tmp_path)
+    image.install(checkout)
+    assert outside_releases(image) == outside_releases(installed_once)
+
+
+@pytest.mark.parametrize("stop", ["kill", "fail"])
+def test_an_upgrade_stopped_at_any_change_leaves_old_or_new_and_the_next_run_finishes(
+    staged_halfway: Image, upgraded: Image, newer_checkout: Path, tmp_path: Path, stop: str
+) -> None:
+    assert len(upgraded.calls) > 10
+    for stop_at in range(1, len(upgraded.calls) + 1):
+        directory = tmp_path / str(stop_at)
+        directory.mkdir()
+        image = staged_halfway.copy(directory)
+        done = image.install(newer_checkout, stop_at=stop_at, stop=stop, check=False)
+        assert done.returncode == (-9 if stop == "kill" else 1), upgraded.calls[stop_at - 1]
+        assert stop == "kill" or "this failed: " in done.stderr
+        assert_works(image)
+        image.install(newer_checkout)
+        assert outside_releases(image) == outside_releases(upgraded), upgraded.calls[stop_at - 1]
+        assert image.read("opt/sereno/manifest") == upgraded.read("opt/sereno/manifest")
+
+
+def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
+    """Kill install.sh again and again, each time one change further, until it comes to its end; return what was next then.
+
+    Each run starts from what the killed ones before it left. Where a run must first do again what is never done for
+    good, it is let one further.
+    """
+    reached: list[str] = []
+    allowed = 1
+    while True:
+        done = image.install(checkout, *arguments, stop_at=allowed, check=False)
+        if done.returncode == 0:
+            return reached
+        assert done.returncode == -9, done.stderr
+        stopped_at = re.sub(r"/tmp\.\w+", "", image.calls[-1])
+        if stopped_at in reached:
+            allowed += 1
+        else:
+            reached.append(stopped_at)
+            allowed = max(1, allowed - 1)
+
+
+def test_a_first_install_killed_at_every_change_ends_as_one_that_was_not(
+    installed_once: Image, checkout: Path, tmp_path: Path
+) -> None:
+    image = installed_once.copy(tmp_path)
+    image.install(checkout, "--uninstall", "--purge")
+    (image.root / RELEASES).mkdir(parents=True)
+    release = Path(RELEASES, installed_once.current())
+    subprocess.run(
+        ["cp", "-a", str(installed_once.root / release), str(image.root / release)], check=True
+    )
+    assert len(advance(image, checkout)) > 30
+    assert_works(image)
+    assert outside_releases(image) == outside_releases(installed_once)
+
+
+def test_an_uninstall_killed_at_every_change_ends_with_nothing_left(
+    installed: Image, checkout: Path
+) -> None:
+    assert len(advance(installed, checkout, "--uninstall", "--purge")) > 20
+    left = [path for path in installed.listing(code=False) if "sereno" in path]
+    assert left == []
+    assert not (installed.root / "usr").exists()
