@@ -157,6 +157,15 @@ class Board:
                 lines[number * _LINE_WORDS + IN_USE] = 0
         return Census(alive, died)
 
+    def has_company(self) -> bool:
+        """Does another living process hold a line?"""
+        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
+        in_use = lines[IN_USE::_LINE_WORDS].tolist()
+        return any(
+            taken and number != self.line_number and _is_locked(self._fd, _line_at(number))
+            for number, taken in enumerate(in_use)
+        )
+
     def totals(self) -> dict[str, int]:
         """Every counter, summed over all lines: all that was ever counted, by the living and the dead."""
         lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")

@@ -2,12 +2,14 @@
 
 There is no index by expiry: it doubled the cost of every overwrite. The entries are scanned in short read snapshots;
 what has expired is removed in write transactions boxed to about a millisecond, with the expiry checked again. LMDB's
-write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock.
+write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock; alone on the
+cache, it has nobody to wait for.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -71,6 +73,7 @@ def remove_expired(
     Raises:
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
+    shares = session.is_shared() or threading.active_count() > 1
     start, scanned = b"\0", 0
     total = Swept(0, 0, 0.0)
     while True:
@@ -87,7 +90,8 @@ def remove_expired(
                 max(total.longest_hold_s, hold_s),
             )
             waiting = waiting[done.looked_at :]
-            sleep(max(hold_s, SMALLEST_PAUSE_S))
+            if shares:
+                sleep(max(hold_s, SMALLEST_PAUSE_S))
         if progress is not None:
             progress(scanned, total.entries)
         if chunk.following is None:
@@ -129,16 +133,7 @@ def _expired_after(store: Store, argument: tuple[bytes, int]) -> _Chunk:
 def _remove_box(txn: Write, argument: tuple[list[bytes], int]) -> _Done:
     waiting, now_ms = argument
     began_s = time.monotonic()
-    looked_at = entries = held_bytes = 0
-    for stored in waiting:
-        looked_at += 1
-        record = txn.get(stored)
-        if record is not None and entry.expiry_and_sequence(record)[0] <= now_ms:
-            held_bytes += txn.delete(stored, record) or 0
-            entries += 1
-        if time.monotonic() - began_s > BOX_S:
-            break
-    return _Done(began_s, looked_at, entries, held_bytes)
+    return _Done(began_s, *txn.delete_expired(waiting, now_ms, BOX_S))
 
 
 class TerminalProgress:

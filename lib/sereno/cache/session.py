@@ -100,11 +100,19 @@ class Session:
                     return result
                 except (lmdb.Error, Damaged) as error:
                     self._recover(error)
-                    if tries_left == 0:
+                    if not tries_left:
                         raise CacheError(
                             f"cache {self.path}: damaged again and again: {error}"
                         ) from error
+                except OSError as error:
+                    if isinstance(error, CacheError):
+                        raise
+                    raise place.refused(self.path, error) from error
         raise AssertionError("unreachable")
+
+    def is_shared(self) -> bool:
+        """Does another living process have the cache open?"""
+        return self.reading(lambda store, _: store.board.has_company(), None)
 
     def lock_file(self) -> str:
         """A file that exists while the cache does, for locks on its bytes."""
