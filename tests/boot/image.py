@@ -62,9 +62,9 @@ def trees(tell: Callable[[str], object]) -> tuple[Path, Path]:
         if not home.is_dir():
             tell(f"\nmaking the Debian trees for the boot tests, once: {home}")
             _make(home)
-            for old in cache.glob("image-*"):
+            for old in [*cache.glob("image-*"), *cache.glob("making-*")]:
                 if old != home:
-                    shutil.rmtree(old)
+                    shutil.rmtree(old, ignore_errors=True)
     return home / "fresh", home / "prepared"
 
 
@@ -77,9 +77,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _make(home: Path) -> None:
-    making = home.with_name(f"making-{home.name}")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir(mode=0o755)
+    # A directory of this call's own: what a killed call left may still be written to by its mmdebstrap.
+    making = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
+    making.chmod(0o755)
     fresh, prepared = making / "fresh", making / "prepared"
     with tempfile.TemporaryDirectory() as scratch:
         _call(*_mmdebstrap(fresh, _host_sources(Path(scratch))))
@@ -91,21 +91,9 @@ def _make(home: Path) -> None:
     (fresh / "etc/resolv.conf").write_text("")
     _call("cp", "--archive", fresh, prepared)
     _call(
-        *(
-            "systemd-nspawn",
-            "--quiet",
-            "--register=no",
-            "--keep-unit",
-            "--private-network",
-            "--console=pipe",
-        ),
-        *(
-            "--timezone=off",
-            "--resolv-conf=off",
-            "--setenv=DEBIAN_FRONTEND=noninteractive",
-            "-D",
-            prepared,
-        ),
+        *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe"),
+        *("--private-network", "--timezone=off", "--resolv-conf=off", f"--directory={prepared}"),
+        "--setenv=DEBIAN_FRONTEND=noninteractive",
         *("apt-get", "install", "--yes", "--no-install-recommends", *INSTALLED_BY_US),
     )
     making.rename(home)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 
+PREFIX = "sereno-test-"
 BOOT_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 60.0
@@ -50,6 +51,8 @@ ENVIRONMENT = {
     "SYSTEMD_PAGER": "",
     "HOME": "/root",
 }
+# The root too: started in a chroot, nspawn's container has another than its mount namespace.
+NAMESPACES = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
 CLONE_NEWNS = 0x00020000
 # $1: cgroup directories. The container ends when the test process does, even by SIGKILL.
 START = """
@@ -70,13 +73,14 @@ class Machine:
 
     def __init__(self, layers: Sequence[Path], *, binds: Mapping[str, Path] | None = None) -> None:
         """layers: directories that make the disk, the uppermost first; binds: path inside → read-only path outside."""
-        self.name = f"sereno-test-{os.getpid()}-{next(_numbers)}"
+        self.name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
         self._layers = tuple(layers)
         self._binds = dict(binds or {})
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader_pid = 0
         self._cgroups = [_cgroup_of(hierarchy, self.name) for hierarchy in _cgroup_hierarchies()]
         _own_mount_namespace()
+        _sweep()
         self._home = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         atexit.register(self.close)
         _call("mount", "-t", "tmpfs", "-o", "mode=0755", self.name, self._home)
@@ -234,17 +238,7 @@ class Machine:
         Raises AssertionError with both outputs when the command fails and `check` is set; subprocess.TimeoutExpired.
         """
         environment = {**ENVIRONMENT, **(self._environment_of(user) if user else {}), **(env or {})}
-        words = [
-            "nsenter",
-            f"--target={self._leader_pid}",
-            "-m",
-            "-u",
-            "-i",
-            "-n",
-            "-p",
-            "-C",
-            "--",
-        ]
+        words = ["nsenter", f"--target={self._leader_pid}", *NAMESPACES, "--"]
         if user:
             words += ["runuser", "-u", user, "--"]
         return self._call([*words, *argv], environment, argv, check, timeout, input)
@@ -444,6 +438,16 @@ def _remove_cgroup(top: Path) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(POLL_S)
+
+
+def _sweep() -> None:
+    """Remove the empty directories that test processes left when they were killed; their mounts went with them."""
+    for place in (*_cgroup_hierarchies(), Path(tempfile.gettempdir())):
+        for left in place.glob(f"{PREFIX}*"):
+            pid = left.name.removeprefix(PREFIX).partition("-")[0]
+            if not Path("/proc", pid).exists():
+                for directory, _, _ in os.walk(left, topdown=False):
+                    os.rmdir(directory)
 
 
 def _kill(pid: int) -> None:
