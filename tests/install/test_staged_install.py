@@ -149,8 +149,8 @@ def test_help_names_every_option(empty: Image, checkout: Path) -> None:
         "/",
         "/opt/../sereno",
         "/opt/",
-    ]
-    + ["/opt/" + "x" * 120],
+        "/opt/" + "x" * 120,
+    ],
 )
 def test_a_prefix_that_units_could_not_name_plainly_is_refused(
     empty: Image, checkout: Path, prefix: str

@@ -45,7 +45,7 @@ def staged_halfway(
     image = installed_once.copy(tmp_path_factory.mktemp("halfway"))
     before = outside_releases(image)
     stop_at = 0
-    while not [path for path in (image.root / RELEASES).glob("99.0-*/MANIFEST")]:
+    while not any((image.root / RELEASES).glob("99.0-*/MANIFEST")):
         stop_at += 1
         done = image.install(newer_checkout, stop_at=stop_at, check=False)
         assert done.returncode == -9
@@ -105,7 +105,7 @@ def test_an_upgrade_stopped_at_any_change_leaves_old_or_new_and_the_next_run_fin
 
 
 def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
-    """Kill install.sh again and again, each time one change further, until it comes to its end; return what was next then.
+    """Kill install.sh again and again, each time one change further, to its end; return what was next each time.
 
     Each run starts from what the killed ones before it left. Where a run must first do again what is never done for
     good, it is let one further.

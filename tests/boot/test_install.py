@@ -1,0 +1,208 @@
+"""install.sh on servers that run: new ones, installed ones, upgraded ones, for a user, and without systemd."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from machine import Machine
+
+JOB = "cache_cleanup_hourly"
+INSTALL = ("/src/install.sh", "--wheels", "/wheels")
+INSTALL_DEADLINE_S = 180.0
+# What the job and systemd themselves leave, wherever they run.
+DATA = ("/var/cache/sereno", "/var/lib/systemd/timers/stamp-sereno")
+
+
+def traces(machine: Machine) -> set[str]:
+    """Every path with sereno in its name, outside the sources and the kernel's own file systems."""
+    found = machine.run(
+        *("find", "/", "-xdev", "(", "-path", "/src", "-o", "-path", "/root/newer", "-o"),
+        *("-path", "/usr/share/doc", ")", "-prune", "-o", "-name", "*sereno*", "-print"),
+    ).stdout.splitlines()
+    return {path for path in found if not path.startswith("/var/log/")}
+
+
+def runs(machine: Machine) -> list[dict[str, str]]:
+    return [
+        record
+        for record in machine.journal(f"SERENO_JOB={JOB}")
+        if "Limpieza completada" in record["MESSAGE"]
+    ]
+
+
+def timer(machine: Machine) -> dict[str, object]:
+    return next(row for row in machine.list_timers() if row["unit"] == f"sereno@{JOB}.timer")
+
+
+def assert_no_unit_failed(machine: Machine) -> None:
+    assert machine.run("systemctl", "--failed", "--no-legend").stdout == ""
+
+
+def test_one_command_takes_a_new_server_to_a_timer_that_runs(fresh_machine: Machine) -> None:
+    machine = fresh_machine
+    assert machine.run("python3", "-c", "import ensurepip", check=False).returncode != 0
+    done = machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    assert "Limpieza completada: 0 entradas eliminadas" in done.stdout
+    stats = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+    assert json.loads(stats)["entries_removed"] == 0
+    assert re.search(rf"sereno@{JOB}\.timer +sereno@{JOB}\.service", done.stdout)
+    assert len(runs(machine)) == 1
+    assert timer(machine)["next"] is not None
+    assert machine.run("systemctl", "is-enabled", "sereno.target").stdout == "enabled\n"
+    assert machine.run("stat", "-c", "%a %U %G", "/var/cache/sereno").stdout == "2770 root sereno\n"
+    assert_no_unit_failed(machine)
+
+    # The same again: nothing to install, to write, to reload or to run.
+    changed = "InactiveExitTimestampMonotonic", "NeedDaemonReload"
+    before = machine.show(f"sereno@{JOB}.timer", *changed), timer(machine)["next"]
+    again = machine.run(*INSTALL)
+    assert "Nothing changed: sereno " in again.stdout
+    assert f"sereno@{JOB}.timer" in again.stdout
+    assert "Limpieza completada" in again.stdout
+    assert (machine.show(f"sereno@{JOB}.timer", *changed), timer(machine)["next"]) == before
+    assert len(runs(machine)) == 1
+
+
+def test_without_the_packages_a_user_is_told_the_line_to_type(fresh_machine: Machine) -> None:
+    machine = fresh_machine
+    machine.run("useradd", "--create-home", "ada")
+    machine.run("loginctl", "enable-linger", "ada")
+    machine.wait_for(
+        lambda: machine.exists("/run/user/1000/systemd/private"), what="ada's user manager"
+    )
+    done = machine.run(*INSTALL, "--user", user="ada", check=False)
+    assert done.returncode == 1
+    assert "sudo apt-get install python3-venv python3-systemd" in done.stderr
+    assert not machine.exists("/home/ada/.local/share/sereno")
+
+
+def make_newer_checkout(machine: Machine) -> None:
+    """A copy of the sources with another version, a changed target, and a file gone from the units."""
+    machine.run("mkdir", "/root/newer")
+    for name in ("lib", "bin", "systemd", "install.sh"):
+        machine.run("cp", "-r", f"/src/{name}", "/root/newer/")
+    package = "/root/newer/lib/sereno/__init__.py"
+    machine.run("sed", "-i", 's/^__version__ = .*/__version__ = "99.0"/', package)
+    target = "/root/newer/systemd/system/sereno.target"
+    machine.run("sed", "-i", "s/^Description=.*/Description=Newer/", target)
+
+
+def test_an_upgrade_takes_over_and_leaves_a_run_under_way_alone(machine: Machine) -> None:
+    make_newer_checkout(machine)
+    old = machine.run("readlink", "/opt/sereno/current").stdout.strip()
+    # A run of the old release that waits, as a long job does.
+    machine.run(
+        *("systemd-run", "--quiet", "--unit=waiting", f"/opt/sereno/{old}/venv/bin/python3", "-c"),
+        *("import time; time.sleep(600)", f"/opt/sereno/{old}/bin/{JOB}"),
+    )
+    machine.run("systemctl", "stop", f"sereno@{JOB}.timer")
+    machine.run("systemctl", "start", f"sereno@{JOB}.timer")
+    next_before = timer(machine)["next"]
+    done = machine.run("/root/newer/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
+    assert "Installed: sereno 99.0-" in done.stdout
+    assert machine.run("sereno", "--version").stdout == "sereno 99.0\n"
+    assert machine.show("sereno.target", "Description", "NeedDaemonReload") == {
+        "Description": "Newer",
+        "NeedDaemonReload": "no",
+    }
+    assert (
+        "/opt/sereno/releases/99.0-"
+        in machine.show(f"sereno@{JOB}.service", "ExecStart")["ExecStart"]
+    )
+    assert timer(machine)["next"] == next_before
+
+    # Two versions later the release that the waiting process uses is still there; without it, it goes.
+    for version in ("99.1", "99.2"):
+        package = "/root/newer/lib/sereno/__init__.py"
+        machine.run("sed", "-i", f's/^__version__ = .*/__version__ = "{version}"/', package)
+        machine.run(
+            *("/root/newer/install.sh", "--wheels", "/wheels", "--no-start"),
+            timeout=INSTALL_DEADLINE_S,
+        )
+    assert machine.exists(f"/opt/sereno/{old}/MANIFEST")
+    machine.run("systemctl", "stop", "waiting")
+    machine.run("/root/newer/install.sh", "--wheels", "/wheels")
+    releases = machine.run("ls", "/opt/sereno/releases").stdout.split()
+    assert [name.partition("-")[0] for name in releases] == ["99.1", "99.2"]
+    assert_no_unit_failed(machine)
+
+
+def test_an_upgrade_leaves_the_administrators_switch_as_it_is(machine: Machine) -> None:
+    machine.run("systemctl", "disable", "--now", "sereno.target")
+    done = machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    assert "sereno.target is stopped" in done.stdout
+    assert "sereno.target is disabled" in done.stdout
+    state = machine.show("sereno.target", "ActiveState", "UnitFileState")
+    assert state == {"ActiveState": "inactive", "UnitFileState": "disabled"}
+    machine.run("systemctl", "enable", "--now", "sereno.target")
+    assert timer(machine)["next"] is not None
+
+
+def test_without_starting_the_timers_wait_for_the_next_boot(blank_machine: Machine) -> None:
+    machine = blank_machine
+    machine.run(*INSTALL, "--no-start", timeout=INSTALL_DEADLINE_S)
+    assert runs(machine) == []
+    assert machine.show("sereno.target", "ActiveState")["ActiveState"] == "inactive"
+    machine.reboot()
+    assert timer(machine)["next"] is not None
+    assert runs(machine) == []
+
+
+def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
+    blank_machine: Machine,
+) -> None:
+    machine = blank_machine
+    before = traces(machine)
+    accounts = machine.read("/etc/passwd"), machine.read("/etc/group")
+    machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    machine.run("/src/install.sh", "--uninstall")
+    assert [path for path in traces(machine) - before if not path.startswith(DATA)] == []
+    machine.run("/src/install.sh", "--uninstall", "--purge")
+    assert traces(machine) == before
+    assert (machine.read("/etc/passwd"), machine.read("/etc/group")) == accounts
+    listed = machine.run("systemctl", "list-units", "--all", "--no-legend", "sereno*").stdout
+    assert listed == ""
+    assert_no_unit_failed(machine)
+
+
+def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> None:
+    machine = blank_machine
+    machine.run("useradd", "--create-home", "ada")
+    machine.run("loginctl", "enable-linger", "ada")
+    machine.wait_for(
+        lambda: machine.exists("/run/user/1000/systemd/private"), what="ada's user manager"
+    )
+    before = set(machine.run("find", "/home/ada").stdout.splitlines())
+    done = machine.run(*INSTALL, "--user", user="ada", timeout=INSTALL_DEADLINE_S)
+    assert "Limpieza completada" in done.stdout
+    listed = machine.run("systemctl", "--user", "list-timers", "--no-legend", user="ada").stdout
+    assert f"sereno@{JOB}.timer" in listed
+    again = machine.run(*INSTALL, "--user", user="ada")
+    assert "Nothing changed" in again.stdout
+    machine.run("/src/install.sh", "--user", "--uninstall", "--purge", user="ada")
+    assert set(machine.run("find", "/home/ada").stdout.splitlines()) - before <= {
+        *(f"/home/ada/{path}" for path in (".cache", ".local", ".local/share")),
+        *(f"/home/ada/.local/share/systemd{path}" for path in ("", "/timers")),
+    }
+    listed = machine.run("systemctl", "--user", "list-timers", "--no-legend", user="ada").stdout
+    assert "sereno" not in listed
+
+
+def test_where_systemd_is_not_process_1_it_installs_says_so_and_runs_the_job_once(
+    blank_machine: Machine,
+) -> None:
+    machine = blank_machine
+    # Without /run/systemd nothing tells of a manager: as in a container that is being built.
+    words = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c")
+    script = "mount -t tmpfs none /run && exec /src/install.sh --wheels /wheels"
+    done = machine.run(*words, script, timeout=INSTALL_DEADLINE_S)
+    assert "systemd is not process 1 here" in done.stdout
+    assert "INFO: Limpieza completada: 0 entradas eliminadas" in done.stderr
+    assert runs(machine) == []
+    owner = machine.run("find", "/var/cache/sereno/metadata", "-type", "f", "-printf", "%u %g %m\n")
+    assert set(owner.stdout.splitlines()) == {"sereno sereno 660"}
+    machine.reboot()
+    assert timer(machine)["next"] is not None
