@@ -32,8 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"job", "systemctl", "units", "errors"},
     "seed": {"systemctl", "unitdir", "units", "errors"},
     "installation": {
-        *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "unitdir", "units"),
-        "errors",
+        *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "triggers"),
+        *("unitdir", "units", "errors"),
     },
     "scheduler": {
         *(
