@@ -106,12 +106,18 @@ class Board:
     def __init__(self, path: str) -> None:
         self.path = path
         self.line_number = -1
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # One open file for the lock and another for the mapping: mmap keeps a duplicate of its own,
+        # which would hold the lock for as long as anything refers to the mapping.
+        self._fd = _open(path)
         try:
             found = os.fstat(self._fd)
             self.inode = (found.st_dev, found.st_ino)
             _recognise(path, os.pread(self._fd, 2 * _WORD_BYTES, 0), found.st_size)
-            self._map = mmap.mmap(self._fd, SIZE_BYTES)
+            mapped_fd = _open(path)
+            try:
+                self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
+            finally:
+                os.close(mapped_fd)
         except BaseException:
             os.close(self._fd)
             raise
@@ -207,6 +213,10 @@ def create(path: str, mode: int) -> None:
         os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
     finally:
         os.close(fd)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _recognise(path: str, head: bytes, size: int) -> None:

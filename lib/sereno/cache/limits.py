@@ -75,7 +75,7 @@ def ttl_ms(ttl_s: float) -> int:
         return 0
     if ttl_s == math.inf:
         return NEVER_MS
-    return min(math.ceil(ttl_s * 1000), _LONGEST_MS)
+    return _LONGEST_MS if ttl_s >= _LONGEST_MS / 1000 else math.ceil(ttl_s * 1000)
 
 
 def seconds(lifetime_ms: int | None) -> int | float | None:

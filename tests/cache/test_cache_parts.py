@@ -1,0 +1,367 @@
+"""The parts of the cache, each alone."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sereno.cache
+from sereno.cache import (
+    MetadataCache,
+    board,
+    cleanup,
+    clock,
+    codec,
+    entry,
+    level,
+    limits,
+    place,
+    session,
+)
+from sereno.cache.board import Board, Damaged
+
+LIB = Path(__file__).parents[2] / "lib"
+TEXT = st.text(st.characters(), max_size=20) | st.text(st.characters(), min_size=400, max_size=700)
+
+
+# Entry
+
+
+@given(TEXT, st.integers(0, clock.NEVER_MS), st.integers(0, (1 << 63) - 1), st.binary(max_size=50))
+def test_a_record_gives_back_its_key_its_header_and_its_value(key, expiry_ms, sequence, value):
+    stored = entry.store_key(key)
+    assert 1 <= len(stored) <= entry.MAX_KEY_BYTES
+    record = entry.pack(stored, key, expiry_ms, sequence, value, entry.crc32(stored))
+    assert entry.is_intact(stored, record)
+    assert entry.expiry_and_sequence(record) == (expiry_ms, sequence)
+    assert entry.key_text(stored, record) == key
+    assert entry.value_of(record) == value
+    assert entry.size_bytes(stored, len(record)) == len(entry.utf8(key)) + len(value)
+
+
+@given(TEXT, TEXT)
+def test_different_keys_have_different_store_keys_in_the_same_order_up_to_their_common_length(
+    one, other
+):
+    stored, others = entry.store_key(one), entry.store_key(other)
+    assert (stored == others) == (one == other)
+    kept = entry.KEPT_BYTES
+    if entry.utf8(one)[:kept] < entry.utf8(other)[:kept] and one:
+        assert stored < others
+
+
+@given(st.binary(min_size=24, max_size=60), st.integers(0, 1 << 30), st.integers(0, 7))
+def test_a_single_changed_bit_is_seen(value, position, bit):
+    stored = b"key"
+    record = bytearray(entry.pack(stored, "key", 1, 2, value, entry.crc32(stored)))
+    record[position % len(record)] ^= 1 << bit
+    assert not entry.is_intact(stored, bytes(record))
+    assert not entry.is_intact(
+        b"other", entry.pack(stored, "key", 1, 2, value, entry.crc32(stored))
+    )
+
+
+# Codec and limits
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(st.characters())
+        | st.binary(),
+        lambda inner: (
+            st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers(), inner)
+        ),
+    )
+)
+def test_whatever_is_encoded_comes_back_the_same_and_whatever_is_not_is_a_type_error(value):
+    try:
+        text = codec.encode(value)
+    except TypeError as error:
+        assert str(error).startswith("value")
+    else:
+        assert repr(codec.decode(text)) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "in_ms"),
+    [(1, 1000), (0.0001, 1), (1.0004, 1001), (0, 0), (-3, 0), (float("inf"), clock.NEVER_MS)],
+)
+def test_a_lifetime_is_rounded_up_to_milliseconds(seconds, in_ms):
+    assert limits.ttl_ms(seconds) == in_ms
+
+
+def test_a_lifetime_beyond_all_clocks_does_not_overflow(tmp_path):
+    cache = MetadataCache(tmp_path / "c", default_ttl=1e300)
+    cache.set("k", 1)
+    cache.set("l", 1, ttl=1e308)
+    assert cache.get_many(["k", "l"]) == {"k": 1, "l": 1}
+
+
+# Place
+
+
+@pytest.fixture
+def no_machine_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("SERENO_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(place, "MACHINE_DIRECTORY", str(tmp_path / "machine"))
+    return tmp_path
+
+
+def test_the_directory_is_the_one_that_the_environment_names(no_machine_directory, monkeypatch):
+    (no_machine_directory / "machine").mkdir()
+    monkeypatch.setenv("SERENO_CACHE_DIR", "/somewhere")
+    assert place.default_path("metadata") == "/somewhere/metadata"
+
+
+def test_else_the_machines_where_the_caller_may_use_it(no_machine_directory):
+    (no_machine_directory / "machine").mkdir()
+    assert place.default_path("n") == str(no_machine_directory / "machine" / "n")
+
+
+def test_else_the_users_own(no_machine_directory, monkeypatch):
+    assert place.default_path("n") == str(no_machine_directory / "home/.cache/sereno/n")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert place.default_path("n") == str(no_machine_directory / "home/.cache/sereno/n")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert place.default_path("n") == "/xdg/sereno/n"
+
+
+def test_the_process_has_one_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(sereno.cache, "_process_cache", None)
+    cache = sereno.cache.get_metadata_cache()
+    assert cache is sereno.cache.get_metadata_cache()
+    assert cache.path == str(tmp_path / "metadata")
+
+
+# Board
+
+
+@pytest.fixture
+def board_path(tmp_path) -> str:
+    path = str(tmp_path / "board")
+    board.create(path, 0o600)
+    return path
+
+
+def test_a_new_board_has_all_its_blocks(board_path):
+    found = os.stat(board_path)
+    assert found.st_size == board.SIZE_BYTES <= found.st_blocks * 512
+
+
+def test_each_board_takes_a_line_of_its_own_and_the_next_one_counts_on(board_path):
+    first, second = Board(board_path), Board(board_path)
+    first.take_line()
+    second.take_line()
+    assert (first.line_number, second.line_number) == (0, 1)
+    assert first.has_company()
+    first.line[board.HITS] += 3
+    second.line[board.HITS] += 4
+    assert second.totals()["hits"] == 7
+    first.close()
+    assert not second.has_company()
+    third = Board(board_path)
+    third.take_line()
+    third.line[board.HITS] += 1
+    assert (third.line_number, third.totals()["hits"]) == (0, 8)
+
+
+def test_a_board_that_was_not_closed_counts_as_one_death(board_path):
+    watcher = Board(board_path)
+    pid = os.fork()
+    if pid == 0:
+        Board(board_path).take_line()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert watcher.census() == (0, 1)
+    assert watcher.census() == (0, 0)
+
+
+def test_more_processes_than_lines_are_refused(board_path, monkeypatch):
+    monkeypatch.setattr(board, "LINES", 2)
+    boards = [Board(board_path) for _ in range(3)]
+    boards[0].take_line()
+    boards[1].take_line()
+    with pytest.raises(OSError, match="2 processes") as caught:
+        boards[2].take_line()
+    assert caught.value.errno == errno.EAGAIN
+
+
+@pytest.mark.parametrize("size", [0, 8, 4096, board.SIZE_BYTES - 1, board.SIZE_BYTES + 1])
+def test_a_board_of_another_size_is_damaged(board_path, size):
+    os.truncate(board_path, size)
+    with pytest.raises(Damaged):
+        Board(board_path)
+
+
+# The process's own level
+
+
+def test_the_level_stays_within_its_bytes_and_drops_what_came_first():
+    kept = level.Level(3 * (level.OVERHEAD_BYTES + 100))
+    for number in range(5):
+        kept[f"k{number}"] = (b"x" * 100, 0.0, 0, 0, 0)
+    assert list(kept) == ["k2", "k3", "k4"]
+    assert kept["k0"] is None
+
+
+def test_a_value_too_large_for_the_level_is_read_from_the_store(tmp_path):
+    cache = MetadataCache(tmp_path / "c", level_bytes=1000)
+    for _ in range(3):
+        cache.set("large", "x" * 2000)
+        assert cache.get("large") == cache.get("large") == "x" * 2000
+
+
+def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
+    cache = MetadataCache(tmp_path / "c")
+    cache.set("k", 1)
+    for _ in range(3):
+        cache.get("k")
+    assert cache._level["k"] is not None
+    store, cache._session.store.begin = cache._session.store, None  # the store cannot be read
+    assert cache.get("k") == 1
+    store.begin = store.env.begin
+    cache.set("k", 2)
+    assert cache.get("k") == 2
+
+
+# Cleanup
+
+
+def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path, monkeypatch):
+    cache = MetadataCache(tmp_path / "c", max_size=None, clock=lambda: 1000.0)
+    cache.set_many({f"k{number}": number for number in range(5000)}, ttl=10)
+    monkeypatch.setattr(cleanup, "BOX_S", 0.0005)
+    monkeypatch.setattr(session.Session, "is_shared", lambda self: True)
+    pauses: list[float] = []
+    boxes: list[int] = []
+    seen: list[tuple[int, int]] = []
+    swept = cleanup.remove_expired(
+        cache._session,
+        2_000_000,
+        count=boxes.append,
+        sleep=pauses.append,
+        progress=lambda scanned, removed: seen.append((scanned, removed)),
+    )
+    assert swept.entries == sum(boxes) == 5000
+    assert len(pauses) == len(boxes) > 5
+    assert min(pauses) >= cleanup.SMALLEST_PAUSE_S
+    assert swept.held_bytes == sum(len(f"k{n}") + len(str(n)) for n in range(5000))
+    assert seen[-1] == (5000, 5000)
+    assert len(cache) == 0
+
+
+def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
+    cache.set("k", "old", ttl=1)
+    now_s = 1001.0
+    chunk = cleanup._expired_after(cache._session.store, (b"\0", cache._now_ms()))
+    assert chunk.expired == [b"k"]
+    cache.set("k", "new", ttl=10)
+    assert (
+        cache._session.written(cleanup._remove_box, (chunk.expired, cache._now_ms())).entries == 0
+    )
+    assert cache.get("k") == "new"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal, True), (io.StringIO, False)])
+def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, shown):
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(sys, "stderr", stream())
+    progress = cleanup.TerminalProgress()
+    now_s = 0.9
+    progress(1000, 1)
+    assert sys.stderr.getvalue() == ""
+    now_s = 1.1
+    progress(2000, 2)
+    progress.end()
+    assert sys.stderr.getvalue() == ("\rscanned 2000 entries, removed 2\n" if shown else "")
+
+
+# Start-up
+
+
+def test_a_cleanup_loads_neither_the_codec_nor_the_level_nor_logging_nor_asyncio(tmp_path):
+    code = (
+        "import sys\nbefore = set(sys.modules)\nfrom sereno.cache import MetadataCache\n"
+        "MetadataCache(sys.argv[1]).run_cleanup()\nprint(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(LIB)!r})\n{code}",
+            tmp_path / "c",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {
+        "orjson",
+        "cachetools",
+        "logging",
+        "asyncio",
+        "dataclasses",
+        "json",
+        "random",
+        "hashlib",
+        "lmdb.verify",
+    }
+    assert heavy.isdisjoint(done.stdout.split())
+
+
+def test_the_cache_imports_nothing_of_sereno_but_errors():
+    for file in (LIB / "sereno" / "cache").glob("*.py"):
+        for line in file.read_text().splitlines():
+            words = line.split()
+            if words[:1] in (["from"], ["import"]) and words[1].startswith("sereno"):
+                assert words[1].startswith("sereno.cache") or words[1] == "sereno.errors", (
+                    file.name,
+                    line,
+                )
+
+
+# Waiting for a writer
+
+
+def test_readers_do_not_wait_for_a_writer(tmp_path):
+    cache = MetadataCache(tmp_path / "c", level_bytes=0)
+    cache.set("k", 1)
+    inside, leave = threading.Event(), threading.Event()
+
+    def write(txn, _) -> None:
+        inside.set()
+        leave.wait(30)
+
+    writer = threading.Thread(target=cache._session.written, args=(write, None))
+    writer.start()
+    assert inside.wait(10)
+    assert cache.get("k") == 1
+    assert writer.is_alive()
+    leave.set()
+    writer.join()
