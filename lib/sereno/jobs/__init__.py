@@ -1,7 +1,7 @@
 """The jobs that install.sh puts on a machine: one module each, with an entry script of the job's id in bin/.
 
-To add one, write the module and name its function and its `register_…` in `_HOMES` and `__all__`. They are loaded when
-they are first used, so that a run loads only its own.
+To add one, write the module and name its function and its `register_…` in `_HOMES`. They are loaded when they are first
+used, so that a run loads only its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ _HOMES = {
     "cleanup_expired_cache": "cache_cleanup_job",
     "register_cache_cleanup_job": "cache_cleanup_job",
 }
-__all__ = ["cleanup_expired_cache", "register_all", "register_cache_cleanup_job"]
 
 
 def register_all(scheduler: Scheduler) -> list[str]:

@@ -1,0 +1,73 @@
+"""The README followed to the letter on a server: every command of its server blocks, and what it shows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+from readme import REPOSITORY, blocks, write_into_checkout
+
+if TYPE_CHECKING:
+    from machine import Machine
+
+OFFLINE = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+
+
+def commands(text: str) -> str:
+    """A server block as root without a network: without sudo, and with the wheels from a folder."""
+    return re.sub(r"\bsudo ", "", text).replace("./install.sh", "./install.sh --wheels /wheels")
+
+
+def without_figures(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)?", "N", text)
+
+
+def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
+    blank_machine: Machine, tmp_path: Path
+) -> None:
+    machine = blank_machine
+    install, *later = [block for block in blocks() if block.argument == "server"]
+    copy_checkout(machine, REPOSITORY)
+    run(machine, install.text, "/root/sereno")
+    assert "cache_cleanup_hourly" in machine.run("sereno", "list").stdout
+
+    checkout = tmp_path / "sereno"
+    shutil.copytree(
+        REPOSITORY / "lib", checkout / "lib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(REPOSITORY / "bin", checkout / "bin")
+    (checkout / "tests/unit").mkdir(parents=True)
+    write_into_checkout(checkout)
+    for path in (*checkout.glob("lib/sereno/jobs/*.py"), *checkout.glob("bin/*")):
+        mode = 0o755 if path.parent.name == "bin" else 0o644
+        machine.write(f"/root/sereno/{path.relative_to(checkout)}", path.read_text(), mode)
+    for block in blocks():
+        if block.kind == "file" and block.argument.startswith("/"):
+            machine.write(block.argument, block.text)
+    for block in later:
+        run(machine, block.text, "/root/sereno")
+
+    timer = machine.read("/etc/systemd/system/sereno@cache_report_daily.timer").splitlines()
+    for block in blocks():
+        if block.kind == "part of":
+            assert [line for line in block.text.splitlines() if line not in timer] == []
+        elif block.kind == "shows":
+            printed = machine.run(*block.argument.split()).stdout
+            assert without_figures(block.text) in without_figures(printed)
+    assert "sereno@cache_report_daily.timer" in machine.run("systemctl", "list-timers").stdout
+    assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
+
+
+def copy_checkout(machine: Machine, source: Path) -> None:
+    names = " ".join(sorted(path.name for path in source.iterdir() if path.name != ".git"))
+    machine.run("sh", "-c", f"mkdir -p /root/sereno && cd /src && cp -r {names} /root/sereno/")
+
+
+def run(machine: Machine, text: str, directory: str) -> None:
+    script = f"set -eu\ncd {directory}\n{commands(text)}"
+    machine.run("sh", "-c", script, env=OFFLINE, timeout=180)

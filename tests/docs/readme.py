@@ -1,0 +1,70 @@
+"""README.md as a list of blocks, each with the comment above it that says what it is.
+
+<!-- file: PATH -->      a file; a relative path is one of the checkout (or of the example's own folder)
+<!-- patch: PATH -->     a change of a file of the checkout, as a diff
+<!-- run: WHERE -->      commands: server, tests, checkout or fastapi
+<!-- part of: PATH -->   lines of a file on the server
+<!-- shows: COMMAND -->  what a command prints on the server, but for the figures
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parents[2]
+_BLOCK = re.compile(
+    r"^(?P<indent> *)<!-- (?P<kind>[a-z ]+): (?P<argument>[^\n]+) -->\n"
+    r"(?P=indent)```(?P<language>[a-z]+)\n(?P<text>.*?)^(?P=indent)```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+class Block(NamedTuple):
+    kind: str
+    argument: str
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    """Every block of the README that says what it is, in order, without the indentation of a list."""
+    text = (REPOSITORY / "README.md").read_text()
+    return [
+        Block(
+            found["kind"],
+            found["argument"],
+            found["language"],
+            re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
+        )
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def fences() -> int:
+    """How many fenced blocks the README has, whether they say what they are or not."""
+    text = (REPOSITORY / "README.md").read_text()
+    return len(re.findall(r"^ *```[a-z]+$", text, re.MULTILINE))
+
+
+def patched(text: str, patch: str) -> str:
+    """`text` with a diff of one hunk applied; raises AssertionError where it does not fit."""
+    lines = patch.splitlines()
+    before = "\n".join(line[1:] for line in lines if line[0] in " -")
+    after = "\n".join(line[1:] for line in lines if line[0] in " +")
+    assert text.count(before) == 1, f"the README's patch does not fit:\n{before}"
+    return text.replace(before, after)
+
+
+def write_into_checkout(checkout: Path) -> None:
+    """Do to a checkout what the section on adding a job says."""
+    for block in blocks():
+        if block.kind == "file" and not block.argument.startswith(("/", "shop/")):
+            path = checkout / block.argument
+            path.write_text(block.text)
+            if path.parent.name == "bin":
+                path.chmod(0o755)
+        elif block.kind == "patch":
+            path = checkout / block.argument
+            path.write_text(patched(path.read_text(), block.text))

@@ -1,0 +1,139 @@
+"""What the README shows and this machine can do without systemd; tests/boot/test_readme.py does the rest."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from readme import REPOSITORY, blocks, fences, write_into_checkout
+
+from sereno import cli, journal
+from sereno.cache import MetadataCache
+
+PICTURE = 1  # the one block that is neither a command nor a file
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy = tmp_path / "sereno"
+    for name in ("lib", "bin", "systemd", "tests", "pyproject.toml", "README.md"):
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    return copy
+
+
+def test_every_block_says_what_it_is_and_so_is_tested() -> None:
+    assert len(blocks()) == fences() - PICTURE
+    assert {block.kind for block in blocks()} == {"file", "patch", "run", "part of", "shows"}
+    assert {block.argument for block in blocks() if block.kind == "run"} == {
+        "server",
+        "tests",
+        "checkout",
+        "fastapi",
+    }
+
+
+def test_the_job_of_the_readme_passes_the_test_of_the_readme(checkout: Path) -> None:
+    write_into_checkout(checkout)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "tests/unit/test_cache_report_job.py"],
+        cwd=checkout, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_the_fastapi_example_serves_from_the_cache_that_its_workers_share(
+    tmp_path: Path,
+) -> None:
+    (main,) = (block for block in blocks() if block.argument == "shop/main.py")
+    (command,) = (block for block in blocks() if block.argument == "fastapi")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/__init__.py").touch()
+    (tmp_path / "shop/main.py").write_text(main.text)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = command.text.replace("--port 8000", f"--port {port}").split()
+    server = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=tmp_path,
+        env={
+            "PYTHONPATH": f"{REPOSITORY / 'lib'}:{tmp_path}",
+            "SERENO_CACHE_DIR": str(tmp_path / "cache"),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(20):
+            answer = fetch(f"http://127.0.0.1:{port}/products/7", server)
+            assert answer == {"number": 7, "name": "Product 7"}
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)
+    stats = MetadataCache(tmp_path / "cache/metadata").get_stats()
+    assert stats["size"] == 1
+    assert stats["hits"] + stats["misses"] == 20
+    assert stats["hits"] >= 18
+
+
+def fetch(url: str, server: subprocess.Popen[str], deadline_s: float = 30) -> object:
+    give_up = time.monotonic() + deadline_s
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return json.load(response)
+        except urllib.error.URLError:
+            assert server.poll() is None, server.communicate()[1]
+            assert time.monotonic() < give_up, "the server does not answer"
+            time.sleep(0.05)
+
+
+def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
+    ids = re.findall(r"\| `([0-9a-f]{32})` \|", README)
+    assert ids == [
+        journal.STARTED,
+        journal.FINISHED,
+        journal.FAILED,
+        journal.ALERT_CAPACITY,
+        journal.ALERT_HIT_RATE,
+        journal.ALERT_ERROR,
+    ]
+    for status in re.findall(r"^  (\d)  ", cli.EXIT_STATUSES, re.MULTILINE):
+        assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", README)
+
+
+def test_every_command_of_the_table_exists() -> None:
+    help_text = cli._parser().format_help()
+    for command in re.findall(r"^\| `sereno (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^    {command} ", help_text, re.MULTILINE), command
+
+
+def test_every_module_of_the_picture_exists() -> None:
+    picture = README[README.index("## How it is built") :]
+    for name in ("cli", "scheduler", "installation", "systemctl", "plan", "apply", "unitdir",
+                 "units", "job", "triggers", "runner", "journal", "cache", "seed", "errors"):  # fmt: skip
+        assert name in picture
+        place = REPOSITORY / "lib/sereno" / name
+        assert place.is_dir() or place.with_suffix(".py").exists()
+
+
+def test_every_dependency_is_named_with_its_reason() -> None:
+    pinned = (REPOSITORY / "lib/requirements.txt").read_text()
+    names = re.findall(r"^([a-z]+)==", pinned, re.MULTILINE)
+    assert names
+    for name in names:
+        assert f"| [{name}]" in README
