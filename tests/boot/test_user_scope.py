@@ -1,0 +1,96 @@
+"""Jobs of a user, without root: the same laws in the user's own manager, which lingering keeps."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machine import Machine
+
+JOBS = """
+def quick():
+    return {"rows": 3}
+"""
+SCHEDULE = """
+import json, os, sys
+sys.path[:0] = [os.path.expanduser("~/.local/share/sereno/lib"), os.path.expanduser("~/shop")]
+import shop_jobs
+from sereno import get_scheduler
+scheduler = get_scheduler(app="shop")
+"""
+
+
+@pytest.fixture(scope="module")
+def ada(machine: Machine) -> Iterator[Machine]:
+    """The installed machine, with sereno installed for the lingering user ada as well."""
+    machine.run("useradd", "--create-home", "ada")
+    machine.run("loginctl", "enable-linger", "ada")
+    manager_is_up(machine)
+    machine.run("/src/install.sh", "--user", "--wheels", "/wheels", user="ada", timeout=180)
+    machine.run("runuser", "-u", "ada", "--", "mkdir", "/home/ada/shop")
+    machine.write("/home/ada/shop/shop_jobs.py", JOBS)
+    return machine
+
+
+def manager_is_up(machine: Machine) -> None:
+    machine.wait_for(
+        lambda: machine.run("systemctl", "--user", "is-active", "timers.target", user="ada", check=False).stdout
+        == "active\n",
+        what="ada's user manager",
+    )  # fmt: skip
+
+
+def call(machine: Machine, body: str) -> object:
+    code = f"{SCHEDULE}\nresult = None\n{body}\nprint(json.dumps(result, default=str))\n"
+    python = "/home/ada/.local/share/sereno/current/venv/bin/python3"
+    return json.loads(machine.run(python, "-c", code, user="ada").stdout.splitlines()[-1])
+
+
+def jobs(machine: Machine) -> dict[str, dict[str, object]]:
+    found = call(machine, "result = scheduler.get_jobs()")
+    assert isinstance(found, list)
+    return {job["id"]: job for job in found}
+
+
+def test_a_users_interval_and_calendar_fire_and_are_stopped_by_their_owner(ada: Machine) -> None:
+    call(
+        ada,
+        "scheduler.add_interval_job(shop_jobs.quick, 'mine', seconds=2)\n"
+        "scheduler.add_cron_job(shop_jobs.quick, 'nightly', hour=3)\n"
+        "scheduler.start()",
+    )
+    assert {name: job["active"] for name, job in jobs(ada).items()} == {
+        "mine": True,
+        "nightly": True,
+    }
+    ada.wait_for(
+        lambda: len(ada.journal("SERENO_JOB=mine", "SERENO_STATUS=success")) >= 2,
+        what="two runs of ada's interval",
+    )
+    assert call(ada, "result = scheduler.run_job('nightly')") == {"rows": 3}
+    record = ada.journal("SERENO_JOB=nightly", "SERENO_STATUS=success")[-1]
+    assert record["_UID"] == ada.run("id", "-u", "ada").stdout.strip()
+    call(ada, "scheduler.shutdown(wait=True)\nresult = scheduler.is_running")
+    assert not any(job["active"] for job in jobs(ada).values())
+    system = ada.run("sereno", "list").stdout
+    assert "cache_cleanup_hourly" in system
+    assert "nightly" not in system
+
+
+def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot(ada: Machine) -> None:
+    call(
+        ada,
+        "scheduler.add_interval_job(shop_jobs.quick, 'weekly', hours=168)\nscheduler.start()",
+    )
+    before = jobs(ada)["weekly"]["next_run"]
+    assert before is not None
+    ada.reboot()
+    manager_is_up(ada)
+    after = ada.wait_for(lambda: jobs(ada)["weekly"]["next_run"], what="a next run")
+    assert str(after)[:18] == str(before)[:18]
+    assert ada.journal("SERENO_JOB=weekly") == []
