@@ -203,9 +203,18 @@ find_python() {
 
 missing_packages() {
     [ -n "$python" ] || { say python3 python3-venv python3-systemd; return; }
-    "$python" -I -c 'import ensurepip, venv' 2>/dev/null || say python3-venv
+    [ -n "$(find_pip)" ] || say python3-venv
     # An image that is staged brings its own; report says so.
     [ "$staged" = yes ] || "$python" -I -c 'from systemd import journal' 2>/dev/null || say python3-systemd
+}
+
+# The wheel of pip that `python3 -m venv` would put into an environment.
+find_pip() {
+    "$python" -I -c '
+import ensurepip, glob, sysconfig, venv
+places = [sysconfig.get_config_var("WHEEL_PKG_DIR"), ensurepip.__path__[0] + "/_bundled"]
+print(next(wheel for place in places if place for wheel in glob.glob(place + "/pip-*.whl")))
+' 2>/dev/null || :
 }
 
 check_packages() {
@@ -280,20 +289,19 @@ stage() {
     run mv -T "$tree/MANIFEST.new" "$tree/MANIFEST"
 }
 
-# The release's own environment holds the dependencies and no pip: that is used from a temporary one.
+# The release's own environment holds the dependencies and no pip: that runs from its wheel.
 make_environment() {
     run "$python" -I -m venv --system-site-packages --without-pip "$tree/venv"
     # Where the tree is staged, this line and the activation scripts name a path that will not exist.
     run sed -i '/^command = /d' "$tree/venv/pyvenv.cfg"
     run find "$tree/venv/bin" -iname 'activate*' -delete
-    [ "$dry_run" = yes ] || "$python" -I -m venv "$tmp/pip" || die "no temporary Python environment could be made"
     set -- -q --no-input --disable-pip-version-check install \
-        --no-deps --require-hashes --only-binary :all: --no-compile --no-warn-script-location -r lib/requirements.txt
+        --no-deps --require-hashes --only-binary :all: --no-compile -r lib/requirements.txt
     if [ -n "$wheels" ]; then
         set -- --isolated "$@" --no-index --find-links "$wheels"
         export PIP_CONFIG_FILE=/dev/null
     fi
-    run "$tmp/pip/bin/python3" -I -m pip --python "$tree/venv/bin/python3" "$@"
+    run "$tree/venv/bin/python3" -I "$(find_pip)/pip" "$@"
     run "$tree/venv/bin/python3" -I -m compileall -q -s "$root" -p / "$tree/lib" "$tree/venv/lib"
 }
 
@@ -546,6 +554,8 @@ uninstall() {
     kept_files='' failed=''
     if [ ! -e "$root$manifest" ]; then
         say "Nothing is installed in $root$prefix: there is no $manifest."
+        # The very last step of an uninstall that was killed.
+        [ ! -d "$root$prefix" ] || try rmdir --ignore-fail-on-non-empty "$root$prefix"
     else
         cat "$root$manifest" >"$tmp/old"
         stop_and_remove_timers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from staged_system import RELEASES, TARGET_LINK, TEMPLATE, TIMER, Image
 
 pytestmark = pytest.mark.staged
+# Every change takes minutes; without it every few.
+STEP = 1 if os.environ.get("SERENO_TEST_LONG") == "1" else 4
 
 
 def assert_works(image: Image) -> None:
@@ -91,7 +94,7 @@ def test_an_upgrade_stopped_at_any_change_leaves_old_or_new_and_the_next_run_fin
     staged_halfway: Image, upgraded: Image, newer_checkout: Path, tmp_path: Path, stop: str
 ) -> None:
     assert len(upgraded.calls) > 10
-    for stop_at in range(1, len(upgraded.calls) + 1):
+    for stop_at in range(1, len(upgraded.calls) + 1, 1 if stop == "kill" else STEP):
         directory = tmp_path / str(stop_at)
         directory.mkdir()
         image = staged_halfway.copy(directory)
@@ -105,13 +108,13 @@ def test_an_upgrade_stopped_at_any_change_leaves_old_or_new_and_the_next_run_fin
 
 
 def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
-    """Kill install.sh again and again, each time one change further, to its end; return what was next each time.
+    """Kill install.sh again and again, each time STEP changes further, to its end; return what was next each time.
 
     Each run starts from what the killed ones before it left. Where a run must first do again what is never done for
     good, it is let one further.
     """
     reached: list[str] = []
-    allowed = 1
+    allowed = STEP
     while True:
         done = image.install(checkout, *arguments, stop_at=allowed, check=False)
         if done.returncode == 0:
@@ -122,7 +125,7 @@ def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
             allowed += 1
         else:
             reached.append(stopped_at)
-            allowed = max(1, allowed - 1)
+            allowed = max(STEP, allowed - 1)
 
 
 def test_a_first_install_killed_at_every_change_ends_as_one_that_was_not(
@@ -135,7 +138,7 @@ def test_a_first_install_killed_at_every_change_ends_as_one_that_was_not(
     subprocess.run(
         ["cp", "-a", str(installed_once.root / release), str(image.root / release)], check=True
     )
-    assert len(advance(image, checkout)) > 30
+    assert len(advance(image, checkout)) > 30 / STEP
     assert_works(image)
     assert outside_releases(image) == outside_releases(installed_once)
 
@@ -143,7 +146,7 @@ def test_a_first_install_killed_at_every_change_ends_as_one_that_was_not(
 def test_an_uninstall_killed_at_every_change_ends_with_nothing_left(
     installed: Image, checkout: Path
 ) -> None:
-    assert len(advance(installed, checkout, "--uninstall", "--purge")) > 20
+    assert len(advance(installed, checkout, "--uninstall", "--purge")) > 20 / STEP
     left = [path for path in installed.listing(code=False) if "sereno" in path]
     assert left == []
     assert not (installed.root / "usr").exists()
