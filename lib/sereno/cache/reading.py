@@ -86,14 +86,15 @@ class Reader:
             text, until_s, slot, generation, mark = kept
             if self._generations[slot] == generation and self._clock(BOOTTIME) < until_s:
                 self._visited[mark] = 1
-                # One statement without a call, so CPython does not switch threads within it.
-                self._line[HITS] += 1
+                if self._counts:
+                    # One statement without a call, so CPython does not switch threads within it.
+                    self._line[HITS] += 1
                 return self._decode(text)
         found = self._get_stored(key)
+        if self._counts:
+            self._line[MISSES if found is None else HITS] += 1
         if found is None:
-            self._line[MISSES] += 1
             return default
-        self._line[HITS] += 1
         return self._decode(found)
 
     def peek(self, key: str) -> codec.Json:

@@ -81,6 +81,9 @@ class Store:
             lib_version=_ENGINE,
         )
         self.begin = self.env.begin
+        # The limits as they were read last, so that most transactions need not unpack them.
+        self.last_raw_state: bytes | None = None
+        self.last_state = State(None, None, 0)
         self.entries: Any
         self.order: Any
         try:
@@ -148,8 +151,8 @@ class Write:
     def commit(self) -> None:
         """Makes everything visible to all, at once."""
         if self._delta:
-            state = self.state()
-            self.set_state(state._replace(held_bytes=max(0, state.held_bytes + self._delta)))
+            max_size, default_ttl_ms, held_bytes = self.state()
+            self.set_state(State(max_size, default_ttl_ms, max(0, held_bytes + self._delta)))
         self._txn.commit()
 
     def abort(self) -> None:
@@ -165,7 +168,11 @@ class Write:
 
     def state(self) -> State:
         if self._state is None:
-            self._state = _unpack_state(self._txn.get(_STATE_KEY))
+            raw = self._txn.get(_STATE_KEY)
+            if raw != self._store.last_raw_state:
+                self._store.last_state = _unpack_state(raw)
+                self._store.last_raw_state = raw
+            self._state = self._store.last_state
         return self._state
 
     def set_state(self, state: State) -> None:
