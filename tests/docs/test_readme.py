@@ -1,4 +1,4 @@
-"""What the README shows and this machine can do without systemd; tests/boot/test_readme_on_a_server.py does the rest."""
+"""What the README shows and needs no systemd for; tests/boot/test_readme_on_a_server.py does the rest."""
 
 import json
 import re
