@@ -40,9 +40,14 @@ def store_key(key: str) -> bytes:
     Raises:
         TypeError: `key` is not a str.
     """
-    if type(key) is not str and not isinstance(key, str):
+    try:
+        raw = key.encode()
+    except UnicodeEncodeError:
+        raw = utf8(key)
+    except AttributeError:
+        raw = None
+    if type(raw) is not bytes:
         raise TypeError(f"key: {key!r} of type {type(key).__qualname__}, a str is needed")
-    raw = utf8(key)
     return raw if 0 < len(raw) <= MAX_KEY_BYTES else _unusual(raw)
 
 

@@ -263,7 +263,8 @@ class MetadataCache(Reader, CacheMapping):
         self._is_prepared = True
 
     def _put(self, puts: list[Put]) -> None:
-        self._prepare()
+        if not self._is_prepared:
+            self._prepare()
         shorten = self._shortened if self._jitter else None
         stored, evictions = self._session.written(
             operations.put_batch, (puts, self._now_ms(), shorten)

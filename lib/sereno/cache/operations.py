@@ -79,15 +79,13 @@ def put_batch(
     stored_count = 0
     for key, stored, text, lifetime_ms in puts:
         if lifetime_ms is None:
-            lifetime_ms = txn.state().default_ttl_ms or NEVER_MS
+            lifetime_ms = txn.state()[1] or NEVER_MS
         if lifetime_ms == 0:
             txn.delete(stored)
             continue
-        if lifetime_ms == NEVER_MS:
-            expiry_ms = NEVER_MS
-        else:
-            expiry_ms = now_ms + (shorten(lifetime_ms) if shorten else lifetime_ms)
-        txn.put(stored, key, text, expiry_ms, now_ms)
+        if lifetime_ms != NEVER_MS:
+            lifetime_ms = now_ms + (lifetime_ms if shorten is None else shorten(lifetime_ms))
+        txn.put(stored, key, text, lifetime_ms, now_ms)
         stored_count += 1
     return stored_count, txn.evictions
 

@@ -67,6 +67,7 @@ class Reader:
         )
         self._level_bytes = level_bytes
         self._largest_kept = 0
+        self._offered = 0
         self._level: Level | _Nothing = _Nothing()
         self._decode: Callable[[bytes], codec.Json] = codec.decode
         self._epoch_ms = 0
@@ -165,7 +166,7 @@ class Reader:
             stored = key.encode()
         except (AttributeError, UnicodeEncodeError):
             stored = b""
-        if not stored or len(stored) > entry.MAX_KEY_BYTES:
+        if type(stored) is not bytes or not 0 < len(stored) <= entry.MAX_KEY_BYTES:
             stored = entry.store_key(key)
         start = _crc32(stored)
         slot = start & GENERATION_MASK
@@ -187,11 +188,21 @@ class Reader:
         mark = sequence & VISITED_MASK
         if self._visited[mark]:
             # Only what is read a second time is worth the cost of keeping.
-            if snapshot >= generation and self._level_bytes:
+            if snapshot >= generation and self._level_bytes and self._is_worth_keeping():
                 self._keep(key, (text, until_s, slot, generation, mark))
         else:
             self._visited[mark] = 1
         return text
+
+    def _is_worth_keeping(self) -> bool:
+        """A full level takes one in four: what is read often comes in soon, what is not costs less."""
+        level = self._level
+        self._offered += 1
+        return (
+            not self._offered & 3
+            or isinstance(level, _Nothing)
+            or level.currsize < self._largest_kept
+        )
 
     def _keep(self, key: str, kept: Kept) -> None:
         level = self._level
@@ -200,7 +211,7 @@ class Reader:
             from sereno.cache.level import OVERHEAD_BYTES, Level
 
             level = self._level = Level(self._level_bytes)
-            self._largest_kept = self._level_bytes - OVERHEAD_BYTES
+            self._largest_kept = self._level_bytes - 4 * OVERHEAD_BYTES
             self._decode = codec.decoder()
         if len(kept[0]) <= self._largest_kept:
             level[key] = kept

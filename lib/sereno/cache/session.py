@@ -25,6 +25,7 @@ from sereno.errors import CacheError
 CHECK_EVERY_S = 1.0
 """How long a process may go on with files that somebody removed or swapped by hand."""
 TRIES = 3
+_TRIES_LEFT = tuple(range(TRIES - 1, -1, -1))
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -86,9 +87,15 @@ class Session:
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
         """
-        for tries_left in range(TRIES - 1, -1, -1):
+        for tries_left in _TRIES_LEFT:
             with self.write_lock:
-                store = self._usable() or self._reopen()
+                store = self.store
+                if (
+                    store is None
+                    or store.board.words[RETIRED]
+                    or clock.boottime_s(clock.BOOTTIME) >= self.check_at_s
+                ):
+                    store = self._usable() or self._reopen()
                 try:
                     txn = Write(store)
                     try:

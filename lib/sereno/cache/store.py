@@ -152,7 +152,8 @@ class Write:
         """Makes everything visible to all, at once."""
         if self._delta:
             max_size, default_ttl_ms, held_bytes = self.state()
-            self.set_state(State(max_size, default_ttl_ms, max(0, held_bytes + self._delta)))
+            held_bytes = max(0, held_bytes + self._delta)
+            self._txn.put(_STATE_KEY, _STATE.pack(max_size or 0, default_ttl_ms or 0, held_bytes))
         self._txn.commit()
 
     def abort(self) -> None:
