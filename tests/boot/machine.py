@@ -45,6 +45,7 @@ BOOT_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 60.0
 POLL_S = 0.05
+LEFTOVER_S = 3600.0
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
@@ -441,13 +442,22 @@ def _remove_cgroup(top: Path) -> None:
 
 
 def _sweep() -> None:
-    """Remove the empty directories that test processes left when they were killed; their mounts went with them."""
+    """Remove the empty directories that test processes left when they were killed; their mounts went with them.
+
+    Only old ones: a process id that is not there may be that of a living process in another container.
+    """
     for place in (*_cgroup_hierarchies(), Path(tempfile.gettempdir())):
         for left in place.glob(f"{PREFIX}*"):
             pid = left.name.removeprefix(PREFIX).partition("-")[0]
-            if not Path("/proc", pid).exists():
-                for directory, _, _ in os.walk(left, topdown=False):
-                    os.rmdir(directory)
+            try:
+                if (
+                    left.stat().st_mtime < time.time() - LEFTOVER_S
+                    and not Path("/proc", pid).exists()
+                ):
+                    for directory, _, _ in os.walk(left, topdown=False):
+                        os.rmdir(directory)
+            except OSError:
+                pass  # in use after all, or removed by another test process at this moment
 
 
 def _kill(pid: int) -> None:
