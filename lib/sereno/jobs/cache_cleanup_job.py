@@ -37,6 +37,11 @@ def register_cache_cleanup_job(scheduler: Scheduler) -> str:
 
 
 async def cleanup_expired_cache() -> dict[str, Any]:
+    """`clean_up` for a program that has an event loop; it does not wait for anything."""
+    return clean_up()
+
+
+def clean_up() -> dict[str, Any]:
     """Remove what has expired from the machine's metadata cache, log it, and warn of a full or useless cache.
 
     Returns:
