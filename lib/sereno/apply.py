@@ -3,9 +3,9 @@
     announce → stop → (forget) → write and delete → waive → link → reload → start → end
 
 What is announced and not ended is finished by the next change, whoever makes it. Starting a timer never runs its job:
-missed elapses are waived before (a persistent timer reads its stamp when it is started), and an interval timer's last
-activation is forgotten by the manager (it stays in memory as long as the service is loaded, and systemd 252 would count
-from it). Measured on systemd 252 and 257; tests/boot holds it.
+missed elapses are waived before (a persistent timer reads its stamp when it is started), and the last activation of an
+interval timer, or of one without a stamp, is forgotten by the manager (it stays in memory as long as the units are
+loaded, and systemd 252 would count from it). Measured on systemd 252 and 257; tests/boot holds it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def apply(
         manager.reload()
     units.replace({name: text for name, text in plan.write.items() if _waits(name, plan)})
     units.delete(plan.delete)
-    units.forget_stamps((*plan.remove, *plan.create))
+    units.forget_stamps((*plan.remove, *plan.create, *plan.anew))
     units.waive_missed(plan.waive)
     units.link(app, (*plan.link, *plan.forget))
     if link_app:
@@ -82,10 +82,12 @@ def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
 def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: bool) -> None:
     """Let the application's target start the timer again; what it missed meanwhile is waived."""
     units.begin([job.id])
-    if job.interval_s is not None:
+    if job.by_stamp:
+        units.waive_missed([job.id])
+    else:
         manager.reset_failed([service_name(job.id)])
         manager.reload()
-    units.waive_missed([job.id])
+        units.forget_stamps([job.id])
     units.link(job.app, [job.id])
     manager.reload()
     if start:

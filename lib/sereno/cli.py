@@ -212,10 +212,10 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _seed(arguments: argparse.Namespace) -> None:
-    from sereno.seed import seed
+    from sereno.seed import machine_id, seed
 
     installation = _installation(arguments)
-    for unit in seed(installation.units, installation.manager, time.time):
+    for unit in seed(installation.units, installation.manager, time.time, machine_id()):
         print(f"seeded {unit}")
 
 

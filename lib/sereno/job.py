@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from sereno.errors import InvalidJob
-from sereno.triggers import Trigger
+from sereno.triggers import IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"
 # are left out: they mean something to systemd-escape(1), shells or unit templates. 200 leaves room for
@@ -29,7 +29,9 @@ NAME_RULE = "1 to 200 ASCII letters, digits, '_', '-' or '.', not starting with 
 USER_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
 _ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")
 # More than a year is no limit but a slip of the unit.
-MAX_TIMEOUT_S = 366 * 24 * 3600
+MAX_S = 366 * 24 * 3600
+# systemd counts in microseconds, and takes an AccuracySec= of 0 for "not set".
+FINEST_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ class Job:
         network: whether the run may use the network.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
         import_paths: directories that this interpreter needs on its path to import sereno and the function.
+        jitter_s: upper limit of a shift in seconds that spreads the runs of many machines. Each machine and job has its
+            own, which stays the same: a calendar job is late by it, an interval's first run early.
+        persistent: whether a calendar run that was missed while the machine was off is made up, once.
+        accuracy_s: an elapse may be late by this many seconds (AccuracySec=); None: a second, and for an interval at
+            most a hundredth of it.
     """
 
     id: str
@@ -59,6 +66,9 @@ class Job:
     network: bool = False
     interpreter: str | None = None
     import_paths: tuple[str, ...] = ()
+    jitter_s: float = 0
+    persistent: bool = True
+    accuracy_s: float | None = None
 
     def __post_init__(self) -> None:
         check_name("id", self.id)
@@ -67,7 +77,8 @@ class Job:
         check_line("name", self.name)
         check_line("trigger", self.trigger.text)
         if self.timeout_s is not None:
-            _check_timeout(self.timeout_s)
+            _check_seconds("timeout", self.timeout_s, above=0, most=MAX_S)
+        self._check_timing()
         if self.user is not None and not (
             isinstance(self.user, str) and USER_PATTERN.fullmatch(self.user)
         ):
@@ -81,6 +92,29 @@ class Job:
                     f"path: {path!r} cannot be given to another process",
                     hint="an absolute path without ':' and control characters",
                 )
+
+    def _check_timing(self) -> None:
+        interval_s = self.interval_s
+        _check_seconds("jitter", self.jitter_s, least=0, most=MAX_S)
+        if interval_s is not None and self.jitter_s >= interval_s:
+            raise InvalidJob(
+                f"jitter: {self.jitter_s!r} s is not less than the interval, {interval_s} s"
+            )
+        if self.accuracy_s is not None:
+            most = MAX_S if interval_s is None else interval_s
+            _check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
+        if not isinstance(self.persistent, bool):
+            raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
+        if interval_s is not None and not self.persistent:
+            raise InvalidJob(
+                "persistent: an interval is kept over a reboot and has no missed runs to leave out",
+                hint="leave persistent away, or give the times with add_cron_job",
+            )
+
+    @property
+    def interval_s(self) -> int | None:
+        """Seconds between runs; None for a calendar trigger."""
+        return self.trigger.interval_s if isinstance(self.trigger, IntervalTrigger) else None
 
     @property
     def has_entry_script(self) -> bool:
@@ -108,11 +142,30 @@ def check_line(field: str, value: object) -> str:
     return value
 
 
-def _check_timeout(value: object) -> None:
+def _check_seconds(
+    field: str, value: object, *, above: float = -1, least: float = 0, most: float
+) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidJob(f"timeout: {value!r} is not a number of seconds")
-    if not 0 < value <= MAX_TIMEOUT_S:
-        raise InvalidJob(f"timeout: {value!r} s is not in the range above 0 to {MAX_TIMEOUT_S} s")
+        raise InvalidJob(f"{field}: {value!r} is not a number of seconds")
+    # Written so that not-a-number is refused too.
+    if not (above < value and least <= value <= most):
+        low = f"above {above:g}" if above >= 0 else f"{least:g}"
+        raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:g} s")
+
+
+def how_to_run(function: Callable[..., Any]) -> tuple[str, str | None, tuple[str, ...]]:
+    """What a process of its own needs to run `function`: ("module:name", interpreter, import paths) of `Job`.
+
+    A job that ships with sereno has an entry script, which brings its own.
+
+    Raises:
+        InvalidJob: another process could not import it; see `function_reference`.
+    """
+    reference, module = function_reference(function)
+    if module.__name__.startswith("sereno.jobs."):
+        return reference, None, ()
+    roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
+    return reference, sys.executable, tuple(root for root in roots if root)
 
 
 def function_reference(function: Callable[..., Any]) -> tuple[str, ModuleType]:

@@ -24,10 +24,11 @@ class Plan:
         delete: unit files to delete.
         link: job ids whose timer the application's target is to start; also those that a killed process left unlinked.
         restart: job ids whose timer must be (stopped and) started, because it is new, changed or not active.
-        forget: the part of `restart` whose last activation the manager must forget first: interval timers, for which it
-            would otherwise count as an elapse that is overdue.
+        forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
+            interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
         resumed: an earlier change was killed, so the manager may not know what is on disk.
-        waive: the part of `restart` whose missed elapses are waived, so that starting the timer causes no run.
+        waive: persistent calendar timers whose missed elapses are waived, so that starting them causes no run.
+        anew: other timers that begin anew: their last elapse no longer counts.
     """
 
     create: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Plan:
     restart: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
     resumed: bool = False
 
     @property
@@ -89,7 +91,7 @@ def build(
         before = installed.get(job.id)
         files = render(job, local_zone=local_zone)
         _check_owner(job, before, files, foreign, app)
-        changes.append(_change(job.id, files, before, active, interrupted or ()))
+        changes.append(_change(job, files, before, active, interrupted or ()))
     wanted = {change.job_id for change in changes}
     remove = sorted(
         job_id
@@ -116,8 +118,9 @@ def build(
         ),
         link=ids(lambda change: change.link),
         restart=ids(lambda change: change.restart),
-        forget=ids(lambda change: change.restart and change.was_interval),
-        waive=ids(lambda change: not change.is_new and (change.restart or change.rescheduled)),
+        forget=ids(lambda change: change.restart and change.forget),
+        waive=ids(lambda change: change.begins_again and change.by_stamp),
+        anew=ids(lambda change: change.begins_again and not change.by_stamp),
         resumed=interrupted is not None,
     )
 
@@ -130,7 +133,8 @@ class _Change:
     write: Mapping[str, str]
     delete: tuple[str, ...]
     is_new: bool
-    was_interval: bool
+    forget: bool
+    by_stamp: bool
     rescheduled: bool
     link: bool
     restart: bool
@@ -139,9 +143,13 @@ class _Change:
     def differs(self) -> bool:
         return bool(self.write or self.delete)
 
+    @property
+    def begins_again(self) -> bool:
+        return not self.is_new and (self.restart or self.rescheduled)
+
 
 def _change(
-    job_id: str,
+    job: Job,
     files: Mapping[str, str],
     before: Installed | None,
     active: Collection[str] | None,
@@ -149,19 +157,21 @@ def _change(
 ) -> _Change:
     old: Mapping[str, str] = before.files if before else {}
     # An unlinked timer was paused (or disabled by the administrator), unless a killed change left it so.
-    paused = before is not None and not before.enabled and job_id not in interrupted
+    paused = before is not None and not before.enabled and job.id not in interrupted
     rescheduled = before is not None and _schedule(old) != _schedule(files)
     startable = active is not None and not paused
+    by_stamp = job.interval_s is None and job.persistent
     return _Change(
-        job_id=job_id,
+        job_id=job.id,
         write={name: text for name, text in files.items() if old.get(name) != text},
         delete=tuple(sorted(set(old) - set(files))),
         is_new=before is None,
-        was_interval=before is not None and before.interval_s is not None,
+        forget=before is not None and not (by_stamp and before.by_stamp),
+        by_stamp=by_stamp,
         rescheduled=rescheduled,
         link=not paused and not (before and before.enabled),
         restart=startable
-        and (before is None or rescheduled or timer_name(job_id) not in (active or ())),
+        and (before is None or rescheduled or timer_name(job.id) not in (active or ())),
     )
 
 

@@ -7,7 +7,6 @@ jobs, and they go on firing when this process is gone.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from sereno import status
 from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob
 from sereno.installation import Installation
-from sereno.job import Job, check_name, function_reference, import_root
+from sereno.job import Job, check_name, how_to_run
 from sereno.systemctl import Systemctl
 from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
 from sereno.units import Installed, render, timer_name
@@ -130,6 +129,9 @@ class Scheduler:
         timeout: float | None = None,
         user: str | None = None,
         network: bool = False,
+        jitter: float = 0,
+        persistent: bool = True,
+        accuracy: float | None = None,
     ) -> str:
         """Register `func` under `trigger`; after `start()` it takes effect at once.
 
@@ -144,6 +146,11 @@ class Scheduler:
             timeout: limit of a run in seconds; default: the template's (one hour).
             user: system user of the run; default: the template's (sereno). Only in the system scope.
             network: whether the run may use the network; the template's sandbox has none.
+            jitter: spread the runs of many machines over so many seconds; each machine keeps its own share of it. A
+                calendar job runs late by it; an interval's first run comes early by it and its length stays.
+            persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
+            accuracy: seconds by which systemd may be late to save wake-ups; default: 1, and for an interval at most a
+                hundredth of it.
 
         Raises:
             InvalidJob: an argument that another process or systemd could not use.
@@ -157,13 +164,7 @@ class Scheduler:
             raise InvalidJob(
                 f"user: {user!r} cannot be given in the user scope, whose jobs run as yourself"
             )
-        function, module = function_reference(func)
-        interpreter: str | None = None
-        import_paths: tuple[str, ...] = ()
-        if not module.__name__.startswith("sereno.jobs."):
-            interpreter = sys.executable
-            roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
-            import_paths = tuple(root for root in roots if root)
+        function, interpreter, import_paths = how_to_run(func)
         job = Job(
             id=job_id,
             function=function,
@@ -175,6 +176,9 @@ class Scheduler:
             network=bool(network),
             interpreter=interpreter,
             import_paths=import_paths,
+            jitter_s=jitter,
+            persistent=persistent,
+            accuracy_s=accuracy,
         )
         with self._lock:
             if not replace_existing and job_id in self._jobs:

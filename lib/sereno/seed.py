@@ -6,12 +6,17 @@ all. What systemd offers as a seed breaks a promise each: `OnActiveSec=` fires a
 longer than the machine stays up ever come round. So every interval timer wants `sereno-seed.service` and starts after
 it: it writes, for this boot only, `OnCalendar=` with the one absolute time at which the interval is over, counted from
 the stamp that `Persistent=` keeps. An absolute time in the past never elapses again, so the seed needs no removal.
+
+A jitter shifts the phase, once: `RandomizedDelaySec=` would be added to every period of an interval.
 """
 
 from __future__ import annotations
 
+import hashlib
+import platform
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sereno.systemctl import Systemctl
 from sereno.unitdir import UnitDirectory
@@ -31,11 +36,31 @@ def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) 
     return HEADER.format(unit=unit) + f"\n[Timer]\nOnCalendar={first:%Y-%m-%d %H:%M:%S.%f} UTC\n"
 
 
-def seed(units: UnitDirectory, manager: Systemctl, now_s: Callable[[], float]) -> list[str]:
+def machine_id(path: Path = Path("/etc/machine-id")) -> str:
+    """What tells this machine from its siblings (machine-id(5)); its host name where that is missing."""
+    try:
+        return path.read_text("ascii").strip() or platform.node()
+    except OSError:
+        return platform.node()
+
+
+def phase_s(machine: str, unit: str, jitter_s: float) -> float:
+    """Seconds from 0 up to less than `jitter_s`: always the same for one timer on one machine, even over many."""
+    digest = hashlib.sha256(f"{machine} {unit}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48 * jitter_s
+
+
+def seed(
+    units: UnitDirectory, manager: Systemctl, now_s: Callable[[], float], machine: str
+) -> list[str]:
     """Give every interval timer that has no next elapse its first one; return their names.
 
-    A timer that never elapsed counts from now, and its stamp says so before systemd would write it: a persistent timer
-    makes up for an elapse between the stamp and its start, so that a short interval is not over before it began.
+    A timer that never elapsed counts from now, less its share of the jitter, and its stamp says so before systemd would
+    write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short interval is not
+    over before it began.
+
+    Args:
+        machine: see `machine_id`.
     """
     elapses = manager.list_timers()
     seeded = []
@@ -46,8 +71,8 @@ def seed(units: UnitDirectory, manager: Systemctl, now_s: Callable[[], float]) -
             continue
         last = units.last_elapse_s(job.id)
         if last is None:
-            units.waive_missed([job.id])
-            last = now_s()
+            last = now_s() - phase_s(machine, unit, job.jitter_s)
+            units.waive_missed([job.id], last)
         units.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
         seeded.append(unit)
     if seeded:

@@ -217,12 +217,18 @@ class UnitDirectory:
         with suppress(OSError):
             directory.rmdir()
 
-    def waive_missed(self, job_ids: Iterable[str]) -> None:
-        """Make the elapses up to now count as done: systemd reads the stamp's time when it starts the timer."""
+    def waive_missed(self, job_ids: Iterable[str], at_s: float | None = None) -> None:
+        """Make the elapses up to `at_s` count as done: systemd reads the stamp's time when it starts the timer.
+
+        Args:
+            at_s: seconds since the epoch; default: now.
+        """
         for job_id in job_ids:
             stamp = self.scope.stamps / stamp_name(job_id)
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
+            if at_s is not None:
+                os.utime(stamp, (at_s, at_s))
 
     def forget_stamps(self, job_ids: Iterable[str]) -> None:
         """Delete the stamps (and seeds) of removed jobs: a later job of the same name must not inherit them."""

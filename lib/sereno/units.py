@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 from sereno.job import Job
-from sereno.triggers import IntervalTrigger
 
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
@@ -91,8 +90,11 @@ def plain(value: str) -> str:
 
 def span(seconds: float) -> str:
     """A time span for a unit file, in the largest unit that needs no fraction (systemd.time(7))."""
-    milliseconds = round(seconds * 1000)
-    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+    microseconds = round(seconds * 1_000_000)
+    for size, unit in ((1_000_000, "s"), (1_000, "ms")):
+        if microseconds % size == 0:
+            return f"{microseconds // size}{unit}"
+    return f"{microseconds}us"
 
 
 def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
@@ -112,21 +114,23 @@ def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
 
 
 def _timer(job: Job, local_zone: str | None) -> str:
-    interval = isinstance(job.trigger, IntervalTrigger)
     unit = [
         f"Description=Timer of {plain(job.name)}: {plain(job.trigger.text)}",
         f"PartOf={app_target_name(job.app)}",
     ]
-    if interval:
+    if job.interval_s is not None:
         # OnUnitActiveSec= has no elapse before the service ran once in this boot; the seed gives the first one.
         unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
-    timer = [
-        *job.trigger.timer_lines(local_zone=local_zone),
+    timer = [*job.trigger.timer_lines(local_zone=local_zone)]
+    if job.persistent:
         # On a calendar timer: one run for those missed while the machine was off. On an interval timer systemd only
         # keeps the time of the last elapse for it, which is what the seed counts from after a boot.
-        "Persistent=true",
-        f"AccuracySec={span(accuracy_s(job))}",
-    ]
+        timer.append("Persistent=true")
+    if job.jitter_s and job.interval_s is None:
+        # Without the second line the delay is drawn anew at every daemon-reload. On an interval it would be added to
+        # each period; there the seed shifts the first run instead.
+        timer += [f"RandomizedDelaySec={span(job.jitter_s)}", "FixedRandomDelay=true"]
+    timer.append(f"AccuracySec={span(accuracy_s(job))}")
     install = [f"WantedBy={app_target_name(job.app)}"]
     return _section_text(
         timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install), _own(job)
@@ -135,9 +139,9 @@ def _timer(job: Job, local_zone: str | None) -> str:
 
 def accuracy_s(job: Job) -> float:
     """`AccuracySec=` of the job's timer in seconds."""
-    if isinstance(job.trigger, IntervalTrigger):
-        return min(ACCURACY_S, job.trigger.interval_s / 100)
-    return ACCURACY_S
+    if job.accuracy_s is not None:
+        return job.accuracy_s
+    return ACCURACY_S if job.interval_s is None else min(ACCURACY_S, job.interval_s / 100)
 
 
 def _service_settings(job: Job) -> list[str]:
@@ -174,8 +178,12 @@ def _own(job: Job) -> tuple[str, list[str]]:
         f"Trigger={job.trigger.text}",
         f"Entry={'script' if job.has_entry_script else 'function'}",
     ]
-    if isinstance(job.trigger, IntervalTrigger):
-        keys.append(f"IntervalSec={job.trigger.interval_s}")
+    if job.interval_s is not None:
+        keys.append(f"IntervalSec={job.interval_s}")
+        if job.jitter_s:
+            keys.append(f"JitterSec={job.jitter_s}")
+    if not job.persistent:
+        keys.append("Persistent=no")
     return "X-Sereno", keys
 
 
@@ -194,6 +202,8 @@ class Installed:
         name, function, trigger: as registered; `trigger` is its text.
         has_entry_script: whether install.sh's bin/<id> runs it.
         interval_s: seconds between runs, None for a calendar trigger.
+        jitter_s: an interval's: how much earlier at most its first run comes.
+        persistent: whether systemd keeps the time of its last elapse.
         enabled: whether its application's target starts the timer; False: paused.
         files: its generated files, {file name: text}.
     """
@@ -205,8 +215,15 @@ class Installed:
     trigger: str
     has_entry_script: bool
     interval_s: float | None
+    jitter_s: float
+    persistent: bool
     enabled: bool
     files: dict[str, str]
+
+    @property
+    def by_stamp(self) -> bool:
+        """Whether a start of its timer goes by the stamp alone: a persistent calendar timer's (systemd.timer(5))."""
+        return self.interval_s is None and self.persistent
 
 
 def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:
@@ -224,6 +241,8 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
         trigger=keys.get("Trigger", ""),
         has_entry_script=keys.get("Entry") == "script",
         interval_s=None if interval is None else float(interval),
+        jitter_s=float(keys.get("JitterSec", 0)),
+        persistent=keys.get("Persistent") != "no",
         enabled=enabled,
         files=files,
     )

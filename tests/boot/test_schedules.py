@@ -55,30 +55,56 @@ def test_neither_a_reload_nor_a_second_start_nor_another_job_moves_an_interval(s
 def test_no_change_of_a_schedule_runs_a_job(shop: Shop) -> None:
     """Each change is made when an elapse of the old or of the new schedule has just been missed."""
     cron = "add_cron_job(shop_jobs.quick, 'calendar', second={!r}, minute='*')"
+    unstamped = cron.replace("'calendar'", "'unstamped', persistent=False")
     interval = "add_interval_job(shop_jobs.quick, 'interval', seconds={})"
-    shop.install(cron.format("*/2"), interval.format(2))
-    for job_id in ("calendar", "interval"):
+    job_ids = ("calendar", "unstamped", "interval")
+    shop.install(cron.format("*/2"), unstamped.format("*/2"), interval.format(2))
+    for job_id in job_ids:
         shop.machine.wait_for(lambda job_id=job_id: shop.runs(job_id), what=f"a run of {job_id}")
-    shop.call("scheduler.pause_job('calendar'); scheduler.pause_job('interval')")
+    shop.call(f"for job_id in {job_ids}: scheduler.pause_job(job_id)")
     shop.machine.run("systemctl", "daemon-reload")
-    paused = {job_id: len(shop.runs(job_id)) for job_id in ("calendar", "interval")}
+    paused = {job_id: len(shop.runs(job_id)) for job_id in job_ids}
     # More than one interval passes before the schedules change and the timers start again.
     deadline_us = now_us() + 3_000_000
     shop.machine.wait_for(lambda: now_us() > deadline_us, what="three seconds")
-    shop.install(cron.format("1"), interval.format(600))
+    shop.install(cron.format("1"), unstamped.format("1"), interval.format(600))
     shop.call("scheduler.resume_job('interval')")
     minute_us = 60 * 1_000_000
     if now_us() % minute_us > 50 * 1_000_000 or now_us() % minute_us < 3 * 1_000_000:
         shop.machine.wait_for(
             lambda: 3 < now_us() / 1e6 % 60 < 50, what="a time away from second 1 of a minute"
         )
-    shop.call("scheduler.resume_job('calendar')")
-    shop.install(cron.format("1"), interval.format(2000))
+    shop.call("scheduler.resume_job('calendar'); scheduler.resume_job('unstamped')")
+    shop.install(cron.format("1"), unstamped.format("1,2"), interval.format(2000))
     shop.machine.run("systemctl", "daemon-reload")
     shop.call("scheduler.shutdown(wait=True)")
-    shop.install(cron.format("1"), interval.format(2000))
-    assert shop.next_elapse("calendar") and shop.next_elapse("interval")
+    shop.install(cron.format("1,2"), unstamped.format("1"), interval.format(2000))
+    assert all(shop.next_elapse(job_id) for job_id in job_ids)
     assert {job_id: len(shop.runs(job_id)) for job_id in paused} == paused
+
+
+def test_a_jitter_delays_a_calendar_and_moves_an_intervals_first_run_and_no_reload_draws_it_anew(
+    shop: Shop,
+) -> None:
+    shop.install(
+        "add_cron_job(shop_jobs.quick, 'spread_out', minute=0, jitter=1800)",
+        "add_interval_job(shop_jobs.quick, 'brought_forward', hours=1, jitter=1800)",
+    )
+    job_ids = ("spread_out", "brought_forward")
+    elapses = [shop.next_elapse(job_id) for job_id in job_ids]
+    calendar, interval = elapses
+    assert calendar and interval
+    # By the machine's own share, which is below the jitter; the calendar's is late by up to its accuracy too.
+    assert calendar % HOUR_US < 1_801 * 1_000_000
+    assert HOUR_US // 2 - 30_000_000 < interval - now_us() <= HOUR_US
+    for _ in range(3):
+        shop.machine.run("systemctl", "daemon-reload")
+        moved_us = [
+            abs((shop.next_elapse(job_id) or 0) - elapse)
+            for job_id, elapse in zip(job_ids, elapses, strict=True)
+        ]
+        assert max(moved_us) < 1_000_000
+    assert shop.runs("spread_out") == shop.runs("brought_forward") == []
 
 
 def test_a_timer_that_was_disabled_and_enabled_by_hand_is_not_stuck(shop: Shop) -> None:
@@ -164,6 +190,7 @@ def test_a_reboot_keeps_timers_pauses_phases_and_the_cache(shop: Shop) -> None:
         "add_interval_job(shop_jobs.quick, 'overdue', hours=1)",
         "add_interval_job(shop_jobs.quick, 'held', hours=1)",
         "add_cron_job(shop_jobs.quick, 'missed', minute=0)",
+        "add_cron_job(shop_jobs.quick, 'let_go', minute=0, persistent=False)",
     )
     shop.call("scheduler.pause_job('held')")
     machine.run("sereno", "cache", "set", "kept", '{"n": 1}', user="root")
@@ -184,5 +211,6 @@ def test_a_reboot_keeps_timers_pauses_phases_and_the_cache(shop: Shop) -> None:
     assert abs(after - before) < 2_000_000
     assert shop.next_elapse("held") is None
     assert shop.next_elapse("cache_cleanup_hourly") is not None
-    assert shop.runs("weekly") == shop.runs("held") == []
+    assert shop.next_elapse("let_go") is not None
+    assert shop.runs("weekly") == shop.runs("held") == shop.runs("let_go") == []
     assert machine.run("sereno", "cache", "get", "kept").stdout == '{"n": 1}\n'

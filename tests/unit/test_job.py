@@ -9,7 +9,7 @@ import pytest
 
 from sereno.errors import InvalidJob
 from sereno.job import Job, function_reference, import_root
-from sereno.triggers import IntervalTrigger
+from sereno.triggers import CronTrigger, IntervalTrigger
 
 EVERY_HOUR = IntervalTrigger(hours=1)
 
@@ -128,6 +128,41 @@ def test_a_value_that_a_unit_cannot_hold_is_refused_by_name(field, value) -> Non
         Job("x", "m:f", EVERY_HOUR, **{field: value})
     shown = value[0] if isinstance(value, tuple) else value
     assert repr(shown) in refusal.value.message
+
+
+NIGHTLY = CronTrigger.from_expression("0 3 * * *")
+
+
+@pytest.mark.parametrize("value", [True, "5", None, -1, float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("trigger", [EVERY_HOUR, NIGHTLY])
+@pytest.mark.parametrize("field", ["jitter_s", "accuracy_s"])
+def test_seconds_that_a_timer_cannot_hold_are_refused_by_name(field, trigger, value) -> None:
+    if (field, value) == ("accuracy_s", None):
+        return
+    with pytest.raises(InvalidJob, match=f"^{field.removesuffix('_s')}: {value!r} ") as refusal:
+        Job("x", "m:f", trigger, **{field: value})
+    assert "seconds" in refusal.value.message or "range" in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"jitter_s": 3600}, "jitter: 3600 s is not less than the interval, 3600 s"),
+        ({"accuracy_s": 3601}, "accuracy: 3601 s is not in the range 1e-06 to 3600 s"),
+        ({"accuracy_s": 0}, "accuracy: 0 s is not in the range 1e-06 to 3600 s"),
+        ({"persistent": False}, "persistent: an interval is kept over a reboot"),
+        ({"persistent": 1}, "persistent: 1 is neither True nor False"),
+    ],
+)
+def test_what_makes_no_sense_for_an_interval_is_refused_by_name(fields, says) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        Job("x", "m:f", EVERY_HOUR, **fields)
+    assert refusal.value.message.startswith(says)
+
+
+def test_a_calendar_job_may_be_spread_not_persistent_and_as_exact_as_systemd() -> None:
+    job = Job("x", "m:f", NIGHTLY, jitter_s=7200, persistent=False, accuracy_s=1e-6)
+    assert (job.jitter_s, job.persistent, job.accuracy_s) == (7200, False, 1e-6)
 
 
 def test_the_import_root_is_the_directory_above_the_outermost_package(tmp_path: Path) -> None:

@@ -152,6 +152,41 @@ def test_a_changed_calendar_waives_what_it_would_have_missed(
     assert stamp.exists()
 
 
+def test_a_changed_calendar_without_a_stamp_is_forgotten_before_it_starts_anew(
+    scheduler, units, manager, tmp_path
+) -> None:
+    """systemd 252 would count from the last elapse in memory, and run the job at once."""
+    for expression in ("0 3 * * *", "0 4 * * *"):
+        manager.calls.clear()
+        scheduler.add_cron_job(
+            backend_jobs.report, "report", cron_expression=expression, persistent=False
+        )
+        scheduler.start()
+    forgotten = ["stop", "reset-failed", "reload", "reload", "start"]
+    assert manager.changes() == forgotten
+    assert not (tmp_path / ".local/share/systemd/timers/stamp-sereno@report.timer").exists()
+    manager.calls.clear()
+    scheduler.add_cron_job(backend_jobs.report, "report", cron_expression="0 4 * * *")
+    assert manager.changes() == forgotten
+    stamp = tmp_path / ".local/share/systemd/timers/stamp-sereno@report.timer"
+    assert stamp.exists()
+    manager.calls.clear()
+    scheduler.add_cron_job(
+        backend_jobs.report, "report", cron_expression="0 4 * * *", persistent=False
+    )
+    assert manager.changes() == forgotten
+    assert not stamp.exists()
+
+
+def test_a_job_without_a_stamp_is_forgotten_before_it_is_resumed(scheduler, units, manager) -> None:
+    scheduler.add_cron_job(backend_jobs.report, "report", hour=3, persistent=False)
+    scheduler.start()
+    scheduler.pause_job("report")
+    manager.calls.clear()
+    scheduler.resume_job("report")
+    assert manager.changes() == ["reset-failed", "reload", "reload", "start"]
+
+
 def test_a_changed_limit_does_not_touch_the_running_timer(scheduler, units, manager) -> None:
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
     scheduler.start()
@@ -361,6 +396,9 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
         ({"max_instances": 2}, "max_instances: 2"),
         ({"timeout": -1}, "timeout: -1"),
         ({"user": "web"}, "user: 'web'"),
+        ({"jitter": 300}, "jitter: 300 s is not less than the interval"),
+        ({"persistent": False}, "persistent: an interval"),
+        ({"accuracy": True}, "accuracy: True"),
     ],
 )
 def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(

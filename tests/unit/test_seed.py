@@ -1,12 +1,13 @@
 """The first elapse of an interval timer in a boot."""
 
+import platform
 from pathlib import Path
 
 import backend_jobs
 from fake_systemd import FakeManager
 
 from sereno.scheduler import Scheduler
-from sereno.seed import seed, seed_text
+from sereno.seed import machine_id, phase_s, seed, seed_text
 from sereno.systemctl import Elapse
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
@@ -44,7 +45,7 @@ def test_interval_timers_that_are_not_active_are_seeded_with_one_reload(
     manager.active.discard("sereno@calendar.timer")
     manager.calls.clear()
     directory = scheduler.installation.units
-    assert seed(directory, manager, lambda: NOON) == ["sereno@waits.timer"]
+    assert seed(directory, manager, lambda: NOON, "a") == ["sereno@waits.timer"]
     assert manager.calls == [("reload",)]
     written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
     assert line(written.read_text()) == "OnCalendar=2023-11-14 22:18:20.000000 UTC"
@@ -59,8 +60,45 @@ def test_a_timer_that_never_elapsed_has_a_stamp_before_systemd_starts_it(
     scheduler.add_interval_job(backend_jobs.report, "waits", seconds=2)
     scheduler.start()
     manager.active.discard("sereno@waits.timer")
-    seed(scheduler.installation.units, manager, lambda: NOON)
+    seed(scheduler.installation.units, manager, lambda: NOON, "a")
     assert (tmp_path / ".local/share/systemd/timers/stamp-sereno@waits.timer").exists()
+
+
+def test_a_jitter_brings_a_first_run_forward_by_the_machines_own_share_and_only_the_first(
+    units: Path, manager: FakeManager, tmp_path: Path
+) -> None:
+    scheduler = Scheduler("backend", scope="user", manager=manager)
+    scheduler.add_interval_job(backend_jobs.report, "waits", hours=1, jitter=600)
+    scheduler.start()
+    manager.active.discard("sereno@waits.timer")
+    directory = scheduler.installation.units
+    written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
+    stamp = tmp_path / ".local/share/systemd/timers/stamp-sereno@waits.timer"
+    share_s = phase_s("a", "sereno@waits.timer", 600)
+    assert 0 < share_s < 600
+    seed(directory, manager, lambda: NOON, "a")
+    first = written.read_text()
+    assert first == seed_text("sereno@waits.timer", NOON - share_s, 3600, NOON)
+    assert abs(stamp.stat().st_mtime - (NOON - share_s)) < 0.001
+    # After a boot before the first run nothing has moved.
+    seed(directory, manager, lambda: NOON + 60, "a")
+    assert abs(stamp.stat().st_mtime - (NOON - share_s)) < 0.001
+    assert line(written.read_text())[:-8] == line(first)[:-8]
+    assert directory.last_elapse_s("waits") == stamp.stat().st_mtime
+
+
+def test_the_shares_of_many_machines_cover_the_jitter_evenly() -> None:
+    unit = "sereno@x.timer"
+    shares_s = sorted(phase_s(f"machine{number}", unit, 600) for number in range(1000))
+    assert all(abs(share_s - place * 0.6) < 60 for place, share_s in enumerate(shares_s))
+    assert phase_s("a", unit, 600) == phase_s("a", unit, 600) != phase_s("a", "other", 600)
+    assert phase_s("a", unit, 0) == 0
+
+
+def test_a_machine_without_an_id_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "id").write_text("0123abcd\n")
+    assert machine_id(tmp_path / "id") == "0123abcd"
+    assert machine_id(tmp_path / "none") == platform.node()
 
 
 def test_a_timer_that_is_about_to_start_is_seeded_too(
@@ -71,4 +109,4 @@ def test_a_timer_that_is_about_to_start_is_seeded_too(
     scheduler.start()
     pending = {"sereno@starts.timer": Elapse(None, None)}
     monkeypatch.setattr(manager, "list_timers", lambda: pending)
-    assert seed(scheduler.installation.units, manager, lambda: NOON) == ["sereno@starts.timer"]
+    assert seed(scheduler.installation.units, manager, lambda: NOON, "a") == ["sereno@starts.timer"]

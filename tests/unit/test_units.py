@@ -1,6 +1,6 @@
 """Whole generated unit files against golden ones, and systemd's own opinion of them.
 
-`SERENO_GOLDEN=write` rewrites the golden files; read the diff before you commit it.
+`SERENO_TEST_GOLDEN=write` rewrites the golden files; read the diff before you commit it.
 """
 
 import os
@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from sereno.job import Job
 from sereno.triggers import CronTrigger, IntervalTrigger
-from sereno.units import own_keys, quote, quote_argument, read, render, service_name, timer_name
+from sereno.units import (
+    own_keys,
+    quote,
+    quote_argument,
+    read,
+    render,
+    service_name,
+    span,
+    timer_name,
+)
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE.parents[1] / "systemd" / "system"
@@ -45,6 +54,17 @@ JOBS = [
     Job("every_90_s", "shop.jobs:f", IntervalTrigger(seconds=90), app="shop", **BACKEND),
     Job("every_2_s", "shop.jobs:f", IntervalTrigger(seconds=2), app="shop", **BACKEND),
     Job(
+        "fleet_nightly",
+        "shop.jobs:f",
+        CronTrigger.from_expression("0 3 * * *"),
+        app="shop",
+        jitter_s=900,
+        persistent=False,
+        accuracy_s=0.000_001,
+        **BACKEND,
+    ),
+    Job("fleet_hourly", "m:f", IntervalTrigger(hours=1), jitter_s=600, accuracy_s=60, **BACKEND),
+    Job(
         "odd-text_1.0",
         "m:f",
         IntervalTrigger(hours=1),
@@ -61,7 +81,7 @@ JOBS = [
 def test_the_unit_files_of_a_job_are_the_golden_ones(job: Job) -> None:
     golden = HERE / "golden" / job.id
     rendered = render(job)
-    if os.environ.get("SERENO_GOLDEN") == "write":
+    if os.environ.get("SERENO_TEST_GOLDEN") == "write":
         shutil.rmtree(golden, ignore_errors=True)
         for name, text in rendered.items():
             (golden / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +141,20 @@ def test_a_job_is_read_back_from_its_own_files(job: Job) -> None:
     assert installed.has_entry_script is (job.interpreter is None)
     expected = getattr(job.trigger, "interval_s", None)
     assert installed.interval_s == expected
+    assert installed.jitter_s == (0 if expected is None else job.jitter_s)
+    assert installed.persistent is job.persistent
 
 
 def test_a_unit_without_our_section_is_not_ours() -> None:
     assert read("x", {"sereno@x.timer": "[Timer]\nOnCalendar=daily\nApp=x\n"}, enabled=True) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(90, "90s"), (0.5, "500ms"), (1.0, "1s"), (0.000_001, "1us"), (0.0015, "1500us")],
+)
+def test_a_time_span_is_exact_to_the_microsecond(seconds: float, text: str) -> None:
+    assert span(seconds) == text
 
 
 @given(st.text())
