@@ -101,6 +101,26 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("render", _render, "write the unit files of the shipped jobs into a directory")
     sub.add_argument("--to", type=Path, required=True, metavar="DIR")
 
+    sub = add(
+        "explain", _explain, "show what a schedule means and when it elapses; changes nothing"
+    )
+    which = sub.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "schedule", metavar="SCHEDULE", nargs="?",
+        help='cron text as one word, such as "0 3 * * mon" or @daily',
+    )  # fmt: skip
+    which.add_argument("--every", metavar="SPAN", help="an interval, such as 90m or 1h30m")
+    sub.add_argument("--timezone", metavar="ZONE", help="default: the machine's")
+    sub.add_argument(
+        "-n",
+        type=int,
+        default=5,
+        metavar="COUNT",
+        dest="count",
+        help="elapses to show (default: 5)",
+    )
+    sub.add_argument("--json", action="store_true", help="print it as JSON")
+
     scoped(add("seed", _seed, "used by sereno-seed.service: first elapses of interval timers"))
     _add_cache(add("cache", _cache_stats, "look into the shared metadata cache"))
     return parser
@@ -153,6 +173,13 @@ def _list(arguments: argparse.Namespace) -> None:
         job_status(None, job, elapses.get(timer_name(job_id)))
         for job_id, job in sorted(installation.jobs().items())
     ]
+    if not jobs:
+        other = "system" if installation.scope.is_user else "user"
+        print(
+            f"no jobs in the {installation.scope.name} scope; --{other} shows the other one",
+            file=sys.stderr,
+        )
+        return
     rows = [("JOB", "APP", "TRIGGER", "NEXT", "STATE")]
     rows += [
         (job["id"], job["app"], job["trigger"], _local(job["next_run"]), _state(job))
@@ -209,6 +236,27 @@ def _render(arguments: argparse.Namespace) -> None:
             path.write_text(text, "utf-8")
         except OSError as error:
             raise SerenoError(f"--to: {path}: {error.strerror}") from error
+
+
+def _explain(arguments: argparse.Namespace) -> None:
+    from sereno.preview import preview, read_span
+    from sereno.triggers import CronTrigger, machine_zone
+
+    if arguments.every is None:
+        trigger = CronTrigger.from_expression(arguments.schedule, timezone=arguments.timezone)
+    elif arguments.timezone is None:
+        trigger = read_span(arguments.every)
+    else:
+        raise UsageError("--timezone: an interval has no time zone")
+    shown = preview(trigger, arguments.count, local_zone=machine_zone())
+    if arguments.json:
+        print(json.dumps(shown.as_json(), ensure_ascii=False, indent=2))
+        return
+    print(shown.meaning, *shown.lines, sep="\n")
+    for elapse in shown.elapses:
+        print(f"next: {elapse:%a %Y-%m-%d %H:%M:%S %Z}")
+    for warning in shown.warnings:
+        print(f"warning: {warning}")
 
 
 def _seed(arguments: argparse.Namespace) -> None:

@@ -47,6 +47,8 @@ class Job:
         timeout_s: limit of one run in seconds (TimeoutStartSec=); None: the template's.
         user: system user of the run (User=); None: the template's.
         network: whether the run may use the network.
+        sandboxed: whether the template confines the run, so that what it needs must be let through: in the system
+            scope. In a user's own scope a list of what is allowed would forbid the rest.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
         import_paths: directories that this interpreter needs on its path to import sereno and the function.
         jitter_s: upper limit of a shift in seconds that spreads the runs of many machines. Each machine and job has its
@@ -64,6 +66,7 @@ class Job:
     timeout_s: float | None = None
     user: str | None = None
     network: bool = False
+    sandboxed: bool = True
     interpreter: str | None = None
     import_paths: tuple[str, ...] = ()
     jitter_s: float = 0

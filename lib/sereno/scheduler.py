@@ -145,7 +145,7 @@ class Scheduler:
             run_immediately: run once when the timer is first started or its schedule changes.
             timeout: limit of a run in seconds; default: the template's (one hour).
             user: system user of the run; default: the template's (sereno). Only in the system scope.
-            network: whether the run may use the network; the template's sandbox has none.
+            network: whether the run may use the network; the system scope's sandbox has none.
             jitter: spread the runs of many machines over so many seconds; each machine keeps its own share of it. A
                 calendar job runs late by it; an interval's first run comes early by it and its length stays.
             persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
@@ -174,6 +174,7 @@ class Scheduler:
             timeout_s=timeout,
             user=user,
             network=bool(network),
+            sandboxed=not self.installation.scope.is_user,
             interpreter=interpreter,
             import_paths=import_paths,
             jitter_s=jitter,

@@ -151,16 +151,15 @@ def _service_settings(job: Job) -> list[str]:
         settings += ["ExecStart=", "ExecStart=" + " ".join(quote_argument(word) for word in words)]
         if job.import_paths:
             settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
-        if any(
-            path.startswith(("/home/", "/root/")) for path in (job.interpreter, *job.import_paths)
-        ):
+        places = (job.interpreter, *job.import_paths)
+        if job.sandboxed and any(place.startswith(("/home/", "/root/")) for place in places):
             # The code itself lies where the template hides everything.
             settings.append("ProtectHome=read-only")
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     if job.user is not None:
         settings.append(f"User={job.user}")
-    if job.network:
+    if job.sandboxed and job.network:
         # AF_NETLINK: the resolver asks the kernel for the machine's addresses.
         settings += [
             "PrivateNetwork=no",

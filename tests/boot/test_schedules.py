@@ -214,3 +214,15 @@ def test_a_reboot_keeps_timers_pauses_phases_and_the_cache(shop: Shop) -> None:
     assert shop.next_elapse("let_go") is not None
     assert shop.runs("weekly") == shop.runs("held") == shop.runs("let_go") == []
     assert machine.run("sereno", "cache", "get", "kept").stdout == '{"n": 1}\n'
+
+
+def test_a_shorter_interval_counts_from_the_change_and_not_from_the_last_run(shop: Shop) -> None:
+    shop.install("add_interval_job(shop_jobs.quick, 'changed', hours=1)")
+    shop.machine.run("systemctl", "start", "sereno@changed.service")
+    since_us = now_us()
+    shop.machine.wait_for(lambda: now_us() > since_us + 8_000_000, what="eight seconds")
+    shop.install("add_interval_job(shop_jobs.quick, 'changed', seconds=7)")
+    elapse = shop.next_elapse("changed")
+    assert elapse is not None
+    assert elapse - now_us() > 3_000_000
+    assert len(shop.runs("changed")) == 1

@@ -58,6 +58,12 @@ def test_list_shows_every_application(capsys, manager) -> None:
     assert report.split() == ["report", "shop", "interval[0:05:00]", "-", "paused"]
 
 
+def test_an_empty_list_says_which_scope_it_is_of(capsys) -> None:
+    assert call("list", "--user") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "no jobs in the user scope; --system shows the other one\n")
+
+
 def test_remove_takes_a_job_of_any_application_and_all_takes_them_all(capsys, units) -> None:
     call("apply", "--user")
     assert call("remove", "--user", "cache_cleanup_hourly") == 0

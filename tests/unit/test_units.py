@@ -99,6 +99,20 @@ def test_an_hourly_schedule_is_written_in_utc_where_the_machines_zone_allows_it(
     assert "\nOnCalendar=*-*-* *:00:00 UTC\n" in timer
 
 
+def test_in_a_users_scope_nothing_is_let_through_a_sandbox_that_is_not_there() -> None:
+    job = Job(
+        "mine",
+        "m:f",
+        IntervalTrigger(hours=1),
+        network=True,
+        sandboxed=False,
+        interpreter="/home/ada/venv/bin/python",
+    )
+    drop_in = render(job)["sereno@mine.service.d/50-sereno.conf"]
+    assert "RestrictAddressFamilies" not in drop_in
+    assert "ProtectHome" not in drop_in
+
+
 @pytest.fixture(scope="module")
 def unit_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Templates and generated units together, with programs that exist."""
