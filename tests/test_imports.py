@@ -23,6 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": {"errors"},
     "job": {"triggers", "errors"},
     "units": {"job", "triggers", "errors"},
+    # Looking at schedules: elapses alone asks systemd-analyze.
+    "elapses": {"errors"},
+    "preview": {"elapses", "triggers", "errors"},
     "plan": {"units", "job", "errors"},
     # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
@@ -60,7 +63,7 @@ MAY_IMPORT_ALL = {"cli"}
 
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
-    *("triggers", "unitdir", "units", "cli"),
+    *("triggers", "unitdir", "units", "cli", "preview"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

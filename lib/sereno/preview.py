@@ -1,0 +1,90 @@
+"""A schedule before it is installed: what it means, its timer lines, its next elapses and what about it surprises."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from sereno.elapses import next_elapses
+from sereno.errors import InvalidTrigger, UsageError
+from sereno.triggers import CronTrigger, IntervalTrigger, describe, warnings
+
+MAX_COUNT = 1000
+_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN = re.compile(r"(?:\d{1,9} *(?:s|min|m|h|d|w) *)+")
+_SPAN_PART = re.compile(r"(\d+) *([a-z]+)")
+
+
+class Preview(NamedTuple):
+    """What can be said of a schedule.
+
+    Attributes:
+        trigger: its text, as `get_jobs()` shows it.
+        meaning: one English sentence.
+        lines: the lines of the `[Timer]` section.
+        elapses: the next ones, aware, in the zone of the schedule; empty for an interval, which counts from its runs.
+        warnings: what may not be what its author expects.
+    """
+
+    trigger: str
+    meaning: str
+    lines: tuple[str, ...]
+    elapses: tuple[Any, ...]
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`: the elapses as ISO 8601."""
+        return {**self._asdict(), "elapses": [elapse.isoformat() for elapse in self.elapses]}
+
+
+def preview(
+    trigger: CronTrigger | IntervalTrigger,
+    count: int,
+    *,
+    local_zone: str | None = None,
+    after_s: float | None = None,
+) -> Preview:
+    """Look at a schedule.
+
+    Args:
+        count: how many elapses, 0 to 1000.
+        local_zone: name of the machine's zone; default: not known.
+        after_s: seconds since the epoch from which elapses count; default: now.
+
+    Raises:
+        UsageError: `count` is out of its range.
+        NotAvailable: there is no systemd-analyze, which is needed for a `count` above 0 of a calendar schedule.
+    """
+    if not 0 <= count <= MAX_COUNT:
+        raise UsageError(f"-n: {count} is not in the range 0 to {MAX_COUNT}")
+    lines = trigger.timer_lines(local_zone=local_zone)
+    elapses: tuple[Any, ...] = ()
+    if isinstance(trigger, CronTrigger) and count:
+        zone = ZoneInfo(trigger.timezone) if trigger.timezone else None
+        calendars = [line.removeprefix("OnCalendar=") for line in lines]
+        elapses = tuple(
+            elapse.astimezone(zone) for elapse in next_elapses(calendars, count, after_s=after_s)
+        )
+    return Preview(
+        trigger=trigger.text,
+        meaning=describe(trigger),
+        lines=lines,
+        elapses=elapses,
+        warnings=warnings(trigger, local_zone=local_zone),
+    )
+
+
+def read_span(text: str) -> IntervalTrigger:
+    """An interval written as `90m`, `1h30min` or `2w 3d`: whole numbers of s, m (or min), h, d and w.
+
+    Raises:
+        InvalidTrigger: it is not written so, or names a unit twice; the interval is zero or over ten years.
+    """
+    parts = [(_UNITS.get(unit), int(number)) for number, unit in _SPAN_PART.findall(text)]
+    if not _SPAN.fullmatch(text.strip()) or len(dict(parts)) != len(parts):
+        raise InvalidTrigger(
+            f"--every: {text!r} is not a time span",
+            hint="whole numbers of s, m, h, d and w, each unit once: 90m, 1h30m, 2w",
+        )
+    return IntervalTrigger(**{unit: number for unit, number in parts if unit})
