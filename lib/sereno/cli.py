@@ -112,13 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     which.add_argument("--every", metavar="SPAN", help="an interval, such as 90m or 1h30m")
     sub.add_argument("--timezone", metavar="ZONE", help="default: the machine's")
     sub.add_argument(
-        "-n",
-        type=int,
-        default=5,
-        metavar="COUNT",
-        dest="count",
-        help="elapses to show (default: 5)",
-    )
+        "-n", type=int, default=10, metavar="COUNT", dest="count",
+        help="elapses to show (default: 10)",
+    )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="print it as JSON")
 
     scoped(add("seed", _seed, "used by sereno-seed.service: first elapses of interval timers"))
@@ -240,8 +236,9 @@ def _render(arguments: argparse.Namespace) -> None:
 
 def _explain(arguments: argparse.Namespace) -> None:
     from sereno.preview import preview, read_span
-    from sereno.triggers import CronTrigger, machine_zone
+    from sereno.triggers import CronTrigger, IntervalTrigger, machine_zone
 
+    trigger: CronTrigger | IntervalTrigger
     if arguments.every is None:
         trigger = CronTrigger.from_expression(arguments.schedule, timezone=arguments.timezone)
     elif arguments.timezone is None:

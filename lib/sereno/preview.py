@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -30,7 +31,7 @@ class Preview(NamedTuple):
     trigger: str
     meaning: str
     lines: tuple[str, ...]
-    elapses: tuple[Any, ...]
+    elapses: tuple[datetime, ...]
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def preview(
     if not 0 <= count <= MAX_COUNT:
         raise UsageError(f"-n: {count} is not in the range 0 to {MAX_COUNT}")
     lines = trigger.timer_lines(local_zone=local_zone)
-    elapses: tuple[Any, ...] = ()
+    elapses: tuple[datetime, ...] = ()
     if isinstance(trigger, CronTrigger) and count:
         zone = ZoneInfo(trigger.timezone) if trigger.timezone else None
         calendars = [line.removeprefix("OnCalendar=") for line in lines]
