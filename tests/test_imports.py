@@ -54,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # Running.
     "journal": {"errors"},
-    "runner": {"journal", "errors"},
+    "misfire": {"elapses", "systemctl", "journal", "errors"},
+    "runner": {"misfire", "journal", "errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},
 }
@@ -70,7 +71,7 @@ NOT_LOADED_BY = {
     "sereno": {f"sereno.{part}" for part in MAY_IMPORT},
     "sereno.errors": {f"sereno.{part}" for part in MAY_IMPORT if part != "errors"},
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
-    | {"sereno.cache", "asyncio", "lmdb", "orjson"},
+    | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"},
     "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}

@@ -56,6 +56,8 @@ class Job:
         persistent: whether a calendar run that was missed while the machine was off is made up, once.
         accuracy_s: an elapse may be late by this many seconds (AccuracySec=); None: a second, and for an interval at
             most a hundredth of it.
+        misfire_grace_s: a calendar run that would start later than this many seconds after its elapse is left out and
+            recorded; None: a run is never too late.
     """
 
     id: str
@@ -72,6 +74,7 @@ class Job:
     jitter_s: float = 0
     persistent: bool = True
     accuracy_s: float | None = None
+    misfire_grace_s: float | None = None
 
     def __post_init__(self) -> None:
         check_name("id", self.id)
@@ -106,6 +109,13 @@ class Job:
         if self.accuracy_s is not None:
             most = MAX_S if interval_s is None else interval_s
             _check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
+        if self.misfire_grace_s is not None:
+            _check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
+            if interval_s is not None:
+                raise InvalidJob(
+                    "misfire_grace: an interval counts from its last run, so no run of it is late",
+                    hint="leave misfire_grace away, or give the times with add_cron_job",
+                )
         if not isinstance(self.persistent, bool):
             raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
         if interval_s is not None and not self.persistent:

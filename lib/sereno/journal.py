@@ -1,8 +1,9 @@
 """Records: their kinds and fields, sending them to the journal (or stderr), and reading runs back.
 
 Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…`
-shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success" or "failed"),
-`SERENO_DURATION_MS`, `SERENO_STATS` (JSON) and one `SERENO_STAT_<NAME>` for each statistic.
+shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success", "failed" or,
+for a run that came too late, "skipped"), `SERENO_DURATION_MS`, `SERENO_STATS` (JSON) and one `SERENO_STAT_<NAME>` for
+each statistic.
 
 Only the parts of python-systemd that a caller needs are imported, and only when it needs them.
 """
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 STARTED = "5e6016bdb0a94162b63c3f18577a34a6"
 FINISHED = "d273f3f974d24dcca798ba71c698c7c5"
 FAILED = "c8db476b7d964ab2bd2d7abc51d7b261"
+SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"
+OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
 ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
 ALERT_HIT_RATE = "4cc3ac700904425cbc9d7816665c8d54"
 ALERT_ERROR = "48ed658150c846b4a05bf9aefdc6ae9b"
@@ -160,6 +163,7 @@ def read_run(
             reader.add_match(SERENO_JOB=job_id)
             reader.add_match(MESSAGE_ID=FINISHED)
             reader.add_match(MESSAGE_ID=FAILED)
+            reader.add_match(MESSAGE_ID=SKIPPED)
             if run_id:
                 reader.add_match(SERENO_RUN=run_id)
             reader.seek_tail()

@@ -27,6 +27,23 @@ def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
     run_id = os.environ.get("INVOCATION_ID") or uuid.uuid4().hex
     journal.set_up(job_id, run_id)
+    start_s, start = time.time(), time.perf_counter()
+    misfires = None
+    if "SERENO_MISFIRE_GRACE_S" in os.environ:
+        # It starts other programs: only a job that wants it pays for it.
+        from sereno.misfire import of_this_run
+
+        misfires = of_this_run(job_id)
+        if misfires is not None and misfires.skips(start_s):
+            return SUCCESS
+    status = _run(job_id, function)
+    _note_interval_overrun(job_id, time.perf_counter() - start)
+    if misfires is not None:
+        misfires.note_overrun(start_s, time.time())
+    return status
+
+
+def _run(job_id: str, function: str) -> int:
     _logger.info("Tarea %s iniciada", job_id, extra={"MESSAGE_ID": journal.STARTED})
     start = time.perf_counter()
     stats = None
@@ -131,6 +148,18 @@ def _failed(
         },
     )
     return FAILURE
+
+
+def _note_interval_overrun(job_id: str, duration_s: float) -> None:
+    interval = os.environ.get("SERENO_INTERVAL_S", "")
+    if interval.isdigit() and duration_s > int(interval):
+        _logger.warning(
+            "Tarea %s solapada: duró %.2fs, más que su intervalo de %ss",
+            job_id,
+            duration_s,
+            interval,
+            extra={"MESSAGE_ID": journal.OVERRUN},
+        )
 
 
 def _traceback(exception: BaseException | None) -> str:

@@ -132,6 +132,7 @@ class Scheduler:
         jitter: float = 0,
         persistent: bool = True,
         accuracy: float | None = None,
+        misfire_grace: float | None = None,
     ) -> str:
         """Register `func` under `trigger`; after `start()` it takes effect at once.
 
@@ -151,6 +152,9 @@ class Scheduler:
             persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
             accuracy: seconds by which systemd may be late to save wake-ups; default: 1, and for an interval at most a
                 hundredth of it.
+            misfire_grace: seconds after its elapse, jitter and accuracy not counted, from which a calendar run is left
+                out and recorded as skipped; default: never. A run by hand is never left out. An elapse that passes
+                while a run is going is recorded too; an interval's always is.
 
         Raises:
             InvalidJob: an argument that another process or systemd could not use.
@@ -180,6 +184,7 @@ class Scheduler:
             jitter_s=jitter,
             persistent=persistent,
             accuracy_s=accuracy,
+            misfire_grace_s=misfire_grace,
         )
         with self._lock:
             if not replace_existing and job_id in self._jobs:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _NO_MANAGER = (
     "Failed to connect to system scope bus",
     "Failed to connect to user scope bus",
 )
+_TIMERS_CALENDAR = re.compile(r"TimersCalendar=\{ OnCalendar=(.*) ; next_elapse=.*\}")
 _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
 
 
@@ -85,6 +87,18 @@ class Systemctl:
             "show", "--timestamp=unix", "--property=" + ",".join(properties), "--", unit
         ).stdout
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def timer(self, unit: str) -> tuple[str, list[str]]:
+        """A timer's state ("waiting", "running" while the service that it triggered runs, "dead", …) and the calendar
+        expressions that the manager has for it."""
+        text = self._run("show", "--property=SubState,TimersCalendar", "--", unit).stdout
+        state, calendars = "", []
+        for line in text.splitlines():
+            if line.startswith("SubState="):
+                state = line.removeprefix("SubState=")
+            elif match := _TIMERS_CALENDAR.fullmatch(line):
+                calendars.append(match[1])
+        return state, calendars
 
     def is_active(self, unit: str) -> bool:
         """Whether a unit is active. `systemctl is-active` ends with 3 or 4 when not, which is no error."""

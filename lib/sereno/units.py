@@ -155,6 +155,14 @@ def _service_settings(job: Job) -> list[str]:
         if job.sandboxed and any(place.startswith(("/home/", "/root/")) for place in places):
             # The code itself lies where the template hides everything.
             settings.append("ProtectHome=read-only")
+    if job.interval_s is not None:
+        # The run compares its duration with it, to record an overrun.
+        settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
+    if job.misfire_grace_s is not None:
+        # What sereno.misfire goes by; the slack is what the timer itself may be late by.
+        slack_s = job.jitter_s + accuracy_s(job)
+        settings.append(f"Environment=SERENO_MISFIRE_GRACE_S={job.misfire_grace_s}")
+        settings.append(f"Environment=SERENO_TIMER_SLACK_S={slack_s}")
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     if job.user is not None:

@@ -135,9 +135,9 @@ NIGHTLY = CronTrigger.from_expression("0 3 * * *")
 
 @pytest.mark.parametrize("value", [True, "5", None, -1, float("nan"), float("inf"), 1e9])
 @pytest.mark.parametrize("trigger", [EVERY_HOUR, NIGHTLY])
-@pytest.mark.parametrize("field", ["jitter_s", "accuracy_s"])
+@pytest.mark.parametrize("field", ["jitter_s", "accuracy_s", "misfire_grace_s"])
 def test_seconds_that_a_timer_cannot_hold_are_refused_by_name(field, trigger, value) -> None:
-    if (field, value) == ("accuracy_s", None):
+    if value is None and field != "jitter_s":
         return
     with pytest.raises(InvalidJob, match=f"^{field.removesuffix('_s')}: {value!r} ") as refusal:
         Job("x", "m:f", trigger, **{field: value})
@@ -151,6 +151,7 @@ def test_seconds_that_a_timer_cannot_hold_are_refused_by_name(field, trigger, va
         ({"accuracy_s": 3601}, "accuracy: 3601 s is not in the range 1e-06 to 3600 s"),
         ({"accuracy_s": 0}, "accuracy: 0 s is not in the range 1e-06 to 3600 s"),
         ({"persistent": False}, "persistent: an interval is kept over a reboot"),
+        ({"misfire_grace_s": 60}, "misfire_grace: an interval counts from its last run"),
         ({"persistent": 1}, "persistent: 1 is neither True nor False"),
     ],
 )

@@ -96,6 +96,26 @@ def test_without_a_journal_socket_a_run_of_systemd_logs_to_stderr(tmp_path: Path
     assert done.stderr.startswith("INFO: Tarea a_job iniciada\n")
 
 
+def test_a_run_longer_than_its_interval_is_recorded_whether_it_succeeds_or_fails() -> None:
+    for name in ("stats", "raises"):
+        last = run(f"sample_jobs:{name}", SERENO_INTERVAL_S="0").stderr.splitlines()[-1]
+        assert last.startswith("WARNING: Tarea a_job solapada: duró ")
+        assert last.endswith("s, más que su intervalo de 0s")
+    assert "solapada" not in run("sample_jobs:stats", SERENO_INTERVAL_S="3600").stderr
+    assert "solapada" not in run("sample_jobs:stats", SERENO_INTERVAL_S="x").stderr
+
+
+def test_a_run_that_cannot_be_judged_says_so_and_runs(tmp_path: Path) -> None:
+    for grace, says in (
+        ("60", "retraso no comprobado: systemd: there is no systemctl"),
+        ("x", "SERENO_MISFIRE_GRACE_S"),
+    ):
+        done = run("sample_jobs:stats", SERENO_MISFIRE_GRACE_S=grace, PATH=str(tmp_path))
+        assert done.returncode == 0
+        assert says in done.stderr.splitlines()[0]
+        assert '"rows": 3' in done.stderr
+
+
 def test_wrong_use_ends_with_2() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sereno.runner"],

@@ -399,6 +399,7 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
         ({"jitter": 300}, "jitter: 300 s is not less than the interval"),
         ({"persistent": False}, "persistent: an interval"),
         ({"accuracy": True}, "accuracy: True"),
+        ({"misfire_grace": 0}, "misfire_grace: 0 s is not in the range above 0"),
     ],
 )
 def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(

@@ -59,6 +59,7 @@ JOBS = [
         CronTrigger.from_expression("0 3 * * *"),
         app="shop",
         jitter_s=900,
+        misfire_grace_s=600,
         persistent=False,
         accuracy_s=0.000_001,
         **BACKEND,

@@ -1,0 +1,144 @@
+"""Runs that come too late, and elapses that pass during a run: judged by the run itself, recorded in the journal.
+
+Loaded only by a run whose job has a `misfire_grace`: it asks the manager for its timer and systemd-analyze for the
+elapses, which costs some 30 ms. The timer's own state tells who started the run: while a timer waits for the service
+that it has triggered it is "running", and it goes on waiting for its next elapse when somebody starts the service by
+hand (systemd 252's src/core/timer.c, timer_enter_running(); `TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the
+first trigger's values, also for runs by hand). The expressions are those that the manager has loaded, so an
+administrator's change of the timer counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from sereno import journal
+from sereno.elapses import next_elapses
+from sereno.errors import SerenoError
+from sereno.systemctl import Systemctl
+
+# The generated drop-in's settings of the run (sereno.units writes them).
+GRACE, SLACK = "SERENO_MISFIRE_GRACE_S", "SERENO_TIMER_SLACK_S"
+_MOST_AT_ONCE = 100
+_LONGEST_SEARCH_S = 10 * 366 * 86_400.0
+_logger = logging.getLogger("sereno.runner")
+
+
+class Misfires:
+    """The judge of one run.
+
+    Args:
+        environ: the run's environment: GRACE, the seconds by which a run may start late, and SLACK, those by which its
+            timer may elapse late as it is (jitter and accuracy).
+        manager: systemctl's port; default: that of the manager that started this process.
+    """
+
+    def __init__(
+        self, job_id: str, environ: Mapping[str, str], manager: Systemctl | None = None
+    ) -> None:
+        self.job_id = job_id
+        self.grace_s = float(environ[GRACE])
+        self.slack_s = float(environ.get(SLACK, "0"))
+        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
+        self._manager = manager or Systemctl(user="MANAGERPID" in environ)
+        self._calendars: Sequence[str] = ()
+
+    def skips(self, start_s: float) -> bool:
+        """Whether a run that starts at `start_s` (seconds since the epoch) is to be left out; if so, it is recorded.
+
+        A run by hand never is, nor one that cannot be judged: then a record says why, and the job runs.
+        """
+        try:
+            state, self._calendars = self._manager.timer(f"sereno@{self.job_id}.timer")
+            if state != "running" or not self._calendars:
+                return False
+            window_s = self.grace_s + self.slack_s
+            if _latest(self._calendars, start_s - window_s, start_s) is not None:
+                return False
+            elapse = _search(self._calendars, start_s, window_s)
+        except (SerenoError, OSError) as error:
+            _logger.warning("Tarea %s: retraso no comprobado: %s", self.job_id, error)
+            return False
+        if elapse is None:
+            return False
+        late_s = start_s - elapse.timestamp()
+        _logger.warning(
+            "Tarea %s omitida: prevista para %s, con %.0fs de retraso (margen: %gs)",
+            self.job_id,
+            _shown(elapse),
+            late_s,
+            self.grace_s,
+            extra={
+                "MESSAGE_ID": journal.SKIPPED,
+                "SERENO_ELAPSE": elapse.isoformat(),
+                "SERENO_LATE_S": f"{late_s:.3f}",
+                **journal.closing_fields("skipped", 0, None),
+            },
+        )
+        return True
+
+    def note_overrun(self, start_s: float, end_s: float) -> None:
+        """Record that the timer elapsed while the run that began at `start_s` was going, if it did.
+
+        An elapse so near to the end that the jitter may have put it after the end does not count.
+        """
+        if not self._calendars:
+            return
+        try:
+            elapse = _latest(self._calendars, start_s, end_s - self.slack_s)
+        except (SerenoError, OSError) as error:
+            _logger.warning("Tarea %s: solape no comprobado: %s", self.job_id, error)
+            return
+        if elapse is not None:
+            _logger.warning(
+                "Tarea %s solapada: su hora de %s pasó durante la ejecución (%.2fs)",
+                self.job_id,
+                _shown(elapse),
+                end_s - start_s,
+                extra={"MESSAGE_ID": journal.OVERRUN, "SERENO_ELAPSE": elapse.isoformat()},
+            )
+
+
+def _latest(calendars: Sequence[str], after_s: float, until_s: float) -> datetime | None:
+    """The last elapse in (after_s, until_s], None if there is none."""
+    latest = None
+    while after_s < until_s:
+        elapses = next_elapses(calendars, _MOST_AT_ONCE, after_s=after_s)
+        passed = [elapse for elapse in elapses if elapse.timestamp() <= until_s]
+        if not passed:
+            break
+        latest = passed[-1]
+        if len(passed) < _MOST_AT_ONCE:
+            break
+        after_s = latest.timestamp()
+    return latest
+
+
+def _search(calendars: Sequence[str], until_s: float, without_s: float) -> datetime | None:
+    """The last elapse before `until_s`, when there is none in the last `without_s` seconds.
+
+    Further back in steps that double: systemd computes forward only, and a step never holds many elapses.
+    """
+    back_s = max(without_s, 1.0)
+    while back_s < _LONGEST_SEARCH_S:
+        back_s *= 2
+        elapse = _latest(calendars, until_s - back_s, until_s)
+        if elapse is not None:
+            return elapse
+    return None
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def of_this_run(job_id: str) -> Misfires | None:
+    """The judge of this process's run; None if the drop-in gives no grace that can be read."""
+    try:
+        return Misfires(job_id, os.environ)
+    except (KeyError, ValueError):
+        _logger.warning("Tarea %s: %s no es un número de segundos", job_id, GRACE)
+        return None

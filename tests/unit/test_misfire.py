@@ -1,0 +1,123 @@
+"""Whether a run comes too late, and whether an elapse passed during it; the elapses are systemd's own."""
+
+import logging
+import shutil
+import subprocess
+from datetime import UTC, datetime
+
+import pytest
+
+from sereno import elapses, journal
+from sereno.misfire import GRACE, SLACK, Misfires
+from sereno.systemctl import Systemctl
+
+pytestmark = pytest.mark.skipif(
+    shutil.which(elapses.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
+)
+MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+DAILY = "*-*-* 00:00:00 UTC"
+EACH_MINUTE = "*-*-* *:*:00"
+
+
+def judge(
+    *calendars: str, state: str = "running", grace_s: float = 60, slack_s: float = 1
+) -> Misfires:
+    lines = [
+        f"TimersCalendar={{ OnCalendar={calendar} ; next_elapse=Thu 2026-01-01 00:00:00 UTC }}"
+        for calendar in calendars
+    ]
+    shown = "\n".join([*lines, f"SubState={state}", ""])
+
+    def call(argv):
+        return subprocess.CompletedProcess(argv, 0, shown, "")
+
+    environ = {GRACE: str(grace_s), SLACK: str(slack_s)}
+    return Misfires("nightly", environ, Systemctl(call=call))
+
+
+@pytest.mark.parametrize(
+    ("late_s", "skipped"),
+    [(0, False), (0.2, False), (60, False), (60.9, False), (61.1, True), (7200, True)],
+)
+def test_a_run_is_skipped_later_than_its_grace_and_the_timers_slack(late_s, skipped) -> None:
+    assert judge(DAILY).skips(MIDNIGHT + late_s) is skipped
+
+
+def test_the_latest_elapse_counts_not_the_first_that_was_missed() -> None:
+    assert not judge(EACH_MINUTE).skips(MIDNIGHT + 10.5)
+    assert not judge(DAILY, "*-*-* 05:00:00 UTC").skips(MIDNIGHT + 5 * 3600 + 30)
+    assert judge(DAILY, "*-*-* 05:00:00 UTC").skips(MIDNIGHT + 4 * 3600)
+
+
+@pytest.mark.parametrize("state", ["waiting", "dead", "elapsed", "failed", ""])
+def test_a_run_that_the_timer_did_not_start_is_never_skipped(state) -> None:
+    assert not judge(DAILY, state=state).skips(MIDNIGHT + 7200)
+
+
+def test_a_timer_without_calendar_is_not_judged() -> None:
+    assert not judge().skips(MIDNIGHT + 7200)
+
+
+@pytest.mark.parametrize(
+    ("calendar", "elapse"),
+    [
+        (DAILY, "2026-01-01T00:00:00+00:00"),
+        ("*-12-24 18:00:00 UTC", "2025-12-24T18:00:00+00:00"),
+        ("*-02-29 00:00:00 UTC", "2024-02-29T00:00:00+00:00"),
+        ("*-*-* 00:00..30:00 UTC", "2026-01-01T00:30:00+00:00"),
+    ],
+)
+def test_a_skipped_run_is_recorded_with_the_elapse_that_it_missed(calendar, elapse, caplog) -> None:
+    start_s = MIDNIGHT + 3 * 3600
+    assert judge(calendar).skips(start_s)
+    (record,) = caplog.records
+    late_s = start_s - datetime.fromisoformat(elapse).timestamp()
+    shown = datetime.fromisoformat(elapse).strftime("%Y-%m-%d %H:%M:%S UTC")
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        f"Tarea nightly omitida: prevista para {shown}, con {late_s:.0f}s de retraso (margen: 60s)"
+    )
+    assert record.MESSAGE_ID == journal.SKIPPED
+    assert record.SERENO_STATUS == "skipped"
+    assert elapse == record.SERENO_ELAPSE
+    assert float(record.SERENO_LATE_S) == late_s
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "elapse"),
+    [
+        (0.1, 59, None),
+        (0.1, 60.5, None),
+        (0.1, 61.5, "2026-01-01T00:01:00+00:00"),
+        (0.1, 250, "2026-01-01T00:04:00+00:00"),
+        # More elapses than are asked for at once.
+        (0.1, 130 * 60 + 30, "2026-01-01T02:10:00+00:00"),
+    ],
+)
+def test_the_last_elapse_that_surely_passed_during_a_run_is_recorded(
+    start_s, end_s, elapse, caplog
+) -> None:
+    misfires = judge(EACH_MINUTE)
+    assert not misfires.skips(MIDNIGHT + start_s)
+    misfires.note_overrun(MIDNIGHT + start_s, MIDNIGHT + end_s)
+    found = [record.SERENO_ELAPSE for record in caplog.records]
+    assert found == ([elapse] if elapse else [])
+    assert all(record.MESSAGE_ID == journal.OVERRUN for record in caplog.records)
+
+
+def test_a_run_by_hand_that_an_elapse_passes_is_an_overrun_too(caplog) -> None:
+    misfires = judge(EACH_MINUTE, state="waiting")
+    assert not misfires.skips(MIDNIGHT + 30)
+    misfires.note_overrun(MIDNIGHT + 30, MIDNIGHT + 90)
+    assert [record.MESSAGE_ID for record in caplog.records] == [journal.OVERRUN]
+
+
+def test_what_cannot_be_asked_is_said_and_nothing_is_skipped(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(elapses, "PROGRAM", "/nonexistent")
+    misfires = judge(DAILY)
+    assert not misfires.skips(MIDNIGHT + 7200)
+    misfires.note_overrun(MIDNIGHT, MIDNIGHT + 86400)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "retraso no comprobado" in said[0]
+    assert "solape no comprobado" in said[1]
