@@ -134,11 +134,10 @@ choose_paths() {
     manager=running
     [ -d /run/systemd/system ] || manager=absent
     [ "$staged" = no ] || manager=staged
-    # Without a manager, systemctl and `sereno apply` work on the files alone. (systemctl --user then does so by itself.)
+    # Without a manager, systemctl and `sereno apply` work on the files alone.
     offline=
     [ "$manager" = running ] || offline=--root=${root:-/}
-    systemctl=$scope
-    [ -z "$offline" ] || [ "$kind" = user ] || systemctl=$offline
+    systemctl=${offline:-$scope}
 }
 
 # The XDG base directory specification: a relative path is to be ignored.
@@ -169,7 +168,8 @@ check_rights() {
         [ "$uid" -eq 0 ] || die "only root can install for the whole machine" "sudo ./install.sh" \
             "./install.sh --user   for yourself alone, without root"
     fi
-    if [ "$user$manager" = yesrunning ]; then
+    if [ "$user" = yes ]; then
+        [ "$manager" = running ] || die "--user needs a user's systemd manager, and systemd is not process 1 here"
         export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$uid}"
         systemctl --user show -P Version >/dev/null 2>&1 || die "no systemd manager runs for $(id -un)" \
             "Log in anew (not by su or sudo), or as root: loginctl enable-linger $(id -un)"
@@ -515,8 +515,7 @@ report_absent() {
     say "systemd is not process 1 here: everything is installed and enabled, no timer runs until it is."
     if [ "$start$changed" = yesyes ]; then
         say "One run of $job, directly:"
-        if [ "$kind" = user ]; then set --; else set -- setpriv --reuid=sereno --regid=sereno --clear-groups --reset-env; fi
-        "$@" "$release/bin/$job" || die "$job failed"
+        setpriv --reuid=sereno --regid=sereno --clear-groups --reset-env "$release/bin/$job" || die "$job failed"
     fi
     say "Next: $command_path list"
 }
@@ -526,7 +525,8 @@ report_running() {
         say "One run of $job:"
         "$release/bin/sereno" run "$scope" "$job" || die "$job failed" "journalctl SERENO_JOB=$job"
     fi
-    journalctl -q --no-pager -o cat -n 2 "SERENO_JOB=$job" || :
+    # The job's own records: from systemd 257 those of the manager about it have the field SERENO_JOB as well.
+    journalctl -q --no-pager -o cat -n 2 "SERENO_JOB=$job" "SYSLOG_IDENTIFIER=$job" || :
     systemctl "$systemctl" --no-pager list-timers 'sereno@*'
     is_target active || say "sereno.target is stopped, no timer elapses. To start: systemctl $systemctl start sereno.target"
     is_target enabled || say "sereno.target is disabled. To start it at boot: systemctl $systemctl enable sereno.target"

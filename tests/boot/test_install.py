@@ -7,6 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from machine import Machine
 
 JOB = "cache_cleanup_hourly"
@@ -114,19 +117,16 @@ def test_an_upgrade_takes_over_and_leaves_a_run_under_way_alone(machine: Machine
     )
     assert timer(machine)["next"] == next_before
 
-    # Two versions later the release that the waiting process uses is still there; without it, it goes.
-    for version in ("99.1", "99.2"):
-        package = "/root/newer/lib/sereno/__init__.py"
-        machine.run("sed", "-i", f's/^__version__ = .*/__version__ = "{version}"/', package)
-        machine.run(
-            *("/root/newer/install.sh", "--wheels", "/wheels", "--no-start"),
-            timeout=INSTALL_DEADLINE_S,
-        )
+    # A version later the release that the waiting process uses is still there; without the process, it goes.
+    later = "/opt/sereno/releases/99.1-later"
+    machine.run("mkdir", later)
+    machine.run("touch", f"{later}/MANIFEST")
+    machine.run("/root/newer/install.sh", "--wheels", "/wheels")
     assert machine.exists(f"/opt/sereno/{old}/MANIFEST")
     machine.run("systemctl", "stop", "waiting")
     machine.run("/root/newer/install.sh", "--wheels", "/wheels")
     releases = machine.run("ls", "/opt/sereno/releases").stdout.split()
-    assert [name.partition("-")[0] for name in releases] == ["99.1", "99.2"]
+    assert [name.partition("-")[0] for name in releases] == ["99.0", "99.1"]
     assert_no_unit_failed(machine)
 
 
@@ -152,20 +152,18 @@ def test_without_starting_the_timers_wait_for_the_next_boot(blank_machine: Machi
 
 
 def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
-    blank_machine: Machine,
+    boot: Callable[..., Machine], installed_layers: tuple[Path, ...], trees: tuple[Path, Path]
 ) -> None:
-    machine = blank_machine
-    before = traces(machine)
-    accounts = machine.read("/etc/passwd"), machine.read("/etc/group")
-    machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
-    machine.run("/src/install.sh", "--uninstall")
-    assert [path for path in traces(machine) - before if not path.startswith(DATA)] == []
-    machine.run("/src/install.sh", "--uninstall", "--purge")
-    assert traces(machine) == before
-    assert (machine.read("/etc/passwd"), machine.read("/etc/group")) == accounts
-    listed = machine.run("systemctl", "list-units", "--all", "--no-legend", "sereno*").stdout
-    assert listed == ""
-    assert_no_unit_failed(machine)
+    with boot(*installed_layers) as machine:
+        machine.run("/src/install.sh", "--uninstall")
+        assert [path for path in traces(machine) if not path.startswith(DATA)] == []
+        machine.run("/src/install.sh", "--uninstall", "--purge")
+        assert traces(machine) == set()
+        for accounts in ("etc/passwd", "etc/group"):
+            assert machine.read(f"/{accounts}") == (trees[1] / accounts).read_text()
+        words = ("systemctl", "list-units", "--all", "--no-legend", "sereno*")
+        assert machine.run(*words).stdout == ""
+        assert_no_unit_failed(machine)
 
 
 def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> None:
