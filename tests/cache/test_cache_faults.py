@@ -553,6 +553,44 @@ def test_a_crash_while_files_are_made_leaves_nothing_that_disturbs(path):
     assert sorted(os.listdir(path)) == ["current", "open.lock"]
 
 
+def test_a_process_that_cannot_open_takes_nothing_from_those_that_have(filled):
+    cache = MetadataCache(filled)
+    assert cache.get("k1") == "v" * 40
+    starved = run(
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "try:\n    MetadataCache(sys.argv[1]).get('k1')\nexcept OSError as error:\n    print(error.errno)",
+        filled,
+    )
+    assert starved.stdout.split() == [str(errno.ENOMEM)], starved.stderr
+    assert (cache.get("k1"), cache.get("k2"), set_aside(filled)) == ("v" * 40, "v" * 80, [])
+
+
+def test_a_check_beside_busy_writers_finds_nothing_wrong(filled):
+    busy = subprocess.Popen(
+        [
+            *(sys.executable, "-c"),
+            "import sys\nfrom sereno.cache import MetadataCache\ncache = MetadataCache(sys.argv[1])\n"
+            "n = 0\nwhile True:\n    n += 1\n    cache.set(f'k{n * 7919 % 200}', 'w' * (n % 9000))",
+            str(filled),
+        ],
+        env=os.environ | {"PYTHONPATH": str(LIB)},
+    )
+    try:
+        for _ in range(6):
+            died = run(
+                "import os\ncache = MetadataCache(sys.argv[1])\ncache.get('k1')\nos._exit(1)",
+                filled,
+            )
+            assert died.returncode == 1
+        cache = MetadataCache(filled)
+        assert len(cache) == 200
+        assert set_aside(filled) == []
+        assert cache._session.store.board.words[words.DEATHS] < opening.TOLERATED_DEATHS
+    finally:
+        busy.kill()
+        busy.wait()
+
+
 def test_every_file_is_closed_with_the_cache(path):
     before = os.listdir("/proc/self/fd")
     for _ in range(20):

@@ -194,6 +194,7 @@ class Board:
         """Unmaps the file. A forked child passes False: the line is its parent's."""
         if gives_line_back and self.line_number >= 0:
             self.line[IN_USE] = 0
+            self.line_number = -1
         # What counts or marks after this does so into the void, not into a line of somebody else.
         self.line = unused_line()
         os.close(self._fd)

@@ -37,6 +37,7 @@ from sereno.cache.board import Board, Damaged
 from sereno.cache.place import Place
 from sereno.cache.store import (
     MAP_BYTES,
+    MAX_READERS,
     State,
     Store,
     Write,
@@ -80,10 +81,10 @@ def close_store(where: Place, store: Store) -> None:
                 _end_cleanly(store)
             else:
                 store.close()
-            board.close()
-    except OSError:
+    except (OSError, lmdb.Error):
         # No room or no rights for the mark: the next boot finds none, and the cache starts empty.
         store.close()
+    finally:
         board.close()
 
 
@@ -115,31 +116,43 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
     current = _current(where)
     if not os.path.lexists(current):
         _build(where, map_bytes)
-    for last_try in (False, True):
-        board: Board | None = None
+    try:
+        return _open_current(where, map_bytes)
+    except _LostInReboot as why:
+        _drop(where, str(why))
+    except (Damaged, FileNotFoundError) as why:
+        _move_aside(where, str(why))
+    _build(where, map_bytes)
+    try:
+        return _open_current(where, map_bytes)
+    except (Damaged, FileNotFoundError) as why:
+        raise CacheError(f"cache {current}: new files, and yet {why}") from why
+
+
+def _open_current(where: Place, map_bytes: int) -> Store:
+    """Opens the files in use; tells everybody else when they are found damaged.
+
+    Raises:
+        Damaged, FileNotFoundError: they have to be replaced.
+        CacheError, OSError: they may be sound, and cannot be opened now.
+    """
+    current = _current(where)
+    _refuse_strange_files(current)
+    board = Board(os.path.join(current, "board"))
+    try:
+        store = _open_judged(where, board, map_bytes)
         try:
-            _refuse_strange_files(current)
-            board = Board(os.path.join(current, "board"))
-            store = _open_judged(where, board, map_bytes)
             board.take_line()
-            return store
-        except (Damaged, FileNotFoundError, lmdb.Error) as error:
-            why: Exception = error
-            if isinstance(error, lmdb.Error):
-                why = translated(error, current)
-            if board is not None:
-                board.retire()
-                board.close()
-            if last_try or isinstance(why, CacheError):
-                raise (
-                    why if isinstance(why, CacheError) else CacheError(f"cache {current}: {why}")
-                ) from error
-            if isinstance(why, _LostInReboot):
-                _drop(where, str(why))
-            else:
-                _move_aside(where, str(why))
-            _build(where, map_bytes)
-    raise AssertionError("unreachable")
+        except BaseException:
+            store.close()
+            raise
+        return store
+    except BaseException as error:
+        failure = translated(error, current) if isinstance(error, lmdb.Error) else error
+        if isinstance(failure, Damaged | FileNotFoundError):
+            board.retire()
+        board.close()
+        raise failure from error
 
 
 def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
@@ -199,14 +212,30 @@ def _check_structure(current: str, board: Board, alive: int) -> None:
         is_suspicious = deaths > 0 or (found.st_size, found.st_mtime_ns) != remembered
     if not is_suspicious:
         return
-    for _ in range(1 if not alive else 2):
-        # Beside living writers the walk may meet pages that were used again meanwhile: what is
-        # really damaged is so the second time as well.
+    if alive:
+        with _pages_held(current):
+            problems = _problems(data)
+    else:
         problems = _problems(data)
-        if not problems:
-            header[words.DEATHS] = 0
-            return
-    raise Damaged(f"{problems[0]} ({len(problems)} findings)")
+    if problems:
+        raise Damaged(f"{problems[0]} ({len(problems)} findings)")
+    header[words.DEATHS] = 0
+
+
+@contextmanager
+def _pages_held(current: str) -> Iterator[None]:
+    """While this lasts, living writers use no page again that the walk may meet.
+
+    A read transaction does that. To begin one LMDB looks at the two meta pages, which it checks, and at no other.
+    """
+    env = lmdb.open(
+        current, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
+    )
+    try:
+        with env.begin():
+            yield
+    finally:
+        env.close()
 
 
 def _problems(data: str) -> list[str]:

@@ -176,6 +176,7 @@ class Session:
             store = opening.open_store(self._where, map_bytes=self._map_bytes)
             self.check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
             self._tell(store)
+            _close_at_the_end_of_a_worker()
             return store
 
     def _tell(self, store: Store | None) -> None:
@@ -215,11 +216,11 @@ def close_all() -> None:
         session.close()
 
 
-def close_all_at_exit() -> None:
-    """Has `close_all` run when this process ends, also where multiprocessing ends it without atexit."""
-    multiprocessing_util = sys.modules.get("multiprocessing.util")
-    if multiprocessing_util is not None:
-        multiprocessing_util.Finalize(None, close_all, exitpriority=-100)
+def _close_at_the_end_of_a_worker() -> None:
+    # multiprocessing ends its children with os._exit, without atexit, but with this.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, close_all, exitpriority=-100)
 
 
 def _before_fork() -> None:
