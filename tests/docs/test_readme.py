@@ -108,6 +108,8 @@ def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
         journal.STARTED,
         journal.FINISHED,
         journal.FAILED,
+        journal.SKIPPED,
+        journal.OVERRUN,
         journal.ALERT_CAPACITY,
         journal.ALERT_HIT_RATE,
         journal.ALERT_ERROR,
