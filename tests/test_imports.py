@@ -26,6 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Looking at schedules: elapses alone asks systemd-analyze.
     "elapses": {"errors"},
     "preview": {"elapses", "triggers", "errors"},
+    # Moving a crontab over.
+    "crontab": {"job", "triggers", "errors"},
+    "crontab_units": {"crontab", "units", "errors"},
     "plan": {"units", "job", "errors"},
     # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
@@ -64,7 +67,7 @@ MAY_IMPORT_ALL = {"cli"}
 
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
-    *("triggers", "unitdir", "units", "cli", "preview"),
+    *("triggers", "unitdir", "units", "cli", "preview", "crontab", "crontab_units"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

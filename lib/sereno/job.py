@@ -85,13 +85,8 @@ class Job:
         if self.timeout_s is not None:
             _check_seconds("timeout", self.timeout_s, above=0, most=MAX_S)
         self._check_timing()
-        if self.user is not None and not (
-            isinstance(self.user, str) and USER_PATTERN.fullmatch(self.user)
-        ):
-            raise InvalidJob(
-                f"user: {self.user!r} is not the name of a system user",
-                hint="lower-case letters, digits, '-' and '_', or a numeric user id",
-            )
+        if self.user is not None:
+            check_user("user", self.user)
         for path in (self.interpreter or "/", *self.import_paths):
             if not path.startswith("/") or ":" in path or not path.isprintable():
                 raise InvalidJob(
@@ -139,6 +134,16 @@ def check_name(field: str, value: object) -> str:
     """Return `value` if a unit name can hold it; raise `InvalidJob` that names `field` if not."""
     if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
         raise InvalidJob(f"{field}: {value!r} cannot be part of a unit name", hint=NAME_RULE)
+    return value
+
+
+def check_user(field: str, value: object) -> str:
+    """Return `value` if it can be a system user's name or number; raise `InvalidJob` that names `field` if not."""
+    if not isinstance(value, str) or not USER_PATTERN.fullmatch(value):
+        raise InvalidJob(
+            f"{field}: {value!r} is not the name of a system user",
+            hint="lower-case letters, digits, '-' and '_', or a numeric user id",
+        )
     return value
 
 
