@@ -94,3 +94,19 @@ def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot(ada: Machi
     after = ada.wait_for(lambda: jobs(ada)["weekly"]["next_run"], what="a next run")
     assert str(after)[:18] == str(before)[:18]
     assert ada.journal("SERENO_JOB=weekly") == []
+
+
+def test_a_users_run_that_comes_too_late_is_skipped_and_one_by_hand_is_not(ada: Machine) -> None:
+    call(
+        ada,
+        "scheduler.add_cron_job(shop_jobs.quick, 'late', hour=0, timezone='UTC', misfire_grace=1)\n"
+        "scheduler.start()",
+    )
+    assert call(ada, "result = scheduler.run_job('late')") == {"rows": 3}
+    stamp = "/home/ada/.local/share/systemd/timers/stamp-sereno@late.timer"
+    ada.run("systemctl", "--user", "stop", "sereno@late.timer", user="ada")
+    ada.run("touch", "--date=3 days ago", stamp, user="ada")
+    ada.run("systemctl", "--user", "start", "sereno@late.timer", user="ada")
+    ada.wait_for(lambda: ada.journal("SERENO_JOB=late", "SERENO_STATUS=skipped"), what="the record")
+    assert len(ada.journal("SERENO_JOB=late", "SERENO_STATUS=success")) == 1
+    call(ada, "scheduler.shutdown(wait=True)")
