@@ -61,6 +61,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": {"misfire", "journal", "errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},
+    # A part of the command.
+    "cache_command": {"cache", "errors"},
 }
 # The command is where all of it comes together.
 MAY_IMPORT_ALL = {"cli"}

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sereno import __version__
+from sereno import __version__, cache_command
 from sereno.errors import JobFailed, NotAvailable, SerenoError, UsageError
 
 EXIT_STATUSES = """\
@@ -25,7 +25,6 @@ exit status:
   5  systemd, python-systemd or sereno's own units are missing
   6  a file or a job id belongs to somebody else
 """
-NOT_FOUND = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,29 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     scoped(add("seed", _seed, "used by sereno-seed.service: first elapses of interval timers"))
-    _add_cache(add("cache", _cache_stats, "look into the shared metadata cache"))
+    text = "look into the shared metadata cache"
+    cache_command.add_actions(commands.add_parser("cache", help=text, description=text))
     return parser
-
-
-def _add_cache(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-
-    def add(name: str, command: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
-        return sub
-
-    add("stats", _cache_stats, "print size, limits and counters as JSON")
-    add("get", _cache_get, "print the value of a key as JSON").add_argument("key", metavar="KEY")
-    sub = add("set", _cache_set, "store a value")
-    sub.add_argument("key", metavar="KEY")
-    sub.add_argument("value", metavar="JSON")
-    sub.add_argument(
-        "--ttl", type=float, metavar="SECONDS", help="default: the cache's default_ttl"
-    )
-    add("delete", _cache_delete, "remove a key").add_argument("key", metavar="KEY")
-    add("clear", _cache_clear, "remove every entry")
-    add("cleanup", _cache_cleanup, "remove the expired entries")
 
 
 def _installation(arguments: argparse.Namespace) -> Any:
@@ -311,47 +290,3 @@ def _seed(arguments: argparse.Namespace) -> None:
     installation = _installation(arguments)
     for unit in seed(installation.units, installation.manager, time.time, machine_id()):
         print(f"seeded {unit}")
-
-
-def _cache() -> Any:
-    from sereno.cache import get_metadata_cache
-
-    return get_metadata_cache()
-
-
-def _cache_stats(_arguments: argparse.Namespace) -> None:
-    print(json.dumps(_cache().get_stats(), ensure_ascii=False, indent=2))
-
-
-def _cache_get(arguments: argparse.Namespace) -> int:
-    value = _cache().get(arguments.key)
-    if value is None:
-        print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
-        return NOT_FOUND
-    print(json.dumps(value, ensure_ascii=False))
-    return 0
-
-
-def _cache_set(arguments: argparse.Namespace) -> None:
-    try:
-        value = json.loads(arguments.value)
-    except ValueError as error:
-        raise UsageError(
-            f"JSON: {arguments.value!r} is not JSON: {error}", hint="text needs quotes: '\"text\"'"
-        ) from error
-    _cache().set(arguments.key, value, ttl=arguments.ttl)
-
-
-def _cache_delete(arguments: argparse.Namespace) -> int:
-    if _cache().invalidate(arguments.key):
-        return 0
-    print(f"sereno: key: {arguments.key!r} is not in the cache", file=sys.stderr)
-    return NOT_FOUND
-
-
-def _cache_clear(_arguments: argparse.Namespace) -> None:
-    _cache().clear()
-
-
-def _cache_cleanup(_arguments: argparse.Namespace) -> None:
-    print(f"{_cache().cleanup()} expired entries removed")

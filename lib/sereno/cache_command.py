@@ -1,0 +1,80 @@
+"""The command `sereno cache`: arguments and printing, no logic."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sereno.errors import UsageError
+
+# Exit status of a key that is not there; `sereno.cli` lists them all.
+NOT_FOUND = 3
+
+
+def add_actions(parser: argparse.ArgumentParser) -> None:
+    """Give `parser` the actions on the shared cache; each is a function in `command` of the parsed arguments."""
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    def add(name: str, command: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        return sub
+
+    add("stats", _stats, "print size, limits and counters as JSON")
+    add("get", _get, "print the value of a key as JSON").add_argument("key", metavar="KEY")
+    sub = add("set", _set, "store a value")
+    sub.add_argument("key", metavar="KEY")
+    sub.add_argument("value", metavar="JSON")
+    sub.add_argument(
+        "--ttl", type=float, metavar="SECONDS", help="default: the cache's default_ttl"
+    )
+    add("delete", _delete, "remove a key").add_argument("key", metavar="KEY")
+    add("clear", _clear, "remove every entry")
+    add("cleanup", _cleanup, "remove the expired entries")
+
+
+def _cache() -> Any:
+    from sereno.cache import get_metadata_cache
+
+    return get_metadata_cache()
+
+
+def _stats(_arguments: argparse.Namespace) -> None:
+    print(json.dumps(_cache().get_stats(), ensure_ascii=False, indent=2))
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    value = _cache().get(arguments.key)
+    if value is None:
+        print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
+        return NOT_FOUND
+    print(json.dumps(value, ensure_ascii=False))
+    return 0
+
+
+def _set(arguments: argparse.Namespace) -> None:
+    try:
+        value = json.loads(arguments.value)
+    except ValueError as error:
+        raise UsageError(
+            f"JSON: {arguments.value!r} is not JSON: {error}", hint="text needs quotes: '\"text\"'"
+        ) from error
+    _cache().set(arguments.key, value, ttl=arguments.ttl)
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    if _cache().invalidate(arguments.key):
+        return 0
+    print(f"sereno: key: {arguments.key!r} is not in the cache", file=sys.stderr)
+    return NOT_FOUND
+
+
+def _clear(_arguments: argparse.Namespace) -> None:
+    _cache().clear()
+
+
+def _cleanup(_arguments: argparse.Namespace) -> None:
+    print(f"{_cache().cleanup()} expired entries removed")
