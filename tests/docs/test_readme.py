@@ -120,8 +120,8 @@ def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
 
 def test_every_command_of_the_table_exists() -> None:
     help_text = cli._parser().format_help()
-    for command in re.findall(r"^\| `sereno (\w+)", README, re.MULTILINE):
-        assert re.search(rf"^    {command} ", help_text, re.MULTILINE), command
+    for command in re.findall(r"^\| `sereno ([\w-]+)", README, re.MULTILINE):
+        assert re.search(rf"^    {command}\b", help_text, re.MULTILINE), command
 
 
 def test_every_module_of_the_picture_exists() -> None:
