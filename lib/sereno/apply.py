@@ -2,7 +2,7 @@
 
     announce → stop → (forget) → write and delete → waive → link → reload → start → end
 
-What is announced and not ended is finished by the next change, whoever makes it. Starting a timer never runs its job:
+What is announced and not ended is finished by the application's next change. Starting a timer never runs its job:
 missed elapses are waived before (a persistent timer reads its stamp when it is started), and the last activation of an
 interval timer, or of one without a stamp, is forgotten by the manager (it stays in memory as long as the units are
 loaded, and systemd 252 would count from it). Measured on systemd 252 and 257; tests/boot holds it.
@@ -59,7 +59,7 @@ def apply(
         if start:
             targets = [app_target_name(app)] if enable_app else []
             manager.start([*targets, *(timer_name(job) for job in plan.restart)])
-    units.end()
+    units.end((*plan.create, *plan.update, *plan.keep, *plan.remove))
     return True
 
 
@@ -92,4 +92,4 @@ def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: b
     manager.reload()
     if start:
         manager.start([timer_name(job.id)])
-    units.end()
+    units.end([job.id])

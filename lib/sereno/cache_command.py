@@ -57,12 +57,21 @@ def _get(arguments: argparse.Namespace) -> int:
 
 def _set(arguments: argparse.Namespace) -> None:
     try:
-        value = json.loads(arguments.value)
+        value = json.loads(arguments.value, parse_constant=_refuse_constant)
     except ValueError as error:
         raise UsageError(
             f"JSON: {arguments.value!r} is not JSON: {error}", hint="text needs quotes: '\"text\"'"
         ) from error
-    _cache().set(arguments.key, value, ttl=arguments.ttl)
+    if value is None:
+        raise UsageError("JSON: null cannot be told from a key that is not there")
+    try:
+        _cache().set(arguments.key, value, ttl=arguments.ttl)
+    except TypeError as error:
+        raise UsageError(str(error)) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _delete(arguments: argparse.Namespace) -> int:

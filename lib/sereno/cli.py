@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.command(arguments) or 0)
+        status = int(arguments.command(arguments) or 0)
+        # Here and not at the interpreter's end, where a full disk or a closed pipe could only be a traceback.
+        sys.stdout.flush()
+        return status
     except SerenoError as error:
         print(f"sereno: {error.message}", file=sys.stderr)
         if error.hint:
@@ -47,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"sereno: {sys.executable} has no module {error.name!r}", file=sys.stderr)
         print("hint: ./install.sh, or: pip install -r lib/requirements.txt", file=sys.stderr)
         return NotAvailable.exit_code
-    except BrokenPipeError:
-        # The reader has gone (`sereno list | head`): nobody is left to tell.
-        sys.stderr.close()
+    except OSError as error:
+        # Nothing more is written to it. A reader that has gone (`sereno list | head`) needs no message.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"sereno: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class Installation:
         if job is None:
             raise NoSuchJob(
                 f"job id: {job_id!r} is not installed in the {self.scope.name} scope",
-                hint="`sereno list` shows those that are",
+                hint=f"`sereno list --{self.scope.name}` shows those that are;"
+                " --system and --user choose the scope",
             )
         if app not in (None, job.app):
             raise Conflict(
@@ -155,7 +156,7 @@ class Installation:
             app=app,
             foreign=found.foreign,
             active=self.manager.list_timers() if start and self._manager else None,
-            interrupted=found.interrupted,
+            interrupted=_own(found.interrupted, found.jobs, app),
             prune=[job.id for job in found.jobs.values() if prune and prune(job)],
             local_zone=self.local_zone,
         )
@@ -250,10 +251,23 @@ class Installation:
         if failure:
             raise JobFailed(
                 f"job {job_id}: the run ended without a record, with the result"
-                f" {shown.get('Result', 'unknown')!r}",
+                f" {shown.get('Result', 'unknown')!r} and the status {shown.get('ExecMainStatus', '?')}",
                 hint=f"journalctl -u {service}",
             )
         raise JobFailed(
-            f"job {job_id}: the run succeeded, but its record cannot be read by this user",
-            hint="usermod -aG systemd-journal USER, then log in again",
+            f"job {job_id}: the run ended with status 0, and no closing record of it can be read",
+            hint="either the job left by os._exit(), or this user may not read the journal:"
+            " usermod -aG systemd-journal USER, then log in again",
         )
+
+
+def _own(
+    interrupted: frozenset[str] | None, jobs: Mapping[str, Installed], app: str
+) -> frozenset[str] | None:
+    """What of a killed change concerns `app`: None if all that it announced is another application's."""
+    if not interrupted:
+        return interrupted
+    own = frozenset(
+        job_id for job_id in interrupted if job_id not in jobs or jobs[job_id].app == app
+    )
+    return own or None

@@ -83,7 +83,7 @@ class Job:
         check_line("name", self.name)
         check_line("trigger", self.trigger.text)
         if self.timeout_s is not None:
-            _check_seconds("timeout", self.timeout_s, above=0, most=MAX_S)
+            _check_seconds("timeout", self.timeout_s, least=FINEST_S, most=MAX_S)
         self._check_timing()
         if self.user is not None:
             check_user("user", self.user)
@@ -111,6 +111,8 @@ class Job:
                     "misfire_grace: an interval counts from its last run, so no run of it is late",
                     hint="leave misfire_grace away, or give the times with add_cron_job",
                 )
+        if not isinstance(self.network, bool):
+            raise InvalidJob(f"network: {self.network!r} is neither True nor False")
         if not isinstance(self.persistent, bool):
             raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
         if interval_s is not None and not self.persistent:

@@ -1,8 +1,8 @@
 """One run of a job: log, call, time, classify, exit status.
 
 This is the whole of sereno that a run needs beside the job's own module, so it imports little, and late.
-Exit statuses: 0 done; 1 the job failed (it raised, returned something else than a dict or None, or its dict has an
-`error` key or `status: error`); 2 wrong use.
+Exit statuses: 0 done; 1 the job failed (it raised, `SystemExit` included, returned something else than a dict or None,
+or its dict has an `error` key or `status: error`); 2 wrong use.
 """
 
 from __future__ import annotations
@@ -107,14 +107,20 @@ def failure_in(stats: dict[str, Any] | None) -> str | None:
     """The error that a job reports in its statistics, or None."""
     if stats is None or not (stats.get("status") == "error" or stats.get("error") is not None):
         return None
-    return str(stats.get("error") or stats.get("message") or "status: error")
+    return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
+
+
+def one_line(text: str) -> str:
+    """`text` as one line of at most 500 characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:499] + "…"
 
 
 def summary(exception: BaseException) -> str:
     """One line: what was raised, and the last place in the job's own code."""
     if isinstance(exception, SerenoError):
         return exception.message
-    text = f"{type(exception).__name__}: {exception}".strip().removesuffix(":")
+    text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(":")
     place = exception.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -143,7 +149,7 @@ def _failed(
         extra={
             "MESSAGE_ID": journal.FAILED,
             "SERENO_ERROR": error,
-            "EXCEPTION_TEXT": _traceback(exception) if unexpected else None,
+            "EXCEPTION_TEXT": None if exception is None else _traceback(exception),
             **journal.closing_fields("failed", duration_ms, stats),
         },
     )
@@ -162,7 +168,7 @@ def _note_interval_overrun(job_id: str, duration_s: float) -> None:
         )
 
 
-def _traceback(exception: BaseException | None) -> str:
+def _traceback(exception: BaseException) -> str:
     from traceback import format_exception
 
     return "".join(format_exception(exception))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sereno import status
-from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob
+from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.installation import Installation
 from sereno.job import Job, check_name, how_to_run
 from sereno.systemctl import Systemctl
@@ -109,7 +109,7 @@ class Scheduler:
         else:
             given = [name for name, value in fields.items() if value is not None]
             if given:
-                raise InvalidJob(
+                raise InvalidTrigger(
                     f"cron_expression: given together with {', '.join(given)}",
                     hint="use one form or the other",
                 )
@@ -177,7 +177,7 @@ class Scheduler:
             name=name or "",
             timeout_s=timeout,
             user=user,
-            network=bool(network),
+            network=network,
             sandboxed=not self.installation.scope.is_user,
             interpreter=interpreter,
             import_paths=import_paths,
@@ -311,14 +311,14 @@ class Scheduler:
             Conflict: the job belongs to another application.
         """
         with self._lock:
-            registered = self._jobs.pop(job_id, None) is not None
-            self._run_now.discard(job_id)
             try:
                 self.installation.job(job_id, self.app)
+                self.installation.remove(self.app, [job_id])
+                was_installed = True
             except NoSuchJob:
-                return registered
-            self.installation.remove(self.app, [job_id])
-            return True
+                was_installed = False
+            self._run_now.discard(job_id)
+            return self._jobs.pop(job_id, None) is not None or was_installed
 
     def run_job(self, job_id: str) -> dict[str, Any] | None:
         """Run a job now, outside its schedule; wait for it and return its statistics.

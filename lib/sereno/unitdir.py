@@ -2,7 +2,7 @@
 
 Every file is replaced by rename, so a reader sees the old text or the new one. A change of several files is announced
 in the file `.sereno-pending` (the ids that it is going to link) and ends when that file goes: whoever finds it knows
-that an earlier change was killed, and finishes it.
+that an earlier change was killed; the application whose jobs they are finishes it.
 """
 
 from __future__ import annotations
@@ -80,20 +80,33 @@ class UnitDirectory:
         """Read everything that is installed in this scope."""
         files: dict[str, dict[str, str]] = {}
         links: set[str] = set()
+        foreign: set[str] = set()
+
+        def note(job_id: str, name: str) -> None:
+            try:
+                files.setdefault(job_id, {})[name] = self._text(name)
+            except OSError:
+                # A directory, or a link to nowhere: in the way, and nothing that was written here.
+                foreign.add(name)
+
         for entry in self._entries(self.path):
             if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants"):
                 links.update(link.name for link in self._entries(Path(entry.path)))
             elif (job_id := job_of(entry.name)) is not None:
-                files.setdefault(job_id, {})[entry.name] = self._text(entry.name)
+                note(job_id, entry.name)
             elif entry.name.endswith(".service.d"):
                 name = f"{entry.name}/{DROP_IN}"
                 if (job_id := job_of(name)) and (self.path / name).exists():
-                    files.setdefault(job_id, {})[name] = self._text(name)
-        jobs, foreign = {}, set()
+                    note(job_id, name)
+        jobs = {}
         for job_id, texts in files.items():
             strangers = {name for name, text in texts.items() if "App" not in own_keys(text)}
             foreign |= strangers
-            job = read(job_id, texts, enabled=timer_name(job_id) in links)
+            try:
+                job = read(job_id, texts, enabled=timer_name(job_id) in links)
+            except ValueError:
+                foreign.add(timer_name(job_id))
+                continue
             if job is not None and not strangers:
                 jobs[job_id] = job
         return Found(jobs, frozenset(foreign), self._pending())
@@ -116,13 +129,24 @@ class UnitDirectory:
             return None
 
     def begin(self, link: Iterable[str]) -> None:
-        """Announce a change that is going to link the timers of these job ids."""
+        """Announce a change that is going to link the timers of these job ids, beside what was announced before."""
         with self._rights():
-            self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(link))})
+            self._announce({*link, *(self._pending() or ())})
 
-    def end(self) -> None:
-        """The announced change is complete."""
-        (self.path / PENDING).unlink(missing_ok=True)
+    def end(self, done: Iterable[str]) -> None:
+        """The change of these job ids is complete; what another application's killed change announced stays."""
+        left = {
+            job_id
+            for job_id in (self._pending() or frozenset()).difference(done)
+            if (self.path / timer_name(job_id)).exists()
+        }
+        if left:
+            self._announce(left)
+        else:
+            (self.path / PENDING).unlink(missing_ok=True)
+
+    def _announce(self, job_ids: Iterable[str]) -> None:
+        self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(job_ids))})
 
     def replace(self, files: Mapping[str, str]) -> None:
         """Write all of `files` ({name: text}), or none of them when one cannot be written (disk full, no rights)."""

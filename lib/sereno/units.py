@@ -234,7 +234,11 @@ class Installed:
 
 
 def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:
-    """Read a job back from its unit files; None if they are not sereno's."""
+    """Read a job back from its unit files; None if they are not sereno's.
+
+    Raises:
+        ValueError: a number in them is none: somebody else has written there.
+    """
     timer = files.get(timer_name(job_id), "")
     keys = own_keys(timer)
     if "App" not in keys:

@@ -26,6 +26,10 @@ def raises():
     raise ValueError("no such table: ventas")
 
 
+def raises_two_lines():
+    raise ValueError("boom\nsecond line")
+
+
 def raises_system_exit():
     sys.exit("giving up")
 

@@ -1,6 +1,8 @@
 """The command: what it prints, and the exit status of every kind of error."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import backend_jobs
@@ -166,3 +168,16 @@ def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> No
     capsys.readouterr()
     assert call("cache", "set", "a", "{bad") == 2
     assert "is not JSON" in capsys.readouterr().err
+    for value in ("NaN", "123456789012345678901234567890", "null", '"\\ud800"'):
+        assert call("cache", "set", "a", value) == 2, value
+        assert capsys.readouterr().err.startswith("sereno: ")
+
+
+def test_output_that_cannot_be_written_is_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, str(Path(cli.__file__).parents[2] / "bin/sereno"), "explain", "0 3 * * *"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["sereno: [Errno 28] No space left on device"]

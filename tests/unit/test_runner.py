@@ -50,6 +50,7 @@ def test_a_run_that_returns_none_succeeds() -> None:
     [
         ("a_list", "the function returned list, not a dict of statistics or None"),
         ("raises", "ValueError: no such table: ventas (sample_jobs.py:26, raises)"),
+        ("raises_two_lines", "ValueError: boom second line (sample_jobs.py"),
         ("raises_system_exit", "SystemExit: giving up"),
         ("reports_error", "disk on fire"),
         ("reports_status", "no route"),

@@ -8,7 +8,14 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 import sereno
-from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SystemdError
+from sereno.errors import (
+    Conflict,
+    InvalidJob,
+    InvalidTrigger,
+    NoSuchJob,
+    NotAvailable,
+    SystemdError,
+)
 from sereno.jobs import register_cache_cleanup_job
 from sereno.scheduler import Scheduler
 
@@ -396,6 +403,8 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
         ({"max_instances": 2}, "max_instances: 2"),
         ({"timeout": -1}, "timeout: -1"),
         ({"user": "web"}, "user: 'web'"),
+        ({"network": "no"}, "network: 'no'"),
+        ({"timeout": 1e-7}, "timeout: 1e-07"),
         ({"jitter": 300}, "jitter: 300 s is not less than the interval"),
         ({"persistent": False}, "persistent: an interval"),
         ({"accuracy": True}, "accuracy: True"),
@@ -411,5 +420,66 @@ def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
 
 
 def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:
-    with pytest.raises(InvalidJob, match="cron_expression: given together with hour"):
+    with pytest.raises(InvalidTrigger, match="cron_expression: given together with hour"):
         scheduler.add_cron_job(backend_jobs.report, "report", hour=3, cron_expression="0 3 * * *")
+
+
+def test_a_change_that_was_killed_is_finished_by_its_own_application_after_anothers(
+    units, manager, monkeypatch
+) -> None:
+    first = another(manager, "first")
+    for number in range(3):
+        first.add_interval_job(backend_jobs.report, f"first-{number}", minutes=5)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(first.installation.units, "link", kill)
+        first.start()
+    second = another(manager, "second")
+    second.add_interval_job(backend_jobs.other, "second", minutes=5)
+    second.start()
+    manager.calls.clear()
+    second.start()
+    assert manager.calls == []
+    again = another(manager, "first")
+    for number in range(3):
+        again.add_interval_job(backend_jobs.report, f"first-{number}", minutes=5)
+    again.start()
+    assert [job["paused"] for job in again.get_jobs()] == [False] * 3
+    assert {f"sereno@first-{number}.timer" for number in range(3)} <= manager.active
+    assert not [name for name in files(units) if name.startswith(".sereno")]
+
+
+@pytest.mark.parametrize("kind", ["dangling link", "directory", "bad number"])
+def test_something_odd_under_a_timers_name_is_only_in_the_way_of_that_job(
+    scheduler, units, manager, kind
+) -> None:
+    odd = units / "sereno@odd.timer"
+    units.mkdir(parents=True)
+    if kind == "dangling link":
+        odd.symlink_to("/nonexistent")
+    elif kind == "directory":
+        odd.mkdir()
+    else:
+        odd.write_text("[X-Sereno]\nApp=backend\nIntervalSec=abc\n")
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    assert [job["id"] for job in scheduler.get_jobs()] == ["report"]
+    with pytest.raises(Conflict, match=r"sereno@odd\.timer exists and is not sereno's"):
+        scheduler.add_interval_job(backend_jobs.report, "odd", minutes=5)
+
+
+def test_a_removal_that_is_refused_leaves_the_registration(scheduler, units, manager) -> None:
+    other = another(manager, "other")
+    other.add_interval_job(backend_jobs.other, "taken", minutes=5)
+    other.start()
+    scheduler.add_interval_job(backend_jobs.report, "taken", minutes=5)
+    with pytest.raises(Conflict):
+        scheduler.remove_job("taken")
+    with pytest.raises(Conflict):
+        scheduler.start()
