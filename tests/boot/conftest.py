@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import image
 import machine as machines
 import pytest
+from shop import Shop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,3 +103,11 @@ def machine(boot: Callable[..., Machine], installed_layers: tuple[Path, ...]) ->
     """sereno installed by install.sh; one machine for the tests of a module."""
     with boot(*installed_layers) as machine:
         yield machine
+
+
+@pytest.fixture
+def shop(machine: Machine) -> Iterator[Shop]:
+    """A backend on `machine`; its jobs are removed after the test."""
+    shop = Shop(machine)
+    yield shop
+    shop.remove_all()

@@ -15,9 +15,8 @@ import pytest
 from shop import FINISHED, Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from machine import Machine
 
 # PID 1's "Starting …" (sd-messages.h, SD_MESSAGE_UNIT_STARTING): the start as systemd sees it, before the sandbox and
 # the interpreter.
@@ -26,13 +25,6 @@ FINEST = "accuracy=0.000001"
 MINUTES = 5 if os.environ.get("SERENO_TEST_LONG") == "1" else 1
 # The clocks of two records of the same moment.
 CLOCK_S = 0.02
-
-
-@pytest.fixture
-def shop(machine: Machine) -> Iterator[Shop]:
-    shop = Shop(machine)
-    yield shop
-    shop.remove_all()
 
 
 def starts_s(shop: Shop, job_id: str) -> list[float]:

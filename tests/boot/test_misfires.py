@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
 from shop import FINISHED, OVERRUN, SKIPPED, STARTED, Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from machine import Machine
+    pass
 
 DAILY = "add_cron_job(shop_jobs.quick, {!r}, hour=0, minute=0, timezone='UTC', misfire_grace={})"
 STAMP = "/var/lib/systemd/timers/stamp-sereno@{}.timer"
-
-
-@pytest.fixture
-def shop(machine: Machine) -> Iterator[Shop]:
-    shop = Shop(machine)
-    yield shop
-    shop.remove_all()
 
 
 def test_a_run_made_up_too_late_is_skipped_and_recorded_and_one_within_its_grace_runs(

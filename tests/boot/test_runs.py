@@ -10,18 +10,9 @@ import pytest
 from shop import FAILED, FINISHED, STARTED, Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from machine import Machine
 
 CLEANUP = "SERENO_JOB=cache_cleanup_hourly"
-
-
-@pytest.fixture
-def shop(machine: Machine) -> Iterator[Shop]:
-    shop = Shop(machine)
-    yield shop
-    shop.remove_all()
 
 
 def test_both_kinds_of_trigger_fire_and_every_run_leaves_its_records(shop: Shop) -> None:

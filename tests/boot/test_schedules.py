@@ -5,22 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from shop import FINISHED, STARTED, Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from machine import Machine
+    pass
 
 HOUR_US = 3600 * 1_000_000
-
-
-@pytest.fixture
-def shop(machine: Machine) -> Iterator[Shop]:
-    shop = Shop(machine)
-    yield shop
-    shop.remove_all()
 
 
 def now_us() -> int:
