@@ -61,15 +61,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runner": {"misfire", "journal", "errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},
-    # A part of the command.
-    "cache_command": {"cache", "errors"},
 }
 # The command is where all of it comes together.
-MAY_IMPORT_ALL = {"cli"}
+MAY_IMPORT_ALL = {"cli", "commands"}
 
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
-    *("triggers", "unitdir", "units", "cli", "preview", "crontab", "crontab_units"),
+    *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

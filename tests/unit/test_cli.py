@@ -10,6 +10,7 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import cli, installation, scheduler
+from sereno.commands import watch
 from sereno.errors import (
     CacheError,
     Conflict,
@@ -132,7 +133,7 @@ def test_an_error_is_one_line_its_hint_another_and_its_status_documented(
     def fail(_arguments):
         raise error
 
-    monkeypatch.setattr(cli, "_list", fail)
+    monkeypatch.setattr(watch, "_list", fail)
     assert call("list") == status
     hint = "hint: do this\n" if error.hint else ""
     assert capsys.readouterr().err == f"sereno: x\n{hint}"

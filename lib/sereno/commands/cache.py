@@ -5,24 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
+from sereno.commands import Commands
 from sereno.errors import UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
 NOT_FOUND = 3
 
 
-def add_actions(parser: argparse.ArgumentParser) -> None:
-    """Give `parser` the actions on the shared cache; each is a function in `command` of the parsed arguments."""
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-
-    def add(name: str, command: Callable[[Any], int | None], text: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=text, description=text)
-        sub.set_defaults(command=command)
-        return sub
-
+def add_to(commands: Commands) -> None:
+    actions = commands.add_group(
+        "cache", "look into the shared metadata cache", "actions", "ACTION"
+    )
+    add = actions.add
     add("stats", _stats, "print size, limits and counters as JSON")
     add("get", _get, "print the value of a key as JSON").add_argument("key", metavar="KEY")
     sub = add("set", _set, "store a value")

@@ -1,0 +1,63 @@
+"""The subcommands of `sereno`, one module for each kind: arguments and printing, no logic.
+
+Each module has `add_to(commands)`, which `sereno.cli` calls. What a command needs beside the parser is imported when it
+runs, so that `sereno --help` and completion stay quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[argparse.Namespace], int | None]
+
+
+class Commands:
+    """The subcommands of a parser.
+
+    Args:
+        parser: `argparse`'s parser, which gets the subcommands.
+        title, metavar: their heading and their placeholder in its help.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, title: str, metavar: str) -> None:
+        self._subparsers = parser.add_subparsers(title=title, metavar=metavar, required=True)
+
+    def add(self, name: str, command: Command, text: str) -> argparse.ArgumentParser:
+        """A new subcommand: `command` is called with the parsed arguments and returns the exit status, None for 0."""
+        sub: argparse.ArgumentParser = self._subparsers.add_parser(
+            name, help=text, description=text
+        )
+        sub.set_defaults(command=command, scope=None, root=None)
+        return sub
+
+    def add_group(self, name: str, text: str, title: str, metavar: str) -> Commands:
+        """A subcommand that has subcommands of its own."""
+        parser = self._subparsers.add_parser(name, help=text, description=text)
+        return Commands(parser, title, metavar)
+
+
+def add_scope(sub: argparse.ArgumentParser, *, staged: bool = False) -> None:
+    """The options that choose the scope; with `staged` also a directory in which only files are written."""
+    group = sub.add_mutually_exclusive_group()
+    for scope in ("system", "user"):
+        group.add_argument(
+            f"--{scope}", dest="scope", action="store_const", const=scope,
+            help=f"the {scope} scope (default: system for root, user for others)",
+        )  # fmt: skip
+    if staged:
+        sub.add_argument("--root", type=Path, metavar="DIR", help="a staged system below DIR")
+
+
+def add_job(sub: argparse.ArgumentParser) -> None:
+    """The argument JOB."""
+    sub.add_argument("job", metavar="JOB", help="a job's id, as `sereno list` shows it")
+
+
+def installation_of(arguments: argparse.Namespace) -> Any:
+    """The `Installation` that the options of `add_scope` mean."""
+    from sereno.installation import Installation
+
+    return Installation(arguments.scope, root=arguments.root)
