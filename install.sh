@@ -581,13 +581,18 @@ stop_and_remove_timers() {
     fi
     [ "$manager" != running ] || try systemctl "$systemctl" stop 'sereno@*' 'sereno-app@*' 'sereno.*' 'sereno-seed.*'
     [ ! -e "$root$unit_dir/sereno.target" ] || try systemctl "$systemctl" --no-reload disable sereno.target
-    # Links whose unit was gone already, so that nobody but their names says whose they are.
+    # Links and drop-ins whose timer was gone already, so that nobody but their names says whose they are.
     cd "$root$generated_dir" 2>/dev/null || return 0
     for path in timers.target.wants/sereno.target sereno.target.wants/sereno-app@*.target sereno-app@*.target.wants/sereno@*.timer; do
         [ ! -L "$path" ] || try rm -f "$PWD/$path"
     done
     for path in sereno.target.wants sereno-app@*.target.wants; do
         [ ! -d "$path" ] || try rmdir --ignore-fail-on-non-empty "$PWD/$path"
+    done
+    for path in sereno@*.service.d; do
+        grep -qs '^\[X-Sereno\]$' "$path/50-sereno.conf" || continue
+        try rm -f "$PWD/$path/50-sereno.conf"
+        try rmdir --ignore-fail-on-non-empty "$PWD/$path"
     done
     cd "$here"
 }

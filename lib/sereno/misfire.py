@@ -1,11 +1,11 @@
 """Runs that come too late, and elapses that pass during a run: judged by the run itself, recorded in the journal.
 
-Loaded only by a run whose job has a `misfire_grace`: it asks the manager for its timer and systemd-analyze for the
-elapses, which costs some 30 ms. The timer's own state tells who started the run: while a timer waits for the service
-that it has triggered it is "running", and it goes on waiting for its next elapse when somebody starts the service by
-hand (systemd 252's src/core/timer.c, timer_enter_running(); `TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the
-first trigger's values, also for runs by hand). The expressions are those that the manager has loaded, so an
-administrator's change of the timer counts.
+Loaded only by a run whose job has a `misfire_grace`, or during which its timer may have elapsed: it asks the manager
+for its timer and systemd-analyze for the elapses, which costs some 30 ms. The timer's own state tells who started the
+run: while a timer waits for the service that it has triggered it is "running", and it goes on waiting for its next
+elapse when somebody starts the service by hand (systemd 252's src/core/timer.c, timer_enter_running();
+`TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the first trigger's values, also for runs by hand). The expressions
+are those that the manager has loaded, so an administrator's change of the timer counts.
 """
 
 from __future__ import annotations
@@ -31,28 +31,34 @@ class Misfires:
     """The judge of one run.
 
     Args:
-        environ: the run's environment: GRACE, the seconds by which a run may start late, and SLACK, those by which its
-            timer may elapse late as it is (jitter and accuracy).
+        environ: the run's environment: GRACE, the seconds by which a run may start late, if there is such a limit, and
+            SLACK, those by which its timer may elapse late as it is (jitter and accuracy).
         manager: systemctl's port; default: that of the manager that started this process.
+
+    Raises:
+        ValueError: one of the two is not a number.
     """
 
     def __init__(
         self, job_id: str, environ: Mapping[str, str], manager: Systemctl | None = None
     ) -> None:
         self.job_id = job_id
-        self.grace_s = float(environ[GRACE])
+        self.grace_s = float(environ[GRACE]) if GRACE in environ else None
         self.slack_s = float(environ.get(SLACK, "0"))
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
         self._manager = manager or Systemctl(user="MANAGERPID" in environ)
-        self._calendars: Sequence[str] = ()
+        self._unit = f"sereno@{job_id}.timer"
+        self._calendars: Sequence[str] | None = None
 
     def skips(self, start_s: float) -> bool:
         """Whether a run that starts at `start_s` (seconds since the epoch) is to be left out; if so, it is recorded.
 
         A run by hand never is, nor one that cannot be judged: then a record says why, and the job runs.
         """
+        if self.grace_s is None:
+            return False
         try:
-            state, self._calendars = self._manager.timer(f"sereno@{self.job_id}.timer")
+            state, self._calendars = self._manager.timer(self._unit)
             if state != "running" or not self._calendars:
                 return False
             window_s = self.grace_s + self.slack_s
@@ -85,12 +91,15 @@ class Misfires:
 
         An elapse so near to the end that the jitter may have put it after the end does not count.
         """
-        if not self._calendars:
-            return
         try:
+            if self._calendars is None:
+                _, self._calendars = self._manager.timer(self._unit)
+            if not self._calendars:
+                return
             elapse = _latest(self._calendars, start_s, end_s - self.slack_s)
         except (SerenoError, OSError) as error:
-            _logger.warning("Tarea %s: solape no comprobado: %s", self.job_id, error)
+            # Nobody asked for it, and a job that is always longer would say it in each run.
+            _logger.info("Tarea %s: solape no comprobado: %s", self.job_id, error)
             return
         if elapse is not None:
             _logger.warning(
@@ -136,9 +145,9 @@ def _shown(moment: datetime) -> str:
 
 
 def of_this_run(job_id: str) -> Misfires | None:
-    """The judge of this process's run; None if the drop-in gives no grace that can be read."""
+    """The judge of this process's run; None if the environment gives something else than seconds."""
     try:
         return Misfires(job_id, os.environ)
-    except (KeyError, ValueError):
-        _logger.warning("Tarea %s: %s no es un número de segundos", job_id, GRACE)
+    except ValueError:
+        _logger.warning("Tarea %s: %s o %s no es un número de segundos", job_id, GRACE, SLACK)
         return None

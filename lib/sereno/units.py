@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from sereno.job import Job
+from sereno.triggers import CronTrigger
 
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
@@ -158,11 +159,14 @@ def _service_settings(job: Job) -> list[str]:
     if job.interval_s is not None:
         # The run compares its duration with it, to record an overrun.
         settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
+    if isinstance(job.trigger, CronTrigger):
+        # What the runner and sereno.misfire go by: all elapses are whole multiples of the step, since the offsets of
+        # zones are whole minutes, and the timer itself may be late by the slack.
+        step_s = 60 if job.trigger.seconds == (0,) else 1
+        settings.append(f"Environment=SERENO_CALENDAR_STEP_S={step_s}")
+        settings.append(f"Environment=SERENO_TIMER_SLACK_S={job.jitter_s + accuracy_s(job)}")
     if job.misfire_grace_s is not None:
-        # What sereno.misfire goes by; the slack is what the timer itself may be late by.
-        slack_s = job.jitter_s + accuracy_s(job)
         settings.append(f"Environment=SERENO_MISFIRE_GRACE_S={job.misfire_grace_s}")
-        settings.append(f"Environment=SERENO_TIMER_SLACK_S={slack_s}")
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     if job.user is not None:

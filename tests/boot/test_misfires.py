@@ -49,11 +49,13 @@ def test_an_elapse_that_passes_during_a_run_is_recorded_for_calendars_and_interv
     shop: Shop,
 ) -> None:
     shop.install(
-        "add_cron_job(shop_jobs.slow, 'calendar_over', second='*/2', misfire_grace=60, accuracy=0.001)",
+        "add_cron_job(shop_jobs.slow, 'calendar_over', second='*/2', accuracy=0.001)",
+        "add_cron_job(shop_jobs.slow, 'graced_over', second='*/2', misfire_grace=60, accuracy=0.001)",
         "add_interval_job(shop_jobs.slow, 'interval_over', seconds=1)",
     )
     for job_id, says in (
         ("calendar_over", "pasó durante la ejecución"),
+        ("graced_over", "pasó durante la ejecución"),
         ("interval_over", "más que su intervalo de 1s"),
     ):
         overrun = shop.machine.wait_for(

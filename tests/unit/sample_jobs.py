@@ -50,3 +50,11 @@ def logs():
     import logging
 
     logging.getLogger("shop").warning("careful", extra={"SERENO_ALERT": "x", "lower": 1})
+
+
+def over_a_second():
+    """As if it had taken one: the clock is put forward."""
+    import time
+
+    later = time.time() + 1
+    time.time = lambda: later

@@ -156,7 +156,10 @@ def test_it_is_registered_at_the_top_of_every_hour_by_a_calendar_trigger(units, 
     (job,) = scheduler.get_jobs()
     assert job["trigger"] == "cron[0 * * * *]"
     files = scheduler.render()
-    assert list(files) == ["sereno@cache_cleanup_hourly.timer"]
+    assert list(files) == [
+        "sereno@cache_cleanup_hourly.timer",
+        "sereno@cache_cleanup_hourly.service.d/50-sereno.conf",
+    ]
     assert "\nOnCalendar=*-*-* *:00:00\n" in files["sereno@cache_cleanup_hourly.timer"]
 
 

@@ -86,8 +86,9 @@ def test_remove_takes_a_job_of_any_application_and_all_takes_them_all(capsys, un
 def test_render_writes_what_apply_would_install(tmp_path: Path) -> None:
     target = tmp_path / "out"
     assert call("render", "--to", str(target)) == 0
-    (timer,) = target.iterdir()
+    drop_in, timer = sorted(target.iterdir())
     assert timer.name == "sereno@cache_cleanup_hourly.timer"
+    assert [path.name for path in drop_in.iterdir()] == ["50-sereno.conf"]
     assert "OnCalendar=*-*-* *:00:00\n" in timer.read_text()
 
 

@@ -20,7 +20,7 @@ EACH_MINUTE = "*-*-* *:*:00"
 
 
 def judge(
-    *calendars: str, state: str = "running", grace_s: float = 60, slack_s: float = 1
+    *calendars: str, state: str = "running", grace_s: float | None = 60, slack_s: float = 1
 ) -> Misfires:
     lines = [
         f"TimersCalendar={{ OnCalendar={calendar} ; next_elapse=Thu 2026-01-01 00:00:00 UTC }}"
@@ -31,7 +31,8 @@ def judge(
     def call(argv):
         return subprocess.CompletedProcess(argv, 0, shown, "")
 
-    environ = {GRACE: str(grace_s), SLACK: str(slack_s)}
+    grace = {} if grace_s is None else {GRACE: str(grace_s)}
+    environ = {**grace, SLACK: str(slack_s)}
     return Misfires("nightly", environ, Systemctl(call=call))
 
 
@@ -112,8 +113,26 @@ def test_a_run_by_hand_that_an_elapse_passes_is_an_overrun_too(caplog) -> None:
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.OVERRUN]
 
 
+@pytest.mark.parametrize("state", ["running", "waiting"])
+def test_without_a_grace_no_run_is_skipped_and_an_overrun_is_recorded_all_the_same(
+    state, caplog
+) -> None:
+    misfires = judge(EACH_MINUTE, state=state, grace_s=None)
+    assert not misfires.skips(MIDNIGHT + 7200)
+    misfires.note_overrun(MIDNIGHT + 0.1, MIDNIGHT + 50)
+    assert caplog.records == []
+    misfires.note_overrun(MIDNIGHT + 0.1, MIDNIGHT + 90)
+    assert [record.MESSAGE_ID for record in caplog.records] == [journal.OVERRUN]
+
+
+def test_a_run_without_a_timer_has_no_overrun(caplog) -> None:
+    judge(state="dead", grace_s=None).note_overrun(MIDNIGHT, MIDNIGHT + 86400)
+    assert caplog.records == []
+
+
 def test_what_cannot_be_asked_is_said_and_nothing_is_skipped(monkeypatch, caplog) -> None:
     monkeypatch.setattr(elapses, "PROGRAM", "/nonexistent")
+    caplog.set_level(logging.INFO)
     misfires = judge(DAILY)
     assert not misfires.skips(MIDNIGHT + 7200)
     misfires.note_overrun(MIDNIGHT, MIDNIGHT + 86400)
@@ -121,3 +140,5 @@ def test_what_cannot_be_asked_is_said_and_nothing_is_skipped(monkeypatch, caplog
     assert len(said) == 2
     assert "retraso no comprobado" in said[0]
     assert "solape no comprobado" in said[1]
+    # Only the first was asked for.
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sereno.runner import _may_have_elapsed
+
 HERE = Path(__file__).parent
 LIBRARY = HERE.parents[1] / "lib"
 
@@ -115,6 +117,39 @@ def test_a_run_that_cannot_be_judged_says_so_and_runs(tmp_path: Path) -> None:
         assert done.returncode == 0
         assert says in done.stderr.splitlines()[0]
         assert '"rows": 3' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "step", "may"),
+    [
+        (60.1, 119.9, "60", False),
+        (60.1, 120.0, "60", True),
+        (60.1, 1000, "60", True),
+        # Started by the elapse at 60, however soon after it.
+        (60.0, 60.5, "60", False),
+        (60.1, 60.9, "1", False),
+        (60.9, 61.1, "1", True),
+        (60.9, 999, "", False),
+        (60.9, 999, "0", False),
+        (60.9, 999, "x", False),
+    ],
+)
+def test_an_elapse_is_looked_for_only_if_a_step_of_the_calendar_lies_in_the_run(
+    start_s, end_s, step, may, monkeypatch
+) -> None:
+    monkeypatch.setenv("SERENO_CALENDAR_STEP_S", step)
+    assert _may_have_elapsed(start_s, end_s) is may
+
+
+def test_a_run_over_a_step_of_its_calendar_asks_whether_the_timer_elapsed(tmp_path: Path) -> None:
+    def said(**environment: str) -> str:
+        return run("sample_jobs:over_a_second", PATH=str(tmp_path), **environment).stderr
+
+    assert "solape" not in said()
+    assert "solape no comprobado: systemd: there is no" in said(SERENO_CALENDAR_STEP_S="1")
+    assert "SERENO_TIMER_SLACK_S no es" in said(
+        SERENO_CALENDAR_STEP_S="1", SERENO_TIMER_SLACK_S="x"
+    )
 
 
 def test_wrong_use_ends_with_2() -> None:
