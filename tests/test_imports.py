@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "unitdir": {"scope", "units", "errors"},
     "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
     "status": {"job", "systemctl", "units", "errors"},
-    "seed": {"systemctl", "unitdir", "units", "errors"},
+    "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "installation": {
         *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "triggers"),
         *("unitdir", "units", "errors"),

@@ -49,7 +49,10 @@ def apply(
     units.replace({name: text for name, text in plan.write.items() if _waits(name, plan)})
     units.delete(plan.delete)
     units.forget_stamps((*plan.remove, *plan.create, *plan.anew))
+    units.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
     units.waive_missed(plan.waive)
+    if manager is not None:
+        units.end_turns(plan.at_boot)
     units.link(app, (*plan.link, *plan.forget))
     if link_app:
         units.link_app(app)
@@ -88,6 +91,9 @@ def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: b
         manager.reset_failed([service_name(job.id)])
         manager.reload()
         units.forget_stamps([job.id])
+        units.forget_seeds([job.id])
+    if job.at_boot:
+        units.end_turns([job.id])
     units.link(job.app, [job.id])
     manager.reload()
     if start:

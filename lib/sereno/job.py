@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from sereno.errors import InvalidJob
-from sereno.triggers import IntervalTrigger, Trigger
+from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"
 # are left out: they mean something to systemd-escape(1), shells or unit templates. 200 leaves room for
@@ -52,7 +52,8 @@ class Job:
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
         import_paths: directories that this interpreter needs on its path to import sereno and the function.
         jitter_s: upper limit of a shift in seconds that spreads the runs of many machines. Each machine and job has its
-            own, which stays the same: a calendar job is late by it, an interval's first run early.
+            own, which stays the same: a calendar job is late by it, as is one of each boot; an interval's first run is
+            early.
         persistent: whether a calendar run that was missed while the machine was off is made up, once.
         accuracy_s: an elapse may be late by this many seconds (AccuracySec=); None: a second, and for an interval at
             most a hundredth of it.
@@ -111,6 +112,11 @@ class Job:
                     "misfire_grace: an interval counts from its last run, so no run of it is late",
                     hint="leave misfire_grace away, or give the times with add_cron_job",
                 )
+            if self.at_boot:
+                raise InvalidJob(
+                    "misfire_grace: a run of @reboot has no time that it could be late for",
+                    hint="leave misfire_grace away",
+                )
         if not isinstance(self.network, bool):
             raise InvalidJob(f"network: {self.network!r} is neither True nor False")
         if not isinstance(self.persistent, bool):
@@ -120,11 +126,21 @@ class Job:
                 "persistent: an interval is kept over a reboot and has no missed runs to leave out",
                 hint="leave persistent away, or give the times with add_cron_job",
             )
+        if self.at_boot and not self.persistent:
+            raise InvalidJob(
+                "persistent: @reboot has a run after each boot and no missed ones to leave out",
+                hint="leave persistent away",
+            )
 
     @property
     def interval_s(self) -> int | None:
-        """Seconds between runs; None for a calendar trigger."""
+        """Seconds between runs; None for other triggers."""
         return self.trigger.interval_s if isinstance(self.trigger, IntervalTrigger) else None
+
+    @property
+    def at_boot(self) -> bool:
+        """Whether each boot runs it once."""
+        return isinstance(self.trigger, BootTrigger)
 
     @property
     def has_entry_script(self) -> bool:

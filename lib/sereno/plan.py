@@ -29,6 +29,7 @@ class Plan:
         resumed: an earlier change was killed, so the manager may not know what is on disk.
         waive: persistent calendar timers whose missed elapses are waived, so that starting them causes no run.
         anew: other timers that begin anew: their last elapse no longer counts.
+        at_boot: timers of @reboot that are new or begin anew, so that this boot runs them no more.
     """
 
     create: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Plan:
     forget: tuple[str, ...] = ()
     waive: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
+    at_boot: tuple[str, ...] = ()
     resumed: bool = False
 
     @property
@@ -121,6 +123,7 @@ def build(
         forget=ids(lambda change: change.restart and change.forget),
         waive=ids(lambda change: change.begins_again and change.by_stamp),
         anew=ids(lambda change: change.begins_again and not change.by_stamp),
+        at_boot=ids(lambda change: change.at_boot and (change.is_new or change.begins_again)),
         resumed=interrupted is not None,
     )
 
@@ -135,6 +138,7 @@ class _Change:
     is_new: bool
     forget: bool
     by_stamp: bool
+    at_boot: bool
     rescheduled: bool
     link: bool
     restart: bool
@@ -168,6 +172,7 @@ def _change(
         is_new=before is None,
         forget=before is not None and not (by_stamp and before.by_stamp),
         by_stamp=by_stamp,
+        at_boot=job.at_boot,
         rescheduled=rescheduled,
         link=not paused and not (before and before.enabled),
         restart=startable

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from sereno.elapses import next_elapses
 from sereno.errors import InvalidTrigger, UsageError
-from sereno.triggers import CronTrigger, IntervalTrigger, describe, warnings
+from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger, describe, warnings
 
 MAX_COUNT = 1000
 _UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -24,7 +24,8 @@ class Preview(NamedTuple):
         trigger: its text, as `get_jobs()` shows it.
         meaning: one English sentence.
         lines: the lines of the `[Timer]` section.
-        elapses: the next ones, aware, in the zone of the schedule; empty for an interval, which counts from its runs.
+        elapses: the next ones, aware, in the zone of the schedule; empty for an interval, which counts from its runs,
+            and for @reboot.
         warnings: what may not be what its author expects.
     """
 
@@ -40,7 +41,7 @@ class Preview(NamedTuple):
 
 
 def preview(
-    trigger: CronTrigger | IntervalTrigger,
+    trigger: BootTrigger | CronTrigger | IntervalTrigger,
     count: int,
     *,
     local_zone: str | None = None,

@@ -17,7 +17,7 @@ from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuc
 from sereno.installation import Installation
 from sereno.job import Job, check_name, how_to_run
 from sereno.systemctl import Systemctl
-from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
+from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
 from sereno.units import Installed, render, timer_name
 
 DEFAULT_APP = "sereno"
@@ -91,7 +91,8 @@ class Scheduler:
 
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
-        unless `timezone` names one. See `add_job` for the options.
+        unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one. See
+        `add_job` for the options.
 
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.
@@ -104,6 +105,7 @@ class Scheduler:
             "month": month,
             "day_of_week": day_of_week,
         }
+        trigger: Trigger
         if cron_expression is None:
             trigger = CronTrigger.from_fields(**fields, timezone=timezone)
         else:
@@ -113,7 +115,7 @@ class Scheduler:
                     f"cron_expression: given together with {', '.join(given)}",
                     hint="use one form or the other",
                 )
-            trigger = CronTrigger.from_expression(cron_expression, timezone=timezone)
+            trigger = from_cron_text(cron_expression, timezone=timezone)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_job(

@@ -1,4 +1,4 @@
-"""The first elapse of interval timers in a boot: one interval after the last one, across reboots.
+"""The first elapse of timers in a boot: an interval's, one interval after the last one, and that of @reboot.
 
 `OnUnitActiveSec=` counts from the service's last activation in this boot, so before the first run it has no elapse at
 all. What systemd offers as a seed breaks a promise each: `OnActiveSec=` fires again after every daemon-reload,
@@ -6,6 +6,10 @@ all. What systemd offers as a seed breaks a promise each: `OnActiveSec=` fires a
 longer than the machine stays up ever come round. So every interval timer wants `sereno-seed.service` and starts after
 it: it writes, for this boot only, `OnCalendar=` with the one absolute time at which the interval is over, counted from
 the stamp that `Persistent=` keeps. An absolute time in the past never elapses again, so the seed needs no removal.
+
+A timer of @reboot has one elapse, long ago, and `Persistent=true`. Dating its stamp before that elapse, once in each
+boot, makes systemd make up for it when it starts the timer, and date the stamp itself. A file below /run says that the
+boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.apply` writes it).
 
 A jitter shifts the phase, once: `RandomizedDelaySec=` would be added to every period of an interval.
 """
@@ -19,8 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sereno.systemctl import Systemctl
+from sereno.triggers.boot import ELAPSE_S
 from sereno.unitdir import UnitDirectory
-from sereno.units import HEADER, timer_name
+from sereno.units import HEADER, Installed, timer_name
 
 
 def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) -> str:
@@ -53,18 +58,20 @@ def phase_s(machine: str, unit: str, jitter_s: float) -> float:
 def seed(
     units: UnitDirectory, manager: Systemctl, now_s: Callable[[], float], machine: str
 ) -> list[str]:
-    """Give every interval timer that has no next elapse its first one; return their names.
+    """Give every interval timer that has no next elapse its first one, and every @reboot its run; return their names.
 
-    A timer that never elapsed counts from now, less its share of the jitter, and its stamp says so before systemd would
-    write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short interval is not
-    over before it began.
+    An interval timer that never elapsed counts from now, less its share of the jitter, and its stamp says so before
+    systemd would write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short
+    interval is not over before it began.
 
     Args:
         machine: see `machine_id`.
     """
+    jobs = units.find().jobs.values()
+    booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_turn(units, job)]
     elapses = manager.list_timers()
     seeded = []
-    for job in units.find().jobs.values():
+    for job in jobs:
         unit = timer_name(job.id)
         known = elapses.get(unit)
         if job.interval_s is None or (known is not None and known.next is not None):
@@ -77,4 +84,17 @@ def seed(
         seeded.append(unit)
     if seeded:
         manager.reload()
-    return seeded
+    return [*booted, *seeded]
+
+
+def _give_turn(units: UnitDirectory, job: Installed) -> bool:
+    """Let systemd run the job when it starts its timer, if this boot has not had its turn and the job is not paused.
+
+    Killed between the two steps, the turn is given again by the timer's next start, and never lost.
+    """
+    if units.turn_is_over(job.id):
+        return False
+    if job.enabled:
+        units.waive_missed([job.id], ELAPSE_S - 1)
+    units.end_turns([job.id])
+    return job.enabled

@@ -255,12 +255,28 @@ class UnitDirectory:
                 os.utime(stamp, (at_s, at_s))
 
     def forget_stamps(self, job_ids: Iterable[str]) -> None:
-        """Delete the stamps (and seeds) of removed jobs: a later job of the same name must not inherit them."""
+        """Delete the stamps of removed jobs: a later job of the same name must not inherit them."""
         for job_id in job_ids:
             (self.scope.stamps / stamp_name(job_id)).unlink(missing_ok=True)
+
+    def forget_seeds(self, job_ids: Iterable[str]) -> None:
+        """Delete what was written for this boot: of a job that is not what it was, it would be one elapse too many."""
+        for job_id in job_ids:
+            (self.scope.runtime / turn_name(job_id)).unlink(missing_ok=True)
             seed = self.scope.runtime / seed_name(job_id)
             seed.unlink(missing_ok=True)
             self._remove_if_empty(seed.parent)
+
+    def turn_is_over(self, job_id: str) -> bool:
+        """Whether this boot's run of a job has been given or waived."""
+        return (self.scope.runtime / turn_name(job_id)).exists()
+
+    def end_turns(self, job_ids: Iterable[str]) -> None:
+        """Let this boot run these jobs of @reboot no more."""
+        for job_id in job_ids:
+            path = self.scope.runtime / turn_name(job_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
 
     def last_elapse_s(self, job_id: str) -> float | None:
         """Time of the timer's last elapse, seconds since the epoch, as systemd remembers it over a reboot."""
@@ -300,3 +316,9 @@ class UnitDirectory:
 def seed_name(job_id: str) -> str:
     """File name of a timer's first elapse of this boot, below the runtime directory."""
     return f"{timer_name(job_id)}.d/50-sereno-seed.conf"
+
+
+def turn_name(job_id: str) -> str:
+    """Name of the file, below the runtime directory, that says that this boot runs the job no more. Not a drop-in:
+    systemd would ask for a reload."""
+    return f".sereno-booted@{job_id}"

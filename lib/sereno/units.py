@@ -119,13 +119,19 @@ def _timer(job: Job, local_zone: str | None) -> str:
         f"Description=Timer of {plain(job.name)}: {plain(job.trigger.text)}",
         f"PartOf={app_target_name(job.app)}",
     ]
-    if job.interval_s is not None:
-        # OnUnitActiveSec= has no elapse before the service ran once in this boot; the seed gives the first one.
+    if job.interval_s is not None or job.at_boot:
+        # OnUnitActiveSec= has no elapse before the service ran once in this boot, and that of a boot is always over:
+        # the seed gives the first one.
         unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
     timer = [*job.trigger.timer_lines(local_zone=local_zone)]
+    if job.at_boot:
+        timer.insert(
+            0, f"# Long over. Once in each boot {SEED_SERVICE} has systemd make up for it."
+        )
     if job.persistent:
-        # On a calendar timer: one run for those missed while the machine was off. On an interval timer systemd only
-        # keeps the time of the last elapse for it, which is what the seed counts from after a boot.
+        # On a calendar timer: one run for those missed while the machine was off; a boot's run is made one of them by
+        # the seed. On an interval timer systemd only keeps the time of the last elapse for it, which is what the seed
+        # counts from after a boot.
         timer.append("Persistent=true")
     if job.jitter_s and job.interval_s is None:
         # Without the second line the delay is drawn anew at every daemon-reload. On an interval it would be added to
@@ -193,6 +199,8 @@ def _own(job: Job) -> tuple[str, list[str]]:
         keys.append(f"IntervalSec={job.interval_s}")
         if job.jitter_s:
             keys.append(f"JitterSec={job.jitter_s}")
+    if job.at_boot:
+        keys.append("AtBoot=yes")
     if not job.persistent:
         keys.append("Persistent=no")
     return "X-Sereno", keys
@@ -212,7 +220,8 @@ class Installed:
         app: the application that owns it.
         name, function, trigger: as registered; `trigger` is its text.
         has_entry_script: whether install.sh's bin/<id> runs it.
-        interval_s: seconds between runs, None for a calendar trigger.
+        interval_s: seconds between runs, None for other triggers.
+        at_boot: whether each boot runs it once.
         jitter_s: an interval's: how much earlier at most its first run comes.
         persistent: whether systemd keeps the time of its last elapse.
         enabled: whether its application's target starts the timer; False: paused.
@@ -226,6 +235,7 @@ class Installed:
     trigger: str
     has_entry_script: bool
     interval_s: float | None
+    at_boot: bool
     jitter_s: float
     persistent: bool
     enabled: bool
@@ -256,6 +266,7 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
         trigger=keys.get("Trigger", ""),
         has_entry_script=keys.get("Entry") == "script",
         interval_s=None if interval is None else float(interval),
+        at_boot=keys.get("AtBoot") == "yes",
         jitter_s=float(keys.get("JitterSec", 0)),
         persistent=keys.get("Persistent") != "no",
         enabled=enabled,

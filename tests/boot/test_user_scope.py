@@ -82,10 +82,14 @@ def test_a_users_interval_and_calendar_fire_and_are_stopped_by_their_owner(ada: 
     assert "nightly" not in system
 
 
-def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot(ada: Machine) -> None:
+def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot_which_runs_its_jobs_of_each_boot(
+    ada: Machine,
+) -> None:
     call(
         ada,
-        "scheduler.add_interval_job(shop_jobs.quick, 'weekly', hours=168)\nscheduler.start()",
+        "scheduler.add_interval_job(shop_jobs.quick, 'weekly', hours=168)\n"
+        "scheduler.add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')\n"
+        "scheduler.start()",
     )
     before = jobs(ada)["weekly"]["next_run"]
     assert before is not None
@@ -94,6 +98,10 @@ def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot(ada: Machi
     after = ada.wait_for(lambda: jobs(ada)["weekly"]["next_run"], what="a next run")
     assert str(after)[:18] == str(before)[:18]
     assert ada.journal("SERENO_JOB=weekly") == []
+    success = ("SERENO_JOB=warm_up", "SERENO_STATUS=success")
+    ada.wait_for(lambda: ada.journal(*success), what="the run of this boot")
+    ada.run("systemctl", "--user", "restart", "sereno@warm_up.timer", user="ada")
+    assert len(ada.journal(*success)) == 1
 
 
 def test_a_users_run_that_comes_too_late_is_skipped_and_one_by_hand_is_not(ada: Machine) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sereno.errors import InvalidJob
 from sereno.job import Job, function_reference, import_root
-from sereno.triggers import CronTrigger, IntervalTrigger
+from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 
 EVERY_HOUR = IntervalTrigger(hours=1)
 
@@ -159,6 +159,20 @@ def test_what_makes_no_sense_for_an_interval_is_refused_by_name(fields, says) ->
     with pytest.raises(InvalidJob) as refusal:
         Job("x", "m:f", EVERY_HOUR, **fields)
     assert refusal.value.message.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"persistent": False}, "persistent: @reboot has a run after each boot"),
+        ({"misfire_grace_s": 60}, "misfire_grace: a run of @reboot has no time"),
+    ],
+)
+def test_what_makes_no_sense_for_a_job_of_each_boot_is_refused_by_name(fields, says) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        Job("x", "m:f", BootTrigger(), **fields)
+    assert refusal.value.message.startswith(says)
+    assert Job("x", "m:f", BootTrigger(), jitter_s=7200, accuracy_s=5).at_boot
 
 
 def test_a_calendar_job_may_be_spread_not_persistent_and_as_exact_as_systemd() -> None:

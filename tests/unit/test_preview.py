@@ -67,6 +67,17 @@ def test_an_interval_has_a_meaning_and_no_elapses_of_its_own() -> None:
     assert (shown.lines, shown.elapses, shown.warnings) == (("OnUnitActiveSec=1h 30min",), (), ())
 
 
+def test_a_run_of_each_boot_has_a_meaning_and_no_elapses(capsys) -> None:
+    assert cli.main(["explain", "@reboot"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Once after each boot, for the first time after the next one.",
+        "OnCalendar=2000-01-01 00:00:00 UTC",
+    ]
+    assert cli.main(["explain", " @reboot ", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["trigger"], said["elapses"], said["warnings"]) == ("cron[@reboot]", [], [])
+
+
 @pytest.mark.parametrize("count", [-1, 1001])
 def test_a_count_out_of_range_is_refused(count) -> None:
     with pytest.raises(UsageError, match="not in the range 0 to 1000"):
@@ -130,6 +141,8 @@ def test_explain_as_json_has_the_same(capsys) -> None:
         (["--every", "90"], "--every: "),
         (["--every", "90m", "--timezone", "UTC"], "--timezone: "),
         (["@daily", "-n", "-1"], "-n: "),
+        (["@reboot", "--timezone", "UTC"], "timezone: 'UTC' means nothing to @reboot"),
+        (["@reboot now"], "cron_expression: "),
     ],
 )
 def test_a_schedule_that_cannot_be_right_ends_with_2(words, says, capsys) -> None:

@@ -9,6 +9,8 @@ from fake_systemd import FakeManager
 from sereno.scheduler import Scheduler
 from sereno.seed import machine_id, phase_s, seed, seed_text
 from sereno.systemctl import Elapse
+from sereno.triggers.boot import ELAPSE_S
+from sereno.unitdir import UnitDirectory
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 
@@ -85,6 +87,95 @@ def test_a_jitter_brings_a_first_run_forward_by_the_machines_own_share_and_only_
     assert abs(stamp.stat().st_mtime - (NOON - share_s)) < 0.001
     assert line(written.read_text())[:-8] == line(first)[:-8]
     assert directory.last_elapse_s("waits") == stamp.stat().st_mtime
+
+
+def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
+    """A scheduler with a job of each boot, installed in a boot before this one."""
+    scheduler = Scheduler("backend", scope="user", manager=manager)
+    scheduler.add_cron_job(backend_jobs.report, "warm_up", cron_expression="@reboot")
+    scheduler.start()
+    directory = scheduler.installation.units
+    # systemd dates the stamp when it starts the timer, and /run is empty after a boot.
+    directory.waive_missed(["warm_up"])
+    directory.forget_seeds(["warm_up"])
+    return scheduler, directory
+
+
+def test_each_boot_gives_its_turn_once_by_a_stamp_older_than_the_timers_elapse(
+    units: Path, manager: FakeManager
+) -> None:
+    _, directory = boot_job(manager)
+    manager.calls.clear()
+    assert seed(directory, manager, lambda: NOON, "a") == ["sereno@warm_up.timer"]
+    assert directory.last_elapse_s("warm_up") == ELAPSE_S - 1
+    directory.waive_missed(["warm_up"], NOON)  # as systemd does when it has run the job
+    assert seed(directory, manager, lambda: NOON, "a") == []
+    assert directory.last_elapse_s("warm_up") == NOON
+    assert manager.calls == []
+
+
+def test_a_paused_job_has_no_turn_in_the_boot_in_which_it_is_resumed(
+    units: Path, manager: FakeManager
+) -> None:
+    scheduler, directory = boot_job(manager)
+    scheduler.pause_job("warm_up")
+    assert seed(directory, manager, lambda: NOON, "a") == []
+    scheduler.resume_job("warm_up")
+    assert seed(directory, manager, lambda: NOON, "a") == []
+    assert directory.last_elapse_s("warm_up") > ELAPSE_S
+
+
+def test_a_boot_has_no_turn_for_what_is_made_resumed_or_rescheduled_in_it(
+    units: Path, manager: FakeManager
+) -> None:
+    def resumed(scheduler: Scheduler) -> None:
+        scheduler.pause_job("warm_up")
+        scheduler.resume_job("warm_up")
+
+    def rescheduled(scheduler: Scheduler) -> None:
+        scheduler.add_cron_job(backend_jobs.report, "warm_up", cron_expression="@reboot", jitter=9)
+
+    def made_anew(scheduler: Scheduler) -> None:
+        scheduler.remove_job("warm_up")
+        scheduler.add_cron_job(backend_jobs.report, "warm_up", cron_expression="@reboot")
+
+    def found_stopped(scheduler: Scheduler) -> None:
+        manager.active.discard("sereno@warm_up.timer")
+        scheduler.start()
+
+    for change in (resumed, rescheduled, made_anew, found_stopped):
+        scheduler, directory = boot_job(manager)
+        change(scheduler)
+        assert seed(directory, manager, lambda: NOON, "a") == [], change
+
+
+def test_what_is_written_while_nothing_starts_has_its_turn_in_the_next_boot(
+    tmp_path: Path, units: Path, manager: FakeManager
+) -> None:
+    staged = Scheduler("backend", root=tmp_path / "image")
+    template = tmp_path / "image/usr/lib/systemd/system/sereno@.service"
+    template.parent.mkdir(parents=True)
+    template.touch()
+    staged.add_cron_job(backend_jobs.report, "warm_up", cron_expression="@reboot")
+    staged.start()
+    directory = staged.installation.units
+    assert seed(directory, manager, lambda: NOON, "a") == ["sereno@warm_up.timer"]
+    assert directory.last_elapse_s("warm_up") == ELAPSE_S - 1
+
+
+def test_a_job_that_is_no_interval_any_more_keeps_no_first_elapse_of_one(
+    units: Path, manager: FakeManager, tmp_path: Path
+) -> None:
+    scheduler = Scheduler("backend", scope="user", manager=manager)
+    scheduler.start()
+    written = tmp_path / "run/systemd/user/sereno@changes.timer.d/50-sereno-seed.conf"
+    for cron_expression in ("0 3 * * *", "@reboot"):
+        scheduler.add_interval_job(backend_jobs.report, "changes", hours=168)
+        manager.active.discard("sereno@changes.timer")
+        seed(scheduler.installation.units, manager, lambda: NOON, "a")
+        assert written.exists()
+        scheduler.add_cron_job(backend_jobs.report, "changes", cron_expression=cron_expression)
+        assert not written.parent.exists()
 
 
 def test_the_shares_of_many_machines_cover_the_jitter_evenly() -> None:

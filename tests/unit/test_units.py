@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sereno.job import Job
-from sereno.triggers import CronTrigger, IntervalTrigger
+from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 from sereno.units import (
     own_keys,
     quote,
@@ -65,6 +65,8 @@ JOBS = [
         **BACKEND,
     ),
     Job("fleet_hourly", "m:f", IntervalTrigger(hours=1), jitter_s=600, accuracy_s=60, **BACKEND),
+    Job("warm_up", "shop.jobs:f", BootTrigger(), app="shop", jitter_s=30, **BACKEND),
+    Job("each_10_s", "m:f", CronTrigger.from_fields(second="*/10"), accuracy_s=0.001, **BACKEND),
     Job(
         "odd-text_1.0",
         "m:f",

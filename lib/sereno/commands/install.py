@@ -28,9 +28,7 @@ def add_to(commands: Commands) -> None:
     )
     sub.add_argument("--to", type=Path, required=True, metavar="DIR")
 
-    add_scope(
-        commands.add("seed", _seed, "used by sereno-seed.service: first elapses of interval timers")
-    )
+    add_scope(commands.add("seed", _seed, "used by sereno-seed.service: first elapses in a boot"))
 
 
 def _shipped(arguments: argparse.Namespace) -> Any:

@@ -43,11 +43,17 @@ def add_to(commands: Commands) -> None:
 
 def _explain(arguments: argparse.Namespace) -> None:
     from sereno.preview import preview, read_span
-    from sereno.triggers import CronTrigger, IntervalTrigger, machine_zone
+    from sereno.triggers import (
+        BootTrigger,
+        CronTrigger,
+        IntervalTrigger,
+        from_cron_text,
+        machine_zone,
+    )
 
-    trigger: CronTrigger | IntervalTrigger
+    trigger: BootTrigger | CronTrigger | IntervalTrigger
     if arguments.every is None:
-        trigger = CronTrigger.from_expression(arguments.schedule, timezone=arguments.timezone)
+        trigger = from_cron_text(arguments.schedule, timezone=arguments.timezone)
     elif arguments.timezone is None:
         trigger = read_span(arguments.every)
     else:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sereno.errors import InvalidTrigger
+from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.explain import describe, warnings
 from sereno.triggers.interval import IntervalTrigger
 from sereno.triggers.zone import machine_zone
 
-__all__ = ["CronTrigger", "IntervalTrigger", "Trigger", "describe", "machine_zone", "warnings"]
+__all__ = [
+    "BootTrigger",
+    "CronTrigger",
+    "IntervalTrigger",
+    "Trigger",
+    "describe",
+    "from_cron_text",
+    "machine_zone",
+    "warnings",
+]
 
 
 class Trigger(Protocol):
@@ -25,3 +36,19 @@ class Trigger(Protocol):
         Args:
             local_zone: name of the machine's zone, for schedules that count in it; default: not known.
         """
+
+
+def from_cron_text(expression: str, *, timezone: str | None = None) -> CronTrigger | BootTrigger:
+    """The trigger that cron text means, @reboot included.
+
+    Raises:
+        InvalidTrigger: see `CronTrigger.from_expression`; or a zone for @reboot, which has no time of day.
+    """
+    if not isinstance(expression, str) or expression.split() != ["@reboot"]:
+        return CronTrigger.from_expression(expression, timezone=timezone)
+    if timezone is not None:
+        raise InvalidTrigger(
+            f"timezone: {timezone!r} means nothing to @reboot, which names no time",
+            hint="leave timezone away",
+        )
+    return BootTrigger()

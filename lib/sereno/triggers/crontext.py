@@ -91,10 +91,10 @@ def _words(expression: object) -> list[str]:
 def _refuse_macro(whole: str) -> NoReturn:
     if whole == "@reboot":
         raise InvalidTrigger(
-            "cron_expression: '@reboot' is no schedule: a timer for it would also fire when it is installed",
-            hint="for a run at each boot, enable a service of its own with WantedBy=multi-user.target",
+            "cron_expression: '@reboot' names no time of the calendar",
+            hint="use BootTrigger, as add_cron_job(cron_expression='@reboot') does",
         )
-    hint = f"one of {', '.join(MACROS)}"
+    hint = f"one of {', '.join(MACROS)}, @reboot"
     if whole.startswith("@every"):
         hint = "for a fixed distance between runs use an interval: add_interval_job"
     raise InvalidTrigger(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import LONGEST, DayRule
 from sereno.triggers.interval import IntervalTrigger, span
@@ -32,12 +33,14 @@ _FEW_TIMES = 6
 _USUAL_CHANGE = frozenset(range(120, 180))
 
 
-def describe(trigger: CronTrigger | IntervalTrigger) -> str:
+def describe(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
     """What the schedule means, as one English sentence.
 
     >>> describe(CronTrigger.from_expression("0 9 * * mon-fri"))
     "At 09:00 on Monday to Friday, in the machine's time zone."
     """
+    if isinstance(trigger, BootTrigger):
+        return "Once after each boot, for the first time after the next one."
     if isinstance(trigger, IntervalTrigger):
         return f"Every {span(trigger.interval_s)}, counted from the start of the run before."
     zone = f"{trigger.timezone} time" if trigger.timezone else "in the machine's time zone"
@@ -121,7 +124,7 @@ def _joined(words: Iterable[str], word: str = "and") -> str:
 
 
 def warnings(
-    trigger: CronTrigger | IntervalTrigger, *, local_zone: str | None = None
+    trigger: BootTrigger | CronTrigger | IntervalTrigger, *, local_zone: str | None = None
 ) -> tuple[str, ...]:
     """What about the schedule may not be what its author expects; empty for most.
 
@@ -133,7 +136,7 @@ def warnings(
     Raises:
         InvalidTrigger: `local_zone` is not in the machine's zone database.
     """
-    if isinstance(trigger, IntervalTrigger):
+    if not isinstance(trigger, CronTrigger):
         return ()
     zone = trigger.timezone
     if zone is None and local_zone is not None:

@@ -1,0 +1,121 @@
+"""@reboot in a real systemd: one run after each boot, and none for any other reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shop import FINISHED, Shop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machine import Machine
+
+WARM_UP = "add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')"
+TIMER = "sereno@warm_up.timer"
+
+
+def what_starts_no_job(shop: Shop) -> Iterator[str]:
+    """Carries out every change that is none of a boot's, and says each when it is done."""
+    system = (
+        f"daemon-reload; restart {TIMER}; restart {TIMER}; daemon-reload; daemon-reexec;"
+        f" stop {TIMER}; daemon-reload; start {TIMER}; disable --now {TIMER}; enable --now {TIMER};"
+        f" stop sereno.target; start sereno.target; start sereno-seed.service; restart {TIMER}"
+    )
+    for command in system.split("; "):
+        shop.machine.run("systemctl", *command.split())
+        yield command
+    calls = (
+        "scheduler.pause_job('warm_up'); scheduler.resume_job('warm_up')",
+        f"scheduler.{WARM_UP}; scheduler.start(); scheduler.shutdown(); scheduler.start()",
+    )
+    for call in calls:
+        shop.call(call)
+        yield call
+    for options in ("timeout=60", "timeout=60, jitter=1", "accuracy=0.5"):
+        changed = WARM_UP.replace("'@reboot'", f"'@reboot', {options}")
+        shop.install(changed, "add_cron_job(shop_jobs.quick, 'other', hour=3)")
+        yield changed
+    shop.install("add_cron_job(shop_jobs.quick, 'warm_up', hour=3)")
+    shop.install("add_interval_job(shop_jobs.quick, 'warm_up', hours=1)")
+    shop.install(WARM_UP)
+    yield "another schedule and back"
+    shop.machine.run("sereno", "apply")
+    shop.machine.run("systemctl", "restart", TIMER)
+    yield "sereno apply and a restart of the timer"
+
+
+def runs_settled(machine: Machine, shop: Shop) -> int:
+    """How many runs there were, once nothing that could be one is under way."""
+    units = ("list-jobs", "--no-legend")
+    machine.wait_for(lambda: not machine.run("systemctl", *units).stdout, what="no job queued")
+    return len(shop.runs("warm_up"))
+
+
+def test_each_boot_runs_it_once_and_no_change_of_anything_does(shop: Shop) -> None:
+    machine = shop.machine
+    shop.install(WARM_UP)
+    (job,) = shop.call("result = scheduler.get_jobs()")
+    assert (job["trigger"], job["next_run"], job["active"]) == ("cron[@reboot]", None, True)
+    for boots in (0, 1, 2):
+        for done in what_starts_no_job(shop):
+            assert runs_settled(machine, shop) == boots, done
+        if boots == 1:
+            machine.run("systemctl", "start", "sereno-seed.service")
+            machine.crash()
+            machine.start()
+        else:
+            machine.reboot()
+        expected = boots + 1
+        machine.wait_for(
+            lambda expected=expected: len(shop.runs("warm_up", FINISHED)) == expected,
+            what=f"the run of boot {expected}",
+        )
+    assert runs_settled(machine, shop) == 3
+    assert "warm_up" in machine.run("sereno", "list").stdout
+
+
+def test_a_boot_in_which_it_is_paused_or_shut_down_runs_it_neither_then_nor_when_it_resumes(
+    shop: Shop,
+) -> None:
+    machine = shop.machine
+    shop.install(WARM_UP)
+    ways = (
+        (lambda: shop.call("scheduler.pause_job('warm_up')"),
+         lambda: shop.call("scheduler.resume_job('warm_up')")),
+        (lambda: machine.run("systemctl", "disable", "--now", TIMER),
+         lambda: machine.run("systemctl", "enable", "--now", TIMER)),
+        (lambda: shop.call("scheduler.shutdown()"), lambda: shop.install(WARM_UP)),
+    )  # fmt: skip
+    before = len(shop.runs("warm_up"))
+    for stop, resume in ways:
+        stop()
+        machine.reboot()
+        resume()
+        machine.run("systemctl", "restart", TIMER)
+        assert runs_settled(machine, shop) == before
+    machine.reboot()
+    machine.wait_for(lambda: len(shop.runs("warm_up", FINISHED)) > before, what="the next boot's")
+    assert runs_settled(machine, shop) == before + 1
+
+
+def test_a_jitter_spreads_the_runs_of_a_boot_and_a_reload_does_not_draw_it_anew(shop: Shop) -> None:
+    machine = shop.machine
+    shop.install(WARM_UP.replace("'@reboot'", "'@reboot', jitter=3600"))
+    before = len(shop.runs("warm_up"))
+    machine.reboot()
+    elapse = machine.wait_for(lambda: shop.next_elapse("warm_up"), what="a next elapse")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", TIMER)
+    assert abs((shop.next_elapse("warm_up") or 0) - elapse) < 1_000_000
+    assert len(shop.runs("warm_up")) == before
+
+
+def test_a_new_interval_or_calendar_in_its_place_has_elapses_of_its_own_only(shop: Shop) -> None:
+    shop.install("add_interval_job(shop_jobs.quick, 'was_interval', seconds=3600)")
+    shop.machine.reboot()
+    shop.machine.wait_for(lambda: shop.next_elapse("was_interval"), what="a next elapse")
+    shop.install("add_cron_job(shop_jobs.quick, 'was_interval', hour=0, minute=0, day=1, month=1)")
+    shown = shop.machine.show("sereno@was_interval.timer", "TimersCalendar", "DropInPaths")
+    assert "*-01-01 00:00:00" in shown["TimersCalendar"]
+    assert shown["DropInPaths"] == ""
