@@ -155,8 +155,7 @@ class Scheduler:
             accuracy: seconds by which systemd may be late to save wake-ups; default: 1, and for an interval at most a
                 hundredth of it.
             misfire_grace: seconds after its elapse, jitter and accuracy not counted, from which a calendar run is left
-                out and recorded as skipped; default: never. A run by hand is never left out. An elapse that passes
-                while a run is going is recorded too; an interval's always is.
+                out and recorded as skipped; default: never. A run by hand is never left out.
 
         Raises:
             InvalidJob: an argument that another process or systemd could not use.

@@ -87,6 +87,15 @@ def test_the_way_out_of_a_range_that_runs_backwards_names_the_values_that_were_m
     assert parse(field, way_out) == parse(field, f"{first}-{top},{field.minimum}-{last}")
 
 
+@pytest.mark.parametrize("days", ["30 2 *", "*/2,L * */2,1#5"])
+def test_days_that_never_come_or_cannot_be_said_are_marked(days: str) -> None:
+    with pytest.raises(InvalidTrigger) as refused:
+        CronTrigger.from_expression(f"0  3 {days}")
+    shown, mark = refused.value.message.splitlines()[1:]
+    assert shown == f"    0 3 {days}"
+    assert mark == f"        {'^' * len(days)}"
+
+
 @pytest.mark.parametrize("text", ["1,,2 * * * *", ",1 * * * *", "1, * * * *"])
 def test_an_empty_place_in_a_list_is_marked(text: str) -> None:
     with pytest.raises(InvalidTrigger, match="minute") as refused:
