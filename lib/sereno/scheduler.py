@@ -91,8 +91,8 @@ class Scheduler:
 
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
-        unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one. See
-        `add_job` for the options.
+        unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one; in the
+        user scope, after each start of the user's manager. See `add_job` for the options.
 
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.

@@ -255,14 +255,14 @@ class UnitDirectory:
                 os.utime(stamp, (at_s, at_s))
 
     def forget_stamps(self, job_ids: Iterable[str]) -> None:
-        """Delete the stamps of removed jobs: a later job of the same name must not inherit them."""
+        """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
         for job_id in job_ids:
             (self.scope.stamps / stamp_name(job_id)).unlink(missing_ok=True)
+            (self.scope.runtime / turn_name(job_id)).unlink(missing_ok=True)
 
     def forget_seeds(self, job_ids: Iterable[str]) -> None:
-        """Delete what was written for this boot: of a job that is not what it was, it would be one elapse too many."""
+        """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
         for job_id in job_ids:
-            (self.scope.runtime / turn_name(job_id)).unlink(missing_ok=True)
             seed = self.scope.runtime / seed_name(job_id)
             seed.unlink(missing_ok=True)
             self._remove_if_empty(seed.parent)

@@ -119,3 +119,12 @@ def test_a_new_interval_or_calendar_in_its_place_has_elapses_of_its_own_only(sho
     shown = shop.machine.show("sereno@was_interval.timer", "TimersCalendar", "DropInPaths")
     assert "*-01-01 00:00:00" in shown["TimersCalendar"]
     assert shown["DropInPaths"] == ""
+
+
+def test_a_machine_without_stamps_gets_their_directory_from_the_seed(shop: Shop) -> None:
+    stamps = "/var/lib/systemd/timers"
+    shop.install("add_interval_job(shop_jobs.quick, 'first', hours=1)")
+    shop.call("scheduler.pause_job('first')")
+    shop.machine.run("rm", "-r", stamps)
+    shop.machine.run("systemctl", "start", "sereno-seed.service")
+    assert shop.machine.exists(f"{stamps}/stamp-sereno@first.timer")

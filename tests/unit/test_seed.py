@@ -10,7 +10,7 @@ from sereno.scheduler import Scheduler
 from sereno.seed import machine_id, phase_s, seed, seed_text
 from sereno.systemctl import Elapse
 from sereno.triggers.boot import ELAPSE_S
-from sereno.unitdir import UnitDirectory
+from sereno.unitdir import UnitDirectory, turn_name
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 
@@ -97,7 +97,7 @@ def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
     directory = scheduler.installation.units
     # systemd dates the stamp when it starts the timer, and /run is empty after a boot.
     directory.waive_missed(["warm_up"])
-    directory.forget_seeds(["warm_up"])
+    (directory.scope.runtime / turn_name("warm_up")).unlink()
     return scheduler, directory
 
 
