@@ -136,7 +136,11 @@ def warnings(
     Raises:
         InvalidTrigger: `local_zone` is not in the machine's zone database.
     """
-    if not isinstance(trigger, CronTrigger):
+    if isinstance(trigger, BootTrigger):
+        return (
+            "its line alone never elapses: sereno has systemd make up for it, once in each boot",
+        )
+    if isinstance(trigger, IntervalTrigger):
         return ()
     zone = trigger.timezone
     if zone is None and local_zone is not None:
