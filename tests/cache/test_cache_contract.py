@@ -306,7 +306,7 @@ def test_the_statistics_have_the_contracts_names_and_json_can_hold_them(cache):
         "hit_rate_percent": 66.67,
         "total_requests": 3,
         "memory_bytes": 4,
-        "format_version": 1,
+        "format_version": 2,
         "path": cache.path,
     }
     assert expected.items() <= stats.items()

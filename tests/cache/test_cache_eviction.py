@@ -20,7 +20,7 @@ class SieveTable:
         self.capacity = capacity
         self.order: OrderedDict[int, int] = OrderedDict()
         self.number_of: dict[int, int] = {}
-        self.visited: set[int] = set()
+        self.visited = bytearray(1 << 18)
         self.hand = 0
         self.next_number = 0
 
@@ -35,11 +35,11 @@ class SieveTable:
     def request(self, key: int) -> bool:
         number = self.number_of.get(key)
         if number is not None:
-            self.visited.add(number)
+            self.visited[number] = 1
             return True
         if len(self.order) == self.capacity:
             number, victim = policy.choose(
-                self.circle(), self.visited.__contains__, self.visited.discard, lambda _: False
+                self.circle(), self.visited, len(self.visited) - 1, lambda _: False
             )
             self.hand = number + 1
             del self.order[number], self.number_of[victim]
@@ -145,27 +145,27 @@ def through_the_cache(path, trace: list[int]) -> float:
 
 
 def test_an_unvisited_entry_goes_first_and_the_hand_clears_the_marks_it_passes():
-    visited = {1, 2}
+    visited = bytearray([0, 1, 1, 0, 0, 0, 0, 1])
     circle = [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
-    chosen = policy.choose(circle, visited.__contains__, visited.discard, lambda _: False)
-    assert (chosen, visited) == ((3, "c"), set())
+    chosen = policy.choose(circle, visited, 7, lambda _: False)
+    assert (chosen, visited) == ((3, "c"), bytearray([0, 0, 0, 0, 0, 0, 0, 1]))
 
 
 def test_an_expired_entry_goes_although_it_was_visited():
     circle = [(1, "a"), (2, "b")]
-    assert policy.choose(circle, lambda _: True, lambda _: None, "b".__eq__) == (2, "b")
+    assert policy.choose(circle, bytearray(b"\1" * 4), 3, "b".__eq__) == (2, "b")
 
 
 def test_the_hand_looks_at_a_bounded_number_of_entries():
-    looked_at = []
+    visited = bytearray(b"\1" * 1024)
     circle = ((number, number) for number in itertools.count())
-    chosen = policy.choose(circle, lambda _: True, looked_at.append, lambda _: False)
-    assert chosen[0] == len(looked_at) == policy.PATIENCE
+    chosen = policy.choose(circle, visited, 1023, lambda _: False)
+    assert chosen[0] == visited.count(0) == policy.PATIENCE
 
 
 def test_an_empty_circle_is_a_lookup_error():
     with pytest.raises(LookupError):
-        policy.choose([], lambda _: True, lambda _: None, lambda _: False)
+        policy.choose([], bytearray(1), 0, lambda _: False)
 
 
 def test_on_zipf_sieve_is_five_points_above_lru_and_two_below_tinylfu_at_most():

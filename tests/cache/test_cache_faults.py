@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, opening, place, session
+from sereno.cache import MetadataCache, judging, opening, place, session
 from sereno.cache import board as words
 from sereno.errors import CacheError, CacheFormatError
 
@@ -115,6 +115,17 @@ def test_a_missing_file_makes_an_empty_cache_and_no_failure(filled, name):
     assert cache.get("k1") == ("v" * 40 if name == "lock.mdb" else None)
     cache.set("k1", 2)
     assert cache.get("k1") == 2
+
+
+def test_an_older_format_is_replaced_by_an_empty_cache_that_says_why(filled, caplog):
+    board = filled / "current" / "board"
+    data = bytearray(board.read_bytes())
+    data[8:16] = struct.pack("<Q", words.FORMAT - 1)
+    board.write_bytes(data)
+    with caplog.at_level(logging.WARNING, logger="sereno.cache"):
+        assert MetadataCache(filled).get("k1") is None
+    assert "an older sereno wrote it" in caplog.text
+    assert set_aside(filled) == []
 
 
 def test_a_newer_format_is_refused_and_left_alone(filled):
@@ -391,13 +402,14 @@ assert cache.get('after') == 1 and cache.get('first') == 'v' * 1000
 
 
 def test_a_file_size_limit_is_an_error_and_earlier_entries_stay_readable(path):
+    """Such a process cannot map the file for writing; it writes without."""
     code = (
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
         "limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))\n"
         "unlimit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
     )
-    done = run(code + FILL, path)
+    done = run(code + "limit()\n" + FILL, path)
     assert done.returncode == 0, done.stderr
     # LMDB calls a write that was cut short EIO.
     assert done.stdout.split()[0] in (str(errno.EFBIG), str(errno.EIO))
@@ -405,7 +417,9 @@ def test_a_file_size_limit_is_an_error_and_earlier_entries_stay_readable(path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
 
-def on_small_disk(size: str, directory: Path, code: str) -> subprocess.CompletedProcess[str]:
+def on_small_disk(
+    size: str, directory: Path, code: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs Python with a file system of that size on `directory`, in a mount name space of its own."""
     directory.mkdir()
     script = directory.parent / "script.py"
@@ -414,7 +428,7 @@ def on_small_disk(size: str, directory: Path, code: str) -> subprocess.Completed
     own_space = ["unshare", "-m" if os.geteuid() == 0 else "-rm"]
     return subprocess.run(
         [*own_space, "sh", "-c", mount, "sh", directory, sys.executable, script],
-        env=os.environ | {"PYTHONPATH": str(LIB)},
+        env=os.environ | {"PYTHONPATH": str(LIB)} | (environment or {}),
         capture_output=True,
         text=True,
     )
@@ -429,6 +443,55 @@ def test_a_full_disk_is_an_error_and_earlier_entries_stay_readable(tmp_path):
     done = on_small_disk("12m", tmp_path / "disk", ballast + FILL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(errno.ENOSPC), str(tmp_path / "disk" / "cache")]
+
+
+FILL_SEVERAL_WAYS = """
+import errno, itertools, random
+from sereno.cache import session
+disk = os.path.dirname(sys.argv[1])
+for seed in range(int(os.environ["SEEDS"])):
+    chance = random.Random(seed)
+    cache = MetadataCache(sys.argv[1], max_size=chance.choice((None, 300)))
+    cache.clear()
+    cache.set('first', 'v')
+    free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+    open(disk + '/ballast', 'wb').write(bytes(max(0, free - chance.randrange(3_000_000))))
+    refused = 0
+    for n in range(2000):
+        value = 'v' * chance.choice((10, 300, 1500, 2000, 9000))
+        try:
+            match chance.randrange(20):
+                case 0: cache.set_many({f'm{n}-{k}': value for k in range(chance.choice((3, 700)))})
+                case 1: cache.invalidate_pattern(f'k{n % 10}')
+                case 2: cache.set(f'k{n}', value, ttl=0.001)
+                case 3: cache.cleanup()
+                case 4: cache.invalidate(f'k{n - 3}')
+                case _: cache.set(f'k{n}', value)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
+            refused += 1
+            if refused == 50:
+                break
+    assert cache.get('first') in ('v', None)
+    try:
+        cache.clear()
+    except OSError:
+        pass
+    os.unlink(disk + '/ballast')
+    cache.set('after', seed)
+    assert cache.get('after') == seed
+    cache.close()
+    print(seed, refused)
+"""
+
+
+def test_a_disk_that_fills_up_at_any_point_of_any_write_kills_nobody(tmp_path):
+    """The file is mapped for writing: a page without a block would be a SIGBUS."""
+    done = on_small_disk(
+        "16m", tmp_path / "disk", FILL_SEVERAL_WAYS, {"SEEDS": "300" if LONG else "12"}
+    )
+    assert done.returncode == 0, (done.stdout[-100:], done.stderr)
+    assert sum(int(line.split()[1]) > 0 for line in done.stdout.splitlines()) > 5
 
 
 def test_a_disk_too_full_for_the_cache_itself_is_an_error_that_leaves_nothing(tmp_path):
@@ -585,7 +648,7 @@ def test_a_check_beside_busy_writers_finds_nothing_wrong(filled):
         cache = MetadataCache(filled)
         assert len(cache) == 200
         assert set_aside(filled) == []
-        assert cache._session.store.board.words[words.DEATHS] < opening.TOLERATED_DEATHS
+        assert cache._session.store.board.words[words.DEATHS] < judging.TOLERATED_DEATHS
     finally:
         busy.kill()
         busy.wait()

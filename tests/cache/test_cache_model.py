@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sereno.cache import MetadataCache
+from sereno.cache import MetadataCache, board, tally
 
 # Few keys, so that operations meet; some longer than LMDB takes, some that differ only behind that.
 KEYS = st.sampled_from(
@@ -151,7 +151,15 @@ class CacheAgainstADict(RuleBasedStateMachine):
             len(key.encode("utf-8", "surrogatepass")) + len(orjson.dumps(value))
             for key, (value, _) in self.model.items()
         )
+        assert tally.committed(store.words, store.last_transaction()) == (len(entries), held)
         assert cache.get_stats()["memory_bytes"] == held
+        words = store.words
+        # The bound of the pages in use is one, and all of them have blocks; until the first write there is none.
+        if words[board.ALLOCATED] == 0:
+            return
+        assert store.used_pages() <= words[board.TAIL] <= words[board.ALLOCATED]
+        blocks = os.stat(os.path.join(store.directory, "data.mdb")).st_blocks
+        assert blocks * 512 >= words[board.ALLOCATED] * 4096
 
 
 CacheAgainstADict.TestCase.settings = settings(

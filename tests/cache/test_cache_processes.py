@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sereno.cache import MetadataCache
-from sereno.cache.store import Write
+from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
 PROCESSES = 4

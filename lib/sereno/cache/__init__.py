@@ -7,9 +7,14 @@ operations   what is done inside one transaction
 cleanup      removing what has expired, paced
 statistics   counters and limits, and the reports made of them
 session      a process's hold on a directory: open lazily, fork, damage
-opening      creating, judging and replacing the files
-store        entries in LMDB
+opening      creating and replacing the files
+judging      whether they can be trusted
+synced       the mark of a clean end
+store        entries in LMDB, and what is read of them
+write        a transaction that changes them
+room         blocks on the disk for what is written into the map
 board        words shared without transactions: generations, counters, marks
+tally        how many entries there are, and their bytes
 level        what one process keeps
 policy       which entry goes: SIEVE
 entry        an entry's bytes

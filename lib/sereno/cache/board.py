@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from sereno.errors import CacheFormatError
 
-FORMAT = 1
+FORMAT = 2
 """Version of all the files together: board, store and the header of an entry."""
 
 _MAGIC = int.from_bytes(b"SERENObd", "little")
@@ -61,6 +61,12 @@ LAST_MS = 7  # cache time at the last clean end
 DEATHS = 8  # processes that died with the cache open since the store was last verified
 STORE_BYTES, STORE_MTIME_NS = 9, 10  # the store's file at the last clean end
 BOOT_ID = 11  # and 12
+ALLOCATED = 13  # pages of the store's file that have blocks (sereno.cache.room)
+TAIL = 14  # at most that many of its pages are in use
+LIMITS_AT = 15  # the last transaction that may have changed the limits
+TALLY_AT = 16  # the last transaction that may have changed the tally (sereno.cache.tally)
+TALLY_BEFORE = 17  # and 18: entries and their bytes before it
+TALLY_AFTER = 19  # and 20: the same after it
 
 # Words of a line.
 IN_USE = 0
@@ -73,6 +79,10 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 class Damaged(Exception):
     """The files cannot be what sereno wrote; `str()` says what is wrong."""
+
+
+class OlderFormat(Damaged):
+    """The files are sound, but of a version that is not read any more."""
 
 
 class Census(NamedTuple):
@@ -216,6 +226,16 @@ def create(path: str, mode: int) -> None:
         os.close(fd)
 
 
+def retire_older(path: str) -> None:
+    """`Board.retire` for a file of an older format: what it writes has stood at the same place in all of them."""
+    fd = _open(path)
+    try:
+        os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
+        os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
+    finally:
+        os.close(fd)
+
+
 def _open(path: str) -> int:
     return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
@@ -226,7 +246,9 @@ def _recognise(path: str, head: bytes, size: int) -> None:
     magic, version = struct.unpack("<QQ", head)
     if magic != _MAGIC:
         raise Damaged("the board does not begin as one")
-    if version != FORMAT and 0 < version < 1 << 16:
+    if 0 < version < FORMAT:
+        raise OlderFormat(f"an older sereno wrote it (format {version}, this one has {FORMAT})")
+    if FORMAT < version < 1 << 16:
         raise CacheFormatError(
             f"cache file {path}: format {version}, this sereno reads and writes format {FORMAT}",
             hint="use the sereno that wrote it, or another directory (SERENO_CACHE_DIR), or remove "

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from sereno.cache import entry
 from sereno.cache.session import Session
-from sereno.cache.store import Store, Write
+from sereno.cache.store import Store
+from sereno.cache.write import Write
 
 CHUNK_ENTRIES = 1000
 BOX_S = 0.001
@@ -117,7 +118,7 @@ def _expired_after(store: Store, argument: tuple[bytes, int]) -> _Chunk:
     expired: list[bytes] = []
     scanned = 0
     expiry_of = entry.expiry_and_sequence
-    with store.env.begin(store.entries) as txn:
+    with store.begin(store.entries) as txn:
         cursor = txn.cursor()
         if not cursor.set_range(start):
             return _Chunk(0, [], None)

@@ -19,11 +19,12 @@ from sereno.cache.board import (
 )
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
-from sereno.cache.operations import BATCH_ENTRIES, Put
+from sereno.cache.operations import BATCH_ENTRIES
 from sereno.cache.place import default_path
 from sereno.cache.reading import Reader
 from sereno.cache.session import session_for
-from sereno.cache.store import Store, Write
+from sereno.cache.store import Store
+from sereno.cache.write import Write
 
 if TYPE_CHECKING:
     from sereno.cache.cleanup import CleanupReport, Swept
@@ -74,6 +75,7 @@ class MetadataCache(Reader, CacheMapping):
         self._given_max_size = limits.checked_max_size(max_size)
         self._given_ttl_ms = limits.checked_default_ttl_ms(default_ttl)
         self._jitter = limits.checked_jitter(ttl_jitter)
+        self._shorten = self._shortened if self._jitter else None
         self.path = default_path(name) if path is None else os.path.abspath(os.fspath(path))
         super().__init__(
             session_for(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
@@ -94,8 +96,20 @@ class MetadataCache(Reader, CacheMapping):
             TypeError: `value` is something else, or `key` is not a str; nothing was changed.
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
-        lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
-        self._put([(key, entry.store_key(key), codec.encode(value), lifetime_ms)])
+        put = (
+            key,
+            entry.store_key(key),
+            codec.encode(value),
+            None if ttl is None else limits.ttl_ms(ttl),
+        )
+        if not self._is_prepared:
+            self._prepare()
+        stored, evictions = self._session.written(
+            operations.put_one, (put, self._now_ms(), self._shorten)
+        )
+        self._line[SETS] += stored
+        if evictions:
+            self._line[EVICTIONS] += evictions
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
@@ -129,8 +143,14 @@ class MetadataCache(Reader, CacheMapping):
             (key, entry.store_key(key), codec.encode(value), lifetime_ms)
             for key, value in values.items()
         ]
+        self._prepare()
         for start in range(0, len(puts), BATCH_ENTRIES):
-            self._put(puts[start : start + BATCH_ENTRIES])
+            batch = puts[start : start + BATCH_ENTRIES]
+            stored, evictions = self._session.written(
+                operations.put_batch, (batch, self._now_ms(), self._shorten)
+            )
+            self._line[SETS] += stored
+            self._line[EVICTIONS] += evictions
 
     def invalidate_pattern(self, prefix: str) -> int:
         """Removes every key that starts with `prefix`; returns how many live entries that were.
@@ -260,17 +280,7 @@ class MetadataCache(Reader, CacheMapping):
             self._now_ms,
             self._count_evictions,
         )
-        self._is_prepared = True
-
-    def _put(self, puts: list[Put]) -> None:
-        if not self._is_prepared:
-            self._prepare()
-        shorten = self._shortened if self._jitter else None
-        stored, evictions = self._session.written(
-            operations.put_batch, (puts, self._now_ms(), shorten)
-        )
-        self._line[SETS] += stored
-        self._line[EVICTIONS] += evictions
+        self._prepared()
 
     def _shortened(self, lifetime_ms: int) -> int:
         from random import random

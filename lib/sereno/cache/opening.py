@@ -24,7 +24,6 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,28 +31,17 @@ from contextlib import contextmanager
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import clock, place
-from sereno.cache.board import Board, Damaged
+from sereno.cache import clock, judging, place, synced, tally
+from sereno.cache.board import Board, Damaged, OlderFormat
 from sereno.cache.place import Place
-from sereno.cache.store import (
-    MAP_BYTES,
-    MAX_READERS,
-    State,
-    Store,
-    Write,
-    last_sequence,
-    synced_path,
-    translated,
-)
+from sereno.cache.store import MAP_BYTES, State, Store, translated
+from sereno.cache.write import Write
 from sereno.errors import CacheError
 
 DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000
 
 KEPT_ASIDE = 3
-TOLERATED_DEATHS = 3
-"""Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
-dies again and again may be. Without living processes the first one is reason enough."""
 
 
 def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
@@ -118,6 +106,9 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
         _build(where, map_bytes)
     try:
         return _open_current(where, map_bytes)
+    except OlderFormat as why:
+        words.retire_older(os.path.join(current, "board"))
+        _drop(where, str(why))
     except _LostInReboot as why:
         _drop(where, str(why))
     except (Damaged, FileNotFoundError) as why:
@@ -137,7 +128,7 @@ def _open_current(where: Place, map_bytes: int) -> Store:
         CacheError, OSError: they may be sound, and cannot be opened now.
     """
     current = _current(where)
-    _refuse_strange_files(current)
+    judging.refuse_strange_files(current)
     board = Board(os.path.join(current, "board"))
     try:
         store = _open_judged(where, board, map_bytes)
@@ -160,98 +151,58 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
     census = board.census()
     board.words[words.DEATHS] += census.died
     rebooted = board.words[words.BOOT_ID : words.BOOT_ID + 2].tobytes() != clock.boot_id()
-    if rebooted and not os.path.exists(synced_path(current)):
+    if rebooted and not os.path.exists(synced.path_in(current)):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
-    _check_structure(current, board, census.alive)
-    store = Store(current, board, file_mode=where.file_mode, map_bytes=map_bytes)
+    judging.check_structure(current, board, census.alive)
+    store = _store(where, current, board, map_bytes)
     try:
         store.env.reader_check()
         store.state()
         if rebooted:
             _begin_boot(store)
+        if not census.alive:
+            _begin_alone(store)
     except BaseException:
         store.close()
         raise
     return store
 
 
+def _begin_alone(store: Store) -> None:
+    """What the words say of the file is found out anew: it may be a copy, with holes where there was nothing."""
+    header = store.words
+    header[words.ALLOCATED] = header[words.TAIL] = 0
+    tally.correct(header, store.size(), store.held_bytes())
+
+
 class _LostInReboot(Damaged):
     """Nothing is wrong with the files as files; their content cannot be trusted."""
 
 
+def _store(where: Place, directory: str, board: Board, map_bytes: int) -> Store:
+    return Store(
+        directory,
+        board,
+        file_mode=where.file_mode,
+        in_place=where.in_place,
+        map_bytes=map_bytes,
+    )
+
+
 def _begin_boot(store: Store) -> None:
     header = store.board.words
-    if store.last_transaction() != _read_synced(store.directory):
+    if store.last_transaction() != synced.read(store.directory):
         raise _LostInReboot(
             "the store is not the one that was written to the disk at the last clean end"
         )
     # The board may have reached the disk at another moment than the store did.
-    header[words.NEXT_SEQUENCE] = max(header[words.NEXT_SEQUENCE], last_sequence(store) + 1)
+    header[words.NEXT_SEQUENCE] = max(header[words.NEXT_SEQUENCE], store.last_sequence() + 1)
     header[words.EPOCH_MS] = clock.epoch_ms(header[words.LAST_MS])
     header[words.SYNCED] = 1
     store.board.forget_all(0)
     _set_boot_id(store.board)
-
-
-def _check_structure(current: str, board: Board, alive: int) -> None:
-    """Walks through the store's file without mapping it, where there is reason to.
-
-    Raises:
-        Damaged: with the first thing found.
-    """
-    data = os.path.join(current, "data.mdb")
-    found = os.stat(data)
-    header = board.words
-    deaths = header[words.DEATHS]
-    remembered = header[words.STORE_BYTES], header[words.STORE_MTIME_NS]
-    if alive:
-        is_suspicious = deaths >= TOLERATED_DEATHS
-    else:
-        is_suspicious = deaths > 0 or (found.st_size, found.st_mtime_ns) != remembered
-    if not is_suspicious:
-        return
-    if alive:
-        # The walk takes the file's size before it reads the meta page: a file that grew in between
-        # looks cut off, but not three times.
-        for _ in range(3):
-            with _pages_held(current):
-                problems = _problems(data)
-            if not problems:
-                break
-    else:
-        problems = _problems(data)
-    if problems:
-        raise Damaged(f"{problems[0]} ({len(problems)} findings)")
-    header[words.DEATHS] = 0
-
-
-@contextmanager
-def _pages_held(current: str) -> Iterator[None]:
-    """While this lasts, living writers use no page again that the walk may meet.
-
-    A read transaction does that. To begin one LMDB looks at the two meta pages, which it checks, and at no other.
-    """
-    env = lmdb.open(
-        current, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
-    )
-    try:
-        with env.begin():
-            yield
-    finally:
-        env.close()
-
-
-def _problems(data: str) -> list[str]:
-    """What py-lmdb's own checker finds; pages that are merely lost to the file are none of it."""
-    from lmdb import verify
-
-    try:
-        found: list[str] = verify.verify(data, subdir=False)  # type: ignore[no-untyped-call]
-    except verify.VerifyError as error:
-        return [str(error)]
-    return [text for text in found if "leak" not in text]
 
 
 def _build(where: Place, map_bytes: int) -> None:
@@ -262,9 +213,9 @@ def _build(where: Place, map_bytes: int) -> None:
         words.create(os.path.join(new, "board"), where.file_mode)
         board = Board(os.path.join(new, "board"))
         try:
-            store = Store(new, board, file_mode=where.file_mode, map_bytes=map_bytes)
-            txn = Write(store)
-            txn.set_state(State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, 0))
+            store = _store(where, new, board, map_bytes)
+            txn = Write(store).begin()
+            txn.set_state(State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
             txn.commit()
             _own_all_blocks(os.path.join(new, "lock.mdb"))
             for name in ("data.mdb", "lock.mdb"):
@@ -272,7 +223,7 @@ def _build(where: Place, map_bytes: int) -> None:
             store.close()
             board.words[words.EPOCH_MS] = clock.epoch_ms()
             _set_boot_id(board)
-            _remember_file(board, new)
+            judging.remember_file(board, new)
         finally:
             board.close()
         os.rename(new, _current(where))
@@ -300,45 +251,15 @@ def _end_cleanly(store: Store) -> None:
     if not header[words.SYNCED]:
         store.env.sync(True)
         header[words.LAST_MS] = header[words.EPOCH_MS] + clock.boottime_ms()
-    transaction = store.last_transaction()
+    transaction, used_bytes = store.last_transaction(), store.used_bytes()
     store.close()
-    _remember_file(board, directory)
+    # As long as the map is only what LMDB's mapping needs; a closed cache can be copied without it.
+    os.truncate(os.path.join(directory, "data.mdb"), used_bytes)
+    judging.remember_file(board, directory)
     if not header[words.SYNCED]:
         board.flush()
-        _write_synced(directory, transaction)
+        synced.write(directory, transaction)
         header[words.SYNCED] = 1
-
-
-def _remember_file(board: Board, directory: str) -> None:
-    found = os.stat(os.path.join(directory, "data.mdb"))
-    board.words[words.STORE_BYTES] = found.st_size
-    board.words[words.STORE_MTIME_NS] = found.st_mtime_ns
-
-
-def _write_synced(directory: str, transaction: int) -> None:
-    path = synced_path(directory)
-    mode = stat.S_IMODE(os.stat(os.path.join(directory, "board")).st_mode)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if os.fstat(fd).st_uid == os.geteuid():
-            os.fchmod(fd, mode)
-        os.write(fd, b"%d\n" % transaction)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _read_synced(directory: str) -> int:
-    try:
-        with open(synced_path(directory), "rb") as file:
-            return int(file.read(24))
-    except ValueError:
-        return -1
 
 
 def _set_boot_id(board: Board) -> None:
@@ -358,7 +279,7 @@ def _move_aside(where: Place, why: str) -> None:
 
 
 def _drop(where: Place, why: str) -> None:
-    """Removes the files in use; nobody has them open, for the machine was rebooted."""
+    """Removes the files in use, which nobody can use any more."""
     gone = os.path.join(where.path, f"new-{os.getpid()}-gone")
     os.rename(_current(where), gone)
     shutil.rmtree(gone, ignore_errors=True)
@@ -369,27 +290,6 @@ def _report(text: str, *values: str) -> None:
     import logging
 
     logging.getLogger("sereno.cache").warning(text, *values)
-
-
-def _refuse_strange_files(current: str) -> None:
-    """Symbolic links, hard links and special files could make a process write where somebody else wants it to."""
-    for name in ("", "board", "data.mdb", "lock.mdb"):
-        path = os.path.join(current, name) if name else current
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            if name == "lock.mdb":
-                continue  # LMDB makes a new one, and nothing is lost.
-            raise
-        if name:
-            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        else:
-            is_plain = stat.S_ISDIR(found.st_mode)
-        if not is_plain:
-            raise CacheError(
-                f"cache file {path}: not a plain {'file with one name' if name else 'directory'}",
-                hint=f"remove {current}: a cache can be filled again",
-            )
 
 
 def _sweep(where: Place) -> None:

@@ -6,13 +6,16 @@ when the old ones turn out to be damaged.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from sereno.cache import entry
-from sereno.cache.board import Damaged
+from sereno.cache.board import VISITED_MASK, Damaged
 from sereno.cache.clock import NEVER_MS
-from sereno.cache.store import Store, Write
+from sereno.cache.store import Store
+from sereno.cache.write import Write
 
 BATCH_ENTRIES = 500
 """Entries in one transaction of a bulk operation: about 5 ms, so that nobody waits longer for the write lock."""
@@ -42,7 +45,7 @@ def read_many(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | N
     """The texts of live entries, all from one snapshot."""
     keys, now_ms = argument
     texts: list[bytes | None] = []
-    with store.env.begin(store.entries) as txn:
+    with store.begin(store.entries) as txn:
         for stored in keys:
             record = txn.get(stored)
             if record is None or entry.expiry_and_sequence(intact(stored, record))[0] <= now_ms:
@@ -52,11 +55,25 @@ def read_many(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | N
     return texts
 
 
+def read_visibly(store: Store, argument: tuple[bytes, int]) -> bytes | None:
+    """The text of a live entry, which counts as visited."""
+    stored, now_ms = argument
+    with store.begin(store.entries) as txn:
+        record = txn.get(stored)
+    if record is None:
+        return None
+    expiry_ms, sequence = entry.expiry_and_sequence(intact(stored, record))
+    if expiry_ms <= now_ms:
+        return None
+    store.board.visited[sequence & VISITED_MASK] = 1
+    return entry.value_of(record)
+
+
 def live_keys(store: Store, argument: tuple[bytes, int]) -> tuple[list[str], bytes | None]:
     """Live keys from a store key on, and where to go on; a key that stands twice as long as others does no harm."""
     start, now_ms = argument
     keys: list[str] = []
-    with store.env.begin(store.entries) as txn:
+    with store.begin(store.entries) as txn:
         cursor = txn.cursor()
         if not cursor.set_range(start):
             return [], None
@@ -76,18 +93,38 @@ def put_batch(
     `shorten` makes a lifetime in ms what it shall be in the end (jitter).
     """
     puts, now_ms, shorten = argument
+    if txn.reserve_steps(len(puts)) < len(puts):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     stored_count = 0
-    for key, stored, text, lifetime_ms in puts:
-        if lifetime_ms is None:
-            lifetime_ms = txn.state()[1] or NEVER_MS
-        if lifetime_ms == 0:
-            txn.delete(stored)
-            continue
-        if lifetime_ms != NEVER_MS:
-            lifetime_ms = now_ms + (lifetime_ms if shorten is None else shorten(lifetime_ms))
-        txn.put(stored, key, text, lifetime_ms, now_ms)
-        stored_count += 1
+    for put in puts:
+        stored_count += _put(txn, *put, now_ms, shorten)
     return stored_count, txn.evictions
+
+
+def put_one(txn: Write, argument: tuple[Put, int, Callable[[int], int] | None]) -> tuple[int, int]:
+    """`put_batch` of one entry."""
+    put, now_ms, shorten = argument
+    return _put(txn, *put, now_ms, shorten), txn.evictions
+
+
+def _put(
+    txn: Write,
+    key: str,
+    stored: bytes,
+    text: bytes,
+    lifetime_ms: int | None,
+    now_ms: int,
+    shorten: Callable[[int], int] | None,
+) -> int:
+    if lifetime_ms is None:
+        lifetime_ms = txn.state()[1] or NEVER_MS
+    if lifetime_ms == 0:
+        txn.delete(stored)
+        return 0
+    if lifetime_ms != NEVER_MS:
+        lifetime_ms = now_ms + (lifetime_ms if shorten is None else shorten(lifetime_ms))
+    txn.put(stored, key, text, lifetime_ms, now_ms)
+    return 1
 
 
 def remove(txn: Write, argument: tuple[bytes, int]) -> Removed:
@@ -104,13 +141,14 @@ def remove(txn: Write, argument: tuple[bytes, int]) -> Removed:
 def remove_prefix(txn: Write, argument: tuple[bytes, bytes, int]) -> Removed:
     """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
     prefix, start, now_ms = argument
+    at_most = txn.reserve_steps(BATCH_ENTRIES)
     common = prefix[: entry.KEPT_BYTES]
     doomed = []
     following = None
     for looked_at, (stored, record) in enumerate(txn.scan(start)):
         if not stored.startswith(common):
             break
-        if looked_at == BATCH_ENTRIES:
+        if looked_at == at_most:
             following = stored
             break
         if entry.key_bytes(stored, record).startswith(prefix):

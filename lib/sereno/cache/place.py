@@ -27,12 +27,18 @@ NETWORK_FILESYSTEMS = frozenset((
 # fmt: on
 
 
+# These write a changed block to a new place, so that a file's blocks are no promise that it can be changed.
+COPY_ON_WRITE_FILESYSTEMS = frozenset(("bcachefs", "btrfs", "nilfs2", "zfs"))
+
+
 class Place(NamedTuple):
-    """A directory that may hold a cache, and the modes of what is created in it."""
+    """A directory that may hold a cache, the modes of what is created in it, and whether its file system overwrites
+    blocks where they are."""
 
     path: str
     dir_mode: int
     file_mode: int
+    in_place: bool = True
 
 
 def default_path(name: str) -> str:
@@ -82,7 +88,7 @@ def prepare(path: str) -> Place:
             f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
             hint="set SERENO_CACHE_DIR to a directory on a local disk",
         )
-    return Place(path, *modes(found.st_mode))
+    return Place(path, *modes(found.st_mode), kind not in COPY_ON_WRITE_FILESYSTEMS)
 
 
 def modes(directory_mode: int) -> tuple[int, int]:

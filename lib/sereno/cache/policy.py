@@ -11,7 +11,7 @@ Two things are added: an entry that has expired goes although it is visited, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import TypeVar
 
 PATIENCE = 256
@@ -21,23 +21,24 @@ Key = TypeVar("Key")
 
 def choose(
     circle: Iterable[tuple[int, Key]],
-    is_visited: Callable[[int], bool],
-    clear: Callable[[int], None],
+    visited: MutableSequence[int] | memoryview,
+    mask: int,
     is_expired: Callable[[Key], bool],
 ) -> tuple[int, Key]:
     """The sequence number and key of the entry that has to go.
 
     Args:
         circle: (sequence number, key) from the hand on, to the newest, then from the oldest on, without end.
-        is_visited: was the entry read since it came or since the hand last passed?
-        clear: takes that mark away.
+        visited: the marks, found by sequence number & `mask`: not 0 when the entry was read since it came or since
+            the hand last passed. Those that are passed are cleared.
         is_expired: is the entry with that key dead already?
 
     Raises:
         LookupError: the circle is empty.
     """
     for steps, (sequence, key) in enumerate(circle):
-        if steps >= PATIENCE or not is_visited(sequence) or is_expired(key):
+        mark = sequence & mask
+        if not visited[mark] or steps >= PATIENCE or is_expired(key):
             return sequence, key
-        clear(sequence)
+        visited[mark] = 0
     raise LookupError("nothing to evict")

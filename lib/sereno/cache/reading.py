@@ -1,13 +1,15 @@
 """The way of a read: what the process keeps, the board, the store. `MetadataCache` is a `Reader` with the rest.
 
-This is where nanoseconds are counted, so a few steps stand here in full that have a function of their own elsewhere
-(`entry.store_key`, `operations.intact`).
+This is where nanoseconds are counted. So the usual read stands here in one piece, with steps in full that have a
+function of their own elsewhere (`entry.store_key`, `operations.intact`); whatever is not usual (files not open,
+replaced or damaged, a long key, a wrong argument) leaves it and goes through `Session.reading`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 import lmdb
@@ -17,9 +19,8 @@ from sereno.cache.board import (
     GENERATION_MASK,
     HITS,
     MISSES,
-    RETIRED,
+    NO_GENERATION,
     VISITED_MASK,
-    Damaged,
     unused_line,
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
@@ -30,15 +31,40 @@ if TYPE_CHECKING:
     from sereno.cache.level import Kept, Level
 
 _crc32 = crc32
-_INTACT, _HEADER_BYTES = entry.INTACT, entry.HEADER_BYTES
+_INTACT, _HEADER_BYTES, _MAX_KEY_BYTES = entry.INTACT, entry.HEADER_BYTES, entry.MAX_KEY_BYTES
 _unpack_header = entry.unpack_header
+_nothing_kept: dict[str, Kept] = {}
 
 
-class _Nothing(dict[str, None]):
-    """The process's own level before anything is kept."""
+class _Unusual(Exception):
+    """This read is not for the short way."""
 
-    def __missing__(self, key: str) -> None:
-        return None
+
+class _NeverChecked:
+    """For a reader with a clock of its own, which says nothing about when the files have to be looked at again."""
+
+    check_at_s = math.inf
+
+
+def _not_open(_database: object) -> NoReturn:
+    raise _Unusual
+
+
+class _NoGenerations:
+    """The generations while no files are open."""
+
+    def __getitem__(self, slot: int) -> NoReturn:
+        raise _Unusual
+
+
+class _NoMarks:
+    """The visited marks while no files are open: a read that was under way sets one nowhere."""
+
+    def __getitem__(self, mark: int) -> int:
+        return 1
+
+    def __setitem__(self, mark: int, value: int) -> None:
+        pass
 
 
 class Reader:
@@ -62,41 +88,82 @@ class Reader:
         self._session = session
         self._counts = counts
         self._has_own_clock = own_clock is not None
+        self._checked = session if own_clock is None else _NeverChecked
         self._clock: Callable[[int], float] = (
             boottime_s if own_clock is None else lambda _: own_clock()
         )
         self._level_bytes = level_bytes
         self._largest_kept = 0
         self._offered = 0
-        self._level: Level | _Nothing = _Nothing()
+        self._level: Level | None = None
         self._decode: Callable[[bytes], codec.Json] = codec.decode
         self._epoch_ms = 0
         self._is_prepared = False
         self.files_changed(None)
         session.add_user(self)
 
-    def get(self, key: str, default: codec.Json = None) -> codec.Json:
+    def get(self, key: str, default: codec.Json = None) -> codec.Json:  # noqa: PLR0915 in one piece
         """The value, new at each call, or `default` on a miss or when it has expired.
 
         Raises:
             TypeError: `key` is not a str.
             CacheError: the cache cannot be used.
         """
-        kept = self._level[key]
+        kept = self._kept_get(key)
         if kept is not None:
-            text, until_s, slot, generation, mark = kept
-            if self._generations[slot] == generation and self._clock(BOOTTIME) < until_s:
+            text, until_s, generations, slot, generation, mark = kept
+            if generations[slot] == generation and self._clock(BOOTTIME) < until_s:
                 self._visited[mark] = 1
                 if self._counts:
                     # One statement without a call, so CPython does not switch threads within it.
                     self._line[HITS] += 1
                 return self._decode(text)
-        found = self._get_stored(key)
+        try:
+            stored = key.encode()
+            now_s = self._clock(BOOTTIME)
+            start = _crc32(stored)
+            slot = start & GENERATION_MASK
+            self._acquire()
+            try:
+                # Noted before the snapshot is taken: a writer sets it before it commits.
+                generations = self._generations
+                generation = generations[slot]
+                txn = self._begin(self._entries)
+                record = txn.get(stored)
+                snapshot = txn.id()
+                txn.abort()
+            finally:
+                self._release()
+            if (
+                generation == NO_GENERATION  # the files were retired
+                or now_s >= self._checked.check_at_s
+                or (
+                    not 0 < len(stored) <= _MAX_KEY_BYTES
+                    if record is None
+                    else _crc32(record, start) != _INTACT
+                )
+            ):
+                raise _Unusual
+        except (_Unusual, lmdb.Error, AttributeError, UnicodeEncodeError):
+            return self._get_the_long_way(key, default)
+        if record is not None:
+            expiry_ms, sequence, long_bytes = _unpack_header(record)
+            until_s = (expiry_ms - self._epoch_ms) / 1000
+            if until_s > now_s:
+                text = record[_HEADER_BYTES + long_bytes : -4]
+                mark = sequence & VISITED_MASK
+                visited = self._visited
+                if not visited[mark]:
+                    visited[mark] = 1
+                # Only what is read a second time is worth the cost of keeping.
+                elif self._level_bytes and snapshot >= generation:
+                    self._offer(key, (text, until_s, generations, slot, generation, mark))
+                if self._counts:
+                    self._line[HITS] += 1
+                return self._decode(text)
         if self._counts:
-            self._line[MISSES if found is None else HITS] += 1
-        if found is None:
-            return default
-        return self._decode(found)
+            self._line[MISSES] += 1
+        return default
 
     def peek(self, key: str) -> codec.Json:
         """`get` that counts no request and marks nothing as visited."""
@@ -110,23 +177,34 @@ class Reader:
     def files_changed(self, store: Store | None) -> None:
         """For the session: its files were opened, closed or replaced."""
         self._is_prepared = False
-        self._level.clear()
+        self._level = None
+        self._kept_get = _nothing_kept.get
         self._store = store
+        self._acquire, self._release = self._session.lock.acquire, self._session.lock.release
+        # The short way is open once `_prepare` has been there.
+        self._begin: Callable[[Any], Any] = _not_open
         if store is None:
-            self._line = self._generations = self._visited = self._words = unused_line()
+            self._entries: Any = None
+            self._generations: Any = _NoGenerations()
+            self._visited: Any = _NoMarks()
+            self._line = unused_line()
             return
         board = store.board
-        self._generations, self._visited, self._words = (
-            board.generations,
-            board.visited,
-            board.words,
-        )
+        self._entries = store.entries
+        self._generations, self._visited = board.generations, board.visited
         self._line = board.line if self._counts else unused_line()
         self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()
 
     def _prepare(self) -> None:
-        """Opens the files where they are not open."""
+        """Opens the files where they are not open, and calls `_prepared`."""
         raise NotImplementedError
+
+    def _prepared(self) -> None:
+        """Lets reads go the short way."""
+        self._is_prepared = True
+        with self._session.lock:
+            if self._store is not None:
+                self._begin = self._store.begin
 
     def _now_ms(self) -> int:
         return int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
@@ -136,82 +214,32 @@ class Reader:
         self._prepare()
         return self._session.reading(operations.read_many, ([stored], self._now_ms()))[0]
 
-    def _get_stored(self, key: str) -> bytes | None:
-        """A live value's text from the store.
+    def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
+        """`get` for every key and every state of the files; keeps nothing."""
+        stored = entry.store_key(key)
+        self._prepare()
+        text = self._session.reading(operations.read_visibly, (stored, self._now_ms()))
+        if self._counts:
+            self._line[MISSES if text is None else HITS] += 1
+        return default if text is None else codec.decode(text)
 
-        The usual case in one go; whatever is not usual goes the long way through `Session.reading`.
-        """
-        session = self._session
-        if not self._is_prepared:
-            self._prepare()
-        with session.lock:
-            store = self._store
-            if (
-                store is not None
-                and not self._words[RETIRED]
-                and boottime_s(BOOTTIME) < session.check_at_s
-            ):
-                try:
-                    return self._read(store, key)
-                except (lmdb.Error, Damaged):
-                    pass  # again, and with what has to be done about it
-        return session.reading(self._read, key)
-
-    def _read(self, store: Store, key: str) -> bytes | None:
-        """`_get_stored` with the lock held; keeps the value when no write can have been missed.
-
-        The generation is noted before the snapshot is taken: a writer sets it before it commits.
-        """
-        try:
-            stored = key.encode()
-        except (AttributeError, UnicodeEncodeError):
-            stored = b""
-        if type(stored) is not bytes or not 0 < len(stored) <= entry.MAX_KEY_BYTES:
-            stored = entry.store_key(key)
-        start = _crc32(stored)
-        slot = start & GENERATION_MASK
-        generation = self._generations[slot]
-        txn = store.begin(store.entries)
-        record = txn.get(stored)
-        if record is None:
-            txn.abort()
-            return None
-        snapshot = txn.id()
-        txn.abort()
-        if _crc32(record, start) != _INTACT:
-            operations.intact(stored, record)
-        expiry_ms, sequence, long_bytes = _unpack_header(record)
-        until_s = (expiry_ms - self._epoch_ms) / 1000
-        if until_s <= self._clock(BOOTTIME):
-            return None
-        text: bytes = record[_HEADER_BYTES + long_bytes : -4]
-        mark = sequence & VISITED_MASK
-        if self._visited[mark]:
-            # Only what is read a second time is worth the cost of keeping.
-            if snapshot >= generation and self._level_bytes and self._is_worth_keeping():
-                self._keep(key, (text, until_s, slot, generation, mark))
-        else:
-            self._visited[mark] = 1
-        return text
-
-    def _is_worth_keeping(self) -> bool:
-        """A full level takes one in four: what is read often comes in soon, what is not costs less."""
+    def _offer(self, key: str, kept: Kept) -> None:
+        """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
         level = self._level
         self._offered += 1
-        return (
-            not self._offered & 3
-            or isinstance(level, _Nothing)
-            or level.currsize < self._largest_kept
-        )
+        if self._offered & 3 and level is not None and level.currsize >= self._largest_kept:
+            return
+        with self._session.lock:
+            level = self._level
+            if kept[2] is not self._generations:
+                return  # the files were replaced meanwhile
+            if level is None:
+                # The import takes as long as all else that a cleanup does, which keeps nothing.
+                from sereno.cache.level import OVERHEAD_BYTES, Level
 
-    def _keep(self, key: str, kept: Kept) -> None:
-        level = self._level
-        if isinstance(level, _Nothing):
-            # The import takes as long as all else that a cleanup does, which keeps nothing.
-            from sereno.cache.level import OVERHEAD_BYTES, Level
-
-            level = self._level = Level(self._level_bytes)
-            self._largest_kept = self._level_bytes - 4 * OVERHEAD_BYTES
-            self._decode = codec.decoder()
-        if len(kept[0]) <= self._largest_kept:
-            level[key] = kept
+                level = self._level = Level(self._level_bytes)
+                self._kept_get = level.kept.get
+                self._largest_kept = self._level_bytes - 4 * OVERHEAD_BYTES
+                self._decode = codec.decoder()
+            if len(kept[0]) <= self._largest_kept:
+                level[key] = kept

@@ -19,7 +19,8 @@ import lmdb
 
 from sereno.cache import clock, opening, place
 from sereno.cache.board import RETIRED, Damaged
-from sereno.cache.store import MAP_BYTES, Store, Write, translated
+from sereno.cache.store import MAP_BYTES, Store, translated
+from sereno.cache.write import Write
 from sereno.errors import CacheError
 
 CHECK_EVERY_S = 1.0
@@ -51,6 +52,7 @@ class Session:
         self.lock = threading.RLock()
         self.write_lock = threading.RLock()
         self.store: Store | None = None
+        self._write: Write | None = None
         self._map_bytes = map_bytes
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
         self._where: place.Place | None = None
@@ -92,12 +94,14 @@ class Session:
                 store = self.store
                 if (
                     store is None
-                    or store.board.words[RETIRED]
+                    or store.words[RETIRED]
                     or clock.boottime_s(clock.BOOTTIME) >= self.check_at_s
                 ):
                     store = self._usable() or self._reopen()
+                write = self._write
+                assert write is not None
                 try:
-                    txn = Write(store)
+                    txn = write.begin()
                     try:
                         result = action(txn, argument)
                     except BaseException:
@@ -181,6 +185,7 @@ class Session:
 
     def _tell(self, store: Store | None) -> None:
         self.store = store
+        self._write = None if store is None else Write(store)
         for user in list(self._users):
             user.files_changed(store)
 

@@ -15,7 +15,8 @@ from sereno.cache.board import FORMAT
 from sereno.cache.cleanup import CleanupReport
 from sereno.cache.limits import Unset
 from sereno.cache.session import Session
-from sereno.cache.store import MARK_KEY, RESET_KEY, State, Store, Write
+from sereno.cache.store import MARK_KEY, RESET_KEY, State, Store
+from sereno.cache.write import Write
 
 TRIM_ENTRIES = 200
 """Entries evicted in one transaction when the limit was lowered: about 2 ms."""
@@ -37,7 +38,7 @@ def overview(store: Store, _: None) -> dict[str, Any]:
         **counted,
         "hit_rate_percent": rate_percent(counted["hits"], counted["misses"]),
         "total_requests": counted["hits"] + counted["misses"],
-        "memory_bytes": state.held_bytes,
+        "memory_bytes": store.held_bytes(),
         "file_bytes": os.stat(os.path.join(store.directory, "data.mdb")).st_size,
         "format_version": FORMAT,
     }
@@ -85,7 +86,6 @@ def store_limits(
         return State(
             state.max_size if isinstance(max_size, Unset) else max_size,
             state.default_ttl_ms if isinstance(default_ttl_ms, Unset) else default_ttl_ms,
-            state.held_bytes,
         )
 
     state = session.reading(Store.state, None)

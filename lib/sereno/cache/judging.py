@@ -1,0 +1,110 @@
+"""Judging a cache's files before they are used: what kind of files they are, and whether LMDB may be let at them.
+
+LMDB trusts its file and may crash on a damaged one. So where there is reason to, its structure is walked through
+without it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lmdb
+
+from sereno.cache import board as words
+from sereno.cache.board import Board, Damaged
+from sereno.cache.store import MAP_BYTES, MAX_READERS
+from sereno.errors import CacheError
+
+TOLERATED_DEATHS = 3
+"""Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
+dies again and again may be. Without living processes the first one is reason enough."""
+
+
+def refuse_strange_files(current: str) -> None:
+    """Symbolic links, hard links and special files could make a process write where somebody else wants it to."""
+    for name in ("", "board", "data.mdb", "lock.mdb"):
+        path = os.path.join(current, name) if name else current
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            if name == "lock.mdb":
+                continue  # LMDB makes a new one, and nothing is lost.
+            raise
+        if name:
+            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        else:
+            is_plain = stat.S_ISDIR(found.st_mode)
+        if not is_plain:
+            raise CacheError(
+                f"cache file {path}: not a plain {'file with one name' if name else 'directory'}",
+                hint=f"remove {current}: a cache can be filled again",
+            )
+
+
+def check_structure(current: str, board: Board, alive: int) -> None:
+    """Walks through the store's file without mapping it, where there is reason to.
+
+    Raises:
+        Damaged: with the first thing found.
+    """
+    data = os.path.join(current, "data.mdb")
+    found = os.stat(data)
+    header = board.words
+    deaths = header[words.DEATHS]
+    remembered = header[words.STORE_BYTES], header[words.STORE_MTIME_NS]
+    if alive:
+        is_suspicious = deaths >= TOLERATED_DEATHS
+    else:
+        is_suspicious = deaths > 0 or (found.st_size, found.st_mtime_ns) != remembered
+    if not is_suspicious:
+        return
+    if alive:
+        # The walk takes the file's size before it reads the meta page: a file that grew in between
+        # looks cut off, but not three times.
+        for _ in range(3):
+            with _pages_held(current):
+                problems = _problems(data)
+            if not problems:
+                break
+    else:
+        problems = _problems(data)
+    if problems:
+        raise Damaged(f"{problems[0]} ({len(problems)} findings)")
+    header[words.DEATHS] = 0
+
+
+@contextmanager
+def _pages_held(current: str) -> Iterator[None]:
+    """While this lasts, living writers use no page again that the walk may meet.
+
+    A read transaction does that. To begin one LMDB looks at the two meta pages, which it checks, and at no other.
+    """
+    env = lmdb.open(
+        current, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
+    )
+    try:
+        with env.begin():
+            yield
+    finally:
+        env.close()
+
+
+def _problems(data: str) -> list[str]:
+    """What py-lmdb's own checker finds; pages that are merely lost to the file are none of it."""
+    from lmdb import verify
+
+    try:
+        found: list[str] = verify.verify(data, subdir=False)  # type: ignore[no-untyped-call]
+    except verify.VerifyError as error:
+        return [str(error)]
+    return [text for text in found if "leak" not in text]
+
+
+def remember_file(board: Board, directory: str) -> None:
+    """Notes what the store's file looks like at a clean end."""
+    found = os.stat(os.path.join(directory, "data.mdb"))
+    board.words[words.STORE_BYTES] = found.st_size
+    board.words[words.STORE_MTIME_NS] = found.st_mtime_ns

@@ -1,0 +1,288 @@
+"""One write transaction on a store and its board: what it changes, and the order in which it says so.
+
+Before the commit, the generation of every key that it changes is set to its own id. A reader that reads between the
+two gets the old value and a generation that is newer than its snapshot, so it keeps nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from zlib import crc32
+
+from sereno.cache import entry, policy, synced, tally
+from sereno.cache.board import (
+    ALLOCATED,
+    GENERATION_MASK,
+    HAND,
+    LIMITS_AT,
+    NEXT_SEQUENCE,
+    SYNCED,
+    TAIL,
+    VISITED_MASK,
+    Damaged,
+)
+from sereno.cache.room import PAGES_A_WRITE, pages_of, pages_to_free
+from sereno.cache.store import (
+    STATE_KEY,
+    State,
+    Store,
+    pack_counters,
+    pack_state,
+    unpack_counters,
+    unpack_state,
+)
+
+_LARGEST_IN_A_LEAF = 1900
+"""Bytes of a value from which on it may have pages of its own (LMDB: two nodes must fit into a page)."""
+
+
+class Write:
+    """The write transaction of a store; one object for all, one after the other.
+
+    `begin` waits for those of other processes; the caller sees to it that this process has one at a time. After
+    `commit` or `abort` it can begin again.
+    """
+
+    __slots__ = (
+        "_before",
+        "_begin",
+        "_board",
+        "_entries",
+        "_generations",
+        "_held_bytes",
+        "_main",
+        "_order",
+        "_room",
+        "_size",
+        "_state",
+        "_state_at",
+        "_store",
+        "_txn",
+        "_visited",
+        "_words",
+        "evictions",
+        "generation",
+    )
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._board = store.board
+        self._words = store.board.words
+        self._generations = store.board.generations
+        self._visited = store.board.visited
+        self._room = store.room
+        self._begin = store.begin
+        self._entries, self._order, self._main = store.entries, store.order, store.main
+        # The limits as they were read last, so that most transactions need not read them.
+        self._state = State(None, None)
+        self._state_at = -1
+
+    def begin(self) -> Write:
+        """Begins, with room for one change of a value that fits into a leaf.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        words = self._words
+        self._txn = txn = self._begin(self._entries, None, True)
+        try:
+            self.generation = generation = txn.id()
+            if words[TAIL] + PAGES_A_WRITE > words[ALLOCATED]:
+                self._room.take(PAGES_A_WRITE)
+            else:
+                words[TAIL] += PAGES_A_WRITE
+            if words[SYNCED]:
+                synced.unmark(self._store.directory, words)
+        except BaseException:
+            txn.abort()
+            raise
+        self._before = self._size, self._held_bytes = tally.committed(words, generation - 1)
+        self.evictions = 0
+        return self
+
+    def commit(self) -> None:
+        """Makes everything visible to all, at once."""
+        if (self._size, self._held_bytes) != self._before:
+            tally.announce(self._words, self.generation, self._before, self._size, self._held_bytes)
+        self._txn.commit()
+
+    def abort(self) -> None:
+        """Forgets everything."""
+        self._txn.abort()
+
+    # What is in the store
+
+    def get(self, stored: bytes) -> bytes | None:
+        record: bytes | None = self._txn.get(stored)
+        return record
+
+    def size(self) -> int:
+        """Entries, counted by LMDB; the tally, should it ever say something else, follows."""
+        self._size = int(self._txn.stat(self._entries)["entries"])
+        return self._size
+
+    def state(self) -> State:
+        """The cache's limits."""
+        if self._words[LIMITS_AT] > self._state_at:
+            self._state = unpack_state(self._txn.get(STATE_KEY, None, self._main))
+            self._state_at = self.generation - 1
+        return self._state
+
+    def set_state(self, state: State) -> None:
+        self._words[LIMITS_AT] = self.generation
+        self._txn.put(STATE_KEY, pack_state(state), db=self._main)
+
+    def totals(self) -> dict[str, int]:
+        """Every counter, summed over all processes."""
+        return self._board.totals()
+
+    def record(self, name: bytes) -> dict[str, int]:
+        """See `Store.record`."""
+        return unpack_counters(self._txn.get(name, None, self._main))
+
+    def set_record(self, name: bytes, counters: dict[str, int]) -> None:
+        self._txn.put(name, pack_counters(counters), db=self._main)
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """(store key, record) from `start` on, as this transaction sees them."""
+        cursor = self._txn.cursor(self._entries)
+        if not cursor.set_range(start):
+            return iter(())
+        return iter(cursor.iternext(True, True))
+
+    # Changes
+
+    def touch(self, stored: bytes) -> None:
+        """Makes every process ask the store again for the keys of this slot."""
+        self._generations[crc32(stored) & GENERATION_MASK] = self.generation
+
+    def reserve_steps(self, steps: int) -> int:
+        """Before the first of many changes: room for them; how many of them there is room for, at least one.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        return self._room.take_steps(steps)
+
+    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
+        """Stores an entry, evicting where `max_size` asks for it."""
+        start = crc32(stored)
+        self._generations[start & GENERATION_MASK] = self.generation
+        txn = self._txn
+        old = txn.get(stored)
+        if len(value) > _LARGEST_IN_A_LEAF:
+            self._room.take_more(pages_of(len(value)))
+        if old is None:
+            max_size = self.state()[0]
+            if max_size is not None and self._size >= max_size:
+                self._evict(self._size - max_size + 1, now_ms)
+            sequence = self._next_sequence(stored)
+            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            self._size += 1
+            self._held_bytes += entry.size_bytes(stored, len(record))
+        else:
+            sequence = entry.expiry_and_sequence(old)[1]
+            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            self._held_bytes += len(record) - len(old)
+        txn.put(stored, record)
+
+    def delete(self, stored: bytes, record: bytes | None = None) -> bool:
+        """Removes an entry; False when there was none."""
+        self._generations[crc32(stored) & GENERATION_MASK] = self.generation
+        txn = self._txn
+        if record is None:
+            record = txn.get(stored)
+            if record is None:
+                return False
+        self._size -= 1
+        self._held_bytes -= entry.size_bytes(stored, len(record))
+        txn.delete(stored)
+        txn.delete(record[8:16][::-1], b"", self._order)
+        return True
+
+    def delete_expired(self, keys: list[bytes], now_ms: int, box_s: float) -> tuple[int, int, int]:
+        """Removes those of `keys` that are expired, for `box_s` seconds at most.
+
+        Returns how many keys it looked at, how many entries it removed, and the bytes these held.
+        """
+        # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
+        pop, put, delete = self._txn.pop, self._txn.put, self._txn.delete
+        unpack, size_bytes, order = entry.expiry_and_sequence, entry.size_bytes, self._order
+        generations, generation, mask = self._generations, self.generation, GENERATION_MASK
+        end_s = time.monotonic() + box_s
+        looked_at = removed = held_bytes = 0
+        for stored in keys[: self.reserve_steps(len(keys))]:
+            looked_at += 1
+            # Mostly it is still what the scan saw; then one way down the tree is enough.
+            record = pop(stored)
+            if record is not None:
+                if unpack(record)[0] > now_ms:
+                    put(stored, record)
+                    continue
+                generations[crc32(stored) & mask] = generation
+                delete(record[8:16][::-1], b"", order)
+                held_bytes += size_bytes(stored, len(record))
+                removed += 1
+            if not looked_at & 15 and time.monotonic() > end_s:
+                break
+        self._size -= removed
+        self._held_bytes -= held_bytes
+        return looked_at, removed, held_bytes
+
+    def clear(self, _: None = None) -> None:
+        """Removes every entry."""
+        self._room.take(pages_to_free(self._store.used_pages()))
+        self._board.forget_all(self.generation)
+        self._txn.drop(self._entries, False)
+        self._txn.drop(self._order, False)
+        self._size = self._held_bytes = 0
+
+    def trim(self, at_most: int, now_ms: int) -> int:
+        """Evicts up to `at_most` entries that are above `max_size`; returns how many it evicted."""
+        max_size = self.state().max_size
+        above = 0 if max_size is None else self._size - max_size
+        if above <= 0:
+            return 0
+        doomed = self.reserve_steps(min(above, at_most))
+        self._evict(doomed, now_ms)
+        return doomed
+
+    def _next_sequence(self, stored: bytes) -> int:
+        # The word goes first: killed in between, a number is lost. The other way round one would be given twice.
+        header = self._words
+        sequence = header[NEXT_SEQUENCE]
+        header[NEXT_SEQUENCE] = sequence + 1
+        self._visited[sequence & VISITED_MASK] = 0
+        if not self._txn.put(sequence.to_bytes(8, "big"), stored, True, False, True, self._order):
+            raise Damaged(f"sequence number {sequence} is in use already")
+        return sequence
+
+    def _evict(self, entries: int, now_ms: int) -> None:
+        for _ in range(entries):
+            try:
+                sequence, stored = policy.choose(
+                    self._circle(), self._visited, VISITED_MASK, self._is_expired_at(now_ms)
+                )
+            except LookupError:
+                raise Damaged("entries that stand in no order") from None
+            self._words[HAND] = sequence + 1
+            if not self.delete(stored):
+                raise Damaged(f"sequence number {sequence} has no entry")
+            self.evictions += 1
+
+    def _is_expired_at(self, now_ms: int) -> Callable[[bytes], bool]:
+        get = self._txn.get
+
+        def is_expired(stored: bytes) -> bool:
+            record = get(stored)
+            return record is None or entry.expiry_and_sequence(record)[0] <= now_ms
+
+        return is_expired
+
+    def _circle(self) -> Iterator[tuple[int, bytes]]:
+        cursor = self._txn.cursor(self._order)
+        found = cursor.set_range(self._words[HAND].to_bytes(8, "big")) or cursor.first()
+        while found:
+            yield int.from_bytes(cursor.key(), "big"), cursor.value()
+            found = cursor.next() or cursor.first()
