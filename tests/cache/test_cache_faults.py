@@ -406,7 +406,7 @@ def test_a_file_size_limit_is_an_error_and_earlier_entries_stay_readable(path):
     code = (
         "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
-        "limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, hard))\n"
+        "limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, hard))\n"
         "unlimit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))\n"
     )
     done = run(code + "limit()\n" + FILL, path)
@@ -440,7 +440,7 @@ def test_a_full_disk_is_an_error_and_earlier_entries_stay_readable(tmp_path):
         "open(ballast, 'wb').write(bytes(1_000_000))\n"
         "limit = lambda: None\nunlimit = lambda: os.unlink(ballast)\n"
     )
-    done = on_small_disk("12m", tmp_path / "disk", ballast + FILL)
+    done = on_small_disk("20m", tmp_path / "disk", ballast + FILL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(errno.ENOSPC), str(tmp_path / "disk" / "cache")]
 
@@ -488,7 +488,7 @@ for seed in range(int(os.environ["SEEDS"])):
 def test_a_disk_that_fills_up_at_any_point_of_any_write_kills_nobody(tmp_path):
     """The file is mapped for writing: a page without a block would be a SIGBUS."""
     done = on_small_disk(
-        "16m", tmp_path / "disk", FILL_SEVERAL_WAYS, {"SEEDS": "300" if LONG else "12"}
+        "24m", tmp_path / "disk", FILL_SEVERAL_WAYS, {"SEEDS": "300" if LONG else "12"}
     )
     assert done.returncode == 0, (done.stdout[-100:], done.stderr)
     assert sum(int(line.split()[1]) > 0 for line in done.stdout.splitlines()) > 5

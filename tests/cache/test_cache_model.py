@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sereno.cache import MetadataCache, board, tally
+from sereno.cache import MetadataCache, board, entry, expiries, tally
 
 # Few keys, so that operations meet; some longer than LMDB takes, some that differ only behind that.
 KEYS = st.sampled_from(
@@ -153,6 +153,10 @@ class CacheAgainstADict(RuleBasedStateMachine):
         )
         assert tally.committed(store.words, store.last_transaction()) == (len(entries), held)
         assert cache.get_stats()["memory_bytes"] == held
+        for record in entries.values():
+            expiry_ms, sequence = entry.expiry_and_sequence(record)
+            noted = store.board.expiries[sequence & expiries.SLOT_MASK]
+            assert 0 < noted <= expiries.second(expiry_ms)
         words = store.words
         # The bound of the pages in use is one, and all of them have blocks; until the first write there is none.
         if words[board.ALLOCATED] == 0:

@@ -23,6 +23,7 @@ from sereno.cache import (
     clock,
     codec,
     entry,
+    expiries,
     level,
     limits,
     place,
@@ -244,6 +245,45 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     assert cache.get("k") == 2
 
 
+# Expiries
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 5000)), max_size=30),
+    st.integers(0, 6000),
+)
+def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes, now_ms):
+    """Also where sequence numbers share a slot."""
+    words = memoryview(bytearray(4 * expiries.SLOTS)).cast("I")
+    for number, expiry_ms in notes:
+        expiries.note(words, (number % 7) * expiries.SLOTS + number, expiry_ms)
+    due = expiries.due(words, 0, 50, now_ms)
+    assert {number for number, expiry_ms in notes if expiry_ms <= now_ms} <= set(due)
+    for slot in due:
+        assert slot + 3 * expiries.SLOTS in expiries.sequences(slot, 0, 8 * expiries.SLOTS)
+
+
+def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, monkeypatch):
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
+    cache.set("old, expires", 1, ttl=5)
+    cache.set("old, stays", 1, ttl=100)
+    words = cache._session.store.words
+    words[board.NEXT_SEQUENCE] += expiries.SLOTS - 2
+    cache.set("young, stays", 1, ttl=100)
+    cache.set("young, expires", 1, ttl=50)
+    now_s = 1006.0
+    assert cache.cleanup() == 1
+    assert sorted(cache) == ["old, stays", "young, expires", "young, stays"]
+    now_s = 1051.0
+    assert cache.cleanup() == 1
+    assert sorted(cache) == ["old, stays", "young, stays"]
+    now_s = 1101.0
+    assert (cache.cleanup(), cache.cleanup(), list(cache)) == (2, 0, [])
+    used = cache._session.store.board.expiries[:16].tolist()
+    assert used == [0] * 16
+
+
 # Cleanup
 
 
@@ -266,7 +306,7 @@ def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path
     assert len(pauses) == len(boxes) > 5
     assert min(pauses) >= cleanup.SMALLEST_PAUSE_S
     assert swept.held_bytes == sum(len(f"k{n}") + len(str(n)) for n in range(5000))
-    assert seen[-1] == (5000, 5000)
+    assert seen[-1] == (5001, 5000)  # numbers begin with 1
     assert len(cache) == 0
 
 
@@ -275,12 +315,10 @@ def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
     cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
     cache.set("k", "old", ttl=1)
     now_s = 1001.0
-    chunk = cleanup._expired_after(cache._session.store, (b"\0", cache._now_ms()))
-    assert chunk.expired == [b"k"]
+    slots = cleanup._due(cache._session.store, (0, 100, cache._now_ms()))
+    assert len(slots) == 1
     cache.set("k", "new", ttl=10)
-    assert (
-        cache._session.written(cleanup._remove_box, (chunk.expired, cache._now_ms())).entries == 0
-    )
+    assert cache._session.written(cleanup._remove_box, (slots, cache._now_ms())).entries == 0
     assert cache.get("k") == "new"
 
 
@@ -301,7 +339,7 @@ def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, sho
     now_s = 1.1
     progress(2000, 2)
     progress.end()
-    assert sys.stderr.getvalue() == ("\rscanned 2000 entries, removed 2\n" if shown else "")
+    assert sys.stderr.getvalue() == ("\rlooked at 2000 entries, removed 2\n" if shown else "")
 
 
 # Start-up

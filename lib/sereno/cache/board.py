@@ -7,6 +7,7 @@ It holds what must be read or written without a transaction:
 * *counters*, one line for each process, so that each word has one writer. A line outlives its process: the next to
   take it counts on, and the sum over all lines stays exact whoever is killed;
 * *visited* marks, one byte for an entry, set by readers and cleared by eviction;
+* *expiries*, a word for an entry, from which the cleanup sees what may have expired (`sereno.cache.expiries`);
 * a few words for all: next sequence number, the hand of eviction, whether the files were replaced.
 
 An aligned 8-byte store is one machine instruction on every 64-bit machine, so a word is never seen half written.
@@ -25,6 +26,7 @@ import os
 import struct
 from typing import NamedTuple
 
+from sereno.cache import expiries
 from sereno.errors import CacheFormatError
 
 FORMAT = 2
@@ -48,7 +50,8 @@ VISITED_MASK = VISITED - 1
 
 _LINES_AT = _HEADER_BYTES + GENERATIONS * _WORD_BYTES
 _VISITED_AT = _LINES_AT + LINES * _LINE_WORDS * _WORD_BYTES
-SIZE_BYTES = _VISITED_AT + VISITED
+_EXPIRIES_AT = _VISITED_AT + VISITED
+SIZE_BYTES = _EXPIRIES_AT + expiries.SLOTS * expiries.WORD_BYTES
 
 # Words of the header.
 _W_MAGIC, _W_FORMAT = 0, 1
@@ -93,7 +96,8 @@ class Census(NamedTuple):
 
 
 class Board:
-    """The mapped file. `words` is the header, `generations`, `visited` and, once taken, `line` are its other parts.
+    """The mapped file. `words` is the header, `generations`, `visited`, `expiries` and, once taken,
+    `line` are its other parts.
 
     Raises:
         Damaged: the file is not a board, or not whole.
@@ -104,6 +108,7 @@ class Board:
         "_fd",
         "_map",
         "_whole",
+        "expiries",
         "generations",
         "inode",
         "line",
@@ -134,7 +139,8 @@ class Board:
         self._whole = memoryview(self._map)
         self.words = self._whole[:_HEADER_BYTES].cast("Q")
         self.generations = self._whole[_HEADER_BYTES:_LINES_AT].cast("Q")
-        self.visited = self._whole[_VISITED_AT:]
+        self.visited = self._whole[_VISITED_AT:_EXPIRIES_AT]
+        self.expiries = self._whole[_EXPIRIES_AT:].cast("I")
         self.line = unused_line()
 
     def take_line(self) -> None:

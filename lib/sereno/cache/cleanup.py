@@ -1,7 +1,7 @@
 """Removing what has expired, without getting into anybody's way.
 
-There is no index by expiry: it doubled the cost of every overwrite. The entries are scanned in short read snapshots;
-what has expired is removed in write transactions boxed to about a millisecond, with the expiry checked again. LMDB's
+The board tells what may have expired (`sereno.cache.expiries`); what really has is removed in write transactions boxed
+to about a millisecond. LMDB's
 write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock; alone on the
 cache, it has nobody to wait for.
 """
@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sereno.cache import entry
+from sereno.cache import expiries
+from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.session import Session
 from sereno.cache.store import Store
 from sereno.cache.write import Write
 
-CHUNK_ENTRIES = 1000
+CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001
 SMALLEST_PAUSE_S = 0.0002
 
@@ -69,18 +70,16 @@ def remove_expired(
         now_ms: cache time.
         count: called with the number of entries that a box removed, after its commit.
         sleep: called with the seconds to stay away between two boxes.
-        progress: called after each chunk with the entries scanned and removed so far.
+        progress: called after each chunk with the slots looked at and the entries removed so far.
 
     Raises:
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
     shares = session.is_shared() or threading.active_count() > 1
-    start, scanned = b"\0", 0
     total = Swept(0, 0, 0.0)
-    while True:
-        chunk = session.reading(_expired_after, (start, now_ms))
-        scanned += chunk.scanned
-        waiting = chunk.expired
+    start, end = 0, session.reading(_slots_in_use, None)
+    while start < end:
+        waiting = session.reading(_due, (start, min(start + CHUNK_SLOTS, end), now_ms))
         while waiting:
             done = session.written(_remove_box, (waiting, now_ms))
             hold_s = time.monotonic() - done.began_s
@@ -93,17 +92,10 @@ def remove_expired(
             waiting = waiting[done.looked_at :]
             if shares:
                 sleep(max(hold_s, SMALLEST_PAUSE_S))
+        start += CHUNK_SLOTS
         if progress is not None:
-            progress(scanned, total.entries)
-        if chunk.following is None:
-            return total
-        start = chunk.following
-
-
-class _Chunk(NamedTuple):
-    scanned: int
-    expired: list[bytes]
-    following: bytes | None
+            progress(min(start, end), total.entries)
+    return total
 
 
 class _Done(NamedTuple):
@@ -113,25 +105,15 @@ class _Done(NamedTuple):
     held_bytes: int
 
 
-def _expired_after(store: Store, argument: tuple[bytes, int]) -> _Chunk:
-    start, now_ms = argument
-    expired: list[bytes] = []
-    scanned = 0
-    expiry_of = entry.expiry_and_sequence
-    with store.begin(store.entries) as txn:
-        cursor = txn.cursor()
-        if not cursor.set_range(start):
-            return _Chunk(0, [], None)
-        for stored, record in cursor.iternext(True, True):
-            if scanned == CHUNK_ENTRIES:
-                return _Chunk(scanned, expired, stored)
-            scanned += 1
-            if expiry_of(record)[0] <= now_ms:
-                expired.append(stored)
-    return _Chunk(scanned, expired, None)
+def _slots_in_use(store: Store, _: None) -> int:
+    return min(int(store.words[NEXT_SEQUENCE]), expiries.SLOTS)
 
 
-def _remove_box(txn: Write, argument: tuple[list[bytes], int]) -> _Done:
+def _due(store: Store, argument: tuple[int, int, int]) -> list[int]:
+    return expiries.due(store.board.expiries, *argument)
+
+
+def _remove_box(txn: Write, argument: tuple[list[int], int]) -> _Done:
     waiting, now_ms = argument
     began_s = time.monotonic()
     return _Done(began_s, *txn.delete_expired(waiting, now_ms, BOX_S))
@@ -149,7 +131,7 @@ class TerminalProgress:
             return
         self._next_s = time.monotonic() + 0.2
         self._shown = True
-        sys.stderr.write(f"\rscanned {scanned} entries, removed {removed}")
+        sys.stderr.write(f"\rlooked at {scanned} entries, removed {removed}")
         sys.stderr.flush()
 
     def end(self) -> None:

@@ -104,7 +104,7 @@ def key_text(stored: bytes, record: bytes | memoryview) -> str:
 
 def size_bytes(stored: bytes, record_bytes: int) -> int:
     """What an entry holds: the bytes of its key and its value, without sereno's own."""
-    if needs_long_key(stored):
+    if len(stored) > KEPT_BYTES and needs_long_key(stored):
         return record_bytes - OVERHEAD_BYTES
     return (0 if stored == _EMPTY else len(stored)) + record_bytes - OVERHEAD_BYTES
 

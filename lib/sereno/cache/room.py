@@ -36,7 +36,7 @@ FREED_A_PAGE = SMALLEST_PAGE_BYTES // 8
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 SMALLEST_GROWTH = 256  # pages: 1 MiB
-LARGEST_GROWTH = 16_384  # 64 MiB
+LARGEST_GROWTH = 2048  # 8 MiB, which takes milliseconds where blocks are zeroed at once
 
 
 class Room:

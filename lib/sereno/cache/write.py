@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from zlib import crc32
 
-from sereno.cache import entry, policy, synced, tally
+from sereno.cache import entry, expiries, policy, synced, tally
 from sereno.cache.board import (
     ALLOCATED,
     GENERATION_MASK,
@@ -33,6 +33,10 @@ from sereno.cache.store import (
     unpack_state,
 )
 
+_expiry_of = entry.expiry_and_sequence
+BOX_STEPS = 128
+"""Slots that one box of the cleanup looks at: about half a millisecond."""
+
 _LARGEST_IN_A_LEAF = 1900
 """Bytes of a value from which on it may have pages of its own (LMDB: two nodes must fit into a page)."""
 
@@ -49,6 +53,7 @@ class Write:
         "_begin",
         "_board",
         "_entries",
+        "_expiries",
         "_generations",
         "_held_bytes",
         "_main",
@@ -71,6 +76,7 @@ class Write:
         self._words = store.board.words
         self._generations = store.board.generations
         self._visited = store.board.visited
+        self._expiries = store.board.expiries
         self._room = store.room
         self._begin = store.begin
         self._entries, self._order, self._main = store.entries, store.order, store.main
@@ -185,6 +191,7 @@ class Write:
             sequence = entry.expiry_and_sequence(old)[1]
             record = entry.pack(stored, key, expiry_ms, sequence, value, start)
             self._held_bytes += len(record) - len(old)
+        expiries.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
 
     def delete(self, stored: bytes, record: bytes | None = None) -> bool:
@@ -201,34 +208,55 @@ class Write:
         txn.delete(record[8:16][::-1], b"", self._order)
         return True
 
-    def delete_expired(self, keys: list[bytes], now_ms: int, box_s: float) -> tuple[int, int, int]:
-        """Removes those of `keys` that are expired, for `box_s` seconds at most.
+    def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> tuple[int, int, int]:
+        """Removes what has expired in those slots of `sereno.cache.expiries`, for `box_s` seconds at most.
 
-        Returns how many keys it looked at, how many entries it removed, and the bytes these held.
+        Returns how many slots it looked at, how many entries it removed, and the bytes these held.
         """
         # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
-        pop, put, delete = self._txn.pop, self._txn.put, self._txn.delete
-        unpack, size_bytes, order = entry.expiry_and_sequence, entry.size_bytes, self._order
-        generations, generation, mask = self._generations, self.generation, GENERATION_MASK
+        txn, order, words, generations = self._txn, self._order, self._expiries, self._generations
+        generation, first, following = (
+            self.generation,
+            self._first_sequence(),
+            self._words[NEXT_SEQUENCE],
+        )
+        size, held_bytes, looked_at = self._size, self._held_bytes, 0
         end_s = time.monotonic() + box_s
-        looked_at = removed = held_bytes = 0
-        for stored in keys[: self.reserve_steps(len(keys))]:
+        for slot in slots[: self.reserve_steps(min(len(slots), BOX_STEPS))]:
             looked_at += 1
-            # Mostly it is still what the scan saw; then one way down the tree is enough.
-            record = pop(stored)
-            if record is not None:
-                if unpack(record)[0] > now_ms:
-                    put(stored, record)
+            earliest_ms, before = 0, size
+            for sequence in expiries.sequences(slot, first, following):
+                at = sequence.to_bytes(8, "big")
+                stored = txn.get(at, None, order)
+                if stored is None:
                     continue
-                generations[crc32(stored) & mask] = generation
-                delete(record[8:16][::-1], b"", order)
-                held_bytes += size_bytes(stored, len(record))
-                removed += 1
+                record = txn.get(stored)
+                if record is None:
+                    raise Damaged(f"sequence number {sequence} has no entry")
+                expiry_ms = _expiry_of(record)[0]
+                if expiry_ms > now_ms:
+                    earliest_ms = min(expiry_ms, earliest_ms or expiry_ms)
+                    continue
+                generations[crc32(stored) & GENERATION_MASK] = generation
+                txn.delete(stored)
+                txn.delete(at, b"", order)
+                held_bytes -= entry.size_bytes(stored, len(record))
+                size -= 1
+            # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
+            if size == before:
+                words[slot] = expiries.second(earliest_ms) if earliest_ms else 0
             if not looked_at & 15 and time.monotonic() > end_s:
                 break
-        self._size -= removed
-        self._held_bytes -= held_bytes
-        return looked_at, removed, held_bytes
+        removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
+        self._size, self._held_bytes = size, held_bytes
+        return looked_at, removed, freed_bytes
+
+    def _first_sequence(self) -> int:
+        """The smallest sequence number in use; the next one to be given when there is none."""
+        cursor = self._txn.cursor(self._order)
+        if cursor.first():
+            return int.from_bytes(cursor.key(), "big")
+        return int(self._words[NEXT_SEQUENCE])
 
     def clear(self, _: None = None) -> None:
         """Removes every entry."""
