@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from sereno.cache import (
     level,
     limits,
     place,
+    room,
     session,
 )
 from sereno.cache.board import Board, Damaged
@@ -243,6 +245,53 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     cache._begin = begin
     cache.set("k", 2)
     assert cache.get("k") == 2
+
+
+# Room
+
+
+class Pages:
+    """What `Room` asks LMDB for: the pages that a committed transaction has used."""
+
+    def __init__(self) -> None:
+        self.used = 10
+
+    def info(self) -> dict[str, int]:
+        return {"last_pgno": self.used - 1}
+
+    def stat(self) -> dict[str, int]:
+        return {"psize": 4096}
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    path = tmp_path / "data.mdb"
+    path.touch()
+    return path
+
+
+def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file):
+    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
+    claims = room.Room(str(file), pages, words, 1 << 30, is_mapped=True)
+    chance = random.Random(1)
+    for _ in range(300):
+        taken = chance.choice((64, 64, 64, 500, 4000))
+        claims.take(taken)
+        more = chance.choice((0, 0, 24, 2000))
+        claims.take_more(more)
+        pages.used += chance.randrange(taken + more + 1) // 8
+        assert pages.used <= words[board.TAIL] <= words[board.ALLOCATED]
+        assert file.stat().st_blocks * 512 >= words[board.ALLOCATED] * 4096
+
+
+def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(file):
+    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
+    room.Room(str(file), pages, words, 1 << 30, is_mapped=False).take(500)
+    assert (words[board.ALLOCATED], words[board.TAIL], file.stat().st_size) == (0, 510, 0)
+    pages.used = 300
+    room.Room(str(file), pages, words, 1 << 30, is_mapped=True).take_more(1)
+    assert words[board.ALLOCATED] * 4096 <= file.stat().st_size
+    assert words[board.ALLOCATED] >= 511
 
 
 # Expiries

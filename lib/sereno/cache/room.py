@@ -47,7 +47,8 @@ class Room:
         env: its LMDB environment.
         words: the header of its board.
         map_bytes: size of its map.
-        is_mapped: whether LMDB writes into its map; False: a full disk is an error by itself, and nothing is reserved.
+        is_mapped: whether LMDB writes into its map; False: a full disk is an error by itself, and no blocks are
+            reserved, but those that may be in use are counted for the processes that need them.
     """
 
     __slots__ = ("_env", "_is_mapped", "_map_pages", "_page_bytes", "_path", "_words")
@@ -99,18 +100,17 @@ class Room:
     def _grow(self, wanted: int) -> None:
         allocated = self._words[ALLOCATED]
         wanted = min(wanted, self._map_pages)  # behind that LMDB says itself that the map is full
-        if wanted <= allocated:
+        if wanted <= allocated or not self._is_mapped:
             return
         growth = min(max(wanted // 8, SMALLEST_GROWTH), LARGEST_GROWTH)
         generous = min(wanted + growth, self._map_pages)
-        if self._is_mapped:
-            try:
-                self._allocate(allocated, generous)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise
-                self._allocate(allocated, wanted)
-                generous = wanted
+        try:
+            self._allocate(allocated, generous)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._allocate(allocated, wanted)
+            generous = wanted
         self._words[ALLOCATED] = generous
 
     def _allocate(self, first: int, end: int) -> None:
