@@ -19,23 +19,32 @@ SERENO = LIB / "sereno"
 # part: the parts that its code names in an import, at any depth. Imports for type checkers alone do not count.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    # What both halves know of a run: its exit statuses, its retries.
+    "exits": set(),
+    "retry": set(),
     # Declaring: pure values and text.
     "triggers": {"errors"},
-    "job": {"triggers", "errors"},
-    "units": {"job", "triggers", "errors"},
+    "quantities": {"errors"},
+    "limits": {"quantities", "retry", "errors"},
+    "inputs": {"errors"},
+    "order": {"errors"},
+    "job": {"inputs", "limits", "quantities", "retry", "triggers", "errors"},
+    "quoting": set(),
+    "service_lines": {"job", "quoting"},
+    "units": {"job", "quoting", "service_lines", "triggers", "errors"},
     # Looking at schedules: elapses alone asks systemd-analyze.
     "elapses": {"errors"},
-    "preview": {"elapses", "triggers", "errors"},
+    "preview": {"elapses", "quantities", "triggers", "errors"},
     # Moving a crontab over.
     "crontab": {"job", "triggers", "errors"},
-    "crontab_units": {"crontab", "units", "errors"},
-    "plan": {"units", "job", "errors"},
+    "crontab_units": {"crontab", "quoting", "errors"},
+    "plan": {"units", "job", "order", "errors"},
     # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
     "systemctl": {"errors"},
     "unitdir": {"scope", "units", "errors"},
     "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
-    "status": {"job", "systemctl", "units", "errors"},
+    "status": {"exits", "job", "systemctl", "units", "errors"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "installation": {
         *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "triggers"),
@@ -43,11 +52,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "scheduler": {
         *(
+            "inputs",
             "installation",
             "job",
             "jobs",
             "journal",
+            "limits",
             "plan",
+            "quantities",
+            "retry",
             "status",
             "systemctl",
             "triggers",
@@ -58,7 +71,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Running.
     "journal": {"errors"},
     "misfire": {"elapses", "systemctl", "journal", "errors"},
-    "runner": {"misfire", "journal", "errors"},
+    "predecessors": {"exits", "systemctl", "journal", "errors"},
+    "stopping": {"systemctl", "errors"},
+    "runner": {"exits", "misfire", "predecessors", "retry", "stopping", "journal", "errors"},
+    "credentials": {"errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},
 }
@@ -68,13 +84,15 @@ MAY_IMPORT_ALL = {"cli", "commands"}
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
+    *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {
     "sereno": {f"sereno.{part}" for part in MAY_IMPORT},
     "sereno.errors": {f"sereno.{part}" for part in MAY_IMPORT if part != "errors"},
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
-    | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"},
+    | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
+    | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"},
     "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sereno.cache import MetadataCache as MetadataCache
     from sereno.cache import get_metadata_cache as get_metadata_cache
+    from sereno.credentials import credential as credential
     from sereno.errors import SerenoError as SerenoError
     from sereno.scheduler import Scheduler as Scheduler
     from sereno.scheduler import get_scheduler as get_scheduler
@@ -20,8 +21,16 @@ _HOMES = {
     "Scheduler": "sereno.scheduler",
     "get_scheduler": "sereno.scheduler",
     "SerenoError": "sereno.errors",
+    "credential": "sereno.credentials",
 }
-__all__ = ["MetadataCache", "Scheduler", "SerenoError", "get_metadata_cache", "get_scheduler"]
+__all__ = [
+    "MetadataCache",
+    "Scheduler",
+    "SerenoError",
+    "credential",
+    "get_metadata_cache",
+    "get_scheduler",
+]
 
 
 def __getattr__(name: str) -> object:

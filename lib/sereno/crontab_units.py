@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from sereno.crontab import Entry
-from sereno.units import plain, quote, quote_argument
+from sereno.quoting import plain, quote, quote_argument
 
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.]+")
 _MOST_IN_NAME, _MOST_IN_DESCRIPTION = 40, 100

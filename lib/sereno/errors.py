@@ -15,6 +15,9 @@ The tree::
     │   └── CacheFormatError             the cache file is of another version
     └── JobFailed                    1   a run that was waited for did not succeed
 
+`RunInterrupted` is apart: SIGTERM raises it in the plain function of a run. It is no `Exception`, as KeyboardInterrupt
+is none, so that an `except Exception` of the job does not take the end of its run for one more failed request.
+
 The statuses from 2 to 6 follow the LSB's for init scripts where it has one (2 arguments, 4 privileges,
 5 not installed, 6 not configured), which systemctl(1) uses as well. Only `sereno.cli` and `sereno.runner` print
 these errors and turn them into a process's status.
@@ -89,3 +92,11 @@ class CacheFormatError(CacheError):
 
 class JobFailed(SerenoError):
     """A run that was waited for ended without success."""
+
+
+class RunInterrupted(BaseException):
+    """The run was asked to end (SIGTERM). Clean up in `finally`; to catch it without raising it again gains ten seconds
+    (the template's TimeoutStopSec=) and no more."""
+
+    def __init__(self) -> None:
+        super().__init__("SIGTERM")

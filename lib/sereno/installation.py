@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 from sereno import journal, plan, status
 from sereno.apply import apply, pause, resume
-from sereno.errors import Conflict, JobFailed, NoSuchJob, NotAvailable, SystemdError
+from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob, NotAvailable, SystemdError
 from sereno.job import Job
 from sereno.scope import Scope, choose
 from sereno.systemctl import Elapse, Systemctl
@@ -119,8 +120,12 @@ class Installation:
 
         Raises:
             Conflict, NotAllowed, NotAvailable, SystemdError: nothing was changed, or the next call finishes it.
+            InvalidJob: a job's user does not exist on this machine, or a job that it comes after; nothing was changed.
         """
         self.units.require(TEMPLATE)
+        jobs = list(jobs)
+        if self._manager is not None:
+            _check_users(job.user for job in jobs if job.user is not None)
         if self._manager is not None:
             journal.require_installed()
         if dry_run:
@@ -259,6 +264,18 @@ class Installation:
             hint="either the job left by os._exit(), or this user may not read the journal:"
             " usermod -aG systemd-journal USER, then log in again",
         )
+
+
+def _check_users(users: Iterable[str]) -> None:
+    """systemd would fail each run of such a job with status 217. A staged system has users of its own."""
+    for user in sorted(set(users)):
+        try:
+            pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        except (KeyError, OverflowError):
+            raise InvalidJob(
+                f"user: {user!r} is not a user of this machine",
+                hint=f"useradd --system {user}, or leave user= away",
+            ) from None
 
 
 def _own(

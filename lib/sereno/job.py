@@ -11,13 +11,17 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sereno.errors import InvalidJob
+from sereno.inputs import Inputs
+from sereno.limits import Limits, check_retry
+from sereno.quantities import check_seconds
+from sereno.retry import Retry
 from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"
@@ -44,7 +48,12 @@ class Job:
         trigger: when it elapses.
         app: the application that owns it.
         name: one line for people.
-        timeout_s: limit of one run in seconds (TimeoutStartSec=); None: the template's.
+        timeout_s: limit of one run, all of its tries and delays, in seconds (TimeoutStartSec=); None: the template's.
+        retry: what follows a failed try of the run.
+        limits: what one run may take of the machine.
+        inputs: arguments of the function, environment and credentials.
+        after: ids of jobs whose runs, under way or about to start, a run waits for.
+        only_if_success: a run is left out and recorded unless the latest run of each job in `after` succeeded.
         user: system user of the run (User=); None: the template's.
         network: whether the run may use the network.
         sandboxed: whether the template confines the run, so that what it needs must be let through: in the system
@@ -76,6 +85,11 @@ class Job:
     persistent: bool = True
     accuracy_s: float | None = None
     misfire_grace_s: float | None = None
+    retry: Retry = field(default_factory=Retry)
+    limits: Limits = field(default_factory=Limits)
+    inputs: Inputs = field(default_factory=Inputs)
+    after: tuple[str, ...] = ()
+    only_if_success: bool = False
 
     def __post_init__(self) -> None:
         check_name("id", self.id)
@@ -84,10 +98,17 @@ class Job:
         check_line("name", self.name)
         check_line("trigger", self.trigger.text)
         if self.timeout_s is not None:
-            _check_seconds("timeout", self.timeout_s, least=FINEST_S, most=MAX_S)
+            check_seconds("timeout", self.timeout_s, least=FINEST_S, most=MAX_S)
         self._check_timing()
+        check_retry(self.retry, self.timeout_s)
+        self._check_after()
         if self.user is not None:
             check_user("user", self.user)
+        if self.import_paths and any(name == "PYTHONPATH" for name, _ in self.inputs.environment):
+            raise InvalidJob(
+                "environment: 'PYTHONPATH' is how the run finds sereno and the function",
+                hint="let the package be found by its interpreter: install it, or add a .pth file",
+            )
         for path in (self.interpreter or "/", *self.import_paths):
             if not path.startswith("/") or ":" in path or not path.isprintable():
                 raise InvalidJob(
@@ -97,16 +118,16 @@ class Job:
 
     def _check_timing(self) -> None:
         interval_s = self.interval_s
-        _check_seconds("jitter", self.jitter_s, least=0, most=MAX_S)
+        check_seconds("jitter", self.jitter_s, least=0, most=MAX_S)
         if interval_s is not None and self.jitter_s >= interval_s:
             raise InvalidJob(
                 f"jitter: {self.jitter_s!r} s is not less than the interval, {interval_s} s"
             )
         if self.accuracy_s is not None:
             most = MAX_S if interval_s is None else interval_s
-            _check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
+            check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
         if self.misfire_grace_s is not None:
-            _check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
+            check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
             if interval_s is not None:
                 raise InvalidJob(
                     "misfire_grace: an interval counts from its last run, so no run of it is late",
@@ -130,6 +151,20 @@ class Job:
             raise InvalidJob(
                 "persistent: @reboot has a run after each boot and no missed ones to leave out",
                 hint="leave persistent away",
+            )
+
+    def _check_after(self) -> None:
+        for other in self.after:
+            check_name("after", other)
+        if self.id in self.after or len(set(self.after)) != len(self.after):
+            raise InvalidJob(
+                f"after: {self.after!r} names the job itself, or a job twice", hint="other ids"
+            )
+        if not isinstance(self.only_if_success, bool):
+            raise InvalidJob(f"only_if_success: {self.only_if_success!r} is neither True nor False")
+        if self.only_if_success and not self.after:
+            raise InvalidJob(
+                "only_if_success: True without after= names no job that must have succeeded"
             )
 
     @property
@@ -178,38 +213,34 @@ def check_line(field: str, value: object) -> str:
     return value
 
 
-def _check_seconds(
-    field: str, value: object, *, above: float = -1, least: float = 0, most: float
-) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidJob(f"{field}: {value!r} is not a number of seconds")
-    # Written so that not-a-number is refused too.
-    if not (above < value and least <= value <= most):
-        low = f"above {above:g}" if above >= 0 else f"{least:g}"
-        raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:g} s")
-
-
-def how_to_run(function: Callable[..., Any]) -> tuple[str, str | None, tuple[str, ...]]:
+def how_to_run(
+    function: Callable[..., Any], kwargs: Collection[str] = ()
+) -> tuple[str, str | None, tuple[str, ...]]:
     """What a process of its own needs to run `function`: ("module:name", interpreter, import paths) of `Job`.
 
     A job that ships with sereno has an entry script, which brings its own.
 
+    Args:
+        kwargs: names of the keyword arguments that it is going to be called with.
+
     Raises:
         InvalidJob: another process could not import it; see `function_reference`.
     """
-    reference, module = function_reference(function)
+    reference, module = function_reference(function, kwargs)
     if module.__name__.startswith("sereno.jobs."):
         return reference, None, ()
     roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
     return reference, sys.executable, tuple(root for root in roots if root)
 
 
-def function_reference(function: Callable[..., Any]) -> tuple[str, ModuleType]:
+def function_reference(
+    function: Callable[..., Any], kwargs: Collection[str] = ()
+) -> tuple[str, ModuleType]:
     """Return ("module:name", module) of a module-level function that another process can import.
 
     Raises:
         InvalidJob: a lambda, a nested function, a method, a callable object, something defined in `__main__`, something
-            that its module does not have under its own name, or a function with a required argument.
+            that its module does not have under its own name, or a function that cannot be called with `kwargs`.
     """
     if not inspect.isfunction(function):
         raise InvalidJob(
@@ -241,21 +272,31 @@ def function_reference(function: Callable[..., Any]) -> tuple[str, ModuleType]:
         )
     if not f"{module_name}.{name}".isascii():
         raise InvalidJob(f"func: {shown} has characters outside ASCII", hint="rename it")
-    _check_no_required_argument(function, shown)
+    _check_arguments(function, shown, kwargs)
     return f"{module_name}:{name}", module
 
 
-def _check_no_required_argument(function: Callable[..., Any], shown: str) -> None:
+def _check_arguments(function: Callable[..., Any], shown: str, kwargs: Collection[str]) -> None:
+    parameters = inspect.signature(function).parameters.values()
+    by_name = {
+        one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
     required = [
-        parameter.name
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     ]
-    if required:
+    missing = [name for name in required if name not in by_name.intersection(kwargs)]
+    if missing:
         raise InvalidJob(
-            f"func: {shown} needs the argument {required[0]!r}; a job is called without arguments",
-            hint="give it a default value, or wrap the function in one that takes nothing",
+            f"func: {shown} needs the argument {missing[0]!r}; a job is called with its kwargs alone",
+            hint="give it in kwargs=, or give it a default value",
+        )
+    unknown = [name for name in kwargs if name not in by_name]
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
+        raise InvalidJob(
+            f"kwargs: {shown} has no argument {unknown[0]!r}",
+            hint="its arguments: " + (", ".join(sorted(by_name)) or "none"),
         )
 
 

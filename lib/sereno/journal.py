@@ -1,9 +1,9 @@
 """Records: their kinds and fields, sending them to the journal (or stderr), and reading runs back.
 
 Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…`
-shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success", "failed" or,
-for a run that came too late, "skipped"), `SERENO_DURATION_MS`, `SERENO_STATS` (JSON) and one `SERENO_STAT_<NAME>` for
-each statistic.
+shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success", "failed",
+"interrupted" or, for a run that was left out, "skipped"), `SERENO_DURATION_MS`, `SERENO_TRIES`, `SERENO_STATS` (JSON)
+and one `SERENO_STAT_<NAME>` for each statistic.
 
 Only the parts of python-systemd that a caller needs are imported, and only when it needs them.
 """
@@ -28,6 +28,8 @@ STARTED = "5e6016bdb0a94162b63c3f18577a34a6"
 FINISHED = "d273f3f974d24dcca798ba71c698c7c5"
 FAILED = "c8db476b7d964ab2bd2d7abc51d7b261"
 SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"
+INTERRUPTED = "41d737715db34f399ecab3f142b40e50"
+TRY_FAILED = "74c63f1b04a141e6abd2df573682eab9"
 OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
 ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
 ALERT_HIT_RATE = "4cc3ac700904425cbc9d7816665c8d54"
@@ -161,9 +163,8 @@ def read_run(
     while True:
         with journal.Reader() as reader:
             reader.add_match(SERENO_JOB=job_id)
-            reader.add_match(MESSAGE_ID=FINISHED)
-            reader.add_match(MESSAGE_ID=FAILED)
-            reader.add_match(MESSAGE_ID=SKIPPED)
+            for kind in (FINISHED, FAILED, INTERRUPTED, SKIPPED):
+                reader.add_match(MESSAGE_ID=kind)
             if run_id:
                 reader.add_match(SERENO_RUN=run_id)
             reader.seek_tail()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from sereno.errors import Conflict
 from sereno.job import Job
+from sereno.order import check_order
 from sereno.units import Installed, render, timer_name
 
 
@@ -87,9 +88,11 @@ def build(
 
     Raises:
         Conflict: an id belongs to another application, or a file that is not sereno's has its name.
+        InvalidJob: a job comes after one that is not there, or after itself.
     """
     changes = []
-    for job in sorted(desired, key=lambda job: job.id):
+    desired = sorted(desired, key=lambda job: job.id)
+    for job in desired:
         before = installed.get(job.id)
         files = render(job, local_zone=local_zone)
         _check_owner(job, before, files, foreign, app)
@@ -100,6 +103,7 @@ def build(
         for job_id in prune
         if job_id not in wanted and job_id in installed and installed[job_id].app == app
     )
+    _check_after(desired, installed, remove)
 
     def ids(chosen: Callable[[_Change], bool]) -> tuple[str, ...]:
         return tuple(change.job_id for change in changes if chosen(change))
@@ -198,6 +202,14 @@ def _check_owner(
                 f"unit file: {name} exists and is not sereno's; it was left as it is",
                 hint="move it away, or choose another job id",
             )
+
+
+def _check_after(
+    desired: Collection[Job], installed: Mapping[str, Installed], remove: Collection[str]
+) -> None:
+    left = {job_id: job.after for job_id, job in installed.items() if job_id not in remove}
+    after = left | {job.id: job.after for job in desired}
+    check_order(after, [job.id for job in desired], after)
 
 
 def _schedule(files: Mapping[str, str]) -> tuple[str, ...]:

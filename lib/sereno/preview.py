@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from sereno.elapses import next_elapses
 from sereno.errors import InvalidTrigger, UsageError
+from sereno.quantities import read_span_s
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger, describe, warnings
 
 MAX_COUNT = 1000
-_UNITS = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"(?:\d{1,9} *(?:s|min|m|h|d|w) *)+")
-_SPAN_PART = re.compile(r"(\d+) *([a-z]+)")
 
 
 class Preview(NamedTuple):
@@ -78,15 +75,9 @@ def preview(
 
 
 def read_span(text: str) -> IntervalTrigger:
-    """An interval written as `90m`, `1h30min` or `2w 3d`: whole numbers of s, m (or min), h, d and w.
+    """An interval written as `90m`, `1h30min` or `2w 3d`; see `sereno.quantities.read_span_s`.
 
     Raises:
         InvalidTrigger: it is not written so, or names a unit twice; the interval is zero or over ten years.
     """
-    parts = [(_UNITS.get(unit), int(number)) for number, unit in _SPAN_PART.findall(text)]
-    if not _SPAN.fullmatch(text.strip()) or len(dict(parts)) != len(parts):
-        raise InvalidTrigger(
-            f"--every: {text!r} is not a time span",
-            hint="whole numbers of s, m, h, d and w, each unit once: 90m, 1h30m, 2w",
-        )
-    return IntervalTrigger(**{unit: number for unit, number in parts if unit})
+    return IntervalTrigger(seconds=read_span_s("--every", text, error=InvalidTrigger))

@@ -1,25 +1,30 @@
 """One run of a job: log, call, time, classify, exit status.
 
 This is the whole of sereno that a run needs beside the job's own module, so it imports little, and late.
-Exit statuses: 0 done; 1 the job failed (it raised, `SystemExit` included, returned something else than a dict or None,
-or its dict has an `error` key or `status: error`); 2 wrong use.
+Exit statuses (`sereno.exits`): 0 done; 1 the job failed (it raised, `SystemExit` included, returned something else than
+a dict or None, or its dict has an `error` key or `status: error`; with retries: in each try); 2 wrong use; 77 left out;
+143 stopped by SIGTERM.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sereno import journal
+from sereno import journal, stopping
 from sereno.errors import InvalidJob, SerenoError
+from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
 
-SUCCESS, FAILURE, WRONG_USE = 0, 1, 2
+if TYPE_CHECKING:
+    from sereno.retry import Retry
+
 _logger = logging.getLogger("sereno.runner")
 
 
@@ -35,8 +40,16 @@ def main(job_id: str, function: str) -> int:
 
         misfires = of_this_run(job_id)
         if misfires is not None and misfires.skips(start_s):
-            return SUCCESS
+            return SKIPPED
+    if "SERENO_ONLY_IF_SUCCESS" in os.environ:
+        from sereno import predecessors
+
+        if predecessors.skips(job_id):
+            return SKIPPED
     status = _run(job_id, function)
+    if status == INTERRUPTED:
+        # Somebody waits for the end.
+        return status
     _note_interval_overrun(job_id, time.perf_counter() - start)
     end_s = time.time()
     if _may_have_elapsed(start_s, end_s):
@@ -48,32 +61,94 @@ def main(job_id: str, function: str) -> int:
     return status
 
 
+class _Try(NamedTuple):
+    """How one try ended: `error` is None for a success."""
+
+    stats: dict[str, Any] | None
+    error: str | None
+    exception: BaseException | None
+
+
 def _run(job_id: str, function: str) -> int:
+    stop = stopping.Stop()
     _logger.info("Tarea %s iniciada", job_id, extra={"MESSAGE_ID": journal.STARTED})
     start = time.perf_counter()
+    retry = _retry(job_id)
+    tries = 1
+    while True:
+        tried = _try(function, stop)
+        # What cannot be imported, or returns what it may not, does so again.
+        last = retry is None or tries > retry.retries or isinstance(tried.exception, InvalidJob)
+        if tried.error is None or stop.requested or last or retry is None:
+            break
+        if not _wait(job_id, stop, tries, retry, tried):
+            break
+        tries += 1
+    ending = _Ending(job_id, (time.perf_counter() - start) * 1000, tries, *tried)
+    if stop.delivered or (stop.requested and tried.error is not None):
+        return _interrupted(ending)
+    return _finished(ending) if tried.error is None else _failed(ending)
+
+
+def _try(function: str, stop: stopping.Stop) -> _Try:
     stats = None
     try:
-        stats = call(load(function))
-        error = failure_in(stats)
-    except (Exception, SystemExit) as exception:
-        return _failed(job_id, start, stats, summary(exception), exception)
-    if error is not None:
-        return _failed(job_id, start, stats, error, None)
-    duration_ms = (time.perf_counter() - start) * 1000
-    _logger.info(
-        "Tarea %s terminada en %.2fms%s",
+        with stop:
+            stats = call(load(function), stop, _kwargs())
+            return _Try(stats, failure_in(stats), None)
+    except BaseException as exception:
+        if isinstance(exception, KeyboardInterrupt):
+            raise
+        return _Try(stats, summary(exception), exception)
+
+
+def _kwargs() -> Mapping[str, Any]:
+    try:
+        return json.loads(os.environ.get("SERENO_KWARGS", "{}"))  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise InvalidJob(
+            f"SERENO_KWARGS: {error}", hint="systemctl cat the service: it is JSON"
+        ) from error
+
+
+def _retry(job_id: str) -> Retry | None:
+    if "SERENO_RETRIES" not in os.environ:
+        return None
+    from sereno.retry import retry_of
+
+    try:
+        return retry_of(os.environ)
+    except ValueError as error:
+        _logger.warning("Tarea %s: SERENO_RETRY…, sin reintentos: %s", job_id, error)
+        return None
+
+
+def _wait(job_id: str, stop: stopping.Stop, tries: int, retry: Retry, tried: _Try) -> bool:
+    """Record a failed try and wait for the next one; False if the run was stopped meanwhile."""
+    delay_s = retry.delay_before_s(tries)
+    _logger.warning(
+        "Tarea %s: intento %d de %d fallido, el siguiente en %gs: %s",
         job_id,
-        duration_ms,
-        "" if stats is None else f": {journal.to_json(stats)}",
+        tries,
+        retry.retries + 1,
+        delay_s,
+        tried.error,
         extra={
-            "MESSAGE_ID": journal.FINISHED,
-            **journal.closing_fields("success", duration_ms, stats),
+            "MESSAGE_ID": journal.TRY_FAILED,
+            "SERENO_TRY": tries,
+            "SERENO_RETRY_DELAY_S": f"{delay_s:g}",
+            **_error_fields(tried.error, tried.exception),
         },
     )
-    return SUCCESS
+    try:
+        with stop:
+            time.sleep(delay_s)
+    except stopping.RunInterrupted:
+        return False
+    return True
 
 
-def load(function: str) -> Callable[[], Any]:
+def load(function: str) -> Callable[..., Any]:
     """Import the function that "module:name" means.
 
     Raises:
@@ -89,18 +164,17 @@ def load(function: str) -> Callable[[], Any]:
         ) from error
 
 
-def call(function: Callable[[], Any]) -> dict[str, Any] | None:
+def call(
+    function: Callable[..., Any], stop: stopping.Stop, kwargs: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """Call a plain or async job function.
 
     Raises:
         InvalidJob: it returned something else than a dict or None.
     """
-    result = function()
+    result = function(**kwargs)
     if isinstance(result, Coroutine):
-        # asyncio costs more than the rest of the start-up together: only a coroutine pays for it.
-        from asyncio import run
-
-        result = run(result)
+        result = stop.run(result)
     if result is not None and not isinstance(result, dict):
         raise InvalidJob(
             f"result: the function returned {type(result).__name__}, not a dict of statistics or None"
@@ -125,9 +199,12 @@ def summary(exception: BaseException) -> str:
     """One line: what was raised, and the last place in the job's own code."""
     if isinstance(exception, SerenoError):
         return exception.message
-    text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(":")
+    text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(": ").removesuffix(":")
     place = exception.__traceback__
     while place is not None and place.tb_next is not None:
+        if place.tb_next.tb_frame.f_globals.get("__name__") == "sereno.stopping":
+            # Where SIGTERM met the job; its handler is no place of the job.
+            break
         place = place.tb_next
     if place is None:
         return text
@@ -135,30 +212,78 @@ def summary(exception: BaseException) -> str:
     return f"{text} ({os.path.basename(code.co_filename)}:{place.tb_lineno}, {code.co_name})"
 
 
-def _failed(
-    job_id: str,
-    start: float,
-    stats: dict[str, Any] | None,
-    error: str,
-    exception: BaseException | None,
-) -> int:
-    duration_ms = (time.perf_counter() - start) * 1000
-    unexpected = exception is not None and not isinstance(exception, SerenoError)
+class _Ending(NamedTuple):
+    """All that the closing record tells."""
+
+    job_id: str
+    duration_ms: float
+    tries: int
+    stats: dict[str, Any] | None
+    error: str | None
+    exception: BaseException | None
+
+    @property
+    def after(self) -> str:
+        """How long it took, for people."""
+        tries = f" y {self.tries} intentos" if self.tries > 1 else ""
+        return f"{self.duration_ms:.2f}ms{tries}"
+
+    def fields(self, kind: str, status: str) -> dict[str, Any]:
+        return {
+            "MESSAGE_ID": kind,
+            "SERENO_TRIES": self.tries,
+            **_error_fields(self.error, self.exception),
+            **journal.closing_fields(status, self.duration_ms, self.stats),
+        }
+
+
+def _error_fields(error: str | None, exception: BaseException | None) -> dict[str, Any]:
+    return {
+        "SERENO_ERROR": error,
+        "EXCEPTION_TEXT": None if exception is None else _traceback(exception),
+    }
+
+
+def _finished(ending: _Ending) -> int:
+    _logger.info(
+        "Tarea %s terminada en %s%s",
+        ending.job_id,
+        ending.after,
+        "" if ending.stats is None else f": {journal.to_json(ending.stats)}",
+        extra=ending.fields(journal.FINISHED, "success"),
+    )
+    return SUCCESS
+
+
+def _failed(ending: _Ending) -> int:
+    unexpected = ending.exception is not None and not isinstance(ending.exception, SerenoError)
     _logger.error(
-        "Tarea %s fallida tras %.2fms: %s",
-        job_id,
-        duration_ms,
-        error,
+        "Tarea %s fallida tras %s: %s",
+        ending.job_id,
+        ending.after,
+        ending.error,
         # In the journal the traceback is a field beside a message of one line; on stderr it follows the message.
-        exc_info=exception if unexpected and not journal.is_connected() else None,
-        extra={
-            "MESSAGE_ID": journal.FAILED,
-            "SERENO_ERROR": error,
-            "EXCEPTION_TEXT": None if exception is None else _traceback(exception),
-            **journal.closing_fields("failed", duration_ms, stats),
-        },
+        exc_info=ending.exception if unexpected and not journal.is_connected() else None,
+        extra=ending.fields(journal.FAILED, "failed"),
     )
     return FAILURE
+
+
+def _interrupted(ending: _Ending) -> int:
+    """A run that exceeded its time limit has failed, for systemd and so here; the others were stopped."""
+    reason = stopping.reason(ending.job_id)
+    if reason == stopping.BY_TIMEOUT:
+        error = f"límite de tiempo superado: {ending.error or 'SIGTERM'}"
+        return _failed(ending._replace(error=error))
+    _logger.warning(
+        "Tarea %s interrumpida tras %s%s",
+        ending.job_id,
+        ending.after,
+        "" if ending.error is None else f": {ending.error}",
+        extra=ending.fields(journal.INTERRUPTED, "interrupted"),
+    )
+    # A signal that the manager did not send, as of an early out-of-memory daemon, is a failure to be told of.
+    return FAILURE if reason == stopping.BY_OTHERS else INTERRUPTED
 
 
 def _note_interval_overrun(job_id: str, duration_s: float) -> None:

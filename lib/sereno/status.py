@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sereno import exits
 from sereno.job import Job
 from sereno.systemctl import Elapse
 from sereno.units import Installed
@@ -19,6 +20,12 @@ SERVICE_PROPERTIES = (
     "ExecMainStatus",
     "InvocationID",
 )
+# What the template's SuccessExitStatus= has systemd count as a success, beside 0: "15" is SIGTERM before Python was up.
+_NO_FAILURES = {
+    str(exits.SKIPPED): "skipped",
+    str(exits.INTERRUPTED): "interrupted",
+    "15": "interrupted",
+}
 
 
 def job_status(
@@ -27,8 +34,8 @@ def job_status(
     """One job, of which at least one of `registered` and `installed` is known; what is installed counts.
 
     Returns:
-        id, name, trigger (text), function ("module:name"), app; next_run (aware datetime or None); installed, paused
-        and active (bool).
+        id, name, trigger (text), function ("module:name"), kwargs (its arguments), after (ids), app; next_run (aware
+        datetime or None); installed, paused and active (bool).
     """
     job = installed or registered
     assert job is not None
@@ -37,6 +44,8 @@ def job_status(
         "name": job.name,
         "trigger": job.trigger if isinstance(job, Installed) else job.trigger.text,
         "function": job.function,
+        "kwargs": job.kwargs if isinstance(job, Installed) else job.inputs.kwargs,
+        "after": list(job.after),
         "app": job.app,
         "next_run": elapse.next if elapse else None,
         "installed": installed is not None,
@@ -50,18 +59,23 @@ def last_run(properties: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
         running (bool); last_run (aware datetime of its start), last_result ("success", "exit-code", "timeout",
-        "signal", … as `systemctl show -P Result`), last_exit_status, last_duration_s and last_run_id: None where there
+        "signal", … as `systemctl show -P Result`; "skipped" and "interrupted" for runs that ended so, which systemd
+        counts as a success), last_exit_status, last_duration_s and last_run_id: None where there
         was none.
     """
     running = properties.get("ActiveState") in ("activating", "active", "deactivating")
     start = _moment(properties.get("ExecMainStartTimestamp", ""))
     end = _moment(properties.get("ExecMainExitTimestamp", ""))
+    status = properties.get("ExecMainStatus")
+    result = properties.get("Result")
+    if result == "success":
+        result = _NO_FAILURES.get(status or "", result)
     ended = start is not None and end is not None and end >= start and not running
     return {
         "running": running,
         "last_run": start,
-        "last_result": properties.get("Result") if ended else None,
-        "last_exit_status": int(properties["ExecMainStatus"]) if ended else None,
+        "last_result": result if ended else None,
+        "last_exit_status": int(status) if ended and status else None,
         "last_duration_s": (end - start).total_seconds() if ended and start and end else None,
         "last_run_id": properties.get("InvocationID") or None,
     }

@@ -1,16 +1,22 @@
 """`Job` → unit files as {file name: text}, and back to what a unit file says of its job. Pure.
 
-This is the only place that escapes text for unit files. The keys in `[X-Sereno]` are for sereno itself: systemd ignores
+All text goes through `sereno.quoting`. The keys in `[X-Sereno]` are for sereno itself: systemd ignores
 sections whose name starts with "X-" (systemd.unit(5)), so the units are at once the job store. That section is also the
 mark of ownership: a file without it is not ours and is never touched.
 """
 
 from __future__ import annotations
 
-import re
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from sereno.job import Job
+from sereno.quoting import plain as plain
+from sereno.quoting import quote as quote
+from sereno.quoting import quote_argument as quote_argument
+from sereno.quoting import span as span
+from sereno.service_lines import ordering_lines, run_lines
 from sereno.triggers import CronTrigger
 
 TARGET = "sereno.target"
@@ -23,8 +29,6 @@ DROP_IN = "50-sereno.conf"
 # An elapse may be late by this much (systemd's default of a minute would stretch a 10 s interval to 60 s); an interval
 # is never stretched by more than a hundredth.
 ACCURACY_S = 1.0
-
-_SAFE_WORD = re.compile(r"[A-Za-z0-9_@/.:+,=-]+")
 
 
 def timer_name(job_id: str) -> str:
@@ -56,48 +60,6 @@ def job_of(file_name: str) -> str | None:
     )
 
 
-def quote(value: str) -> str:
-    r"""Quote one word for a unit file: `"…"` with `\`, `"` and control characters escaped, `%` doubled.
-
-    Rules: systemd.syntax(7) for quotes and C escapes, systemd.unit(5) for specifiers. Inside `ExecStart=` also `$` has
-    a meaning: see `quote_argument`. A word that needs no quotes is returned as it is.
-    """
-    if _SAFE_WORD.fullmatch(value):
-        return value
-    escaped = []
-    for character in value:
-        if character in '"\\':
-            escaped.append("\\" + character)
-        elif character == "%":
-            escaped.append("%%")
-        elif character.isprintable():
-            escaped.append(character)
-        else:
-            escaped.extend(
-                f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape")
-            )
-    return '"' + "".join(escaped) + '"'
-
-
-def quote_argument(value: str) -> str:
-    """Quote one argument of `ExecStart=`, where `$` would start a variable (systemd.service(5), COMMAND LINES)."""
-    return quote(value).replace("$", "$$")
-
-
-def plain(value: str) -> str:
-    """Escape a checked one-line value of a setting that takes its text as it is (`Description=`)."""
-    return value.replace("%", "%%")
-
-
-def span(seconds: float) -> str:
-    """A time span for a unit file, in the largest unit that needs no fraction (systemd.time(7))."""
-    microseconds = round(seconds * 1_000_000)
-    for size, unit in ((1_000_000, "s"), (1_000, "ms")):
-        if microseconds % size == 0:
-            return f"{microseconds // size}{unit}"
-    return f"{microseconds}us"
-
-
 def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
     """The generated unit files of `job`: its timer, and a drop-in where its service differs from the template.
 
@@ -106,10 +68,11 @@ def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
     """
     files = {timer_name(job.id): _timer(job, local_zone)}
     settings = _service_settings(job)
-    if settings:
-        unit = service_name(job.id)
+    ordering = ordering_lines(job.after)
+    if settings or ordering:
+        unit = [f"Description={plain(job.name)}", *ordering]
         files[drop_in_name(job.id)] = _section_text(
-            unit, ("Unit", [f"Description={plain(job.name)}"]), ("Service", settings), _own(job)
+            service_name(job.id), ("Unit", unit), ("Service", settings), _own(job)
         )
     return files
 
@@ -177,6 +140,7 @@ def _service_settings(job: Job) -> list[str]:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     if job.user is not None:
         settings.append(f"User={job.user}")
+    settings += run_lines(job)
     if job.sandboxed and job.network:
         # AF_NETLINK: the resolver asks the kernel for the machine's addresses.
         settings += [
@@ -203,6 +167,10 @@ def _own(job: Job) -> tuple[str, list[str]]:
         keys.append("AtBoot=yes")
     if not job.persistent:
         keys.append("Persistent=no")
+    if job.after:
+        keys.append(f"After={' '.join(job.after)}")
+    if job.inputs.kwargs_json:
+        keys.append(f"Kwargs={job.inputs.kwargs_json}")
     return "X-Sereno", keys
 
 
@@ -225,6 +193,8 @@ class Installed:
         jitter_s: an interval's: how much earlier at most its first run comes.
         persistent: whether systemd keeps the time of its last elapse.
         enabled: whether its application's target starts the timer; False: paused.
+        after: ids of the jobs that its runs are ordered after.
+        kwargs: the arguments of its function.
         files: its generated files, {file name: text}.
     """
 
@@ -239,6 +209,8 @@ class Installed:
     jitter_s: float
     persistent: bool
     enabled: bool
+    after: tuple[str, ...]
+    kwargs: dict[str, Any]
     files: dict[str, str]
 
     @property
@@ -251,7 +223,7 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
     """Read a job back from its unit files; None if they are not sereno's.
 
     Raises:
-        ValueError: a number in them is none: somebody else has written there.
+        ValueError: a number or JSON text in them is none: somebody else has written there.
     """
     timer = files.get(timer_name(job_id), "")
     keys = own_keys(timer)
@@ -270,6 +242,8 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
         jitter_s=float(keys.get("JitterSec", 0)),
         persistent=keys.get("Persistent") != "no",
         enabled=enabled,
+        after=tuple(keys.get("After", "").split()),
+        kwargs=json.loads(keys.get("Kwargs", "{}")),
         files=files,
     )
 

@@ -180,4 +180,5 @@ def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) == ["sereno.errors", "sereno.journal", "sereno.runner"]
+    needed = ("errors", "exits", "journal", "runner", "stopping")
+    assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed]

@@ -1,0 +1,93 @@
+"""Quantities as people write them, "5min", "512M", "50%", → numbers in the unit that their name says. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import overload
+
+from sereno.errors import InvalidJob, UsageError
+
+# systemd.time(7) has more; these are the ones that nobody misreads.
+_SECONDS_IN = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_SPAN = re.compile(r"(?:\d{1,9} *(?:s|min|m|h|d|w) *)+")
+_SPAN_PART = re.compile(r"(\d+) *([a-z]+)")
+# systemd.resource-control(5): to the base of 1024.
+_BYTES_IN = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = re.compile(r"(\d{1,12})([KMGT])")
+_PERCENT = re.compile(r"(\d{1,6})%")
+
+
+def read_span_s(field: str, text: str, *, error: type[UsageError] = InvalidJob) -> int:
+    """Seconds of a span such as `90m`, `1h30min` or `2w 3d`: whole numbers of s, m (or min), h, d and w.
+
+    Raises:
+        UsageError: of the kind `error`, naming `field`: it is not written so, or names a unit twice.
+    """
+    parts = [(_SECONDS_IN.get(unit, 0), int(number)) for number, unit in _SPAN_PART.findall(text)]
+    if not _SPAN.fullmatch(text.strip()) or len(dict(parts)) != len(parts):
+        raise error(
+            f"{field}: {text!r} is not a time span",
+            hint="whole numbers of s, m, h, d and w, each unit once: 90m, 1h30m, 2w",
+        )
+    return sum(unit_s * number for unit_s, number in parts)
+
+
+@overload
+def seconds(field: str, value: float | str) -> float: ...
+@overload
+def seconds(field: str, value: float | str | None) -> float | None: ...
+def seconds(field: str, value: float | str | None) -> float | None:
+    """A number of seconds, or None, as it is; text as `read_span_s` reads it."""
+    return read_span_s(field, value) if isinstance(value, str) else value
+
+
+def size_bytes(field: str, value: int | str) -> int:
+    """A number of bytes as it is; text is a whole number with K, M, G or T, to the base of 1024.
+
+    Raises:
+        InvalidJob: text that is not written so.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value)
+    if not match:
+        raise InvalidJob(
+            f"{field}: {value!r} is not a size",
+            hint="a number of bytes, or a whole number with K, M, G or T: '512M'",
+        )
+    return int(match[1]) * _BYTES_IN[match[2]]
+
+
+def percent(field: str, value: str) -> int:
+    """The number in text such as "50%". A bare number is refused: 0.5 and 50 would both be read as half.
+
+    Raises:
+        InvalidJob: it is not written so.
+    """
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise InvalidJob(
+            f"{field}: {value!r} is not a percentage",
+            hint="a whole number with '%', of one processor: '50%', '200%'",
+        )
+    return int(match[1])
+
+
+def check_seconds(
+    field: str, value: object, *, above: float = -1, least: float = 0, most: float
+) -> None:
+    """Raise `InvalidJob` that names `field` unless `value` is a number of seconds in the range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidJob(f"{field}: {value!r} is not a number of seconds")
+    # Written so that not-a-number is refused too.
+    if not (above < value and least <= value <= most):
+        low = f"above {above:g}" if above >= 0 else f"{least:g}"
+        raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:g} s")
+
+
+def check_whole(field: str, value: object, *, least: int, most: int, hint: str = "") -> None:
+    """Raise `InvalidJob` that names `field` unless `value` is a whole number in the range."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidJob(
+            f"{field}: {value!r} is not a whole number from {least} to {most}", hint=hint or None
+        )

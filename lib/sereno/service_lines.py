@@ -1,0 +1,45 @@
+"""Lines of a job's service: its limits, what its run is given, and the jobs it comes after. Pure.
+
+What the runner itself goes by are variables `SERENO_…`: systemd's own settings cannot say them, and an administrator
+can change them with `systemctl edit` like all others.
+"""
+
+from __future__ import annotations
+
+from sereno.job import Job
+from sereno.quoting import plain, quote
+
+
+def run_lines(job: Job) -> list[str]:
+    """The `[Service]` lines of a job's retries, limits and inputs; of after=, what the run itself must know."""
+    inputs = job.inputs
+    variables = job.retry.environment()
+    if job.only_if_success:
+        variables["SERENO_ONLY_IF_SUCCESS"] = " ".join(job.after)
+    if inputs.kwargs_json:
+        variables["SERENO_KWARGS"] = inputs.kwargs_json
+    variables.update(inputs.environment)
+    return [
+        *(f"Environment={quote(f'{name}={value}')}" for name, value in variables.items()),
+        *(f"LoadCredential={name}:{plain(path)}" for name, path in inputs.credentials),
+        *_limit_lines(job),
+    ]
+
+
+def _limit_lines(job: Job) -> list[str]:
+    limits = job.limits
+    lines = []
+    if limits.memory_max_bytes is not None:
+        lines.append(f"MemoryMax={limits.memory_max_bytes}")
+    if limits.cpu_quota_percent is not None:
+        lines.append(f"CPUQuota={limits.cpu_quota_percent}%")
+    if limits.nice is not None:
+        lines.append(f"Nice={limits.nice}")
+    if limits.io_class is not None:
+        lines.append(f"IOSchedulingClass={limits.io_class}")
+    return lines
+
+
+def ordering_lines(after: tuple[str, ...]) -> list[str]:
+    """The `[Unit]` lines by which a run waits for runs of other jobs that are under way or about to start."""
+    return [f"After={' '.join(f'sereno@{job_id}.service' for job_id in after)}"] if after else []

@@ -1,0 +1,97 @@
+"""SIGTERM during a run: an async function is cancelled, a plain one gets `RunInterrupted` at its next chance.
+
+So `finally` blocks run and the run can leave its record. systemd sends SIGTERM when an administrator stops the service,
+when the machine goes down, and when the run exceeds its time limit; `TimeoutStopSec=` later it kills.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sereno.errors import RunInterrupted as RunInterrupted
+from sereno.errors import SerenoError
+
+# Why a run was stopped, as the manager knows it.
+BY_MANAGER, BY_TIMEOUT, BY_OTHERS = "manager", "timeout", "others"
+# The record must be written before TimeoutStopSec= is over, also while the machine goes down and nobody answers.
+_DEADLINE_S = 2.0
+
+
+class Stop:
+    """The request to stop, of this process; `with stop:` is the part that it ends.
+
+    Attributes:
+        requested: a SIGTERM came, at any time.
+        delivered: it has reached the function.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.delivered = False
+        self._armed = False
+        self._deliver: Callable[[], object] = _raise
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        self.requested = True
+        # A second one changes nothing: the first `finally` block must not be torn by it.
+        if self._armed and not self.delivered:
+            self.delivered = True
+            self._deliver()
+
+    def __enter__(self) -> None:
+        self._armed = True
+        if self.requested:
+            self.delivered = True
+            raise RunInterrupted
+
+    def __exit__(self, *_: object) -> None:
+        self._armed = False
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """`asyncio.run`, with its task cancelled by the request."""
+        # asyncio costs more than the rest of the start-up together: only a coroutine pays for it.
+        import asyncio
+
+        async def cancellable() -> Any:
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+            assert task is not None
+            # The loop may be asleep in its selector: this wakes it.
+            self._deliver = lambda: loop.call_soon_threadsafe(task.cancel)
+            return await coroutine
+
+        try:
+            return asyncio.run(cancellable())
+        finally:
+            self._deliver = _raise
+
+
+def _raise() -> None:
+    raise RunInterrupted
+
+
+def reason(job_id: str) -> str | None:
+    """Why this run was stopped: one of the constants above, or None if nobody can tell."""
+    if "INVOCATION_ID" not in os.environ:
+        return None
+    import subprocess
+    from functools import partial
+
+    from sereno.systemctl import Systemctl
+
+    call = partial(
+        subprocess.run,
+        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_DEADLINE_S,
+    )  # fmt: skip
+    # systemd.exec(5): $MANAGERPID is set by a user's manager only.
+    manager = Systemctl(user="MANAGERPID" in os.environ, call=call)
+    try:
+        shown = manager.show(f"sereno@{job_id}.service", "ActiveState", "Result")
+    except (SerenoError, OSError, subprocess.SubprocessError):
+        return None
+    if shown.get("Result") == "timeout":
+        return BY_TIMEOUT
+    return BY_MANAGER if shown.get("ActiveState") == "deactivating" else BY_OTHERS
