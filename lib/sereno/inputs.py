@@ -149,6 +149,7 @@ def _check_credential(name: str, path: object) -> None:
         or not path.isprintable()
         or path != path.strip()
         or path.endswith("\\")
+        or path.startswith("//")
         or os.path.normpath(path) != path
     ):
         raise InvalidJob(

@@ -202,8 +202,8 @@ def summary(exception: BaseException) -> str:
     text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(": ").removesuffix(":")
     place = exception.__traceback__
     while place is not None and place.tb_next is not None:
-        if place.tb_next.tb_frame.f_globals.get("__name__") == "sereno.stopping":
-            # Where SIGTERM met the job; its handler is no place of the job.
+        if place.tb_next.tb_frame.f_code is stopping.HANDLER:
+            # This is where SIGTERM met the job.
             break
         place = place.tb_next
     if place is None:

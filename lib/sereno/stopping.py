@@ -69,6 +69,10 @@ class Stop:
             self._deliver = _raise
 
 
+# In a traceback, what follows is no longer the job.
+HANDLER = Stop._on_signal.__code__
+
+
 def _raise() -> None:
     raise RunInterrupted
 

@@ -259,7 +259,7 @@ def test_arguments_and_variables_arrive_as_they_were_given(jobs: Shop) -> None:
     )
     assert run_stats(jobs, "told") == {"given": kwargs, "variables": variables}
     assert jobs.call("result = scheduler.get_job_status('told')")["kwargs"] == kwargs
-    jobs.call("import limit_jobs as jobs\nscheduler.add_interval_job(jobs.tells, 'told', hours=1)\nscheduler.start()")  # fmt: skip
+    install(jobs, "add_interval_job(jobs.tells, 'told', hours=1)")
     assert run_stats(jobs, "told") == {"given": {}, "variables": {}}
 
 

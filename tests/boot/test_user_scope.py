@@ -118,3 +118,49 @@ def test_a_users_run_that_comes_too_late_is_skipped_and_one_by_hand_is_not(ada: 
     ada.wait_for(lambda: ada.journal("SERENO_JOB=late", "SERENO_STATUS=skipped"), what="the record")
     assert len(ada.journal("SERENO_JOB=late", "SERENO_STATUS=success")) == 1
     call(ada, "scheduler.shutdown(wait=True)")
+
+
+LIMITED = """
+import os, time
+from sereno import credential
+
+def given(**kwargs):
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    return {**kwargs, "token": credential("token"), "variable": os.environ["SHOP"], "nice": nice}
+
+def waits():
+    time.sleep(600)
+
+def fails():
+    raise ConnectionError("no route")
+"""
+
+
+def test_a_users_job_has_limits_inputs_and_credentials_and_can_be_stopped(ada: Machine) -> None:
+    ada.write("/home/ada/shop/limited.py", LIMITED)
+    ada.write("/home/ada/token", "s3cr3t\n")
+    call(
+        ada,
+        "import limited\n"
+        "scheduler.add_interval_job(limited.given, 'given', hours=1, kwargs={'rows': [1]}, nice=5,"
+        " environment={'SHOP': 'a %h'}, credentials={'token': '/home/ada/token'}, retries=1)\n"
+        "scheduler.add_interval_job(limited.waits, 'stopped', hours=1)\n"
+        "scheduler.add_interval_job(limited.fails, 'fails', hours=1, retries=1, retry_delay=0.1)\n"
+        "scheduler.add_cron_job(limited.waits, 'skipped', second='*', after='fails', only_if_success=True)\n"
+        "scheduler.start()",
+    )
+    ran = call(ada, "result = scheduler.run_job('given')")
+    assert ran == {"rows": [1], "token": "s3cr3t", "variable": "a %h", "nice": 5}
+    ada.run("systemctl", "--user", "start", "--no-block", "sereno@stopped.service", user="ada")
+    ada.wait_for(lambda: ada.journal("SERENO_JOB=stopped"), what="the start")
+    ada.run("systemctl", "--user", "stop", "sereno@stopped.service", user="ada")
+    assert ada.journal("SERENO_JOB=stopped")[-1]["SERENO_STATUS"] == "interrupted"
+    status = call(ada, "result = scheduler.get_job_status('stopped')")
+    assert isinstance(status, dict)
+    assert status["last_result"] == "interrupted"
+    ada.run("systemctl", "--user", "start", "sereno@fails.service", user="ada", check=False)
+    ada.wait_for(
+        lambda: "fails falló (exit-code)" in ada.journal("SERENO_JOB=skipped")[-1]["MESSAGE"],
+        what="a skipped run",
+    )
+    call(ada, "scheduler.shutdown(wait=True)")

@@ -58,3 +58,63 @@ def over_a_second():
 
     later = time.time() + 1
     time.time = lambda: later
+
+
+tries = 0
+
+
+def fails_twice():
+    global tries
+    tries += 1
+    if tries < 3:
+        raise ConnectionError(f"no route, try {tries}")
+    return {"tries": tries}
+
+
+def tells(rows=0, *, text=""):
+    return {"rows": rows, "text": text}
+
+
+def waits():
+    import time
+
+    try:
+        print("waiting", flush=True)
+        time.sleep(60)
+    except Exception:
+        print("an Exception")
+    finally:
+        print("cleaned up")
+
+
+async def waits_async():
+    import asyncio
+
+    try:
+        print("waiting", flush=True)
+        await asyncio.sleep(60)
+    finally:
+        await asyncio.sleep(0)
+        print("cleaned up")
+
+
+def returns_what_it_has():
+    import time
+
+    from sereno.errors import RunInterrupted
+
+    try:
+        print("waiting", flush=True)
+        time.sleep(60)
+    except RunInterrupted:
+        return {"rows": 1}
+
+
+async def cancels_itself():
+    import asyncio
+
+    raise asyncio.CancelledError
+
+
+async def raises_async():
+    raise ValueError("no such table: ventas")

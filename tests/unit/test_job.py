@@ -90,6 +90,43 @@ def test_what_another_process_cannot_import_is_refused_with_the_reason(function,
     assert refusal.value.hint
 
 
+def keyword_only(*, limit: int, text: str = "") -> None:
+    return None
+
+
+def positional_only(limit: int, /) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("function", "kwargs"),
+    [
+        (needs_argument, {"limit"}),
+        (keyword_only, {"limit"}),
+        (keyword_only, {"limit", "text"}),
+        (report_with_default, {"anything"}),
+    ],
+)
+def test_arguments_that_a_function_takes_are_taken(function, kwargs) -> None:
+    assert function_reference(function, kwargs)[0].endswith(f":{function.__name__}")
+
+
+@pytest.mark.parametrize(
+    ("function", "kwargs", "says"),
+    [
+        (report, {"limit"}, "kwargs: test_job.report has no argument 'limit'"),
+        (keyword_only, {"text"}, "func: test_job.keyword_only needs the argument 'limit'"),
+        (keyword_only, {"limit", "x"}, "kwargs: test_job.keyword_only has no argument 'x'"),
+        (positional_only, {"limit"}, "func: test_job.positional_only needs the argument 'limit'"),
+    ],
+)
+def test_arguments_that_a_function_does_not_take_are_refused(function, kwargs, says) -> None:
+    with pytest.raises(InvalidJob) as refusal:
+        function_reference(function, kwargs)
+    assert refusal.value.message.startswith(says)
+    assert refusal.value.hint
+
+
 @pytest.mark.parametrize(
     "job_id", ["", "a b", "a/b", "../x", "-x", ".x", "ñ", "a@b", "a\nb", "a%b", "x" * 201, None, 3]
 )

@@ -104,9 +104,13 @@ def test_message_ids_are_128_bit_and_differ() -> None:
         journal.STARTED,
         journal.FINISHED,
         journal.FAILED,
+        journal.SKIPPED,
+        journal.INTERRUPTED,
+        journal.TRY_FAILED,
+        journal.OVERRUN,
         journal.ALERT_CAPACITY,
         journal.ALERT_HIT_RATE,
         journal.ALERT_ERROR,
     ]
-    assert len(set(ids)) == 6
+    assert len(set(ids)) == 10
     assert all(re.fullmatch(r"[0-9a-f]{32}", message_id) for message_id in ids)

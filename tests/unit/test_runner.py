@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,9 +56,11 @@ def test_a_run_that_returns_none_succeeds() -> None:
         ("a_list", "the function returned list, not a dict of statistics or None"),
         ("raises", "ValueError: no such table: ventas (sample_jobs.py:26, raises)"),
         ("raises_two_lines", "ValueError: boom second line (sample_jobs.py"),
+        ("raises_async", "ValueError: no such table: ventas (sample_jobs.py:"),
         ("raises_system_exit", "SystemExit: giving up"),
         ("reports_error", "disk on fire"),
         ("reports_status", "no route"),
+        ("cancels_itself", "CancelledError (sample_jobs.py:"),
         ("not_there", "function: 'sample_jobs:not_there' cannot be imported by"),
     ],
 )
@@ -106,6 +111,101 @@ def test_a_run_longer_than_its_interval_is_recorded_whether_it_succeeds_or_fails
         assert last.endswith("s, más que su intervalo de 0s")
     assert "solapada" not in run("sample_jobs:stats", SERENO_INTERVAL_S="3600").stderr
     assert "solapada" not in run("sample_jobs:stats", SERENO_INTERVAL_S="x").stderr
+
+
+def test_a_failed_try_is_recorded_and_followed_by_the_next_after_its_delay() -> None:
+    settings = {"SERENO_RETRIES": "4", "SERENO_RETRY_DELAY_S": "0.01"}
+    done = run("sample_jobs:fails_twice", **settings)
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert [line.partition(" (")[0] for line in lines[1:3]] == [
+        "WARNING: Tarea a_job: intento 1 de 5 fallido, el siguiente en 0.01s:"
+        " ConnectionError: no route, try 1",
+        "WARNING: Tarea a_job: intento 2 de 5 fallido, el siguiente en 0.02s:"
+        " ConnectionError: no route, try 2",
+    ]
+    assert re.fullmatch(
+        r'INFO: Tarea a_job terminada en [\d.]+ms y 3 intentos: {"tries": 3}', lines[3]
+    )
+
+
+@pytest.mark.parametrize(("name", "tries"), [("raises", 3), ("reports_error", 3), ("a_list", 1)])
+def test_a_run_fails_with_its_last_try_and_a_mistake_of_its_code_is_not_tried_again(
+    name, tries
+) -> None:
+    done = run(f"sample_jobs:{name}", SERENO_RETRIES="2", SERENO_RETRY_DELAY_S="0")
+    assert done.returncode == 1
+    assert done.stderr.count("WARNING: ") == tries - 1
+    assert done.stderr.count("ERROR: ") == 1
+    assert (" y 3 intentos: " in done.stderr) is (tries == 3)
+
+
+def test_retries_that_cannot_be_read_are_left_out_and_said(tmp_path: Path) -> None:
+    done = run("sample_jobs:stats", SERENO_RETRIES="many")
+    assert done.returncode == 0
+    assert "WARNING: Tarea a_job: SERENO_RETRY…, sin reintentos: invalid literal" in done.stderr
+
+
+def test_a_function_gets_its_arguments() -> None:
+    kwargs = {"rows": 7, "text": "ñ $HOME\n'\""}
+    done = run("sample_jobs:tells", SERENO_KWARGS=json.dumps(kwargs))
+    last = done.stderr.splitlines()[-1]
+    assert json.loads(last[last.index("{") :]) == kwargs
+    done = run("sample_jobs:tells", SERENO_KWARGS="{")
+    assert done.returncode == 1
+    assert "ERROR: Tarea a_job fallida tras" in done.stderr
+    assert "SERENO_KWARGS: " in done.stderr
+
+
+@contextmanager
+def waiting(function: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    clean = {name: value for name, value in os.environ.items() if name != "INVOCATION_ID"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "sereno.runner", "a_job", function],
+        env={**clean, "PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ["waits", "waits_async"])
+def test_sigterm_runs_what_cleans_up_and_ends_the_run_as_interrupted(name) -> None:
+    with waiting(f"sample_jobs:{name}", SERENO_RETRIES="3") as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.terminate()
+        process.terminate()
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert out == "cleaned up\n"
+    last = err.splitlines()[-1]
+    assert last.startswith("WARNING: Tarea a_job interrumpida tras ")
+    if name == "waits":
+        assert re.search(r": RunInterrupted: SIGTERM \(sample_jobs\.py:\d+, waits\)$", last)
+    assert "Traceback" not in err
+
+
+def test_a_run_that_was_stopped_and_returned_what_it_had_keeps_its_statistics() -> None:
+    with waiting("sample_jobs:returns_what_it_has") as process:
+        process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert err.splitlines()[-1].startswith("WARNING: Tarea a_job interrumpida tras ")
+
+
+def test_no_try_follows_a_sigterm() -> None:
+    settings = {"SERENO_RETRIES": "3", "SERENO_RETRY_DELAY_S": "60"}
+    with waiting("sample_jobs:raises", **settings) as process:
+        for line in process.stderr:
+            if "intento 1 de 4 fallido" in line:
+                break
+        process.terminate()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert err.splitlines()[-1].startswith("WARNING: Tarea a_job interrumpida tras ")
 
 
 def test_a_run_that_cannot_be_judged_says_so_and_runs(tmp_path: Path) -> None:

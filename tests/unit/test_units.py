@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno.inputs import inputs_of
 from sereno.job import Job
+from sereno.limits import Limits
+from sereno.retry import Retry
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 from sereno.units import (
     own_keys,
@@ -67,6 +70,29 @@ JOBS = [
     Job("fleet_hourly", "m:f", IntervalTrigger(hours=1), jitter_s=600, accuracy_s=60, **BACKEND),
     Job("warm_up", "shop.jobs:f", BootTrigger(), app="shop", jitter_s=30, **BACKEND),
     Job("each_10_s", "m:f", CronTrigger.from_fields(second="*/10"), accuracy_s=0.001, **BACKEND),
+    Job(
+        "limited",
+        "shop.jobs:f",
+        CronTrigger.from_expression("0 4 * * *"),
+        app="shop",
+        timeout_s=300,
+        retry=Retry(retries=3, delay_s=5),
+        limits=Limits(memory_max_bytes=512 << 20, cpu_quota_percent=50, nice=10, io_class="idle"),
+        inputs=inputs_of(
+            {"table": 'ventas "100%" $HOME', "rows": [1, None]},
+            {"SHOP_MODE": "a b\t%h\n", "SHOP_PLAIN": "x"},
+            {"token": "/etc/shop/100% secret", "key": "/etc/shop/key"},
+        ),
+        after=("nightly", "every_90_s"),
+        only_if_success=True,
+        **BACKEND,
+    ),
+    Job(
+        "after_script",
+        "sereno.jobs.after:f",
+        CronTrigger.from_expression("0 4 * * *"),
+        after=("nightly",),
+    ),
     Job(
         "odd-text_1.0",
         "m:f",
@@ -160,6 +186,7 @@ def test_a_job_is_read_back_from_its_own_files(job: Job) -> None:
     assert installed.interval_s == expected
     assert installed.jitter_s == (0 if expected is None else job.jitter_s)
     assert installed.persistent is job.persistent
+    assert (installed.after, installed.kwargs) == (job.after, job.inputs.kwargs)
 
 
 def test_a_unit_without_our_section_is_not_ours() -> None:

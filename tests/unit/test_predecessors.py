@@ -1,0 +1,88 @@
+"""`only_if_success`: which runs are left out, judged by what the manager says."""
+
+import logging
+
+import pytest
+
+from sereno import journal
+from sereno.errors import NotAvailable, SystemdError
+from sereno.predecessors import ONLY_IF_SUCCESS, skips, why_no_success
+from sereno.systemctl import Systemctl
+
+SUCCEEDED = {
+    "ActiveState": "inactive",
+    "Result": "success",
+    "ExecMainStatus": "0",
+    "ExecMainExitTimestamp": "@1764000000",
+}
+
+
+class Manager(Systemctl):
+    def __init__(self, timer_state: str, *runs: dict[str, str]) -> None:
+        super().__init__()
+        self._timer_state, self._runs = timer_state, list(runs)
+        self.asked: list[str] = []
+
+    def timer(self, unit: str) -> tuple[str, list[str]]:
+        if self._timer_state == "unreachable":
+            raise NotAvailable("systemd: nobody answers")
+        return self._timer_state, []
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        self.asked.append(unit)
+        if not self._runs:
+            raise SystemdError("systemctl show: failed")
+        return self._runs.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, None),
+        ({"ActiveState": "activating"}, "está en ejecución"),
+        ({"ExecMainExitTimestamp": ""}, "no se ha ejecutado desde el arranque"),
+        ({"Result": "exit-code", "ExecMainStatus": "1"}, "falló (exit-code)"),
+        ({"Result": "timeout"}, "falló (timeout)"),
+        ({"Result": "resources", "ExecMainExitTimestamp": ""}, "falló (resources)"),
+        ({"ExecMainStatus": "77"}, "fue omitida"),
+        ({"ExecMainStatus": "143"}, "fue interrumpida"),
+        ({"ExecMainStatus": "15"}, "fue interrumpida"),
+        # After `systemctl reset-failed` the result is gone and the status is not.
+        ({"ExecMainStatus": "1"}, "terminó con estado 1"),
+    ],
+)
+def test_only_a_latest_run_that_did_its_work_is_a_success(changed, reason) -> None:
+    assert why_no_success({**SUCCEEDED, **changed}) == reason
+
+
+def test_a_run_goes_on_when_all_others_succeeded(caplog) -> None:
+    manager = Manager("running", SUCCEEDED, SUCCEEDED)
+    assert not skips("send", {ONLY_IF_SUCCESS: "dump check"}, manager)
+    assert manager.asked == ["sereno@dump.service", "sereno@check.service"]
+    assert caplog.records == []
+
+
+def test_a_run_is_left_out_and_recorded_for_the_first_that_did_not(caplog) -> None:
+    caplog.set_level(logging.INFO)
+    failed = {**SUCCEEDED, "Result": "exit-code"}
+    assert skips(
+        "send", {ONLY_IF_SUCCESS: "dump check"}, Manager("running", SUCCEEDED, failed, SUCCEEDED)
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == "Tarea send omitida: check falló (exit-code)"
+    assert record.levelname == "WARNING"
+    assert record.__dict__["MESSAGE_ID"] == journal.SKIPPED
+    assert record.__dict__["SERENO_STATUS"] == "skipped"
+    assert record.__dict__["SERENO_AFTER"] == "check"
+
+
+def test_a_run_by_hand_is_never_left_out() -> None:
+    manager = Manager("waiting", {**SUCCEEDED, "Result": "exit-code"})
+    assert not skips("send", {ONLY_IF_SUCCESS: "dump"}, manager)
+    assert manager.asked == []
+
+
+@pytest.mark.parametrize("manager", [Manager("unreachable"), Manager("running")])
+def test_a_success_that_cannot_be_asked_for_is_none(manager, caplog) -> None:
+    assert skips("send", {ONLY_IF_SUCCESS: "dump"}, manager)
+    assert "no se puede preguntar a systemd" in caplog.text
