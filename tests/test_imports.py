@@ -73,7 +73,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "misfire": {"elapses", "systemctl", "journal", "errors"},
     "predecessors": {"exits", "systemctl", "journal", "errors"},
     "stopping": {"systemctl", "errors"},
-    "runner": {"exits", "misfire", "predecessors", "retry", "stopping", "journal", "errors"},
+    "ending": {"exits", "stopping", "journal", "errors"},
+    "runner": {
+        *("ending", "exits", "misfire", "predecessors", "retry", "stopping", "journal", "errors"),
+    },
     "credentials": {"errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},

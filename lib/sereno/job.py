@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -188,6 +188,15 @@ def check_name(field: str, value: object) -> str:
     if not isinstance(value, str) or not NAME_PATTERN.fullmatch(value):
         raise InvalidJob(f"{field}: {value!r} cannot be part of a unit name", hint=NAME_RULE)
     return value
+
+
+def ids_of(field: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    """The ids in `value`, one or several; raise `InvalidJob` that names `field` if it is neither."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise InvalidJob(f"{field}: {value!r} is neither the id of a job nor a list of ids")
+    return tuple(value)
 
 
 def check_user(field: str, value: object) -> str:

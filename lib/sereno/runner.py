@@ -19,8 +19,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sereno import journal, stopping
-from sereno.errors import InvalidJob, SerenoError
-from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
+from sereno.ending import Ending, close, error_fields, one_line, summary
+from sereno.errors import InvalidJob
+from sereno.exits import INTERRUPTED, SKIPPED, WRONG_USE
 
 if TYPE_CHECKING:
     from sereno.retry import Retry
@@ -84,10 +85,11 @@ def _run(job_id: str, function: str) -> int:
         if not _wait(job_id, stop, tries, retry, tried):
             break
         tries += 1
-    ending = _Ending(job_id, (time.perf_counter() - start) * 1000, tries, *tried)
-    if stop.delivered or (stop.requested and tried.error is not None):
-        return _interrupted(ending)
-    return _finished(ending) if tried.error is None else _failed(ending)
+    duration_ms = (time.perf_counter() - start) * 1000
+    stopped = stop.delivered or (stop.requested and tried.error is not None)
+    status = close(Ending(job_id, duration_ms, tries, *tried), stopped=stopped)
+    stop.forget()
+    return status
 
 
 def _try(function: str, stop: stopping.Stop) -> _Try:
@@ -137,7 +139,7 @@ def _wait(job_id: str, stop: stopping.Stop, tries: int, retry: Retry, tried: _Tr
             "MESSAGE_ID": journal.TRY_FAILED,
             "SERENO_TRY": tries,
             "SERENO_RETRY_DELAY_S": f"{delay_s:g}",
-            **_error_fields(tried.error, tried.exception),
+            **error_fields(tried.error, tried.exception),
         },
     )
     try:
@@ -189,103 +191,6 @@ def failure_in(stats: dict[str, Any] | None) -> str | None:
     return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
 
 
-def one_line(text: str) -> str:
-    """`text` as one line of at most 500 characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= 500 else text[:499] + "…"
-
-
-def summary(exception: BaseException) -> str:
-    """One line: what was raised, and the last place in the job's own code."""
-    if isinstance(exception, SerenoError):
-        return exception.message
-    text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(": ").removesuffix(":")
-    place = exception.__traceback__
-    while place is not None and place.tb_next is not None:
-        if place.tb_next.tb_frame.f_code is stopping.HANDLER:
-            # This is where SIGTERM met the job.
-            break
-        place = place.tb_next
-    if place is None:
-        return text
-    code = place.tb_frame.f_code
-    return f"{text} ({os.path.basename(code.co_filename)}:{place.tb_lineno}, {code.co_name})"
-
-
-class _Ending(NamedTuple):
-    """All that the closing record tells."""
-
-    job_id: str
-    duration_ms: float
-    tries: int
-    stats: dict[str, Any] | None
-    error: str | None
-    exception: BaseException | None
-
-    @property
-    def after(self) -> str:
-        """How long it took, for people."""
-        tries = f" y {self.tries} intentos" if self.tries > 1 else ""
-        return f"{self.duration_ms:.2f}ms{tries}"
-
-    def fields(self, kind: str, status: str) -> dict[str, Any]:
-        return {
-            "MESSAGE_ID": kind,
-            "SERENO_TRIES": self.tries,
-            **_error_fields(self.error, self.exception),
-            **journal.closing_fields(status, self.duration_ms, self.stats),
-        }
-
-
-def _error_fields(error: str | None, exception: BaseException | None) -> dict[str, Any]:
-    return {
-        "SERENO_ERROR": error,
-        "EXCEPTION_TEXT": None if exception is None else _traceback(exception),
-    }
-
-
-def _finished(ending: _Ending) -> int:
-    _logger.info(
-        "Tarea %s terminada en %s%s",
-        ending.job_id,
-        ending.after,
-        "" if ending.stats is None else f": {journal.to_json(ending.stats)}",
-        extra=ending.fields(journal.FINISHED, "success"),
-    )
-    return SUCCESS
-
-
-def _failed(ending: _Ending) -> int:
-    unexpected = ending.exception is not None and not isinstance(ending.exception, SerenoError)
-    _logger.error(
-        "Tarea %s fallida tras %s: %s",
-        ending.job_id,
-        ending.after,
-        ending.error,
-        # In the journal the traceback is a field beside a message of one line; on stderr it follows the message.
-        exc_info=ending.exception if unexpected and not journal.is_connected() else None,
-        extra=ending.fields(journal.FAILED, "failed"),
-    )
-    return FAILURE
-
-
-def _interrupted(ending: _Ending) -> int:
-    """A run that exceeded its time limit has failed, for systemd and so here; the others were stopped."""
-    reason = stopping.reason(ending.job_id)
-    if reason == stopping.BY_TIMEOUT:
-        error = f"límite de tiempo superado: {ending.error or 'SIGTERM'}"
-        return _failed(ending._replace(error=error))
-    _logger.warning(
-        "Tarea %s interrumpida tras %s%s",
-        ending.job_id,
-        ending.after,
-        "" if ending.error is None else f": {ending.error}",
-        extra=ending.fields(journal.INTERRUPTED, "interrupted"),
-    )
-    # A signal that the manager did not send, as of an early out-of-memory daemon, is a failure to be told of.
-    return FAILURE if reason == stopping.BY_OTHERS else INTERRUPTED
-
-
 def _note_interval_overrun(job_id: str, duration_s: float) -> None:
     interval = os.environ.get("SERENO_INTERVAL_S", "")
     if interval.isdigit() and duration_s > int(interval):
@@ -302,12 +207,6 @@ def _may_have_elapsed(start_s: float, end_s: float) -> bool:
     """Whether a whole step of the job's calendar lies in the run; between two of them its timer cannot elapse."""
     step = os.environ.get("SERENO_CALENDAR_STEP_S", "")
     return step.isdigit() and int(step) > 0 and start_s // int(step) < end_s // int(step)
-
-
-def _traceback(exception: BaseException) -> str:
-    from traceback import format_exception
-
-    return "".join(format_exception(exception))
 
 
 if __name__ == "__main__":

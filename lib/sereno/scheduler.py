@@ -16,7 +16,7 @@ from sereno import status
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.inputs import inputs_of
 from sereno.installation import Installation
-from sereno.job import Job, check_name, how_to_run
+from sereno.job import Job, check_name, how_to_run, ids_of
 from sereno.limits import Limits
 from sereno.quantities import percent, seconds, size_bytes
 from sereno.retry import Retry
@@ -245,7 +245,7 @@ class Scheduler:
             ),
             limits=limits,
             inputs=inputs,
-            after=(after,) if isinstance(after, str) else tuple(after),
+            after=ids_of("after", after),
             only_if_success=only_if_success,
         )
         with self._lock:

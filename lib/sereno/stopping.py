@@ -34,6 +34,8 @@ class Stop:
         self._armed = False
         self._deliver: Callable[[], object] = _raise
         signal.signal(signal.SIGTERM, self._on_signal)
+        # A worker process that the job forks is ended by SIGTERM as always, such as those of a multiprocessing.Pool.
+        os.register_at_fork(after_in_child=self.forget)
 
     def _on_signal(self, *_: object) -> None:
         self.requested = True
@@ -50,6 +52,10 @@ class Stop:
 
     def __exit__(self, *_: object) -> None:
         self._armed = False
+
+    def forget(self) -> None:
+        """The record is sent: from now on SIGTERM kills, such as a process that a thread of the job keeps alive."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """`asyncio.run`, with its task cancelled by the request."""

@@ -109,6 +109,8 @@ def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
         journal.FINISHED,
         journal.FAILED,
         journal.SKIPPED,
+        journal.INTERRUPTED,
+        journal.TRY_FAILED,
         journal.OVERRUN,
         journal.ALERT_CAPACITY,
         journal.ALERT_HIT_RATE,

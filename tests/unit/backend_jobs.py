@@ -9,5 +9,9 @@ async def sync() -> None:
     return None
 
 
+def trim(limit: int, text: str = "") -> None:
+    return None
+
+
 def other() -> None:
     return None

@@ -84,6 +84,8 @@ def waits():
     except Exception:
         print("an Exception")
     finally:
+        print("cleaning up", flush=True)
+        sys.stdin.readline()
         print("cleaned up")
 
 
@@ -94,7 +96,9 @@ async def waits_async():
         print("waiting", flush=True)
         await asyncio.sleep(60)
     finally:
+        print("cleaning up", flush=True)
         await asyncio.sleep(0)
+        sys.stdin.readline()
         print("cleaned up")
 
 
@@ -118,3 +122,22 @@ async def cancels_itself():
 
 async def raises_async():
     raise ValueError("no such table: ventas")
+
+
+def ends_its_child():
+    import os
+    import signal
+
+    ready, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            signal.alarm(20)
+            os.write(tell, b"x")
+            signal.pause()
+        finally:
+            os._exit(3)
+    os.read(ready, 1)
+    os.kill(child, signal.SIGTERM)
+    status = os.waitpid(child, 0)[1]
+    return {"child": f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "exit"}

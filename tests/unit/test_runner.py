@@ -163,7 +163,7 @@ def waiting(function: str, **environment: str) -> Iterator[subprocess.Popen[str]
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "sereno.runner", "a_job", function],
         env={**clean, "PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
             yield process
@@ -172,12 +172,13 @@ def waiting(function: str, **environment: str) -> Iterator[subprocess.Popen[str]
 
 
 @pytest.mark.parametrize("name", ["waits", "waits_async"])
-def test_sigterm_runs_what_cleans_up_and_ends_the_run_as_interrupted(name) -> None:
+def test_sigterm_runs_what_cleans_up_undisturbed_and_ends_the_run_as_interrupted(name) -> None:
     with waiting(f"sample_jobs:{name}", SERENO_RETRIES="3") as process:
         assert process.stdout.readline() == "waiting\n"
         process.terminate()
+        assert process.stdout.readline() == "cleaning up\n"
         process.terminate()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate("go on\n", timeout=20)
     assert process.returncode == 143
     assert out == "cleaned up\n"
     last = err.splitlines()[-1]
@@ -194,6 +195,10 @@ def test_a_run_that_was_stopped_and_returned_what_it_had_keeps_its_statistics() 
         _, err = process.communicate(timeout=20)
     assert process.returncode == 143
     assert err.splitlines()[-1].startswith("WARNING: Tarea a_job interrumpida tras ")
+
+
+def test_a_process_that_a_job_forks_has_no_part_in_this() -> None:
+    assert '{"child": "signal 15"}' in run("sample_jobs:ends_its_child").stderr
 
 
 def test_no_try_follows_a_sigterm() -> None:
@@ -280,5 +285,5 @@ def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
         text=True,
         check=True,
     )
-    needed = ("errors", "exits", "journal", "runner", "stopping")
+    needed = ("ending", "errors", "exits", "journal", "runner", "stopping")
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed]

@@ -409,6 +409,22 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
         ({"persistent": False}, "persistent: an interval"),
         ({"accuracy": True}, "accuracy: True"),
         ({"misfire_grace": 0}, "misfire_grace: 0 s is not in the range above 0"),
+        ({"misfire_grace": "60"}, "misfire_grace: '60' is not a time span"),
+        ({"timeout": "5 parsecs"}, "timeout: '5 parsecs' is not a time span"),
+        ({"retries": 3, "timeout": "1min"}, "retries: the delays of 3 retries take 70 s"),
+        ({"retry_delay": None}, "retry_delay: None is not a number of seconds"),
+        ({"memory_max": "512"}, "memory_max: '512' is not a size"),
+        ({"cpu_quota": 50}, "cpu_quota: 50 is not a percentage"),
+        ({"nice": -1}, "nice: -1 is below 0, which only root may give"),
+        ({"io_class": "realtime"}, "io_class: 'realtime' is a class that only root may give"),
+        ({"environment": {"SERENO_APP": "x"}}, "environment: 'SERENO_APP'"),
+        ({"environment": {"PYTHONPATH": "/x"}}, "environment: 'PYTHONPATH' is how the run finds"),
+        ({"credentials": {"token": "s3cr3t"}}, "credentials: token="),
+        ({"kwargs": {"rows": 1}}, "kwargs: backend_jobs.report has no argument 'rows'"),
+        ({"kwargs": [1]}, "kwargs: .* is not a mapping"),
+        ({"after": "report"}, "after: .* names the job itself"),
+        ({"after": 3}, "after: 3 is neither the id of a job nor a list of ids"),
+        ({"only_if_success": True}, "only_if_success: True without after="),
     ],
 )
 def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
@@ -417,6 +433,79 @@ def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
     with pytest.raises(InvalidJob, match=says):
         scheduler.add_interval_job(backend_jobs.report, "report", minutes=5, **options)
     assert scheduler.get_jobs() == []
+
+
+def test_spans_and_sizes_may_be_given_as_text(scheduler) -> None:
+    scheduler.add_cron_job(
+        backend_jobs.report, "report", hour=3,
+        timeout="5min", jitter="1m", accuracy="10s", misfire_grace="1h30m",
+        retries=2, retry_delay="30s", memory_max="512M",
+    )  # fmt: skip
+    unit = "".join(scheduler.render().values())
+    for line in (
+        "TimeoutStartSec=300s", "RandomizedDelaySec=60s", "AccuracySec=10s", "MemoryMax=536870912",
+        "Environment=SERENO_MISFIRE_GRACE_S=5400", "Environment=SERENO_RETRY_DELAY_S=30",
+    ):  # fmt: skip
+        assert f"\n{line}\n" in unit
+
+
+def test_a_job_comes_after_jobs_that_are_registered_or_installed(scheduler, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "last", minutes=5, after=["first", "other"])
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=5)
+    with pytest.raises(InvalidJob, match="'last' comes after 'other', and no job of that id"):
+        scheduler.start()
+    assert manager.calls == []
+    elsewhere = another(manager, "elsewhere")
+    elsewhere.add_interval_job(backend_jobs.report, "other", minutes=5)
+    elsewhere.start()
+    scheduler.start()
+    assert scheduler.get_job_status("last")["after"] == ["first", "other"]
+    # Another application leads back to it; what is installed counts as what is registered does.
+    with pytest.raises(InvalidJob, match="'other' after 'last' after 'other' is a circle"):
+        elsewhere.add_interval_job(backend_jobs.report, "other", minutes=5, after="last")
+
+
+def test_a_job_cannot_be_left_out_of_a_start_while_another_comes_after_it(
+    scheduler, manager
+) -> None:
+    for job_id, after in (("first", ()), ("last", ("first",))):
+        scheduler.add_interval_job(backend_jobs.report, job_id, minutes=5, after=after)
+    scheduler.start()
+    later = another(manager)
+    later.add_interval_job(backend_jobs.report, "last", minutes=5, after="first")
+    with pytest.raises(InvalidJob, match="'last' comes after 'first', and no job of that id"):
+        later.start()
+
+
+def test_the_arguments_of_a_job_are_shown_with_it(scheduler) -> None:
+    kwargs = {"limit": 3, "text": "50% \\"}
+    scheduler.add_interval_job(backend_jobs.trim, "trim", minutes=5, kwargs=kwargs)
+    assert scheduler.get_job_status("trim")["kwargs"] == kwargs
+    scheduler.start()
+    assert scheduler.get_job_status("trim")["kwargs"] == kwargs
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "shown"),
+    [
+        ("success", "0", "success"),
+        ("success", "77", "skipped"),
+        ("success", "143", "interrupted"),
+        ("success", "15", "interrupted"),
+        ("timeout", "143", "timeout"),
+        ("exit-code", "77", "exit-code"),
+    ],
+)
+def test_a_run_that_was_left_out_or_stopped_is_not_shown_as_a_success(
+    scheduler, manager, result, status, shown
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    manager.shown = {
+        "ActiveState": "inactive", "Result": result, "ExecMainStatus": status,
+        "ExecMainStartTimestamp": "@1764000000", "ExecMainExitTimestamp": "@1764000001",
+    }  # fmt: skip
+    assert scheduler.get_job_status("report")["last_result"] == shown
 
 
 def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:
