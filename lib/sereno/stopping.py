@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from sereno.errors import RunInterrupted as RunInterrupted
@@ -59,20 +60,21 @@ class Stop:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """`asyncio.run`, with its task cancelled by the request."""
-        # asyncio costs more than the rest of the start-up together: only a coroutine pays for it.
-        import asyncio
-
-        async def cancellable() -> Any:
-            loop, task = asyncio.get_running_loop(), asyncio.current_task()
-            assert task is not None
-            # The loop may be asleep in its selector: this wakes it.
-            self._deliver = lambda: loop.call_soon_threadsafe(task.cancel)
-            return await coroutine
-
         try:
+            # asyncio costs more than the rest of the start-up together: only a coroutine pays for it.
+            import asyncio
+
+            async def cancellable() -> Any:
+                loop, task = asyncio.get_running_loop(), asyncio.current_task()
+                assert task is not None
+                # The loop may be asleep in its selector: this wakes it.
+                self._deliver = lambda: loop.call_soon_threadsafe(task.cancel)
+                return await coroutine
+
             return asyncio.run(cancellable())
         finally:
             self._deliver = _raise
+            coroutine.close()
 
 
 # In a traceback, what follows is no longer the job.
@@ -88,14 +90,20 @@ def reason(job_id: str) -> str | None:
     if "INVOCATION_ID" not in os.environ:
         return None
     import subprocess
-    from functools import partial
 
     from sereno.systemctl import Systemctl
 
-    call = partial(
-        subprocess.run,
-        check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_DEADLINE_S,
-    )  # fmt: skip
+    def call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        done = None
+        # The manager signals the processes of a run one by one until it finds no new one: it may hit systemctl as well.
+        while done is None or done.returncode < 0:
+            done = subprocess.run(
+                argv, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                timeout=give_up - time.monotonic(),
+            )  # fmt: skip
+        return done
+
+    give_up = time.monotonic() + _DEADLINE_S
     # systemd.exec(5): $MANAGERPID is set by a user's manager only.
     manager = Systemctl(user="MANAGERPID" in os.environ, call=call)
     try:

@@ -40,6 +40,7 @@ def quick():
 
 def waits():
     try:
+        print("waiting", flush=True)
         while True:
             try:
                 time.sleep(600)
@@ -50,6 +51,7 @@ def waits():
 
 async def waits_async():
     try:
+        print("waiting", flush=True)
         await asyncio.sleep(600)
     finally:
         await asyncio.sleep(0)
@@ -58,6 +60,7 @@ async def waits_async():
 def hears_nothing():
     while True:
         try:
+            print("waiting", flush=True)
             time.sleep(600)
         except BaseException:
             print("ignored", flush=True)
@@ -107,7 +110,10 @@ def run_stats(shop: Shop, job_id: str) -> Any:
 
 def start_and_wait(shop: Shop, job_id: str) -> None:
     shop.machine.run("systemctl", "start", "--no-block", service(job_id))
-    shop.machine.wait_for(lambda: shop.runs(job_id, STARTED), what=f"the start of {job_id}")
+    shop.machine.wait_for(
+        lambda: shop.machine.journal(f"SERENO_JOB={job_id}", "MESSAGE=waiting"),
+        what=f"the start of {job_id}",
+    )
 
 
 # --- retries ----------------------------------------------------------------------------------------------------------
