@@ -95,7 +95,8 @@ def _to_json(kwargs: dict[str, Any]) -> str:
                 f"kwargs: {name}={value!r} is not what JSON can hold",
                 hint="None, True, False, finite numbers, text, and lists and dicts (with text as keys) of these",
             )
-    text = json.dumps(kwargs, ensure_ascii=True, sort_keys=True)
+    # DEL is the one control character that JSON does not escape and systemd does not take.
+    text = json.dumps(kwargs, ensure_ascii=True, sort_keys=True).replace("\x7f", "\\u007f")
     if len(text) > _MOST_BYTES:
         raise InvalidJob(
             f"kwargs: {len(text)} bytes as JSON are more than {_MOST_BYTES}",

@@ -257,7 +257,7 @@ NASTY = "a b\t'\"\\ $HOME ${HOME} %i %% `id` \n#;ñ=€ \\n"
 
 
 def test_arguments_and_variables_arrive_as_they_were_given(jobs: Shop) -> None:
-    kwargs = {"text": NASTY, "deep": {"list": [1, 2.5, None, True, NASTY]}}
+    kwargs = {"text": NASTY + "\x7f\x01", "deep": {"list": [1, 2.5, None, True, NASTY]}}
     variables = {"SHOP_NASTY": NASTY, "SHOP_EMPTY": "", "SHOP_PLAIN": "plain"}
     install(
         jobs,

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sereno.credentials import credential
@@ -180,6 +180,7 @@ def test_an_argument_that_json_would_change_or_refuse_is_refused_by_name(value) 
         ),
     )
 )  # fmt: skip
+@example({"\x7f": ["\x7f\n\x00 \ud800"]})
 def test_arguments_are_one_printable_line_that_gives_them_back(kwargs) -> None:
     inputs = inputs_of(kwargs, None, None)
     assert inputs.kwargs == kwargs
