@@ -9,6 +9,7 @@ from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.explain import describe, warnings
 from sereno.triggers.interval import IntervalTrigger
+from sereno.triggers.stored import in_words, parse_text
 from sereno.triggers.zone import machine_zone
 
 __all__ = [
@@ -18,7 +19,9 @@ __all__ = [
     "Trigger",
     "describe",
     "from_cron_text",
+    "in_words",
     "machine_zone",
+    "parse_text",
     "warnings",
 ]
 

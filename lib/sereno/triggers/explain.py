@@ -44,8 +44,25 @@ def describe(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
     if isinstance(trigger, IntervalTrigger):
         return f"Every {span(trigger.interval_s)}, counted from the start of the run before."
     zone = f"{trigger.timezone} time" if trigger.timezone else "in the machine's time zone"
-    words = _times(trigger) + ("" if trigger.every_hour else " " + _days(trigger))
+    words = _words(trigger)
     return f"{words[0].upper()}{words[1:]}, {zone}."
+
+
+def summary(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
+    """What the schedule means in as few words as a table has room for.
+
+    >>> summary(CronTrigger.from_expression("0 9 * * mon-fri", timezone="Europe/Madrid"))
+    'at 09:00 on Monday to Friday, Europe/Madrid'
+    """
+    if isinstance(trigger, BootTrigger):
+        return "after each boot"
+    if isinstance(trigger, IntervalTrigger):
+        return f"every {span(trigger.interval_s)}"
+    return _words(trigger) + (f", {trigger.timezone}" if trigger.timezone else "")
+
+
+def _words(trigger: CronTrigger) -> str:
+    return _times(trigger) + ("" if trigger.every_hour else " " + _days(trigger))
 
 
 def _times(trigger: CronTrigger) -> str:

@@ -1,0 +1,52 @@
+"""A trigger's text, as unit files keep it and `get_jobs()` shows it, back into the trigger, and in few words. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from sereno.errors import InvalidTrigger
+from sereno.triggers.boot import BootTrigger
+from sereno.triggers.cron import CronTrigger
+from sereno.triggers.explain import summary
+from sereno.triggers.interval import IntervalTrigger
+
+_CRON = re.compile(
+    r"cron\[(?P<fields>.+?)(?: second=(?P<second>\S+))?(?: timezone=(?P<zone>\S+))?\]"
+)
+_INTERVAL = re.compile(r"interval\[(\d+):(\d\d):(\d\d)\]")
+
+
+def parse_text(text: str) -> BootTrigger | CronTrigger | IntervalTrigger:
+    """The trigger whose `text` this is.
+
+    Raises:
+        InvalidTrigger: no trigger has such a text.
+
+    >>> parse_text("interval[1:30:00]")
+    IntervalTrigger(seconds=5400)
+    """
+    if found := _INTERVAL.fullmatch(text):
+        hours, minutes, seconds = map(int, found.groups())
+        return IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+    if text == BootTrigger().text:
+        return BootTrigger()
+    found = _CRON.fullmatch(text)
+    if found is None:
+        raise InvalidTrigger(f"trigger: {text!r} is neither cron[…] nor interval[H:MM:SS]")
+    if found["second"] is None:
+        return CronTrigger.from_expression(found["fields"], timezone=found["zone"])
+    names = ("minute", "hour", "day", "month", "day_of_week")
+    fields = dict(zip(names, found["fields"].split(), strict=False))
+    return CronTrigger.from_fields(**fields, second=found["second"], timezone=found["zone"])
+
+
+def in_words(text: str) -> str:
+    """A trigger's text in few words; the text itself if it is of a kind that is not known here.
+
+    >>> in_words("cron[0 9 * * mon-fri]")
+    'at 09:00 on Monday to Friday'
+    """
+    try:
+        return summary(parse_text(text))
+    except InvalidTrigger:
+        return text
