@@ -38,15 +38,19 @@ def apply(
     units.begin({*plan.link, *plan.forget})
     units.sweep()
     # The first step that can fail for want of space or rights comes while everything still runs as before.
-    units.replace({name: text for name, text in plan.write.items() if not _waits(name, plan)})
-    stop = [timer_name(job) for job in (*plan.remove, *_restarted(plan))]
+    created = set(plan.create)
+    restarted = [timer_name(job) for job in plan.restart if job not in created]
+    # These must not change before they are stopped: a reload by anybody would apply the new schedule.
+    later = {name: plan.write[name] for name in restarted if name in plan.write}
+    units.replace({name: text for name, text in plan.write.items() if name not in later})
+    stop = [*(timer_name(job) for job in plan.remove), *restarted]
     if manager is not None and stop:
         manager.stop(stop)
     units.unlink(app, (*plan.remove, *plan.forget))
     if manager is not None and plan.forget:
         manager.reset_failed(service_name(job) for job in plan.forget)
         manager.reload()
-    units.replace({name: text for name, text in plan.write.items() if _waits(name, plan)})
+    units.replace(later)
     units.delete(plan.delete)
     units.forget_stamps((*plan.remove, *plan.create, *plan.anew))
     units.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
@@ -64,15 +68,6 @@ def apply(
             manager.start([*targets, *(timer_name(job) for job in plan.restart)])
     units.end((*plan.create, *plan.update, *plan.keep, *plan.remove))
     return True
-
-
-def _restarted(plan: Plan) -> tuple[str, ...]:
-    return tuple(job for job in plan.restart if job not in plan.create)
-
-
-def _waits(name: str, plan: Plan) -> bool:
-    """Whether a file must not change before its timer is stopped: a reload by anybody would apply the new schedule."""
-    return name in {timer_name(job) for job in _restarted(plan)}
 
 
 def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:

@@ -6,6 +6,7 @@ must find it again. What such a process could not import is refused here, when t
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -324,5 +325,9 @@ def import_root(module: ModuleType) -> str | None:
         )
     path = Path(os.path.abspath(file))
     root = path.parents[module.__name__.count(".") + (path.name == "__init__.py")]
-    always = {os.path.realpath(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH}
-    return None if os.path.realpath(root) in always else str(root)
+    return None if os.path.realpath(root) in _always_on_path() else str(root)
+
+
+@functools.cache
+def _always_on_path() -> frozenset[str]:
+    return frozenset(os.path.realpath(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH)

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 
 from sereno.errors import NotAllowed, NotAvailable, SystemdError
 
@@ -75,10 +76,13 @@ class Systemctl:
 
     def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
         """Every timer that matches and is active, failed or about to start, by unit name: one call for all of them."""
-        text = self._run("list-timers", "--output=json", "--", pattern).stdout
+        # Of a pattern the manager makes half as much work again as of all timers (252; 1,000 timers: 160 and 110 ms).
+        named = () if "*" in pattern else ("--", pattern)
+        text = self._run("list-timers", "--output=json", *named).stdout
         return {
             row["unit"]: Elapse(next=_moment(row["next"]), last=_moment(row["last"]))
             for row in json.loads(text or "[]")
+            if fnmatchcase(row["unit"], pattern)
         }
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
@@ -103,6 +107,16 @@ class Systemctl:
     def is_active(self, unit: str) -> bool:
         """Whether a unit is active. `systemctl is-active` ends with 3 or 4 when not, which is no error."""
         return self._run("is-active", "--", unit, check=False).stdout.strip() == "active"
+
+    def states(self, *patterns: str) -> dict[str, str]:
+        """ActiveState ("active", "failed", …) of every loaded unit that matches, by unit name: one call for all."""
+        text = self._run("list-units", "--output=json", "--all", "--", *patterns).stdout
+        return {row["unit"]: row["active"] for row in json.loads(text or "[]")}
+
+    def active_units(self, *patterns: str) -> set[str]:
+        """Those of the matching units that are active or about to be: one call for all."""
+        found = self.states(*patterns).items()
+        return {unit for unit, state in found if state in ("active", "activating", "reloading")}
 
     def running(self, units: Iterable[str]) -> set[str]:
         """Those of the services `units` that run at this moment."""

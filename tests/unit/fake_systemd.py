@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sereno.errors import SystemdError
@@ -23,6 +24,8 @@ class FakeManager(Systemctl):
         self.fail_at: int | None = None
         self.shown: dict[str, str] = {}
         self.runs: list[set[str]] = []
+        self.service_states: dict[str, str] = {}
+        self.asked: list[tuple[str, ...]] = []
 
     def _record(self, *call: str) -> None:
         if self.fail_at is not None and len(self.calls) >= self.fail_at:
@@ -54,6 +57,15 @@ class FakeManager(Systemctl):
 
     def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
         return {unit: Elapse(NEXT, None) for unit in self.active if unit.endswith(".timer")}
+
+    def states(self, *patterns: str) -> dict[str, str]:
+        self.asked.append(patterns)
+        states = {**dict.fromkeys(self.active, "active"), **self.service_states}
+        return {
+            unit: state
+            for unit, state in states.items()
+            if any(fnmatchcase(unit, pattern) for pattern in patterns)
+        }
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         return self.shown
