@@ -460,7 +460,7 @@ enable_timers() {
         is_target enabled || run systemctl "$systemctl" --no-reload enable sereno.target
         [ "$start$manager" != yesrunning ] || is_target active || run systemctl "$systemctl" start sereno.target
     fi
-    set -- "$tree/venv/bin/python3" -I "$tree/bin/sereno" apply "$scope" ${offline:+"$offline"}
+    set -- "$tree/venv/bin/python3" -I "$tree/bin/sereno" apply --prune --no-diff "$scope" ${offline:+"$offline"}
     [ "$start" = yes ] || set -- "$@" --no-start
     if [ "$dry_run" = yes ]; then
         say "would run: $*"
@@ -523,7 +523,7 @@ report_absent() {
 report_running() {
     if [ "$start$changed" = yesyes ]; then
         say "One run of $job:"
-        "$release/bin/sereno" run "$scope" "$job" || die "$job failed" "journalctl SERENO_JOB=$job"
+        "$release/bin/sereno" run --wait "$scope" "$job" 2>"$tmp/run" || { cat "$tmp/run" >&2; die "$job failed" "sereno logs $job"; }
     fi
     # The job's own records: from systemd 257 those of the manager about it have the field SERENO_JOB as well.
     journalctl -q --no-pager -o cat -n 2 "SERENO_JOB=$job" "SYSLOG_IDENTIFIER=$job" || :

@@ -45,11 +45,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "unitdir": {"scope", "units", "errors"},
     "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
     "status": {"exits", "job", "systemctl", "units", "errors"},
+    "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "installation": {
-        *("apply", "job", "journal", "plan", "scope", "status", "systemctl", "triggers"),
-        *("unitdir", "units", "errors"),
+        *("apply", "history", "job", "journal", "plan", "runs", "scope", "status", "systemctl"),
+        *("triggers", "unit_diff", "unitdir", "units", "errors"),
     },
+    # Watching: what became of the runs.
+    "history": {"journal"},
+    "period": {"history"},
+    "runs": {"history", "journal", "units", "errors"},
+    "overview": {"history", "systemctl", "units"},
+    "survey": {"overview", "runs", "systemctl", "triggers", "units", "errors"},
     "scheduler": {
         *(
             "inputs",
@@ -88,6 +95,7 @@ SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
+    *("history", "overview", "period", "runs", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

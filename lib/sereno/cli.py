@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from sereno import __version__
-from sereno.commands import Commands, cache, control, install, schedules, watch
+from sereno.commands import Commands, cache, control, install, past, schedules, watch
 from sereno.errors import NotAvailable, SerenoError
 
 EXIT_STATUSES = """\
@@ -31,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What this terminal's encoding lacks is shown escaped, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = int(arguments.command(arguments) or 0)
         # Here and not at the interpreter's end, where a full disk or a closed pipe could only be a traceback.
@@ -66,6 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
-    for module in (watch, control, install, schedules, cache):
+    for module in (watch, past, control, install, schedules, cache):
         module.add_to(commands)
     return parser

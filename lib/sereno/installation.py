@@ -7,22 +7,25 @@ carry out. Every change holds the scope's lock.
 from __future__ import annotations
 
 import logging
-import os
 import pwd
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sereno import journal, plan, status
 from sereno.apply import apply, pause, resume
 from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob, NotAvailable, SystemdError
-from sereno.job import Job
-from sereno.scope import Scope, choose
+from sereno.history import Run
+from sereno.runs import Runs
+from sereno.scope import Scope, of_this_process
 from sereno.systemctl import Elapse, Systemctl
 from sereno.triggers import machine_zone
 from sereno.unitdir import UnitDirectory
 from sereno.units import TARGET, Installed, app_target_name, service_name
+
+if TYPE_CHECKING:
+    from sereno.job import Job
 
 TEMPLATE = "sereno@.service"
 # How often the manager is asked whether a run has ended.
@@ -46,7 +49,7 @@ class Installation:
         root: Path | None = None,
         manager: Systemctl | None = None,
     ) -> None:
-        self.scope: Scope = choose(scope, root=root, euid=os.geteuid(), environ=os.environ)
+        self.scope: Scope = of_this_process(scope, root=root)
         self.units = UnitDirectory(self.scope)
         self.local_zone = machine_zone(root or Path("/"))
         self._manager = None if root is not None else manager or Systemctl(user=self.scope.is_user)
@@ -108,6 +111,7 @@ class Installation:
         start: bool = True,
         run_now: Collection[str] = (),
         dry_run: bool = False,
+        announce: Callable[[list[str]], None] | None = None,
     ) -> list[str]:
         """Make the timers of `app` those of `jobs`; return one line per change.
 
@@ -117,6 +121,7 @@ class Installation:
             start: False: start nothing now.
             run_now: ids to run once if their timer is started by this call.
             dry_run: change nothing.
+            announce: called with the lines of a unified diff of the unit files, before anything is changed.
 
         Raises:
             Conflict, NotAllowed, NotAvailable, SystemdError: nothing was changed, or the next call finishes it.
@@ -129,10 +134,11 @@ class Installation:
         if self._manager is not None:
             journal.require_installed()
         if dry_run:
-            return self._plan(app, jobs, prune, start=start).lines()
+            return self._plan(app, jobs, prune, self._active(app, start), announce).lines()
         with self.units.locked():
-            start = start and self._may_start(app, enable_app)
-            todo = self._plan(app, jobs, prune, start=start)
+            active = self._active(app, start)
+            start = active is not None and self._may_start(app, enable_app, active)
+            todo = self._plan(app, jobs, prune, active if start else None, announce)
             apply(
                 todo,
                 app,
@@ -146,34 +152,43 @@ class Installation:
             self._manager.start(now, wait=False)
         return todo.lines()
 
+    def _active(self, app: str, start: bool) -> set[str] | None:
+        """The active units among those that an install needs to know of: one question. None: nothing can be started."""
+        if self._manager is None or not start:
+            return None
+        return self._manager.active_units(TARGET, app_target_name(app), "sereno@*.timer")
+
     def _plan(
         self,
         app: str,
         jobs: Iterable[Job],
         prune: Callable[[Installed], bool] | None,
-        *,
-        start: bool,
+        active: Collection[str] | None,
+        announce: Callable[[list[str]], None] | None,
     ) -> plan.Plan:
         found = self.units.find()
-        return plan.build(
+        todo = plan.build(
             jobs,
             found.jobs,
             app=app,
             foreign=found.foreign,
-            active=self.manager.list_timers() if start and self._manager else None,
+            active=active,
             interrupted=_own(found.interrupted, found.jobs, app),
             prune=[job.id for job in found.jobs.values() if prune and prune(job)],
             local_zone=self.local_zone,
         )
+        if announce is not None:
+            from sereno.unit_diff import unit_diff
 
-    def _may_start(self, app: str, enable_app: bool) -> bool:
-        if self._manager is None:
-            return False
-        if not self._manager.is_active(TARGET):
+            announce(unit_diff(todo, found.jobs))
+        return todo
+
+    def _may_start(self, app: str, enable_app: bool, active: Collection[str]) -> bool:
+        if TARGET not in active:
             # The administrator's switch. Timers are written and enabled, and start with it.
             _logger.warning("%s is stopped: the timers of %s start when it does", TARGET, app)
             return False
-        return enable_app or self.is_running(app)
+        return enable_app or app_target_name(app) in active
 
     def remove(self, app: str, job_ids: Collection[str]) -> list[str]:
         """Remove jobs of `app`; runs that are under way go on. Return one line per change."""
@@ -231,7 +246,11 @@ class Installation:
             shown = {}
         return status.last_run(shown)
 
-    def run(self, job_id: str) -> journal.Run:
+    def start_run(self, job_id: str) -> None:
+        """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""
+        self.manager.start([service_name(job_id)], wait=False)
+
+    def run(self, job_id: str) -> Run:
         """Run a job now, wait for its end, and return its closing record.
 
         A run that is under way already is waited for instead of starting a second one.
@@ -248,9 +267,10 @@ class Installation:
         except SystemdError as error:
             failure = error.message
         shown = self.manager.show(service, *status.SERVICE_PROPERTIES)
-        closed = journal.read_run(
-            job_id, shown.get("InvocationID"), since_s=since_s, deadline_s=1 if failure else 5
-        )
+        with Runs(user=self.scope.is_user) as past:
+            closed = past.closing(
+                job_id, shown.get("InvocationID"), since_s=since_s, deadline_s=1 if failure else 5
+            )
         if closed is not None:
             return closed
         if failure:

@@ -1,4 +1,4 @@
-"""Records: their kinds and fields, sending them to the journal (or stderr), and reading runs back.
+"""Records: their kinds and fields, and sending them to the journal (or stderr).
 
 Every record of a run carries `SERENO_JOB` and `SERENO_RUN` (systemd's invocation id), so `journalctl SERENO_JOB=…`
 shows a job and `journalctl SERENO_RUN=…` one run. The closing record also has `SERENO_STATUS` ("success", "failed",
@@ -15,20 +15,21 @@ import logging
 import os
 import re
 import sys
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sereno.errors import NotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# One id per kind of record, for ever: `journalctl MESSAGE_ID=…`, the message catalogue and `read_run` find it by this.
+# One id per kind of record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and `sereno.runs` find it by this.
 STARTED = "5e6016bdb0a94162b63c3f18577a34a6"
 FINISHED = "d273f3f974d24dcca798ba71c698c7c5"
 FAILED = "c8db476b7d964ab2bd2d7abc51d7b261"
 SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"
 INTERRUPTED = "41d737715db34f399ecab3f142b40e50"
+# A run's last record is one of these.
+CLOSING = (FINISHED, FAILED, SKIPPED, INTERRUPTED)
 TRY_FAILED = "74c63f1b04a141e6abd2df573682eab9"
 OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
 ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
@@ -133,56 +134,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
-
-
-class Run(NamedTuple):
-    """One run as its closing record tells it."""
-
-    job_id: str
-    run_id: str
-    status: str
-    duration_ms: float
-    stats: dict[str, Any] | None
-    message: str
-
-
-def read_run(
-    job_id: str, run_id: str | None, *, since_s: float, deadline_s: float = 5.0
-) -> Run | None:
-    """The closing record of a run, newest first; None if the journal does not show one within `deadline_s`.
-
-    Args:
-        run_id: the invocation id; None: any run of the job that was closed after `since_s`.
-        since_s: seconds since the epoch.
-        deadline_s: journald may show a record a moment after the process that sent it has ended (systemd#28650).
-    """
-    require_installed()
-    from systemd import journal
-
-    give_up = time.monotonic() + deadline_s
-    while True:
-        with journal.Reader() as reader:
-            reader.add_match(SERENO_JOB=job_id)
-            for kind in (FINISHED, FAILED, INTERRUPTED, SKIPPED):
-                reader.add_match(MESSAGE_ID=kind)
-            if run_id:
-                reader.add_match(SERENO_RUN=run_id)
-            reader.seek_tail()
-            entry = reader.get_previous()
-        if entry and entry["__REALTIME_TIMESTAMP"].timestamp() >= since_s:
-            return _run(entry)
-        if time.monotonic() > give_up:
-            return None
-        time.sleep(0.05)
-
-
-def _run(entry: Mapping[str, Any]) -> Run:
-    stats = entry.get("SERENO_STATS")
-    return Run(
-        job_id=str(entry["SERENO_JOB"]),
-        run_id=str(entry.get("SERENO_RUN", "")),
-        status=str(entry.get("SERENO_STATUS", "")),
-        duration_ms=float(entry.get("SERENO_DURATION_MS", 0)),
-        stats=None if stats is None else json.loads(stats),
-        message=str(entry.get("MESSAGE", "")),
-    )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sereno.errors import Conflict
-from sereno.job import Job
 from sereno.order import check_order
 from sereno.units import Installed, render, timer_name
+
+if TYPE_CHECKING:
+    from sereno.job import Job
 
 
 @dataclass(frozen=True, slots=True)

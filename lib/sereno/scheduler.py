@@ -277,22 +277,32 @@ class Scheduler:
             )
             self._started = True
 
-    def apply(self, *, start: bool = True, dry_run: bool = False) -> list[str]:
+    def apply(
+        self,
+        *,
+        start: bool = True,
+        dry_run: bool = False,
+        prune: bool = True,
+        announce: Callable[[list[str]], None] | None = None,
+    ) -> list[str]:
         """What install.sh needs: like `start()`, but for the jobs with an entry script. Return one line per change.
 
         Args:
             start: False: the timers start with the next boot.
             dry_run: change nothing.
+            prune: False: jobs of this application that are no longer registered stay.
+            announce: called with the lines of a unified diff of the unit files, before anything is changed.
         """
         with self._lock:
             self._check_entry_scripts()
             return self.installation.install(
                 self.app,
                 self._jobs.values(),
-                prune=lambda job: job.has_entry_script,
+                prune=(lambda job: job.has_entry_script) if prune else None,
                 enable_app=True,
                 start=start,
                 dry_run=dry_run,
+                announce=announce,
             )
 
     def render(self) -> dict[str, str]:

@@ -33,6 +33,11 @@ class Scope:
         return self.name == "user"
 
 
+def of_this_process(name: str | None, *, root: Path | None = None) -> Scope:
+    """`choose` for this process."""
+    return choose(name, root=root, euid=os.geteuid(), environ=os.environ)
+
+
 def choose(name: str | None, *, root: Path | None, euid: int, environ: Mapping[str, str]) -> Scope:
     """The scope called `name`; None means system for root, user for everybody else.
 

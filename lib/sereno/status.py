@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sereno import exits
-from sereno.job import Job
 from sereno.systemctl import Elapse
 from sereno.units import Installed
 
@@ -26,6 +25,9 @@ _NO_FAILURES = {
     str(exits.INTERRUPTED): "interrupted",
     "15": "interrupted",
 }
+
+if TYPE_CHECKING:
+    from sereno.job import Job
 
 
 def job_status(

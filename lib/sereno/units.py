@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sereno.job import Job
 from sereno.quoting import plain as plain
 from sereno.quoting import quote as quote
 from sereno.quoting import quote_argument as quote_argument
 from sereno.quoting import span as span
 from sereno.service_lines import ordering_lines, run_lines
 from sereno.triggers import CronTrigger
+
+if TYPE_CHECKING:
+    from sereno.job import Job
 
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
@@ -250,11 +252,11 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
 
 def own_keys(text: str) -> dict[str, str]:
     """The keys of the section `[X-Sereno]`; empty if there is none."""
-    section, keys = "", {}
-    for line in text.splitlines():
+    inside, keys = False, {}
+    for line in text[max(0, text.find("[X-Sereno]")) :].splitlines():
         if line.startswith("["):
-            section = line
-        elif section == "[X-Sereno]" and not line.startswith(("#", ";")):
+            inside = line == "[X-Sereno]"
+        elif inside and not line.startswith(("#", ";")):
             key, found, value = line.partition("=")
             if found:
                 keys[key] = value

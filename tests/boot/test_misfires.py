@@ -39,7 +39,7 @@ def test_a_run_made_up_too_late_is_skipped_and_recorded_and_one_within_its_grace
 def test_a_run_by_hand_is_never_too_late(shop: Shop) -> None:
     shop.install(DAILY.format("by_hand", 1))
     assert shop.call("result = scheduler.run_job('by_hand')")["rows"] == 3
-    assert json.loads(shop.machine.run("sereno", "run", "by_hand").stdout)["rows"] == 3
+    assert json.loads(shop.machine.run("sereno", "run", "--wait", "by_hand").stdout)["rows"] == 3
     shop.machine.run("systemctl", "start", "sereno@by_hand.service")
     assert len(shop.runs("by_hand", FINISHED)) == 3
     assert shop.runs("by_hand", SKIPPED) == []

@@ -65,7 +65,7 @@ print(cache.get_stats()["path"])
         env={"PYTHONPATH": "/opt/sereno/lib"},
     )  # fmt: skip
     assert done.stdout == "/var/cache/sereno/metadata\n"
-    done = machine.run("sereno", "run", "cache_cleanup_hourly")
+    done = machine.run("sereno", "run", "--wait", "cache_cleanup_hourly")
     stats = json.loads(done.stdout)
     assert stats["entries_after"] == 100
     assert stats["entries_before"] == stats["entries_after"] + stats["entries_removed"]
@@ -97,7 +97,7 @@ def test_a_cleanup_that_fails_is_an_error_in_the_journal_and_a_failed_unit(
     machine.write(drop_in, "[Service]\nEnvironment=SERENO_CACHE_DIR=/proc/none\n")
     machine.run("systemctl", "daemon-reload")
     try:
-        done = machine.run("sereno", "run", "cache_cleanup_hourly", check=False)
+        done = machine.run("sereno", "run", "--wait", "cache_cleanup_hourly", check=False)
         assert done.returncode == 1
         stats = json.loads(done.stdout)
         assert stats["entries_removed"] == 0
@@ -195,8 +195,10 @@ def test_a_job_has_no_network_unless_it_says_so_and_runs_as_the_user_it_names(sh
         "add_interval_job(shop_jobs.connects, 'offline', hours=1)",
         "add_interval_job(shop_jobs.connects, 'online', hours=1, network=True, user='shopkeeper')",
     )
-    assert shop.machine.run("sereno", "run", "offline", check=False).returncode == 1
+    assert shop.machine.run("sereno", "run", "--wait", "offline", check=False).returncode == 1
     (failed,) = shop.runs("offline", FAILED)
     assert "Address family not supported" in failed["MESSAGE"]
     uid = shop.machine.run("id", "-u", "shopkeeper").stdout.strip()
-    assert json.loads(shop.machine.run("sereno", "run", "online").stdout) == {"uid": int(uid)}
+    assert json.loads(shop.machine.run("sereno", "run", "--wait", "online").stdout) == {
+        "uid": int(uid)
+    }

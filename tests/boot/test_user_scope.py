@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from machine import Machine
 
 JOBS = """
+import os
+
 def quick():
     return {"rows": 3}
+
+def killed():
+    os.kill(os.getpid(), 9)
 """
 SCHEDULE = """
 import json, os, sys
@@ -163,4 +168,32 @@ def test_a_users_job_has_limits_inputs_and_credentials_and_can_be_stopped(ada: M
         lambda: "fails falló (exit-code)" in ada.journal("SERENO_JOB=skipped")[-1]["MESSAGE"],
         what="a skipped run",
     )
+    call(ada, "scheduler.shutdown(wait=True)")
+
+
+def sereno(machine: Machine, *words: str, check: bool = True) -> Any:
+    command = "/home/ada/.local/share/sereno/current/bin/sereno"
+    machine.run("journalctl", "--sync")
+    return machine.run(command, *words, user="ada", check=check)
+
+
+def test_a_users_runs_are_that_users_and_not_those_of_a_system_job_of_the_same_name(
+    ada: Machine,
+) -> None:
+    job_id = "cache_cleanup_hourly"
+    (before,) = json.loads(ada.run("sereno", "list", "--json").stdout)
+    call(ada, "scheduler.add_interval_job(shop_jobs.killed, 'dies', hours=1)\nscheduler.start()")
+    stats = json.loads(sereno(ada, "run", job_id, "--wait").stdout)
+    assert stats["entries_removed"] == 0
+    assert sereno(ada, "run", "dies", "--wait", check=False).returncode == 1
+    jobs = {job["id"]: job for job in json.loads(sereno(ada, "list", "--json").stdout)}
+    assert jobs[job_id]["last"]["status"] == "success"
+    assert (jobs["dies"]["last"]["status"], jobs["dies"]["failing"]) == ("failed", True)
+    assert jobs["dies"]["last"]["error"] == "killed by SIGKILL"
+    assert "Failed with result 'signal'" in sereno(ada, "logs", "dies").stdout
+    assert "killed by SIGKILL" in sereno(ada, "status", "dies").stdout
+    (run,) = json.loads(sereno(ada, "history", "dies", "--json").stdout)["history"]
+    assert run["run"] == jobs["dies"]["last"]["run"]
+    (after,) = json.loads(ada.run("sereno", "list", "--json").stdout)
+    assert after["last"] == before["last"]
     call(ada, "scheduler.shutdown(wait=True)")

@@ -5,11 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation, scheduler
+from sereno import cli, installation, scheduler, systemctl
 from sereno.commands import watch
 from sereno.errors import (
     CacheError,
@@ -26,6 +25,7 @@ from sereno.errors import (
 @pytest.fixture(autouse=True)
 def use_fake(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
+    monkeypatch.setattr(systemctl, "Systemctl", lambda user: manager)
 
 
 def call(*words: str) -> int:
@@ -33,7 +33,7 @@ def call(*words: str) -> int:
 
 
 def test_apply_installs_the_shipped_jobs_and_twice_is_nothing_to_do(capsys) -> None:
-    assert call("apply", "--user") == 0
+    assert call("apply", "--user", "--no-diff") == 0
     assert capsys.readouterr().out == "create sereno@cache_cleanup_hourly.timer\n"
     assert call("apply", "--user") == 0
     assert capsys.readouterr().out == "nothing to do\n"
@@ -41,24 +41,13 @@ def test_apply_installs_the_shipped_jobs_and_twice_is_nothing_to_do(capsys) -> N
 
 def test_a_dry_run_says_the_changes_and_makes_none(capsys, units, manager) -> None:
     assert call("apply", "--user", "--dry-run") == 0
-    assert capsys.readouterr().out == "create sereno@cache_cleanup_hourly.timer\n"
+    *diff, change = capsys.readouterr().out.splitlines()
+    at = diff.index("+++ b/sereno@cache_cleanup_hourly.timer")
+    assert diff[at - 1] == "--- /dev/null"
+    assert "+OnCalendar=*-*-* *:00:00" in diff
+    assert change == "create sereno@cache_cleanup_hourly.timer"
     assert not units.exists()
     assert manager.calls == []
-
-
-def test_list_shows_every_application(capsys, manager) -> None:
-    call("apply", "--user")
-    backend = scheduler.Scheduler("shop", scope="user", manager=manager)
-    backend.add_interval_job(backend_jobs.report, "report", minutes=5)
-    backend.start()
-    backend.pause_job("report")
-    capsys.readouterr()
-    assert call("list", "--user") == 0
-    header, cleanup, report = capsys.readouterr().out.splitlines()
-    assert header.split() == ["JOB", "APP", "TRIGGER", "NEXT", "STATE"]
-    assert cleanup.startswith("cache_cleanup_hourly  sereno  cron[0 * * * *]")
-    assert cleanup.endswith("active")
-    assert report.split() == ["report", "shop", "interval[0:05:00]", "-", "paused"]
 
 
 def test_an_empty_list_says_which_scope_it_is_of(capsys) -> None:
@@ -68,9 +57,9 @@ def test_an_empty_list_says_which_scope_it_is_of(capsys) -> None:
 
 
 def test_remove_takes_a_job_of_any_application_and_all_takes_them_all(capsys, units) -> None:
-    call("apply", "--user")
+    call("apply", "--user", "--no-diff")
     assert call("remove", "--user", "cache_cleanup_hourly") == 0
-    call("apply", "--user")
+    call("apply", "--user", "--no-diff")
     assert call("remove", "--user", "--all") == 0
     assert call("remove", "--user", "--all") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -183,3 +172,13 @@ def test_output_that_cannot_be_written_is_no_traceback() -> None:
         )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.splitlines() == ["sereno: [Errno 28] No space left on device"]
+
+
+def test_text_that_the_terminal_has_no_characters_for_is_escaped_and_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, str(Path(cli.__file__).parents[2] / "bin/sereno"), "import-crontab", "-"],
+        input="0 3 * * * echo \u6f22\n".encode(), capture_output=True, check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "latin-1"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"echo \u6f22" in done.stdout

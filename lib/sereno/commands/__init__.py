@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,26 @@ def add_scope(sub: argparse.ArgumentParser, *, staged: bool = False) -> None:
         )  # fmt: skip
     if staged:
         sub.add_argument("--root", type=Path, metavar="DIR", help="a staged system below DIR")
+
+
+def add_reading(sub: argparse.ArgumentParser, shape: str) -> None:
+    """The options of a command that shows something.
+
+    Args:
+        shape: the help's words for what `--json` prints.
+    """
+    sub.add_argument("--json", action="store_true", help=f"print {shape}, times as ISO 8601")
+    sub.add_argument(
+        "--utc", dest="zone", action="store_const", const=UTC,
+        help="show times in UTC instead of the local zone",
+    )  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """Print `value` for other programs: one document, UTF-8 as it is."""
+    import json
+
+    print(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def add_job(sub: argparse.ArgumentParser) -> None:

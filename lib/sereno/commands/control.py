@@ -1,25 +1,100 @@
-"""`sereno run`: a job outside its schedule."""
+"""`sereno run`, `pause` and `resume`: a job outside its schedule, or without it."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+from typing import TYPE_CHECKING
 
 from sereno.commands import Commands, add_job, add_scope, installation_of
 from sereno.errors import JobFailed
 
+if TYPE_CHECKING:
+    from sereno.history import Run
+    from sereno.installation import Installation
+
 
 def add_to(commands: Commands) -> None:
-    sub = commands.add("run", _run, "run a job now, wait for it, and print its statistics as JSON")
+    sub = commands.add("run", _run, "run a job now")
     add_job(sub)
+    sub.add_argument(
+        "--wait", action="store_true",
+        help="follow its log on standard error, print its statistics as JSON, end with its status",
+    )  # fmt: skip
     add_scope(sub)
+
+    for name, command, text in (
+        ("pause", _pause, "stop a job's timer until it is resumed, also over a reboot"),
+        ("resume", _resume, "let a paused job run on schedule again; nothing is made up"),
+    ):
+        sub = commands.add(name, command, text)
+        add_job(sub)
+        add_scope(sub)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     installation = installation_of(arguments)
-    run = installation.run(installation.job(arguments.job).id)
+    job_id = installation.job(arguments.job).id
+    if not arguments.wait:
+        installation.start_run(job_id)
+        print(
+            f"started {job_id}; to follow it: sereno logs -f {job_id}; what became of it: sereno status {job_id}"
+        )
+        return 0
+    try:
+        run = _followed(installation, job_id)
+    except KeyboardInterrupt:
+        print(f"\nno longer followed; the run goes on: sereno logs -f {job_id}", file=sys.stderr)
+        return 130
     if run.stats is not None:
         print(json.dumps(run.stats, ensure_ascii=False))
     if run.status != "success":
-        raise JobFailed(run.message, hint=f"journalctl SERENO_RUN={run.run_id}")
+        raise JobFailed(run.message, hint=f"sereno logs {job_id} --run {run.run_id}")
     return 0
+
+
+def _followed(installation: Installation, job_id: str) -> Run:
+    """Run a job, print what it logs as it comes, and return its run."""
+    from threading import Thread
+
+    from sereno.commands.terminal import safe
+    from sereno.history import text
+    from sereno.runs import Runs
+
+    ended: list[Run | BaseException] = []
+
+    def run() -> None:
+        try:
+            ended.append(installation.run(job_id))
+        except BaseException as error:
+            ended.append(error)
+
+    with Runs(user=installation.scope.is_user) as runs:
+        lines = runs.follow(job_id, lambda: bool(ended))
+        next(lines)
+        # A daemon: whoever stops following must not wait for the run.
+        Thread(target=run, daemon=True).start()
+        for record in lines:
+            print(safe(text(record, "MESSAGE")), file=sys.stderr, flush=True)
+    (result,) = ended
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _pause(arguments: argparse.Namespace) -> None:
+    installation = installation_of(arguments)
+    job = installation.job(arguments.job)
+    installation.pause(job)
+    print(f"paused {job.id}; sereno resume {job.id} lets it run again")
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    installation = installation_of(arguments)
+    job = installation.job(arguments.job)
+    if job.enabled:
+        print(f"{job.id} is not paused")
+        return
+    installation.resume(job)
+    print(f"resumed {job.id}")

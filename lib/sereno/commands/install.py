@@ -14,6 +14,13 @@ from sereno.errors import SerenoError
 def add_to(commands: Commands) -> None:
     sub = commands.add("apply", _apply, "install the timers of the jobs that ship with sereno")
     sub.add_argument("--dry-run", action="store_true", help="print the changes, make none")
+    sub.add_argument(
+        "--prune", action="store_true",
+        help="remove the application's jobs that are registered no longer; never another's",
+    )  # fmt: skip
+    sub.add_argument(
+        "--no-diff", action="store_true", help="do not show what changes in unit files"
+    )
     sub.add_argument("--no-start", action="store_true", help="start nothing before the next boot")
     add_scope(sub, staged=True)
 
@@ -42,8 +49,25 @@ def _shipped(arguments: argparse.Namespace) -> Any:
 
 
 def _apply(arguments: argparse.Namespace) -> None:
-    lines = _shipped(arguments).apply(start=not arguments.no_start, dry_run=arguments.dry_run)
+    lines = _shipped(arguments).apply(
+        start=not arguments.no_start,
+        dry_run=arguments.dry_run,
+        prune=arguments.prune,
+        announce=None if arguments.no_diff else _print_diff,
+    )
     print("\n".join(lines) or "nothing to do")
+
+
+def _print_diff(lines: list[str]) -> None:
+    """Print a unified diff of unit files; it is there to be read before anything is changed."""
+    from sereno.commands.terminal import Screen, safe
+
+    screen = Screen()
+    colours = {"+": "green", "-": "red", "@": "cyan"}
+    for line in lines:
+        heading = line.startswith(("+++ ", "--- "))
+        print(screen.coloured(safe(line), "bold" if heading else colours.get(line[:1])))
+    screen.stream.flush()
 
 
 def _remove(arguments: argparse.Namespace) -> None:

@@ -1,53 +1,202 @@
-"""`sereno list`: what is installed, and when it elapses."""
+"""`sereno list` and `sereno status`: what is installed, when it runs, and what became of it."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
 
-from sereno.commands import Commands, add_scope, installation_of
+from sereno.commands import (
+    Commands,
+    add_job,
+    add_reading,
+    add_scope,
+    installation_of,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from sereno.installation import Installation
+    from sereno.overview import Overview
+    from sereno.survey import Question
+
+_HEADER = ("JOB", "APP", "SCHEDULE", "NEXT", "LAST", "RESULT", "DURATION", "STATE")
+# What is least missed goes first where the terminal is narrow.
+_DROP = ("APP", "DURATION", "LAST", "SCHEDULE", "RESULT", "NEXT")
+_COLOURS = {
+    "active": "green",
+    "success": "green",
+    "running": "cyan",
+    "paused": "yellow",
+    "stopped": "yellow",
+    "skipped": "yellow",
+}
+_LOG_LINES = 8
 
 
 def add_to(commands: Commands) -> None:
-    add_scope(commands.add("list", _list, "show the installed jobs and their next elapse"))
+    sub = commands.add("list", _list, "show every job: schedule, next and last run, result, state")
+    add_reading(sub, "an array of jobs")
+    add_scope(sub)
+
+    sub = commands.add("status", _status, "show all of one job: why it failed, its log, its files")
+    add_job(sub)
+    add_reading(sub, "one job as in `list`, with timer, files and log")
+    add_scope(sub)
+
+
+def _ask(arguments: argparse.Namespace, job_id: str = "*") -> Question:
+    """Ask the scope's manager, before anything else is loaded: it takes longest."""
+    from sereno.scope import of_this_process
+    from sereno.survey import Question
+    from sereno.systemctl import Systemctl
+
+    return Question(Systemctl(user=of_this_process(arguments.scope).is_user), job_id)
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from sereno.status import job_status
-    from sereno.units import timer_name
+    from sereno.survey import survey
 
+    question = _ask(arguments)
     installation = installation_of(arguments)
-    elapses = installation.elapses()
-    jobs = [
-        job_status(None, job, elapses.get(timer_name(job_id)))
-        for job_id, job in sorted(installation.jobs().items())
-    ]
-    if not jobs:
+    jobs = survey(installation, question)
+    if arguments.json:
+        print_json([job.as_json(arguments.zone) for job in jobs])
+    elif not jobs:
         other = "system" if installation.scope.is_user else "user"
         print(
             f"no jobs in the {installation.scope.name} scope; --{other} shows the other one",
             file=sys.stderr,
         )
-        return
-    rows = [("JOB", "APP", "TRIGGER", "NEXT", "STATE")]
-    rows += [
-        (job["id"], job["app"], job["trigger"], _local(job["next_run"]), _state(job))
+    else:
+        _print_list(jobs, arguments.zone)
+
+
+def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
+    from sereno.commands.terminal import Screen, duration, safe, when
+
+    rows = [
+        (
+            safe(job.job.id),
+            safe(job.job.app),
+            safe(job.schedule),
+            when(job.next, zone),
+            when(job.last.start_s or job.last.end_s, zone) if job.last else "-",
+            safe(job.last.status) if job.last else "-",
+            duration(job.last.duration_ms) if job.last else "-",
+            job.state,
+        )
         for job in jobs
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    colours = [{5: _colour(row[5]), 7: _colour(row[7])} for row in rows]
+    Screen().table(_HEADER, rows, cut=("SCHEDULE",), drop=_DROP, colours=colours)
+
+
+def _colour(words: str) -> str:
+    return "dim" if words == "-" else _COLOURS.get(words, "red")
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from sereno.survey import survey
+
+    installation = installation_of(arguments)
+    name = installation.job(arguments.job).id
+    (job,) = survey(installation, _ask(arguments, name), name)
+    timer = _timer_lines(job)
+    files = [str(installation.units.path / name) for name in sorted(job.job.files)]
+    log = _log(installation, job.job.id)
+    if arguments.json:
+        from sereno.history import iso, text
+
+        zone = arguments.zone
+        lines = [
+            {"time": iso(record["__REALTIME_TIMESTAMP"] / 1e6, zone), "message": text(record, "MESSAGE")}
+            for record in log
+        ]  # fmt: skip
+        print_json({**job.as_json(zone), "timer": timer, "files": files, "log": lines})
+    else:
+        _print_status(job, timer, files, log, arguments.zone)
+
+
+def _timer_lines(job: Overview) -> list[str]:
+    from sereno.units import timer_name
+
+    text = job.job.files[timer_name(job.job.id)]
+    return [line for line in text.splitlines() if line.startswith("On")]
+
+
+def _log(installation: Installation, job_id: str) -> list[dict[str, Any]]:
+    from sereno.errors import NotAvailable
+    from sereno.runs import Runs
+
+    try:
+        with Runs(user=installation.scope.is_user) as runs:
+            return runs.tail(job_id, _LOG_LINES)
+    except NotAvailable:
+        return []
+
+
+def _print_status(
+    job: Overview,
+    timer: Sequence[str],
+    files: Sequence[str],
+    log: Sequence[dict[str, Any]],
+    zone: tzinfo | None,
+) -> None:
+    from sereno.commands.terminal import Screen, safe, when
+    from sereno.history import text
+
+    screen = Screen()
+    installed = job.job
+    print(f"{screen.coloured(safe(installed.id), 'bold')} - {safe(installed.name)}")
+    facts = [
+        ("state", screen.coloured(job.state, _colour(job.state))),
+        ("schedule", safe(job.schedule)),
+        *(("", line) for line in timer),
+        ("next", when(job.next, zone)),
+        *_about_last(screen, job, zone),
+        ("function", f"{safe(installed.function)}, application {safe(installed.app)}"),
+        *(("files" if not number else "", safe(path)) for number, path in enumerate(files)),
+        *(("changed by", safe(path)) for path in job.drop_ins),
+    ]
+    for label, value in facts:
+        print(f"{label:>10}{':' if label else ' '} {value}")
+    if log:
+        print("\nlast of its log:")
+    for record in log:
         print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            f"  {when(record['__REALTIME_TIMESTAMP'] / 1e6, zone)} {safe(text(record, 'MESSAGE'))}"
         )
+    print(f"\n{_what_to_do(job)}")
 
 
-def _state(job: dict[str, Any]) -> str:
-    if job["paused"]:
-        return "paused"
-    return "active" if job["active"] else "stopped"
+def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
+    from sereno.commands.terminal import duration, safe, when
+    from sereno.journal import to_json
+
+    run = job.last
+    if run is None:
+        return [("last", "no run in the journal, or no right to read it")]
+    took = "" if run.duration_ms is None else f" in {duration(run.duration_ms)}"
+    result = screen.coloured(safe(run.status), _colour(run.status))
+    lines = [("last", f"{when(run.start_s or run.end_s, zone)}: {result}{took}")]
+    if run.error:
+        why = safe(run.error) + (f" (systemd: {safe(run.result)})" if run.result else "")
+        lines.append(("error", screen.coloured(why, "red")))
+    if run.stats is not None:
+        lines.append(("statistics", safe(to_json(run.stats))))
+    return [*lines, ("run", safe(run.run_id))]
 
 
-def _local(moment: datetime | None) -> str:
-    return "-" if moment is None else moment.astimezone().strftime("%a %Y-%m-%d %H:%M:%S %Z")
+def _what_to_do(job: Overview) -> str:
+    name = job.job.id
+    if not job.job.enabled:
+        return f"It is paused: sereno resume {name}"
+    if not job.active:
+        return "Its timer does not run: start sereno.target, or let the application call start()"
+    if job.failing and job.last is not None:
+        run_id = job.last.run_id[:8]
+        return f"That run: sereno logs {name} --run {run_id}; again: sereno run {name} --wait"
+    return f"Now: sereno run {name} --wait; its past: sereno history {name}, sereno logs {name}"

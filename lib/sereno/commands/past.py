@@ -1,0 +1,243 @@
+"""`sereno history` and `sereno logs`: what the journal has of a job."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import time
+from collections.abc import Sequence
+from datetime import tzinfo
+from typing import TYPE_CHECKING, Any
+
+from sereno.commands import (
+    Commands,
+    add_job,
+    add_reading,
+    add_scope,
+    installation_of,
+    print_json,
+)
+from sereno.errors import NotAvailable, UsageError
+
+if TYPE_CHECKING:
+    from sereno.commands.terminal import Screen
+    from sereno.history import Run
+    from sereno.installation import Installation
+    from sereno.period import Period, Statistic
+
+_DAY_S = 86_400
+_SHOWN_ID = 8
+_RUN_ID = re.compile(r"[0-9a-f]{4,32}")
+# The run's own measure; a job may have a statistic duration_ms of its own.
+_DURATION = "run_duration_ms"
+_HEADER = ("START", "RESULT", "DURATION", "RUN", "WHAT")
+
+
+def add_to(commands: Commands) -> None:
+    sub = commands.add("history", _history, "show a job's runs, with totals, means and sparklines")
+    add_job(sub)
+    sub.add_argument(
+        "--days", type=float, default=7.0, metavar="N", help="how far back (default: 7)"
+    )
+    sub.add_argument(
+        "-n", type=int, default=20, metavar="COUNT", dest="count",
+        help="runs to list, the newest (default: 20); totals are of all",
+    )  # fmt: skip
+    add_reading(sub, "an object with runs, totals and means")
+    add_scope(sub)
+
+    sub = commands.add("logs", _logs, "show what a job logged, by journalctl")
+    add_job(sub)
+    sub.add_argument("-f", "--follow", action="store_true", help="go on as it is logged")
+    sub.add_argument("--run", metavar="ID", help="one run: its id or the beginning of it")
+    sub.add_argument("-n", metavar="COUNT", type=int, dest="count", help="the last lines only")
+    add_reading(sub, "journalctl's records, one a line")
+    add_scope(sub)
+
+
+def _history(arguments: argparse.Namespace) -> None:
+    from sereno.history import iso
+    from sereno.period import period_of
+    from sereno.runs import Runs
+    from sereno.units import service_name
+
+    if not 0 < arguments.days <= 36_600:
+        raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 36600")
+    if arguments.count < 0:
+        raise UsageError(f"-n: {arguments.count} is negative")
+    installation = installation_of(arguments)
+    job = installation.job(arguments.job)
+    until_s = time.time()
+    since_s = until_s - arguments.days * _DAY_S
+    with Runs(user=installation.scope.is_user) as past:
+        runs = past.history(
+            job.id, since_s=since_s, running_id=_running_id(installation, service_name(job.id))
+        )
+    period = period_of(runs)
+    # Before its first run the cache may not be there, and looking must not make it.
+    now = _cache_now(job.function) if runs else None
+    if arguments.json:
+        print_json(
+            {
+                "job": job.id,
+                "since": iso(since_s, arguments.zone),
+                "until": iso(until_s, arguments.zone),
+                **period.as_json(),
+                "now": now,
+                "history": [run.as_json(arguments.zone) for run in runs],
+            }
+        )
+    else:
+        _print_runs(runs[max(0, len(runs) - arguments.count) :], arguments.zone)
+        _print_period(runs, period, arguments.days, now)
+
+
+def _running_id(installation: Installation, service: str) -> str | None:
+    try:
+        shown = installation.manager.show(service, "ActiveState", "InvocationID")
+    except NotAvailable:
+        return None
+    is_running = shown.get("ActiveState") in ("activating", "active", "deactivating")
+    return shown.get("InvocationID") if is_running else None
+
+
+def _cache_now(function: str) -> dict[str, Any] | None:
+    """Of the cache's cleanup: the cache at this moment; None for other jobs, and where it cannot be read."""
+    from sereno.jobs import cache_cleanup_job
+
+    if function != f"{cache_cleanup_job.__name__}:cleanup_expired_cache":
+        return None
+    from sereno.errors import SerenoError
+
+    try:
+        from sereno.cache import get_metadata_cache
+
+        stats = get_metadata_cache().get_stats()
+    except (SerenoError, OSError, ImportError):
+        return None
+    return {name: stats[name] for name in ("size", "max_size", "hit_rate_percent")}
+
+
+def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
+    from sereno.commands.terminal import Screen, duration, safe, when
+    from sereno.journal import to_json
+
+    rows = [
+        (
+            when(run.start_s or run.end_s, zone),
+            safe(run.status),
+            duration(run.duration_ms),
+            safe(run.run_id[:_SHOWN_ID]),
+            safe(run.error or ("" if run.stats is None else to_json(run.stats))),
+        )
+        for run in runs
+    ]
+    colours = [
+        {1: "red" if run.is_bad else "green" if run.status == "success" else "yellow"}
+        for run in runs
+    ]
+    if rows:
+        Screen().table(
+            _HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"), colours=colours
+        )
+
+
+def _print_period(
+    runs: Sequence[Run], period: Period, days: float, now: dict[str, Any] | None
+) -> None:
+    from sereno.commands.terminal import Screen, safe
+    from sereno.period import durations_ms, series
+
+    screen = Screen()
+    counts = ", ".join(f"{count} {safe(status)}" for status, count in period.counts.items())
+    print(
+        f"{'' if not runs else chr(10)}{days:g} days: {len(runs)} runs"
+        + (f" ({counts})" if counts else "")
+    )
+    if now is not None:
+        print(
+            f"the cache now: {now['size']} of {now['max_size'] or 'any number of'} entries,"
+            f" hit rate {now['hit_rate_percent']:.1f}%"
+        )
+    rows = [
+        _figures(screen, name, figure, series(runs, name))
+        for name, figure in period.statistics.items()
+    ]
+    if period.duration_ms is not None:
+        rows.insert(0, _figures(screen, _DURATION, period.duration_ms, durations_ms(runs)))
+    if rows:
+        print()
+        header = ("STATISTIC", "TOTAL", "MEAN", "LEAST", "MOST", "LAST", "OVER TIME")
+        screen.table(header, rows, drop=("LEAST", "MOST", "OVER TIME", "TOTAL"))
+
+
+def _figures(
+    screen: Screen, name: str, figure: Statistic, values: Sequence[float]
+) -> tuple[str, ...]:
+    from sereno.commands.terminal import number, safe
+    from sereno.period import sparkline
+
+    line = sparkline(values, ascii_only=screen.is_ascii)
+    return (safe(name), *(number(value) for value in figure), line)
+
+
+def _logs(arguments: argparse.Namespace) -> None:
+    installation = installation_of(arguments)
+    job = installation.job(arguments.job)
+    run_id = None if arguments.run is None else _run_id(installation, job.id, arguments.run)
+    words = ["journalctl", *_matches(job.id, run_id, user=installation.scope.is_user)]
+    words += ["--follow"] if arguments.follow else []
+    words += [f"--lines={arguments.count}"] if arguments.count is not None else []
+    words += ["--output=json", "--all"] if arguments.json else []
+    words += ["--utc"] if arguments.zone else []
+    try:
+        # In this process's place: the pager, Ctrl-C and the exit status are journalctl's.
+        os.execvp(words[0], words)
+    except FileNotFoundError:
+        raise NotAvailable("journalctl: there is none on this machine") from None
+
+
+def _run_id(installation: Installation, job_id: str, given: str) -> str:
+    """The id of a run that `given` is the beginning of."""
+    from sereno.errors import NoSuchJob
+    from sereno.runs import Runs
+
+    wanted = given.lower().replace("-", "")
+    if not _RUN_ID.fullmatch(wanted):
+        raise UsageError(
+            f"--run: {given!r} is not a run's id: 4 to 32 hexadecimal digits",
+            hint=f"`sereno history {job_id}` shows them",
+        )
+    if len(wanted) == 32:
+        return wanted
+    with Runs(user=installation.scope.is_user) as runs:
+        found = runs.with_prefix(job_id, wanted)
+    if not found:
+        raise NoSuchJob(
+            f"--run: the journal has no run of {job_id} whose id begins with {wanted!r}",
+            hint=f"`sereno history {job_id}` shows them",
+        )
+    if len(found) > 1:
+        raise UsageError(
+            f"--run: {wanted!r} is the beginning of {len(found)} runs: give more digits"
+        )
+    return found[0]
+
+
+def _matches(job_id: str, run_id: str | None, *, user: bool) -> list[str]:
+    """journalctl's matches for a job's own records, what it printed, and what systemd said of its unit."""
+    from sereno.units import service_name
+
+    service, uid = service_name(job_id), f"_UID={os.geteuid()}"
+    own = [f"SERENO_JOB={job_id}"]
+    if user:
+        printed, manager = [f"_SYSTEMD_USER_UNIT={service}", uid], [f"USER_UNIT={service}", uid]
+        own.append(uid)
+    else:
+        printed, manager = [f"_SYSTEMD_UNIT={service}"], ["_PID=1", f"UNIT={service}"]
+    if run_id is not None:
+        own.append(f"SERENO_RUN={run_id}")
+        printed.append(f"_SYSTEMD_INVOCATION_ID={run_id}")
+        manager.append(f"{'USER_' if user else ''}INVOCATION_ID={run_id}")
+    return [*own, "+", *printed, "+", *manager]

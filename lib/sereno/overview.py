@@ -1,0 +1,107 @@
+"""What is known of an installed job: its units, its elapses and its newest run, in one value. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from sereno.history import Run, iso
+from sereno.systemctl import Elapse
+from sereno.units import Installed, service_name, timer_name
+
+_RUNNING = ("activating", "active", "reloading", "deactivating")
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """One job.
+
+    Attributes:
+        job: as it is installed.
+        schedule: when it runs, in words.
+        next: the next elapse; None while it runs, is paused or stopped.
+        last: its newest run, "running" if it is under way; None if the journal has none, or may not be read.
+        active: whether its timer is.
+        running: whether a run is under way.
+        failing: whether the newest run that has ended failed.
+        drop_ins: files by which an administrator has changed its timer or service.
+    """
+
+    job: Installed
+    schedule: str
+    next: datetime | None
+    last: Run | None
+    active: bool
+    running: bool
+    failing: bool
+    drop_ins: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """The words of the column STATE: what keeps it from running first, then what went wrong."""
+        words = []
+        if not self.job.enabled:
+            words.append("paused")
+        elif not self.active:
+            words.append("stopped")
+        if self.running:
+            words.append("running")
+        if self.failing:
+            words.append("failing")
+        return ", ".join(words) or "active"
+
+    def as_json(self, zone: tzinfo | None = None) -> dict[str, Any]:
+        """For `json.dumps`, with ISO 8601 times in `zone` (None: the local one)."""
+        return {
+            "id": self.job.id,
+            "app": self.job.app,
+            "name": self.job.name,
+            "function": self.job.function,
+            "schedule": self.schedule,
+            "trigger": self.job.trigger,
+            "next": iso(self.next.timestamp(), zone) if self.next else None,
+            "last": self.last.as_json(zone) if self.last else None,
+            "paused": not self.job.enabled,
+            "active": self.active,
+            "running": self.running,
+            "failing": self.failing,
+            "drop_ins": list(self.drop_ins),
+        }
+
+
+def overview(
+    job: Installed,
+    schedule: str,
+    elapse: Elapse | None,
+    service: str | None,
+    last: Run | None,
+    drop_ins: Mapping[str, Collection[str]],
+) -> Overview:
+    """Put together what is known of one job.
+
+    Args:
+        schedule: when it runs, in words.
+        elapse: of its timer; None: it is not active.
+        service: its service's ActiveState; None: it is not loaded.
+        last: its newest run; None: the journal shows none.
+        drop_ins: those of administrators, {unit name: paths}.
+    """
+    running = service in _RUNNING
+    # The journal cannot tell a run that goes on from one that was cut off; the manager can.
+    if last is not None and last.status == "lost" and running:
+        last = last._replace(status="running", message="", error=None)
+    units = (timer_name(job.id), "sereno@.timer", service_name(job.id), "sereno@.service")
+    if timer_name(job.id) in drop_ins:
+        schedule += " (changed by a drop-in)"
+    return Overview(
+        job=job,
+        schedule=schedule,
+        next=elapse.next if elapse else None,
+        last=last,
+        active=elapse is not None,
+        running=running,
+        failing=service == "failed" or (last is not None and last.is_bad),
+        drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
+    )

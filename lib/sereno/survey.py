@@ -1,0 +1,96 @@
+"""The jobs of a scope as they are now: its unit files, its manager and the journal, each asked once for all of them.
+
+The manager takes longest, so it is asked first; what else is needed is loaded and read meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from sereno.errors import NotAvailable
+from sereno.systemctl import Elapse, Systemctl
+
+if TYPE_CHECKING:
+    from sereno.history import Run
+    from sereno.installation import Installation
+    from sereno.overview import Overview
+
+
+class Question:
+    """What a manager says of timers and services, asked in the background.
+
+    Args:
+        job_id: of one job; default: of all.
+    """
+
+    def __init__(self, manager: Systemctl, job_id: str = "*") -> None:
+        self._manager = manager
+        self._job_id = job_id
+        self._error: BaseException | None = None
+        self._elapses: dict[str, Elapse] = {}
+        self._services: dict[str, str] = {}
+        self._thread = Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        try:
+            self._elapses = self._manager.list_timers(f"sereno@{self._job_id}.timer")
+            self._services = self._manager.states(f"sereno@{self._job_id}.service")
+        except NotAvailable:
+            # Where systemd does not run, nothing has a next elapse.
+            pass
+        except BaseException as error:
+            self._error = error
+
+    def answer(self) -> tuple[dict[str, Elapse], dict[str, str]]:
+        """Elapses of the active timers and ActiveState of the loaded services, by unit name.
+
+        Raises:
+            NotAllowed, SystemdError: the manager refused or failed.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._elapses, self._services
+
+
+def survey(
+    installation: Installation, question: Question, job_id: str | None = None
+) -> list[Overview]:
+    """An overview of each job, or of one, by id.
+
+    Raises:
+        NoSuchJob: `job_id` is not installed.
+    """
+    from sereno.overview import overview
+    from sereno.triggers import in_words
+    from sereno.units import service_name, timer_name
+
+    jobs = installation.jobs() if job_id is None else {job_id: installation.job(job_id)}
+    drop_ins = installation.units.drop_ins()
+    last = _last(installation, jobs)
+    words = {job.id: in_words(job.trigger) for job in jobs.values()}
+    elapses, services = question.answer()
+    return [
+        overview(
+            job,
+            words[job.id],
+            elapses.get(timer_name(job.id)),
+            services.get(service_name(job.id)),
+            last.get(job.id),
+            drop_ins,
+        )
+        for _, job in sorted(jobs.items())
+    ]
+
+
+def _last(installation: Installation, job_ids: Collection[str]) -> dict[str, Run]:
+    from sereno.runs import Runs
+
+    try:
+        with Runs(user=installation.scope.is_user) as runs:
+            return runs.latest(job_ids)
+    except NotAvailable:
+        return {}

@@ -1,0 +1,420 @@
+"""`list`, `status`, `history`, `logs`, `run`, `pause`, `resume` and `apply`: what they print, and their JSON's keys."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import backend_jobs
+import pytest
+from fake_systemd import NEXT, FakeManager
+
+from sereno import cli, installation, runs, scheduler, systemctl
+from sereno.errors import SystemdError
+from sereno.history import LOST, Run
+
+RUN = "0123456789abcdef0123456789abcdef"
+STATS = {"rows": 3, "hit_rate": 78.5, "note": "\x1b[31mx"}
+START_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC
+RUN_KEYS = {"run", "status", "start", "end", "duration_ms", "error", "result", "stats"}
+JOB_KEYS = {
+    *("id", "app", "name", "function", "schedule", "trigger", "next", "last", "paused", "active"),
+    *("running", "failing", "drop_ins"),
+}
+
+
+def a_run(status: str = "success", job_id: str = "report", **fields: object) -> Run:
+    values: dict[str, object] = {
+        "start_s": START_S, "end_s": START_S + 2, "duration_ms": 2000.0, "stats": STATS, "message": "terminada"
+    }  # fmt: skip
+    return Run(job_id, RUN, status, **{**values, **fields})
+
+
+class FakeRuns:
+    """The journal as a value: the runs of all jobs, oldest first."""
+
+    past: ClassVar[list[Run]] = []
+    log: ClassVar[list[dict[str, object]]] = []
+
+    def __init__(self, *, user: bool) -> None:
+        assert user
+
+    def __enter__(self) -> "FakeRuns":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def latest(self, job_ids) -> dict[str, Run]:
+        return {run.job_id: run for run in self.past if run.job_id in job_ids}
+
+    def history(self, job_id: str, *, since_s: float, running_id: str | None) -> list[Run]:
+        return [run for run in self.past if run.job_id == job_id]
+
+    def tail(self, job_id: str, count: int) -> list[dict[str, object]]:
+        return self.log[-count:]
+
+    def with_prefix(self, job_id: str, prefix: str) -> list[str]:
+        return [run.run_id for run in self.past if run.run_id.startswith(prefix)]
+
+    def follow(self, job_id: str, has_ended) -> Iterator[dict[str, object]]:
+        yield {}
+        while not has_ended():
+            pass
+        yield from self.log
+
+    def closing(self, job_id: str, run_id: str | None, **_: object) -> Run | None:
+        return next((run for run in self.past if run.job_id == job_id), None)
+
+
+@pytest.fixture(autouse=True)
+def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> scheduler.Scheduler:
+    """A backend with two installed jobs, and a journal without runs."""
+    for module in (installation, systemctl):
+        monkeypatch.setattr(module, "Systemctl", lambda user: manager)
+    for module in (installation, runs):
+        monkeypatch.setattr(module, "Runs", FakeRuns)
+    monkeypatch.setattr(FakeRuns, "past", [])
+    monkeypatch.setattr(FakeRuns, "log", [])
+    shop = scheduler.Scheduler("shop", scope="user", manager=manager)
+    shop.add_interval_job(backend_jobs.report, "report", minutes=5, name="The report")
+    shop.add_cron_job(backend_jobs.other, "other", hour="3")
+    shop.start()
+    return shop
+
+
+def call(*words: str) -> int:
+    return cli.main([words[0], "--user", *words[1:]])
+
+
+def listed(capsys) -> dict[str, dict[str, object]]:
+    assert call("list", "--json", "--utc") == 0
+    return {job["id"]: job for job in json.loads(capsys.readouterr().out)}
+
+
+def test_list_shows_schedule_runs_and_state(capsys) -> None:
+    FakeRuns.past = [a_run()]
+    assert call("list", "--utc") == 0
+    header, other, report = capsys.readouterr().out.splitlines()
+    assert header.split() == "JOB APP SCHEDULE NEXT LAST RESULT DURATION STATE".split()
+    assert other.split("  ")[0] == "other"
+    assert "at 03:00 every day  2030-01-01 00:00:00 UTC  -" in other
+    assert "every 5min " in report
+    assert report.endswith("2025-11-05 14:00:00 UTC  success  2.00s     active")
+
+
+def test_lists_json_has_a_stable_shape(capsys) -> None:
+    FakeRuns.past = [a_run()]
+    jobs = listed(capsys)
+    assert set(jobs["report"]) == set(jobs["other"]) == JOB_KEYS
+    assert jobs["other"]["last"] is None
+    assert jobs["report"]["next"] == NEXT.isoformat(timespec="milliseconds")
+    last = jobs["report"]["last"]
+    assert isinstance(last, dict)
+    assert set(last) == RUN_KEYS
+    assert (last["start"], last["duration_ms"]) == ("2025-11-05T14:00:00.000+00:00", 2000.0)
+    assert last["stats"] == STATS
+
+
+@pytest.mark.parametrize(
+    ("run", "service", "failing", "running"),
+    [
+        (a_run(), "inactive", False, False),
+        (a_run("failed"), "failed", True, False),
+        (a_run("failed"), "inactive", True, False),
+        (a_run(), "failed", True, False),
+        (None, "failed", True, False),
+        (a_run("skipped"), "inactive", False, False),
+        (a_run("interrupted"), "inactive", True, False),
+        (a_run("lost", message=LOST, error=LOST), "activating", False, True),
+        (a_run("lost", message=LOST, error=LOST), "inactive", True, False),
+    ],
+)
+def test_a_job_is_failing_by_its_newest_run_or_by_the_manager(
+    run, service, failing, running, manager, capsys
+) -> None:
+    FakeRuns.past = [run] if run else []
+    manager.service_states = {"sereno@report.service": service}
+    report = listed(capsys)["report"]
+    assert (report["failing"], report["running"]) == (failing, running)
+    assert call("list") == 0
+    state = capsys.readouterr().out.splitlines()[-1]
+    assert ("failing" in state, " running" in state) == (failing, running)
+
+
+def test_list_asks_the_manager_twice_however_many_jobs_there_are(
+    shop, manager, monkeypatch, capsys
+) -> None:
+    asked = []
+    monkeypatch.setattr(manager, "list_timers", lambda pattern: asked.append(pattern) or {})
+    monkeypatch.setattr(manager, "show", lambda *_: pytest.fail("asked for one unit"))
+    manager.asked.clear()
+    for number in range(20):
+        shop.add_interval_job(backend_jobs.report, f"job_{number}", minutes=5)
+    shop.start()
+    manager.asked.clear()
+    assert len(listed(capsys)) == 22
+    assert (asked, manager.asked) == (["sereno@*.timer"], [("sereno@*.service",)])
+
+
+def test_a_paused_a_stopped_and_a_changed_timer_are_marked(shop, units, manager, capsys) -> None:
+    shop.pause_job("report")
+    manager.active.discard("sereno@other.timer")
+    drop_in = units / "sereno@other.timer.d/override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Timer]\nOnCalendar=\nOnCalendar=04:00\n")
+    assert call("list") == 0
+    _, other, report = capsys.readouterr().out.splitlines()
+    assert "at 03:00 every day (changed by a drop-in)" in other
+    assert other.endswith("stopped")
+    assert report.endswith("paused")
+    jobs = listed(capsys)
+    assert jobs["other"]["drop_ins"] == [str(drop_in)]
+    assert (jobs["report"]["paused"], jobs["report"]["drop_ins"]) == (True, [])
+
+
+def test_a_manager_that_refuses_is_an_error_and_no_empty_list(manager, monkeypatch, capsys) -> None:
+    def refuse(pattern: str) -> dict[str, object]:
+        raise SystemdError("systemctl list-timers: refused")
+
+    monkeypatch.setattr(manager, "list_timers", refuse)
+    assert call("list") == 1
+    assert capsys.readouterr().err == "sereno: systemctl list-timers: refused\n"
+
+
+def test_status_says_why_a_job_failed_and_what_to_do(units, capsys) -> None:
+    FakeRuns.past = [a_run("failed", error="ValueError: \x1b]0;no", result="exit-code", stats=None)]
+    FakeRuns.log = [{"__REALTIME_TIMESTAMP": START_S * 1e6, "MESSAGE": b"Tarea \x1b[2J fallida"}]
+    assert call("status", "report", "--utc") == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    for line in (
+        "report - The report",
+        "     state: failing",
+        "  schedule: every 5min",
+        "            OnUnitActiveSec=5min",
+        "      last: 2025-11-05 14:00:00 UTC: failed in 2.00s",
+        r"     error: ValueError: \x1b]0;no (systemd: exit-code)",
+        f"            {units}/sereno@report.timer",
+        r"  2025-11-05 14:00:00 UTC Tarea \x1b[2J fallida",
+        "That run: sereno logs report --run 01234567; again: sereno run report --wait",
+    ):
+        assert line in text.splitlines()
+
+
+def test_statuses_json_has_a_stable_shape(capsys) -> None:
+    FakeRuns.past = [a_run()]
+    FakeRuns.log = [{"__REALTIME_TIMESTAMP": START_S * 1e6, "MESSAGE": "hola"}]
+    assert call("status", "report", "--json", "--utc") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert set(status) == {*JOB_KEYS, "timer", "files", "log"}
+    assert status["timer"] == ["OnUnitActiveSec=5min"]
+    assert status["log"] == [{"time": "2025-11-05T14:00:00.000+00:00", "message": "hola"}]
+
+
+def test_history_lists_the_newest_runs_and_sums_up_all(capsys) -> None:
+    FakeRuns.past = [a_run(), a_run("failed", error="boom\x07", stats=None), a_run()]
+    assert call("history", "report", "--utc", "-n", "2") == 0
+    text = capsys.readouterr().out
+    header, failed, _, _, period, *_ = text.splitlines()
+    assert header.split() == ["START", "RESULT", "DURATION", "RUN", "WHAT"]
+    assert failed.split("  ")[0] == "2025-11-05 14:00:00 UTC"
+    assert failed.endswith(r"failed   2.00s     01234567  boom\x07")
+    assert period == "7 days: 3 runs (1 failed, 2 success)"
+    assert "run_duration_ms  6000   2000   2000   2000   2000   ▁▁▁" in text
+    assert "rows             6      3      3      3      3      ▁▁" in text
+    assert "hit_rate         -      78.50  78.50  78.50  78.50  ▁▁" in text
+    assert "\x1b" not in text
+
+
+def test_histories_json_has_a_stable_shape(capsys) -> None:
+    FakeRuns.past = [a_run(), a_run("failed", error="boom", stats=None)]
+    assert call("history", "report", "--json", "--days", "1") == 0
+    told = json.loads(capsys.readouterr().out)
+    keys = {"job", "since", "until", "runs", "counts", "duration_ms", "statistics", "now"}
+    assert set(told) == {*keys, "history"}
+    assert (told["runs"], told["counts"], told["now"]) == (2, {"failed": 1, "success": 1}, None)
+    assert set(told["duration_ms"]) == {"total", "mean", "least", "most", "last"}
+    assert set(told["statistics"]) == {"rows", "hit_rate"}
+    assert all(set(run) == RUN_KEYS for run in told["history"])
+
+
+def test_the_readme_names_every_key() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme[readme.index("`--json` has a shape") :]
+    period_keys = {
+        "runs",
+        "counts",
+        "duration_ms",
+        "statistics",
+        "now",
+        "history",
+        "since",
+        "until",
+    }
+    for key in JOB_KEYS | RUN_KEYS | period_keys | {"timer", "files", "log", "total", "mean"}:
+        assert f"`{key}`" in section, key
+
+
+def test_the_cleanups_history_has_the_cache_of_this_moment(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
+    call("apply", "--no-diff")
+    capsys.readouterr()
+    assert call("history", "cache_cleanup_hourly", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["now"] is None
+    assert not (tmp_path / "cache").exists()
+    FakeRuns.past = [a_run(job_id="cache_cleanup_hourly")]
+    assert call("history", "cache_cleanup_hourly", "--json") == 0
+    now = json.loads(capsys.readouterr().out)["now"]
+    assert set(now) == {"size", "max_size", "hit_rate_percent"}
+    assert call("history", "cache_cleanup_hourly") == 0
+    size = f"{now['size']} of {now['max_size']} entries"
+    assert (
+        f"the cache now: {size}, hit rate {now['hit_rate_percent']:.1f}%" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("words", [("--days", "0"), ("--days", "nan"), ("-n", "-1")])
+def test_a_period_that_cannot_be_is_refused(words, capsys) -> None:
+    assert call("history", "report", *words) == 2
+    assert capsys.readouterr().err.startswith(f"sereno: {words[0]}: ")
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The argument vectors that would have taken this process's place."""
+    vectors: list[list[str]] = []
+    monkeypatch.setattr(os, "execvp", lambda file, words: vectors.append(words))
+    return vectors
+
+
+def test_logs_are_the_jobs_records_what_it_printed_and_what_systemd_said(executed) -> None:
+    uid = f"_UID={os.geteuid()}"
+    assert call("logs", "report") == 0
+    assert executed == [
+        [
+            *("journalctl", "SERENO_JOB=report", uid, "+"),
+            *("_SYSTEMD_USER_UNIT=sereno@report.service", uid, "+"),
+            *("USER_UNIT=sereno@report.service", uid),
+        ]
+    ]
+
+
+def test_logs_of_one_run_are_found_by_the_beginning_of_its_id(executed, capsys) -> None:
+    FakeRuns.past = [a_run()]
+    assert call("logs", "report", "--run", "0123", "-f", "-n", "5", "--utc") == 0
+    (words,) = executed
+    assert {
+        f"SERENO_RUN={RUN}",
+        f"_SYSTEMD_INVOCATION_ID={RUN}",
+        f"USER_INVOCATION_ID={RUN}",
+    } < set(words)
+    assert words[-3:] == ["--follow", "--lines=5", "--utc"]
+    assert call("logs", "report", "--run", RUN.upper(), "--json") == 0
+    assert executed[-1][-2:] == ["--output=json", "--all"]
+    assert call("logs", "report", "--run", "ffff") == 3
+    FakeRuns.past = [a_run(), a_run()._replace(run_id="0123" + "f" * 28)]
+    assert call("logs", "report", "--run", "0123") == 2
+    assert "the beginning of 2 runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["", "012", "xyz0", "0" * 33, "0123 SERENO_JOB=x", "--help"])
+def test_what_is_no_runs_id_never_reaches_journalctl(given, executed, capsys) -> None:
+    assert call("logs", "report", f"--run={given}") == 2
+    assert executed == []
+    assert "is not a run's id" in capsys.readouterr().err
+
+
+def test_run_starts_a_job_and_says_how_to_follow_it(manager, capsys) -> None:
+    manager.calls.clear()
+    assert call("run", "report") == 0
+    assert manager.calls == [("start", "sereno@report.service")]
+    assert "sereno logs -f report" in capsys.readouterr().out
+
+
+def test_run_and_wait_prints_the_log_and_ends_with_the_statistics_and_status(capsys) -> None:
+    FakeRuns.past = [a_run()]
+    FakeRuns.log = [{"MESSAGE": "uno \x1b[1m"}, {"MESSAGE": "dos"}]
+    assert call("run", "report", "--wait") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == STATS
+    assert said.err.splitlines() == [r"uno \x1b[1m", "dos"]
+    FakeRuns.past = [a_run("failed", stats=None, message="fallida")]
+    assert call("run", "report", "--wait") == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-2:]) == (
+        "",
+        ["sereno: fallida", f"hint: sereno logs report --run {RUN}"],
+    )
+
+
+def test_ctrl_c_stops_following_and_not_the_run(manager, monkeypatch, capsys) -> None:
+    def interrupted(self, job_id, has_ended):
+        yield {}
+        raise KeyboardInterrupt
+
+    FakeRuns.past = [a_run()]
+    monkeypatch.setattr(FakeRuns, "follow", interrupted)
+    assert call("run", "report", "--wait") == 130
+    assert "the run goes on: sereno logs -f report" in capsys.readouterr().err
+    assert "stop" not in manager.changes()[2:]
+
+
+def test_pause_and_resume_say_what_they_did(manager, capsys) -> None:
+    assert call("pause", "report") == 0
+    assert "sereno@report.timer" not in manager.active
+    assert call("resume", "report") == 0
+    assert "sereno@report.timer" in manager.active
+    assert call("resume", "report") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "paused report; sereno resume report lets it run again",
+        "resumed report",
+        "report is not paused",
+    ]
+
+
+def test_apply_prunes_only_when_told_and_only_its_own_application(
+    units, manager, monkeypatch, capsys
+) -> None:
+    call("apply", "--no-diff")
+    monkeypatch.setattr("sereno.jobs.register_all", lambda scheduler: [])
+    capsys.readouterr()
+    assert call("apply") == 0
+    assert capsys.readouterr().out == "nothing to do\n"
+    assert call("apply", "--prune") == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("--- a/sereno@cache_cleanup_hourly.timer")
+    assert lines[at + 1] == "+++ /dev/null"
+    assert lines[-1] == "remove sereno@cache_cleanup_hourly.timer"
+    assert (units / "sereno@report.timer").exists()
+
+
+def test_the_diff_is_shown_before_anything_is_changed(units, monkeypatch) -> None:
+    there = []
+    timer = units / "sereno@cache_cleanup_hourly.timer"
+    monkeypatch.setattr(
+        "sereno.commands.install._print_diff", lambda lines: there.append(timer.exists())
+    )
+    assert call("apply") == 0
+    assert (there, timer.exists()) == ([False], True)
+
+
+def test_apply_without_a_change_asks_the_manager_once_and_reloads_nothing(manager) -> None:
+    call("apply")
+    manager.calls.clear()
+    manager.asked.clear()
+    assert call("apply") == 0
+    assert manager.calls == []
+    assert manager.asked == [
+        ("sereno.target", "sereno-app@sereno.target", "sereno@*.timer"),
+    ]
+
+
+def test_a_failed_timer_counts_as_not_active_and_is_started_again(manager, capsys) -> None:
+    call("apply", "--no-diff")
+    manager.active.discard("sereno@cache_cleanup_hourly.timer")
+    manager.service_states = {"sereno@cache_cleanup_hourly.timer": "failed"}
+    capsys.readouterr()
+    assert call("apply") == 0
+    assert capsys.readouterr().out == "start sereno@cache_cleanup_hourly.timer\n"
