@@ -20,7 +20,7 @@ from sereno.journal import CLOSING, STARTED
 UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 PROCESS_EXITED = "98e322203f7a4ed290d09fe03c09fe15"
 # What a run can have come to; those that need a look.
-BAD = frozenset(("failed", "interrupted", "lost"))
+BAD = frozenset(("failed", "lost"))
 LOST = "no end was recorded: the machine went down, or the process left by os._exit()"
 # A unit's result (systemd.service(5), $SERVICE_RESULT) in words.
 _RESULTS = {

@@ -126,7 +126,7 @@ def test_lists_json_has_a_stable_shape(capsys) -> None:
         (a_run(), "failed", True, False),
         (None, "failed", True, False),
         (a_run("skipped"), "inactive", False, False),
-        (a_run("interrupted"), "inactive", True, False),
+        (a_run("interrupted"), "inactive", False, False),
         (a_run("lost", message=LOST, error=LOST), "activating", False, True),
         (a_run("lost", message=LOST, error=LOST), "inactive", True, False),
     ],
