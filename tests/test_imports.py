@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
         *("units", "errors"),
     },
+    "registration": {"scheduler", "job", "errors"},
     # Running.
     "journal": {"errors"},
     "misfire": {"elapses", "systemctl", "journal", "errors"},
@@ -89,13 +90,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"cache", "journal", "errors"},
 }
 # The command is where all of it comes together.
-MAY_IMPORT_ALL = {"cli", "commands"}
+MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
 
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
-    *("history", "overview", "period", "runs", "survey", "unit_diff"),
+    *("history", "overview", "period", "registration", "runs", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

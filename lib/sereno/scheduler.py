@@ -282,15 +282,18 @@ class Scheduler:
         *,
         start: bool = True,
         dry_run: bool = False,
+        shipped: bool = True,
         prune: bool = True,
         announce: Callable[[list[str]], None] | None = None,
     ) -> list[str]:
-        """What install.sh needs: like `start()`, but for the jobs with an entry script. Return one line per change.
+        """What `sereno apply` does: like `start()`, but from outside the backend. Return one line per change.
 
         Args:
             start: False: the timers start with the next boot.
             dry_run: change nothing.
-            prune: False: jobs of this application that are no longer registered stay.
+            shipped: the registered jobs are those with an entry script, which come and go with install.sh. False: they
+                are a backend's.
+            prune: False: jobs of this application and of that kind that are no longer registered stay.
             announce: called with the lines of a unified diff of the unit files, before anything is changed.
         """
         with self._lock:
@@ -298,7 +301,7 @@ class Scheduler:
             return self.installation.install(
                 self.app,
                 self._jobs.values(),
-                prune=(lambda job: job.has_entry_script) if prune else None,
+                prune=(lambda job: job.has_entry_script is shipped) if prune else None,
                 enable_app=True,
                 start=start,
                 dry_run=dry_run,

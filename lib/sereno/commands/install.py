@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 from sereno.commands import Commands, add_scope, installation_of
-from sereno.errors import SerenoError
+from sereno.errors import SerenoError, UsageError
 
 
 def add_to(commands: Commands) -> None:
-    sub = commands.add("apply", _apply, "install the timers of the jobs that ship with sereno")
+    sub = commands.add(
+        "apply", _apply, "install the timers of the jobs that ship with sereno, or of a backend's"
+    )
+    backend = sub.add_mutually_exclusive_group()
+    backend.add_argument(
+        "--jobs", metavar="MODULE[:FUNCTION]",
+        help="a backend's jobs: register(scheduler) of that module, else its register_…(scheduler)",
+    )  # fmt: skip
+    backend.add_argument(
+        "--entry-points", action="store_true",
+        help="the jobs of every installed package with an entry point in the group sereno.jobs",
+    )  # fmt: skip
+    sub.add_argument(
+        "--app", metavar="NAME",
+        help="with --jobs: their application (default: SERENO_APP); with --entry-points: only this one",
+    )  # fmt: skip
     sub.add_argument("--dry-run", action="store_true", help="print the changes, make none")
     sub.add_argument(
         "--prune", action="store_true",
@@ -48,13 +64,46 @@ def _shipped(arguments: argparse.Namespace) -> Any:
     return scheduler
 
 
+def registered(arguments: argparse.Namespace) -> list[Any]:
+    """The schedulers that the options of `apply` mean, their jobs registered; nothing is changed yet."""
+    if arguments.jobs is None and not arguments.entry_points:
+        if arguments.app is not None:
+            raise UsageError("--app: only a backend's jobs have it", hint="give --jobs as well")
+        return [_shipped(arguments)]
+
+    from sereno.registration import of_entry_points, register_from
+    from sereno.scheduler import Scheduler
+
+    def scheduler(app: str) -> Scheduler:
+        return Scheduler(app, scope=arguments.scope, root=arguments.root)
+
+    if arguments.entry_points:
+        return of_entry_points(scheduler, arguments.app)
+    app = arguments.app or os.environ.get("SERENO_APP")
+    if not app:
+        # Not "sereno", the scheduler's default: two backends that both left it out would remove each other's jobs.
+        raise UsageError(
+            "--app: the backend's jobs need an application of their own",
+            hint="--app NAME, or the environment's SERENO_APP; get_scheduler(app=…) uses the same",
+        )
+    backend = scheduler(app)
+    register_from(arguments.jobs, backend)
+    return [backend]
+
+
 def _apply(arguments: argparse.Namespace) -> None:
-    lines = _shipped(arguments).apply(
-        start=not arguments.no_start,
-        dry_run=arguments.dry_run,
-        prune=arguments.prune,
-        announce=None if arguments.no_diff else _print_diff,
-    )
+    is_backend = arguments.jobs is not None or arguments.entry_points
+    lines = [
+        line
+        for scheduler in registered(arguments)
+        for line in scheduler.apply(
+            start=not arguments.no_start,
+            dry_run=arguments.dry_run,
+            shipped=not is_backend,
+            prune=arguments.prune,
+            announce=None if arguments.no_diff else _print_diff,
+        )
+    ]
     print("\n".join(lines) or "nothing to do")
 
 

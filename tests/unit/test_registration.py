@@ -1,0 +1,179 @@
+"""`sereno apply --jobs` and `--entry-points`: whose jobs they take, under which name, and how they refuse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_systemd import FakeManager
+
+from sereno import cli, installation
+
+LIB = str(Path(cli.__file__).parents[1])
+JOBS = """
+def sync():
+    return {}
+
+def tidy():
+    return {}
+
+def register(scheduler):
+    scheduler.add_interval_job(sync, f"{scheduler.app}_sync", minutes=15)
+
+def only_tidy(scheduler):
+    scheduler.add_cron_job(tidy, f"{scheduler.app}_tidy", hour=3)
+"""
+
+
+@pytest.fixture(autouse=True)
+def use_fake(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory on this interpreter's path; what was imported from it is forgotten after the test."""
+    place = tmp_path / "packages"
+    place.mkdir()
+    monkeypatch.syspath_prepend(place)
+    before = set(sys.modules)
+    yield place
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(place)):
+            del sys.modules[name]
+
+
+def write(place: Path, name: str, text: str = JOBS) -> None:
+    path = place / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def call(*words: str) -> int:
+    return cli.main(("apply", "--user", *words))
+
+
+def timers(units: Path) -> list[str]:
+    return sorted(path.name for path in units.glob("*.timer"))
+
+
+def test_the_jobs_of_a_module_are_installed_for_its_application_and_run_by_this_interpreter(
+    packages, units, capsys
+) -> None:
+    write(packages, "shop_a.py")
+    assert call("--jobs", "shop_a", "--app", "shop", "--dry-run") == 0
+    assert not units.exists()
+    assert call("--jobs", "shop_a", "--app", "shop") == 0
+    assert call("--jobs", "shop_a", "--app", "shop") == 0
+    created = "create sereno@shop_sync.timer\n"
+    assert capsys.readouterr().out == created + created + "nothing to do\n"
+    drop_in = (units / "sereno@shop_sync.service.d/50-sereno.conf").read_text()
+    assert f"ExecStart={sys.executable} -P -m sereno.runner shop_sync shop_a:sync\n" in drop_in
+    assert str(packages) in drop_in
+
+
+def test_without_register_every_register_function_of_the_package_itself_is_called(
+    packages, units
+) -> None:
+    write(packages, "shop_b/__init__.py",
+          "from other_b import register_theirs\nfrom shop_b.mine import register_mine\n"
+          "def register_more(s): s.add_cron_job(more, 'more', hour=1)\ndef more(): pass\n")  # fmt: skip
+    write(packages, "shop_b/mine.py",
+          "def mine(): pass\ndef register_mine(s): s.add_cron_job(mine, 'mine', hour=2)\n")  # fmt: skip
+    write(packages, "other_b.py",
+          "def theirs(): pass\ndef register_theirs(s): s.add_cron_job(theirs, 'theirs', hour=3)\n")  # fmt: skip
+    assert call("--jobs", "shop_b", "--app", "shop") == 0
+    assert timers(units) == ["sereno@mine.timer", "sereno@more.timer"]
+
+
+def test_prune_takes_the_callers_own_jobs_and_nobody_elses(packages, units) -> None:
+    write(packages, "shop_c.py")
+    assert call() == 0
+    for app in ("shop", "news"):
+        assert call("--jobs", "shop_c", "--app", app) == 0
+    assert call("--jobs", "shop_c:only_tidy", "--app", "shop") == 0
+    assert "sereno@shop_sync.timer" in timers(units)
+    assert call("--jobs", "shop_c:only_tidy", "--app", "shop", "--prune") == 0
+    assert timers(units) == [
+        "sereno@cache_cleanup_hourly.timer",
+        "sereno@news_sync.timer",
+        "sereno@shop_tidy.timer",
+    ]
+
+
+def test_a_backend_needs_a_name_and_takes_that_of_the_environment(
+    packages, units, monkeypatch, capsys
+) -> None:
+    write(packages, "shop_d.py")
+    assert call("--jobs", "shop_d") == 2
+    assert "hint: --app NAME" in capsys.readouterr().err
+    assert not units.exists()
+    monkeypatch.setenv("SERENO_APP", "shop")
+    assert call("--jobs", "shop_d") == 0
+    assert timers(units) == ["sereno@shop_sync.timer"]
+
+
+def test_an_entry_point_is_an_application_and_plain_apply_looks_at_none(
+    packages, units, capsys
+) -> None:
+    write(packages, "shop_e.py")
+    write(
+        packages, "shop_e-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: shop_e\nVersion: 1\n"
+    )
+    write(packages, "shop_e-1.dist-info/entry_points.txt",
+          "[sereno.jobs]\nshop = shop_e:register\nnews = shop_e:only_tidy\n")  # fmt: skip
+    assert call() == 0
+    assert timers(units) == ["sereno@cache_cleanup_hourly.timer"]
+    assert call("--entry-points", "--app", "news") == 0
+    assert call("--entry-points", "--prune") == 0
+    assert timers(units) == [
+        "sereno@cache_cleanup_hourly.timer",
+        "sereno@news_tidy.timer",
+        "sereno@shop_sync.timer",
+    ]
+    assert call("--entry-points", "--app", "nobody") == 2
+    assert "has an entry point named 'nobody'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "said"),
+    [
+        ("no_such_shop", None, "has no module 'no_such_shop'"),
+        ("f_needs", "import no_such_part", "importing 'f_needs' raised ModuleNotFoundError"),
+        ("f_raises", "1 / 0", "importing 'f_raises' raised ZeroDivisionError: division by zero ("),
+        ("f_exits", "raise SystemExit(3)", "importing 'f_exits' raised SystemExit: 3 ("),
+        ("f_syntax", "def", "importing 'f_syntax' raised SyntaxError"),
+        ("f_none", "", "has no function register(scheduler) and none named register_…"),
+        ("f_none:start", "", "has no function 'start'"),
+        ("f_value", "register = 7", "has no function 'register'"),
+        ("f_fails", "def register(s): {}['x']", "f_fails:register raised KeyError: 'x' ("),
+        ("f_lambda", "def register(s): s.add_cron_job(lambda: 1, 'x', hour=1)", "func: a lambda"),
+        ("shop/jobs.py", None, "is neither MODULE nor MODULE:FUNCTION"),
+    ],
+)  # fmt: skip
+def test_what_cannot_register_is_refused_in_one_line_and_changes_nothing(
+    reference, text, said, packages, units, capsys
+) -> None:
+    if text is not None:
+        write(packages, reference.partition(":")[0] + ".py", text)
+    assert call("--jobs", reference, "--app", "shop") == 2
+    error, *hint = capsys.readouterr().err.splitlines()
+    assert said in error
+    assert [line for line in hint if not line.startswith("hint: ")] == []
+    assert not units.exists()
+
+
+def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_it_is_run_in(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "shop_g.py")
+    (tmp_path / "image/usr/local/lib/systemd/system").mkdir(parents=True)
+    (tmp_path / "image/usr/local/lib/systemd/system/sereno@.service").touch()
+    done = subprocess.run(
+        [*(sys.executable, "-m", "sereno", "apply", "--jobs", "shop_g", "--app", "shop"),
+         *("--root", str(tmp_path / "image"))],
+        cwd=tmp_path, env={"PYTHONPATH": LIB}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("create sereno@shop_sync.timer\n", "")
