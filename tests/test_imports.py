@@ -88,6 +88,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"errors"},
     "cache": {"errors"},
     "jobs": {"cache", "journal", "errors"},
+    # Looking at a machine: gather and what it uses ask, the checks are pure.
+    "doctor": {
+        *("cache", "elapses", "installation", "journal", "seed", "systemctl", "triggers"),
+        *("unitdir", "units", "errors"),
+    },
 }
 # The command is where all of it comes together.
 MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
@@ -96,7 +101,7 @@ SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
-    *("history", "overview", "period", "registration", "runs", "survey", "unit_diff"),
+    *("doctor", "history", "overview", "period", "registration", "runs", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

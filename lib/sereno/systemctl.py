@@ -24,7 +24,7 @@ _NO_MANAGER = (
     "Failed to connect to system scope bus",
     "Failed to connect to user scope bus",
 )
-_TIMERS_CALENDAR = re.compile(r"TimersCalendar=\{ OnCalendar=(.*) ; next_elapse=.*\}")
+_TIMERS_CALENDAR = re.compile(r"\{ OnCalendar=(.*) ; next_elapse=.*\}")
 _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
 
 
@@ -92,6 +92,26 @@ class Systemctl:
         ).stdout
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
+    def show_all(self, units: Iterable[str], *properties: str) -> dict[str, dict[str, str]]:
+        """Properties of many units in one call, by unit name, as `show` gives them; one that comes several times is
+        joined by line breaks."""
+        units = list(units)
+        if not units:
+            return {}
+        chosen = "--property=" + ",".join(("Id", *properties))
+        text = self._run("show", "--timestamp=unix", "--all", chosen, "--", *units).stdout
+        found: dict[str, dict[str, str]] = {}
+        for unit, block in zip(units, text.split("\n\n"), strict=True):
+            shown = found.setdefault(unit, {})
+            for line in block.strip("\n").split("\n"):
+                key, _, value = line.partition("=")
+                shown[key] = f"{shown[key]}\n{value}" if key in shown else value
+        return found
+
+    def version(self) -> str:
+        """The running manager's version, such as "252.39-1~deb12u1"."""
+        return self._run("show", "--property=Version", "--value").stdout.strip()
+
     def timer(self, unit: str) -> tuple[str, list[str]]:
         """A timer's state ("waiting", "running" while the service that it triggered runs, "dead", …) and the calendar
         expressions that the manager has for it."""
@@ -100,8 +120,8 @@ class Systemctl:
         for line in text.splitlines():
             if line.startswith("SubState="):
                 state = line.removeprefix("SubState=")
-            elif match := _TIMERS_CALENDAR.fullmatch(line):
-                calendars.append(match[1])
+            else:
+                calendars += calendars_in(line.removeprefix("TimersCalendar="))
         return state, calendars
 
     def is_active(self, unit: str) -> bool:
@@ -156,6 +176,11 @@ class Systemctl:
                 )
             raise SystemdError(f"systemctl {words[0]}: {detail}")
         return done
+
+
+def calendars_in(value: str) -> list[str]:
+    """The calendar expressions in a timer's property TimersCalendar, one a line."""
+    return [match[1] for match in map(_TIMERS_CALENDAR.fullmatch, value.split("\n")) if match]
 
 
 def _call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:

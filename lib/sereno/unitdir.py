@@ -313,6 +313,15 @@ class UnitDirectory:
         except FileNotFoundError:
             return None
 
+    def old_stamps(self) -> tuple[str, ...]:
+        """Paths of the stamps whose timer is no longer there."""
+        found = {
+            entry.path: entry.name.removeprefix("stamp-")
+            for entry in self._entries(self.scope.stamps)
+            if entry.name.startswith("stamp-sereno@") and entry.name.endswith(".timer")
+        }
+        return tuple(path for path, timer in found.items() if not (self.path / timer).exists())
+
     def write_seed(self, job_id: str, text: str) -> None:
         """Write a timer's drop-in for this boot."""
         path = self.scope.runtime / seed_name(job_id)

@@ -7,6 +7,7 @@ mark of ownership: a file without it is not ours and is never touched.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,18 @@ def _own(job: Job) -> tuple[str, list[str]]:
 
 def _section_text(unit: str, *sections: tuple[str, list[str]]) -> str:
     parts = ["\n".join([f"[{name}]", *lines]) for name, lines in sections]
-    return HEADER.format(unit=unit) + "\n" + "\n\n".join(parts) + "\n"
+    text = HEADER.format(unit=unit) + "\n" + "\n\n".join(parts) + "\n"
+    return f"{text}Digest={_digest(text)}\n"
+
+
+def is_as_written(text: str) -> bool:
+    """Whether a generated file is still as sereno wrote it: its last line is the digest of those before."""
+    before, _, last = text.removesuffix("\n").rpartition("\n")
+    return last == f"Digest={_digest(before + chr(10))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

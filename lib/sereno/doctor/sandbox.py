@@ -1,0 +1,69 @@
+"""Which settings of a drop-in let a service do more than the template allows it. Pure.
+
+Only what the template sets is judged (systemd/system/sereno@.service); what each setting means: systemd.exec(5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+# systemd.syntax(7): the words for no.
+_NO = ("no", "false", "off", "0", "n", "f")
+
+
+def _is_no(value: str) -> bool:
+    return value.lower() in _NO
+
+
+def _is_empty(value: str) -> bool:
+    return value == ""
+
+
+def _allows_root(value: str) -> bool:
+    # Without User= a service of the system's manager is root's.
+    return value in ("", "root", "0")
+
+
+def _adds(value: str) -> bool:
+    return value not in ("", "~") and not value.startswith("~")
+
+
+def _opens_the_system(value: str) -> bool:
+    paths = [path.lstrip("-+").rstrip("/") + "/" for path in value.split()]
+    return any(path == "/" or path.startswith(("/etc/", "/usr/", "/boot/")) for path in paths)
+
+
+# Of each setting: whether this value is weaker than the template's.
+WEAKER: dict[str, Callable[[str], bool]] = {
+    **dict.fromkeys(
+        """
+        NoNewPrivileges RestrictSUIDSGID LockPersonality RestrictRealtime RestrictNamespaces ProtectHome PrivateTmp
+        PrivateDevices ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock
+        ProtectHostname PrivateIPC PrivateNetwork
+        """.split(),
+        _is_no,
+    ),
+    "ProtectSystem": lambda value: value.lower() != "strict",
+    "ProtectProc": lambda value: value in ("", "default"),
+    "DevicePolicy": lambda value: value == "auto",
+    "KeyringMode": lambda value: value in ("inherit", "shared"),
+    "User": _allows_root,
+    "Group": _allows_root,
+    "CapabilityBoundingSet": _adds,
+    "AmbientCapabilities": _adds,
+    # Without "~" it adds to what the template lets through; empty, it lets everything through.
+    "SystemCallFilter": lambda value: not value.startswith("~"),
+    "SystemCallArchitectures": _is_empty,
+    "RestrictAddressFamilies": lambda value: value not in ("none", "AF_UNIX"),
+    "IPAddressDeny": _is_empty,
+    "IPAddressAllow": bool,
+    "ReadWritePaths": _opens_the_system,
+}
+
+
+def weakenings(settings: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """The (key, value) pairs of a section `[Service]` that take something from the template's sandbox."""
+    for key, value in settings:
+        weaker = WEAKER.get(key)
+        if weaker is not None and weaker(value):
+            yield key, value

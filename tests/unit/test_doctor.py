@@ -1,0 +1,404 @@
+"""Every check of the doctor, with facts that are made up: what it finds, what it says, and what it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import backend_jobs
+import pytest
+from fake_systemd import FakeManager
+
+from sereno import cli, doctor, installation, scheduler
+from sereno.doctor import CHECKS, examine, gather
+from sereno.doctor.facts import CacheFacts, Code, DropIn, Entry, Facts, JobFacts
+from sereno.doctor.gather import service_settings
+from sereno.doctor.jobs import seconds
+from sereno.doctor.sandbox import WEAKER, weakenings
+from sereno.job import Job
+from sereno.triggers import CronTrigger, IntervalTrigger
+from sereno.units import Installed, is_as_written, read, render, timer_name
+
+NOW_S = 1_800_000_000.0
+HOUR_S, DAY_S = 3600.0, 86_400.0
+ACTIVE = {"LoadState": "loaded", "ActiveState": "active", "SubState": "waiting"}
+DONE = {"LoadState": "loaded", "ActiveState": "inactive", "Result": "success"}
+TARGET = {"ActiveState": "active", "UnitFileState": "enabled"}
+
+
+def installed(job_id: str = "nightly", trigger: Any = None, **changes: Any) -> Installed:
+    trigger = trigger or CronTrigger.from_expression("0 3 * * *")
+    job = Job(
+        job_id, "shop.jobs:sync", trigger, app="shop", interpreter="/srv/shop/venv/bin/python"
+    )
+    found = read(job_id, render(job), enabled=True)
+    assert found is not None
+    return replace(found, **changes)
+
+
+def job(**changes: Any) -> JobFacts:
+    """A calendar job that is well: it elapses in an hour."""
+    facts = JobFacts(
+        installed=installed(),
+        timer=ACTIVE,
+        service=DONE,
+        next_s=NOW_S + HOUR_S,
+        expected_s=NOW_S + HOUR_S,
+        period_s=DAY_S,
+        calendars=("*-*-* 03:00:00",),
+        calendars_now=("*-*-* 03:00:00",),
+        program="/srv/shop/venv/bin/python",
+        installed_s=NOW_S - 90 * DAY_S,
+        latest_status="success",
+        latest_s=NOW_S - HOUR_S,
+    )
+    return replace(facts, **changes)
+
+
+def interval(**changes: Any) -> JobFacts:
+    """An interval of two hours that is well: it started an hour ago."""
+    return job(
+        installed=installed("often", IntervalTrigger(hours=2)),
+        expected_s=None,
+        bases_s=(NOW_S - HOUR_S,),
+        calendars=(),
+        calendars_now=None,
+        **changes,
+    )
+
+
+def machine(*jobs: JobFacts, **changes: Any) -> Facts:
+    """A machine that is well."""
+    facts = Facts(
+        scope="system",
+        user="root",
+        now_s=NOW_S,
+        python=(3, 11),
+        systemd="252.39-1~deb12u1",
+        code=Code("1.0", "/opt/x", "1.0", "/opt/x", same=True),
+        jobs=jobs or (job(), interval()),
+        target=TARGET,
+        apps=(("shop", True, TARGET),),
+        clock_synchronized=True,
+        journal_persistent=True,
+        journal_begins_s=NOW_S - 100 * DAY_S,
+        cache=CacheFacts(
+            wanted=(0o2770, "root", "sereno"),
+            directories=(Entry("/c", 0o2770, "root", "sereno"),),
+            inside=(Entry("/c/data.mdb", 0o660, "web", "sereno", is_directory=False),),
+            stats={"size": 1800, "max_size": 2000, "hit_rate_percent": 60.0, "total_requests": 999},
+        ),
+    )
+    return replace(facts, **changes)
+
+
+def cache(**changes: Any) -> Facts:
+    facts = machine()
+    assert facts.cache is not None
+    return replace(facts, cache=replace(facts.cache, **changes))
+
+
+def test_a_machine_that_is_well_has_no_findings() -> None:
+    assert examine(machine()) == []
+    assert examine(replace(machine(), scope="user", lingers=True)) == []
+
+
+STOPPED = {**ACTIVE, "ActiveState": "inactive", "SubState": "dead"}
+# Name of the check, the facts, (level, subject, field, value), a part of the hint.
+CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
+    ("versions", machine(python=(3, 9)), ("problem", "Python", "version", "3.9"), "apt-get"),
+    ("versions", machine(systemd="247.3"), ("problem", "systemd", "version", "247.3"), "upgrade"),
+    ("versions", machine(has_python_systemd=False),
+     ("problem", "python-systemd", "import", "fails"), "apt-get install python3-systemd"),
+    ("installation", machine(has_template=False),
+     ("problem", "sereno@.service", "file", "missing"), "./install.sh"),
+    ("installation", machine(code=Code("1.0", "/src", None, None, same=False)),
+     ("problem", "sereno@.service", "ExecStart", "missing"), "./install.sh"),
+    ("installation", machine(code=Code("1.1", "/src", "1.0", "/opt/r", same=False)),
+     ("warning", "/opt/r", "version", "1.0"), "/opt/r/bin/sereno"),
+    ("interrupted change", machine(interrupted=("a", "b")),
+     ("problem", ".sereno-pending", "jobs", "a b"), "sereno apply"),
+    ("target", machine(target={**TARGET, "ActiveState": "inactive"}),
+     ("problem", "sereno.target", "ActiveState", "inactive"), "systemctl start sereno.target"),
+    ("target", machine(target={**TARGET, "UnitFileState": "disabled"}),
+     ("problem", "sereno.target", "UnitFileState", "disabled"), "systemctl enable sereno.target"),
+    ("target", machine(apps=(("shop", False, TARGET),)),
+     ("warning", "sereno-app@shop.target", "enabled", "no"), "start the application shop"),
+    ("target", machine(apps=(("shop", True, {"ActiveState": "inactive"}),)),
+     ("problem", "sereno-app@shop.target", "ActiveState", "inactive"), "systemctl start sereno-app@shop.target"),
+    ("lingering", machine(scope="user", user="ada", lingers=False),
+     ("problem", "ada", "Linger", "no"), "loginctl enable-linger"),
+    ("clock", machine(clock_synchronized=False),
+     ("warning", "clock", "NTPSynchronized", "no"), "timedatectl set-ntp true"),
+    ("journal", machine(journal_persistent=False),
+     ("warning", "journal", "Storage", "volatile"), "mkdir -p /var/log/journal"),
+    ("cache rights", cache(missing=("/c",)), ("problem", "/c", "directory", "missing"), "systemd-tmpfiles"),
+    ("cache rights", cache(directories=(Entry("/c", 0o755, "root", "root"),)),
+     ("problem", "/c", "mode, owner, group", "0755 root root"), "systemd-tmpfiles --create sereno.conf"),
+    ("cache rights", cache(inside=(Entry("/c/board", 0o640, "web", "web", is_directory=False),)),
+     ("problem", "/c/board", "mode, owner, group", "0640 web web"), "chgrp sereno /c/board && chmod 0660 /c/board"),
+    ("cache rights", cache(inside=(Entry("/c/current", 0o700, "web", "sereno"),)),
+     ("problem", "/c/current", "mode, owner, group", "0700 web sereno"), "chmod 2770 /c/current"),
+    ("cache rights", machine(cache=CacheFacts(directories=(Entry("/c", 0o777, "ada", "ada"),))),
+     ("problem", "/c", "mode", "0777"), "chmod o-w /c"),
+    ("cache", cache(error="cut off"), ("problem", "cache", "open", "refused"), "journalctl"),
+    ("cache", cache(stats={"size": 1801, "max_size": 2000, "hit_rate_percent": 99.0, "total_requests": 1}),
+     ("warning", "cache", "size", "1801 of 2000"), "sereno cache clear"),
+    ("cache", cache(stats={"size": 9, "max_size": None, "hit_rate_percent": 59.9, "total_requests": 101}),
+     ("warning", "cache", "hit_rate_percent", "59.9"), "sereno cache stats"),
+    ("stamp", machine(old_stamps=("/s/stamp-x",)), ("warning", "/s/stamp-x", "timer", "missing"), "rm /s/stamp-x"),
+    ("sandbox", machine(drop_ins=(DropIn("/e/x.conf", (("User", "root"), ("Nice", "5")), ("a", "b")),)),
+     ("warning", "/e/x.conf", "User", "root"), "daemon-reload"),
+    ("not checked", machine(unread=("journal: denied",)),
+     ("warning", "doctor", "not checked", "journal: denied"), "as root"),
+    ("masked", machine(job(timer={**ACTIVE, "LoadState": "masked"})),
+     ("problem", "sereno@nightly.timer", "LoadState", "masked"), "systemctl unmask sereno@nightly.timer"),
+    ("masked", machine(job(service={**DONE, "LoadState": "masked"})),
+     ("problem", "sereno@nightly.service", "LoadState", "masked"), "systemctl unmask sereno@nightly.service"),
+    ("masked", machine(foreign=(("/u/sereno@x.timer", True),)),
+     ("problem", "/u/sereno@x.timer", "link to", "/dev/null"), "rm /u/sereno@x.timer"),
+    ("foreign file", machine(foreign=(("/u/sereno@x.timer", False),)),
+     ("problem", "/u/sereno@x.timer", "[X-Sereno]", "missing"), "mv /u/sereno@x.timer"),
+    ("paused", machine(job(installed=installed(enabled=False), timer=STOPPED)),
+     ("warning", "sereno@nightly.timer", "enabled", "no"), "systemctl enable --now sereno@nightly.timer"),
+    ("timer inactive", machine(job(timer=STOPPED, next_s=None)),
+     ("problem", "sereno@nightly.timer", "ActiveState", "inactive"), "systemctl start sereno@nightly.timer"),
+    ("timer inactive", machine(job(timer={**ACTIVE, "ActiveState": "failed", "Result": "resources"})),
+     ("problem", "sereno@nightly.timer", "ActiveState", "failed (resources)"), "systemctl restart"),
+    ("timer wedged", machine(interval(timer={**ACTIVE, "SubState": "elapsed"}, next_s=None)),
+     ("problem", "sereno@often.timer", "SubState", "elapsed"), "systemctl start sereno@often.service"),
+    ("unit changed by hand", machine(job(changed_files=("/u/sereno@nightly.timer",))),
+     ("problem", "/u/sereno@nightly.timer", "Digest", "differs"), "/srv/shop/venv/bin/python -m sereno apply"),
+    ("unit changed by hand",
+     machine(job(installed=installed(has_entry_script=True), changed_files=("/u/a",))),
+     ("problem", "/u/a", "Digest", "differs"), "sereno apply"),
+    ("daemon-reload", machine(job(service={**DONE, "NeedDaemonReload": "yes"})),
+     ("warning", "sereno@nightly.service", "NeedDaemonReload", "yes"), "systemctl daemon-reload"),
+    ("time zone", machine(job(calendars_now=("*-*-* 03:30:00",))),
+     ("warning", "sereno@nightly.timer", "OnCalendar", "*-*-* 03:00:00"), "start the application shop"),
+    ("entry script", machine(job(program_fault="missing")),
+     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "PYTHON -m sereno apply"),
+    ("entry script", machine(job(installed=installed(has_entry_script=True), program_fault="missing")),
+     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "./install.sh"),
+    ("entry script", machine(job(program_fault="not executable")),
+     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "chmod +x"),
+    ("run", machine(job(service={**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "15"})),
+     ("problem", "sereno@nightly.service", "Result", "timeout (status 15)"), "sereno run nightly"),
+    ("run", machine(job(latest_status="failed")),
+     ("problem", "sereno@nightly.service", "SERENO_STATUS", "failed"), "sereno run nightly"),
+    ("run", machine(job(latest_status="skipped")),
+     ("warning", "sereno@nightly.service", "SERENO_STATUS", "skipped"), "sereno run nightly"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("check", "facts", "expected", "hint"), CASES,
+    ids=[f"{check}: {expected[1]} {expected[3]}" for check, _, expected, _ in CASES],
+)  # fmt: skip
+def test_a_check_names_what_is_wrong_and_the_way_out_and_no_other_check_joins_in(
+    check: str, facts: Facts, expected: tuple[str, str, str, str], hint: str
+) -> None:
+    (found,) = examine(facts)
+    assert found.check == check
+    assert (found.level, found.subject, found.field, found.value) == expected
+    assert hint in found.hint
+    assert found.message and "\n" not in found.message + found.hint
+
+
+def test_every_check_has_a_case() -> None:
+    assert {"next elapse", *(check for check, *_ in CASES)} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "slack_s", "is_found"),
+    [
+        (0, 1, False),
+        (-5, 1, True),
+        (5, 1, True),
+        (DAY_S, 1, True),
+        (300, 600, False),  # a random delay
+        (900, 600, True),
+        (-HOUR_S - 30, 1, False),  # due now: the manager is about to start it
+        (-HOUR_S - 90, 1, True),  # overdue
+        (-HOUR_S - 90, 120, False),  # within its accuracy
+    ],
+)
+def test_a_calendars_next_elapse_is_compared_with_our_own_computation(
+    late_s: float, slack_s: float, is_found: bool
+) -> None:
+    found = examine(machine(job(next_s=NOW_S + HOUR_S + late_s, slack_s=slack_s)))
+    assert [each.check for each in found] == ["next elapse"] * is_found
+    assert [each.hint for each in found] == ["systemctl restart sereno@nightly.timer"] * is_found
+
+
+@pytest.mark.parametrize(
+    ("late_s", "bases_s", "is_found"),
+    [
+        (0, (NOW_S - HOUR_S,), False),
+        (60, (NOW_S - HOUR_S,), True),
+        (-60, (NOW_S - HOUR_S,), True),
+        (0, (), False),
+        (HOUR_S, (NOW_S + 9 * HOUR_S,), False),  # the clock was set back: it counts from now
+        (0, (NOW_S - 60, NOW_S - HOUR_S), False),  # seeded, then run by hand
+    ],
+)
+def test_an_intervals_next_elapse_is_one_interval_after_what_it_counts_from(
+    late_s: float, bases_s: tuple[float, ...], is_found: bool
+) -> None:
+    well = interval(next_s=NOW_S + HOUR_S + late_s)
+    found = examine(machine(replace(well, bases_s=bases_s)))
+    assert [each.check for each in found] == ["next elapse"] * is_found
+    assert examine(machine(replace(well, bases_s=bases_s, has_own_drop_ins=True))) == []
+
+
+def test_no_timer_is_blamed_for_what_is_switched_off_above_it() -> None:
+    off = {**TARGET, "ActiveState": "inactive"}
+    stopped = job(timer=STOPPED, next_s=None)
+    for facts in (
+        machine(stopped, target=off, apps=(("shop", True, off),)),
+        machine(stopped, apps=(("shop", True, off),)),
+        machine(stopped, apps=(("shop", False, off),)),
+    ):
+        assert [each.check for each in examine(facts)] == ["target"]
+
+
+def test_a_job_that_runs_at_this_moment_is_neither_wedged_nor_late() -> None:
+    running = {**DONE, "ActiveState": "activating"}
+    assert (
+        examine(machine(job(service=running, timer={**ACTIVE, "SubState": "running"}, next_s=None)))
+        == []
+    )
+    assert examine(machine(job(service=running, next_s=NOW_S - DAY_S))) == []
+
+
+@pytest.mark.parametrize(
+    ("begins_days", "period_days", "installed_days", "is_found"),
+    [
+        (100, 1, 90, False),
+        (6, 1, 90, True),  # less than a week
+        (8, 1, 90, False),
+        (8, 7, 90, True),  # less than two of its periods
+        (15, 7, 90, False),
+        (1, 7, 0.5, False),  # it was installed after that
+    ],
+)
+def test_the_journal_must_reach_back_over_a_week_and_two_periods_of_the_slowest_job(
+    begins_days: float, period_days: float, installed_days: float, is_found: bool
+) -> None:
+    facts = machine(
+        job(period_s=period_days * DAY_S, installed_s=NOW_S - installed_days * DAY_S),
+        journal_begins_s=NOW_S - begins_days * DAY_S,
+    )
+    found = examine(facts)
+    assert [(each.check, each.field) for each in found] == [("journal", "begins")] * is_found
+
+
+def test_problems_come_before_warnings_and_commands_name_the_users_scope() -> None:
+    found = examine(
+        machine(job(latest_status="failed"), scope="user", old_stamps=("/s",), lingers=True)
+    )
+    assert [each.level for each in found] == ["problem", "warning"]
+    assert found[0].hint.endswith("sereno run nightly --user")
+    (stopped,) = examine(machine(job(timer=STOPPED), scope="user", lingers=True))
+    assert stopped.hint == "systemctl --user start sereno@nightly.timer"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_weaker"),
+    [
+        ("ProtectSystem=no", True), ("ProtectSystem=full", True), ("ProtectSystem=strict", False),
+        ("NoNewPrivileges=off", True), ("NoNewPrivileges=yes", False), ("User=root", True), ("User=", True),
+        ("User=web", False), ("CapabilityBoundingSet=CAP_NET_ADMIN", True), ("CapabilityBoundingSet=", False),
+        ("CapabilityBoundingSet=~CAP_SYS_ADMIN", False), ("SystemCallFilter=", True),
+        ("SystemCallFilter=@privileged", True), ("SystemCallFilter=~@mount", False), ("ReadWritePaths=/", True),
+        ("ReadWritePaths=-/etc/shop", True), ("ReadWritePaths=/srv/shop", False), ("PrivateNetwork=no", True),
+        ("IPAddressAllow=any", True), ("RestrictAddressFamilies=AF_INET", True), ("MemoryMax=1G", False),
+    ],
+)  # fmt: skip
+def test_a_drop_in_weakens_the_sandbox_if_it_allows_what_the_template_does_not(
+    line: str, is_weaker: bool
+) -> None:
+    key, _, value = line.partition("=")
+    assert bool(list(weakenings([(key, value)]))) is is_weaker
+
+
+def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
+    template = Path(doctor.__file__).parents[3] / "systemd/system/sereno@.service"
+    settings = service_settings(template.read_text())
+    plain = """
+    Type ExecStart Slice TimeoutStartSec TimeoutStopSec SyslogIdentifier LogExtraFields LogRateLimitIntervalSec UMask
+    RemoveIPC SystemCallErrorNumber
+    """.split()
+    assert {key for key, _ in settings} - set(plain) <= set(WEAKER)
+    # What the template itself says is weak by no rule, but for the list that it lets through.
+    weak = [pair for pair in weakenings(settings) if pair[0] != "SystemCallFilter"]
+    assert weak == []
+
+
+def test_settings_of_a_drop_in_are_read_as_systemd_reads_them() -> None:
+    text = "[Unit]\nUser=no\n[Service]\n# User=x\nUser = root \nReadWritePaths=/a \\\n; note\n  /b\n\n[X]\nUser=y\n"
+    assert service_settings(text) == [("User", "root"), ("ReadWritePaths", "/a  /b")]
+
+
+def test_a_generated_file_tells_whether_it_was_changed() -> None:
+    for text in render(
+        Job(id="x", function="m:f", trigger=IntervalTrigger(hours=1), timeout_s=5)
+    ).values():
+        assert is_as_written(text)
+        assert not is_as_written(text.replace("x", "y", 1))
+        assert not is_as_written(text + "\n")
+        assert not is_as_written(text + "[Timer]\n")
+        assert not is_as_written(text.rpartition("Digest=")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_s"), [("1s", 1), ("1min 500ms", 60.5), ("0", 0), ("", 0), ("infinity", 0), ("1h 2min", 3720)]
+)  # fmt: skip
+def test_a_span_of_systemctl_is_read(text: str, expected_s: float) -> None:
+    assert seconds(text) == expected_s
+
+
+class AskedManager(FakeManager):
+    """Answers for each unit as a machine that is well does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def show_all(self, units: Any, *properties: str) -> dict[str, dict[str, str]]:
+        self.asked += 1
+        return {
+            unit: TARGET
+            | (
+                ACTIVE
+                if unit.endswith(".timer")
+                else {"LoadState": "loaded"}
+                if "service" in unit
+                else {}
+            )
+            for unit in units
+        }
+
+    def version(self) -> str:
+        return "252.39"
+
+
+def test_the_facts_of_any_number_of_jobs_are_asked_for_in_one_call(
+    units: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager = AskedManager()
+    monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
+    monkeypatch.setattr(gather.journal, "installed", lambda: True)
+    monkeypatch.setattr(gather.journal, "latest_statuses", lambda ids: {"a": ("failed", NOW_S)})
+    monkeypatch.setattr(gather.journal, "begins_s", lambda: None)
+    backend = scheduler.Scheduler("shop", scope="user", manager=manager)
+    for job_id in "abc":
+        backend.add_cron_job(backend_jobs.report, job_id, hour=3)
+    backend.start()
+    (units / timer_name("b")).write_text((units / timer_name("b")).read_text().replace("03", "04"))
+    assert cli.main(["doctor", "--user"]) == 1
+    said = capsys.readouterr().out
+    assert f"problem: {units / timer_name('b')}: the file is not as sereno wrote it" in said
+    assert "problem: sereno@a.service: the last run, 2027-01-15 " in said
+    assert manager.asked == 1

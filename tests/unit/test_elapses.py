@@ -1,0 +1,25 @@
+"""Elapses of many expressions in one call of systemd-analyze."""
+
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+
+from sereno.elapses import elapses_of_each
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"
+)
+
+
+def test_each_expression_has_its_own_elapses_and_one_that_is_refused_has_none() -> None:
+    base = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    found = elapses_of_each(
+        ["*-*-* 03:00:00 UTC", "daily UTC", "nonsense 7", "*-02-30"], 2, after_s=base.timestamp()
+    )
+    assert found == {
+        "*-*-* 03:00:00 UTC": [datetime(2026, 11, day, 3, tzinfo=UTC) for day in (27, 28)],
+        "daily UTC": [datetime(2026, 11, day, tzinfo=UTC) for day in (27, 28)],
+        "*-02-30": [],
+    }
+    assert elapses_of_each([], 2, after_s=0) == {}
