@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Looking at schedules: elapses alone asks systemd-analyze.
     "elapses": {"errors"},
     "preview": {"elapses", "quantities", "triggers", "errors"},
+    *("scaffold",),
     # Moving a crontab over.
     "crontab": {"job", "triggers", "errors"},
     "crontab_units": {"crontab", "quoting", "errors"},

@@ -7,7 +7,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import installation, journal
+from sereno import installation, jobs, journal
+
+
+@pytest.fixture(autouse=True)
+def _only_the_shipped_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests say what happens to cache_cleanup_hourly; who adds a job to the checkout need not change them."""
+    shipped = {name: home for name, home in jobs._HOMES.items() if home == "cache_cleanup_job"}
+    monkeypatch.setattr(jobs, "_HOMES", shipped)
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""`sereno new`: what it writes passes the linters and its own test, and a wrong input writes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PARTS = ("lib", "bin", "systemd", "tests/unit", "tests/conftest.py", "pyproject.toml", "install.sh")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    copy = tmp_path / "checkout"
+    for part in PARTS:
+        (copy / part).parent.mkdir(parents=True, exist_ok=True)
+        if (TOP / part).is_dir():
+            shutil.copytree(TOP / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(TOP / part, copy / part)
+    return copy
+
+
+def new(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(checkout / "bin/sereno"), "new", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def files(checkout: Path) -> dict[str, bytes]:
+    found = (path for path in checkout.rglob("*") if "__pycache__" not in path.parts)
+    return {str(path.relative_to(checkout)): path.read_bytes() for path in found if path.is_file()}
+
+
+def python(checkout: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_others(
+    checkout: Path,
+) -> None:
+    longest = "a" * 36
+    made = [
+        ("zz_prices", ("--every", "2h30m"), "interval[2:30:00]"),
+        ("zz.report-Daily", ("--cron", "@daily"), "cron[@daily]"),
+        (longest, ("--cron", "0-59/5,7 1,3,5,7,9,11,13,15,17,19,21,23 1,15 * mon-fri"), "cron[0-59/5"),
+    ]  # fmt: skip
+    for job_id, schedule, _ in made:
+        done = new(checkout, job_id, *schedule)
+        assert done.returncode == 0, done.stderr
+        assert "\n  tests/run tests/unit/test_" in done.stdout
+        assert os.access(checkout / "bin" / job_id, os.X_OK)
+    assert python(checkout, "ruff", "check", ".") == ""
+    assert python(checkout, "ruff", "format", "--check", ".") == ""
+    assert python(checkout, "mypy", "--strict", "lib/sereno/jobs") == ""
+    tests = sorted(str(path) for path in checkout.glob("tests/unit/test_*_job.py"))
+    assert len(tests) >= len(made)
+    # Those that were there before hold as well.
+    assert python(checkout, "pytest", "-q", *tests, "tests/unit/test_cli.py") == ""
+
+    command = [
+        sys.executable,
+        str(checkout / "bin/sereno"),
+        "render",
+        "--to",
+        str(checkout / "out"),
+    ]
+    subprocess.run(command, check=True)
+    for job_id, _, trigger in made:
+        assert f"Trigger={trigger}" in (checkout / f"out/sereno@{job_id}.timer").read_text()
+    ran = subprocess.run(
+        [str(checkout / "bin/zz_prices")], capture_output=True, text=True, check=True
+    )
+    assert '{"items": 0}' in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("x", "--cron", "0 25 * * *"), "hour"),
+        (("x", "--cron", "0 0 30 2 *"), "would never run"),
+        (("x", "--every", "2 fortnights"), "is not a time span"),
+        (("x", "--cron", "0 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21 * * *"), "is longer than"),
+        (("../x", "--every", "2h"), "cannot be part of a unit name"),
+        (("3x", "--every", "2h"), "cannot be the name of a module"),
+        (("import", "--every", "2h"), "cannot be the name of a module"),
+        (("a" * 37, "--every", "2h"), "cannot be the name of a module"),
+        (("sereno", "--every", "2h"), "bin/sereno is there already"),
+        (("cache_cleanup", "--every", "2h"), "'register_cache_cleanup_job' is there already"),
+        (("cleanup_expired_cache", "--every", "2h"), "'cleanup_expired_cache' is there already"),
+    ],
+)  # fmt: skip
+def test_a_wrong_schedule_or_id_writes_nothing(
+    checkout: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = files(checkout)
+    done = new(checkout, *words)
+    assert done.returncode in (2, 6)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert files(checkout) == before
+
+
+def test_an_installed_release_is_no_checkout(checkout: Path) -> None:
+    (checkout / "install.sh").unlink()
+    done = new(checkout, "x", "--every", "2h")
+    assert done.returncode == 2
+    assert "is an installed release and not a checkout\nhint: in the checkout: " in done.stderr
