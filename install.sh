@@ -115,6 +115,7 @@ choose_paths() {
         stamp_dir=$data_home/systemd/timers
         data_dir=$(xdg "${XDG_CACHE_HOME-}" "$HOME/.cache")/sereno
         command_path=$HOME/.local/bin/sereno
+        share_dir=$data_home
     else
         kind=system scope=--system
         prefix=${prefix:-/opt/sereno}
@@ -122,6 +123,7 @@ choose_paths() {
         generated_dir=/etc/systemd/system
         stamp_dir=/var/lib/systemd/timers
         command_path=/usr/local/bin/sereno
+        share_dir=/usr/local/share
         sysusers_conf=/usr/local/lib/sysusers.d/sereno.conf
         tmpfiles_conf=/usr/local/lib/tmpfiles.d/sereno.conf
     fi
@@ -282,6 +284,7 @@ stage() {
     run chmod -R a+x "$tree/bin"
     run find "$tree/bin" -type f -exec sed -i "1s|^#!.*python.*|#!$release/venv/bin/python3 -I|" {} +
     make_environment
+    make_completions
     [ "$dry_run" = yes ] || (cd "$tree" && find . -type f ! -path '*/__pycache__/*' ! -name 'MANIFEST*' -print0 |
         LC_ALL=C sort -z | xargs -0 sha256sum --) >"$tmp/MANIFEST"
     [ "$staged" = yes ] || run sync -f "$tree"
@@ -292,9 +295,8 @@ stage() {
 # The release's own environment holds the dependencies and no pip: that runs from its wheel.
 make_environment() {
     run "$python" -I -m venv --system-site-packages --without-pip "$tree/venv"
-    # Where the tree is staged, this line and the activation scripts name a path that will not exist.
+    # Where the tree is staged, this line names a path that will not exist.
     run sed -i '/^command = /d' "$tree/venv/pyvenv.cfg"
-    run find "$tree/venv/bin" -iname 'activate*' -delete
     set -- -q --no-input --disable-pip-version-check install \
         --no-deps --require-hashes --only-binary :all: --no-compile -r lib/requirements.txt
     if [ -n "$wheels" ]; then
@@ -302,7 +304,18 @@ make_environment() {
         export PIP_CONFIG_FILE=/dev/null
     fi
     run "$tree/venv/bin/python3" -I "$(find_pip)/pip" "$@"
+    # So do the scripts: those of activation, and those of the dependencies, which nobody starts.
+    run find "$tree/venv/bin" -type f -delete
     run "$tree/venv/bin/python3" -I -m compileall -q -s "$root" -p / "$tree/lib" "$tree/venv/lib"
+}
+
+make_completions() {
+    run mkdir -p "$tree/share"
+    [ "$dry_run" = no ] || return 0
+    for shell in bash fish zsh; do
+        "$tree/venv/bin/python3" -I "$tree/bin/sereno" completion "$shell" >"$tree/share/sereno.$shell" ||
+            die "the completion script of $shell could not be made; nothing was changed"
+    done
 }
 
 # The files that go outside the release, each at its path below DIRECTORY, with RELEASE in their text.
@@ -350,10 +363,18 @@ list_links() { # TARGET:PATH; `current` is what switches people's commands over
     say "current/bin:$prefix/bin"
     say "current/lib:$prefix/lib"
     say "$prefix/bin/sereno:$command_path"
+    # Where each shell looks for them by itself.
+    say "$prefix/current/share/sereno.bash:$share_dir/bash-completion/completions/sereno"
+    say "$prefix/current/share/sereno.fish:$share_dir/fish/vendor_completions.d/sereno.fish"
+    [ "$kind" = user ] || say "$prefix/current/share/sereno.zsh:$share_dir/zsh/site-functions/_sereno"
 }
 
 wanted_dirs() {
-    say "$unit_dir" "$generated_dir/timers.target.wants" "${command_path%/*}"
+    say "$unit_dir" "$generated_dir/timers.target.wants"
+    for link in $(list_links); do
+        link=${link#*:}
+        case $link in "$prefix"/*) ;; *) say "${link%/*}" ;; esac
+    done
     [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "${data_dir%/*}"
 }
 

@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "elapses": {"errors"},
     "preview": {"elapses", "quantities", "triggers", "errors"},
     *("scaffold",),
+    *("scaffold", "completion"),
     # Moving a crontab over.
     "crontab": {"job", "triggers", "errors"},
     "crontab_units": {"crontab", "quoting", "errors"},
@@ -116,7 +117,7 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
-    "sereno.cli": {"sereno.cache", "lmdb", "orjson"},
+    "sereno.cli": {"sereno.cache", "sereno.completion", "lmdb", "orjson", "shtab"},
 }
 
 

@@ -10,7 +10,18 @@ import sys
 from collections.abc import Sequence
 
 from sereno import __version__
-from sereno.commands import Commands, cache, control, doctor, install, new, past, schedules, watch
+from sereno.commands import (
+    Commands,
+    cache,
+    completion,
+    control,
+    doctor,
+    install,
+    new,
+    past,
+    schedules,
+    watch,
+)
 from sereno.errors import NotAvailable, SerenoError
 
 EXIT_STATUSES = """\
@@ -70,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
-    for module in (watch, past, control, doctor, install, new, schedules, cache):
+    for module in (watch, past, control, doctor, install, new, schedules, cache, completion):
         module.add_to(commands)
     return parser

@@ -124,11 +124,11 @@ def files_of(job_id: str, trigger: CronTrigger | IntervalTrigger) -> dict[str, s
 
 def module_name(job_id: str) -> str:
     """What a job's id is called in Python: "cache.report-daily" is `cache_report_daily`."""
-    check_name("JOB", job_id)
+    check_name("ID", job_id)
     name = re.sub(r"[.-]", "_", job_id).lower()
     if not name.isidentifier() or keyword.iskeyword(name) or len(name) > MAX_NAME:
         raise InvalidJob(
-            f"JOB: {job_id!r} cannot be the name of a module and of a function",
+            f"ID: {job_id!r} cannot be the name of a module and of a function",
             hint=f"a letter, then up to {MAX_NAME - 1} letters, digits, '_', '-' and '.', and no keyword of Python",
         )
     return name

@@ -47,7 +47,7 @@ def listing_for_people(image: Image) -> str:
 
 def test_the_staged_tree_is_the_golden_listing(installed_once: Image) -> None:
     found = listing_for_people(installed_once)
-    if os.environ.get("SERENO_UPDATE_GOLDEN"):
+    if os.environ.get("SERENO_TEST_GOLDEN") == "write":
         GOLDEN.write_text(found)
     golden = GOLDEN.read_text()
     if os.geteuid() != 0:

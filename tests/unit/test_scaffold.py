@@ -57,8 +57,13 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
         assert done.returncode == 0, done.stderr
         assert "\n  tests/run tests/unit/test_" in done.stdout
         assert os.access(checkout / "bin" / job_id, os.X_OK)
-    assert python(checkout, "ruff", "check", ".") == ""
-    assert python(checkout, "ruff", "format", "--check", ".") == ""
+    written = (
+        "lib/sereno/jobs",
+        "tests/unit/test_zz_prices_job.py",
+        f"tests/unit/test_{longest}_job.py",
+    )
+    assert python(checkout, "ruff", "check", *written) == ""
+    assert python(checkout, "ruff", "format", "--check", *written) == ""
     assert python(checkout, "mypy", "--strict", "lib/sereno/jobs") == ""
     tests = sorted(str(path) for path in checkout.glob("tests/unit/test_*_job.py"))
     assert len(tests) >= len(made)

@@ -24,6 +24,7 @@ class Commands:
     """
 
     def __init__(self, parser: argparse.ArgumentParser, title: str, metavar: str) -> None:
+        self.parser = parser
         self._subparsers = parser.add_subparsers(title=title, metavar=metavar, required=True)
 
     def add(self, name: str, command: Command, text: str) -> argparse.ArgumentParser:

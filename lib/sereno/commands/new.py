@@ -12,7 +12,7 @@ def add_to(commands: Commands) -> None:
     sub = commands.add(
         "new", _new, "write a new job into this checkout: module, entry script and test"
     )
-    sub.add_argument("job", metavar="JOB", help="its id, such as sync_prices")
+    sub.add_argument("job", metavar="ID", help="the new job's id, such as sync_prices")
     schedule = sub.add_mutually_exclusive_group(required=True)
     schedule.add_argument("--every", metavar="SPAN", help="an interval, such as 2h or 1h30m")
     schedule.add_argument("--cron", metavar="TEXT", help='cron text as one word: "0 3 * * mon"')
