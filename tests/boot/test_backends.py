@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+from readme import blocks
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -22,6 +28,27 @@ def register(scheduler):
 
 def fewer(scheduler):
     scheduler.add_cron_job(who, "{name}_nightly", hour=3)
+"""
+# The part of FastAPI that the README's example needs: the image has no network to install it from.
+FASTAPI = """
+class FastAPI:
+    def __init__(self, lifespan):
+        self.lifespan = lifespan
+    def get(self, path):
+        return lambda function: function
+"""
+WORKERS = """
+import asyncio, json, subprocess, sys
+sys.path[:0] = ["/srv/example", "/opt/sereno/lib"]
+if len(sys.argv) > 1:
+    from shop import main
+    async def live():
+        async with main.lifespan(main.app):
+            print(json.dumps(main.jobs(), default=str))
+    asyncio.run(live())
+else:
+    workers = [subprocess.Popen([sys.executable, __file__, "worker"]) for _ in range(4)]
+    sys.exit(max(worker.wait() for worker in workers))
 """
 BACKENDS = ("shop", "news")
 
@@ -77,3 +104,33 @@ def test_backends_run_their_jobs_by_their_own_interpreter_and_prune_only_their_o
     assert apply(backends, "shop", "--entry-points") == "create sereno@shop_often.timer\n"
     assert apply(backends, "shop", "--entry-points") == "nothing to do\n"
     assert timers(backends) == everything
+
+
+def test_the_workers_of_the_readmes_backend_register_their_jobs_at_once_in_the_lifespan(
+    backends: Machine,
+) -> None:
+    for block in blocks():
+        if block.argument in ("shop/main.py", "/srv/shop/shop/jobs.py"):
+            name = block.argument.rpartition("/")[2]
+            backends.write(f"/srv/example/shop/{name}", block.text)
+    backends.write("/srv/example/fastapi.py", FASTAPI)
+    backends.write("/srv/example/workers.py", WORKERS)
+    python = "/opt/sereno/current/venv/bin/python3"
+    said = backends.run(python, "/srv/example/workers.py").stdout.splitlines()
+    assert len(said) == 4
+    for line in said:
+        assert [(job["id"], job["active"]) for job in json.loads(line)] == [
+            ("shop_expire_carts", True),
+            ("shop_sync_prices", True),
+        ]
+    assert {"shop_expire_carts", "shop_sync_prices"} <= timers(backends)
+    assert (
+        backends.journal("SERENO_JOB=shop_sync_prices", "SYSLOG_IDENTIFIER=shop_sync_prices") == []
+    )
+    assert backends.run("sereno", "doctor").stdout.startswith("system scope: all is well; jobs: ")
+
+
+def test_the_installed_completion_knows_the_jobs_of_the_machine(backends: Machine) -> None:
+    script = "/usr/local/share/bash-completion/completions/sereno"
+    asked = f"source {script}; _sereno_job_ids cache_"
+    assert backends.run("bash", "-c", asked).stdout == "cache_cleanup_hourly\n"

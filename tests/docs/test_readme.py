@@ -17,14 +17,15 @@ from readme import REPOSITORY, blocks, fences, write_into_checkout
 from sereno import cli, journal
 from sereno.cache import MetadataCache
 
-PICTURE = 1  # the one block that is neither a command nor a file
+UNTESTED = 2  # the picture, and the entry point (tests/unit/test_registration.py)
+NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."
 README = (REPOSITORY / "README.md").read_text()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     copy = tmp_path / "sereno"
-    for name in ("lib", "bin", "systemd", "tests", "pyproject.toml", "README.md"):
+    for name in ("lib", "bin", "systemd", "tests", "pyproject.toml", "README.md", "install.sh"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -34,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_every_block_says_what_it_is_and_so_is_tested() -> None:
-    assert len(blocks()) == fences() - PICTURE
+    assert len(blocks()) == fences() - UNTESTED
     assert {block.kind for block in blocks()} == {"file", "patch", "run", "part of", "shows"}
     assert {block.argument for block in blocks() if block.kind == "run"} == {
         "server",
@@ -54,6 +55,14 @@ def test_the_job_of_the_readme_passes_the_test_of_the_readme(checkout: Path) -> 
     assert "1 passed" in done.stdout
 
 
+def test_the_commands_of_the_readme_for_the_checkout_work(checkout: Path) -> None:
+    write_into_checkout(checkout)
+    for block in blocks():
+        if block.argument == "checkout":
+            subprocess.run(["sh", "-ec", block.text], cwd=checkout, check=True, capture_output=True)
+    assert (checkout / "bin/sync_prices").exists()
+
+
 def test_the_fastapi_example_serves_from_the_cache_that_its_workers_share(
     tmp_path: Path,
 ) -> None:
@@ -62,6 +71,12 @@ def test_the_fastapi_example_serves_from_the_cache_that_its_workers_share(
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/__init__.py").touch()
     (tmp_path / "shop/main.py").write_text(main.text)
+    (jobs,) = (block for block in blocks() if block.argument == "/srv/shop/shop/jobs.py")
+    (tmp_path / "shop/jobs.py").write_text(jobs.text)
+    # A machine without systemd, whatever this one is.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/systemctl").write_text(f"#!/bin/sh\necho '{NOT_BOOTED}' >&2\nexit 1\n")
+    (tmp_path / "bin/systemctl").chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -72,6 +87,8 @@ def test_the_fastapi_example_serves_from_the_cache_that_its_workers_share(
         env={
             "PYTHONPATH": f"{REPOSITORY / 'lib'}:{tmp_path}",
             "SERENO_CACHE_DIR": str(tmp_path / "cache"),
+            "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -81,9 +98,16 @@ def test_the_fastapi_example_serves_from_the_cache_that_its_workers_share(
         for _ in range(20):
             answer = fetch(f"http://127.0.0.1:{port}/products/7", server)
             assert answer == {"number": 7, "name": "Product 7"}
+        shown = fetch(f"http://127.0.0.1:{port}/admin/jobs", server)
+        assert isinstance(shown, list)
+        assert [(job["id"], job["next_run"], job["installed"]) for job in shown] == [
+            ("shop_expire_carts", None, False),
+            ("shop_sync_prices", None, False),
+        ]
     finally:
         server.terminate()
-        server.communicate(timeout=20)
+        said = server.communicate(timeout=20)[1]
+    assert said.count("the jobs are not scheduled: ") == 2
     stats = MetadataCache(tmp_path / "cache/metadata").get_stats()
     assert stats["size"] == 1
     assert stats["hits"] + stats["misses"] == 20

@@ -14,7 +14,9 @@ from sereno import cli
 from sereno.completion import SHELLS
 
 COMMAND = Path(cli.__file__).parents[2] / "bin/sereno"
-UNIT_FILES = "sereno@sync_prices.timer enabled -\nsereno@.timer static -\nsereno@sync.old.timer disabled -\n"
+UNIT_FILES = (
+    "sereno@sync_prices.timer enabled -\nsereno@.timer static -\nsereno@sync.old.timer disabled -\n"
+)
 ASK = {
     "bash": 'source {script}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shtab_sereno sereno'
     ' "${{COMP_WORDS[COMP_CWORD]}}"; printf "%s\\n" "${{COMPREPLY[@]}}"',
