@@ -92,7 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"cache", "journal", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
-        *("cache", "elapses", "installation", "journal", "seed", "systemctl", "triggers"),
+        *("cache", "elapses", "installation", "journal", "scope", "seed", "systemctl", "triggers"),
         *("unitdir", "units", "errors"),
     },
 }

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sereno.errors import NotAvailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 # One id per kind of record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and `sereno.runs` find it by this.
 STARTED = "5e6016bdb0a94162b63c3f18577a34a6"

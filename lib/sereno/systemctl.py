@@ -108,6 +108,29 @@ class Systemctl:
                 shown[key] = f"{shown[key]}\n{value}" if key in shown else value
         return found
 
+    def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
+        """LoadState, ActiveState and SubState of every loaded unit that matches, by unit name: one call for all."""
+        text = self._run("list-units", "--all", "--output=json", "--", *patterns).stdout
+        return {
+            row["unit"]: {
+                "LoadState": row["load"],
+                "ActiveState": row["active"],
+                "SubState": row["sub"],
+            }
+            for row in json.loads(text or "[]")
+        }
+
+    def loaded_s(self) -> float:
+        """When the manager last began to read the unit files, at boot or by a daemon-reload: seconds since the epoch."""
+        # The second one is empty until the first daemon-reload.
+        names = "UnitsLoadStartTimestamp,UnitsLoadTimestamp"
+        text = self._run("show", "--timestamp=us+utc", f"--property={names}", "--value").stdout
+        return max(
+            datetime.strptime(line, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC).timestamp()
+            for line in text.splitlines()
+            if line
+        )
+
     def version(self) -> str:
         """The running manager's version, such as "252.39-1~deb12u1"."""
         return self._run("show", "--property=Version", "--value").stdout.strip()

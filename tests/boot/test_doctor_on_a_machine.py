@@ -40,7 +40,7 @@ BREAKAGES = [
         f"{UNITS}/{TIMER}",
         None,
     ),
-    ("daemon-reload", f"touch {UNITS}/{TIMER}", TIMER, None),
+    ("daemon-reload", f"touch {UNITS}/{TIMER}", f"{UNITS}/{TIMER}", None),
     ("entry script", f"chmod -x {SCRIPT}", SERVICE, None),
     (
         "entry script",

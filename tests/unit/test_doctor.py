@@ -13,7 +13,7 @@ from fake_systemd import FakeManager
 from sereno import cli, doctor, installation, scheduler
 from sereno.doctor import CHECKS, examine, gather
 from sereno.doctor.facts import CacheFacts, Code, DropIn, Entry, Facts, JobFacts
-from sereno.doctor.gather import service_settings
+from sereno.doctor.files import service_settings
 from sereno.doctor.jobs import seconds
 from sereno.doctor.sandbox import WEAKER, weakenings
 from sereno.job import Job
@@ -24,6 +24,7 @@ NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
 ACTIVE = {"LoadState": "loaded", "ActiveState": "active", "SubState": "waiting"}
 DONE = {"LoadState": "loaded", "ActiveState": "inactive", "Result": "success"}
+FAILED = {**DONE, "ActiveState": "failed"}
 TARGET = {"ActiveState": "active", "UnitFileState": "enabled"}
 
 
@@ -173,8 +174,8 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("unit changed by hand",
      machine(job(installed=installed(has_entry_script=True), changed_files=("/u/a",))),
      ("problem", "/u/a", "Digest", "differs"), "sereno apply"),
-    ("daemon-reload", machine(job(service={**DONE, "NeedDaemonReload": "yes"})),
-     ("warning", "sereno@nightly.service", "NeedDaemonReload", "yes"), "systemctl daemon-reload"),
+    ("daemon-reload", machine(stale_files=("/u/a", "/u/b")),
+     ("warning", "/u/a", "changed", "after the last daemon-reload"), "systemctl daemon-reload"),
     ("time zone", machine(job(calendars_now=("*-*-* 03:30:00",))),
      ("warning", "sereno@nightly.timer", "OnCalendar", "*-*-* 03:00:00"), "start the application shop"),
     ("entry script", machine(job(program_fault="missing")),
@@ -272,6 +273,13 @@ def test_a_job_that_runs_at_this_moment_is_neither_wedged_nor_late() -> None:
     assert examine(machine(job(service=running, next_s=NOW_S - DAY_S))) == []
 
 
+def test_a_calendar_that_is_over_is_not_wedged() -> None:
+    elapsed = {**ACTIVE, "SubState": "elapsed"}
+    assert examine(machine(job(timer=elapsed, next_s=None, expected_s=None))) == []
+    (found,) = examine(machine(job(timer=elapsed, next_s=None)))
+    assert found.check == "timer wedged"
+
+
 @pytest.mark.parametrize(
     ("begins_days", "period_days", "installed_days", "is_found"),
     [
@@ -338,7 +346,7 @@ def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
 
 def test_settings_of_a_drop_in_are_read_as_systemd_reads_them() -> None:
     text = "[Unit]\nUser=no\n[Service]\n# User=x\nUser = root \nReadWritePaths=/a \\\n; note\n  /b\n\n[X]\nUser=y\n"
-    assert service_settings(text) == [("User", "root"), ("ReadWritePaths", "/a  /b")]
+    assert service_settings(text) == (("User", "root"), ("ReadWritePaths", "/a  /b"))
 
 
 def test_a_generated_file_tells_whether_it_was_changed() -> None:
@@ -360,38 +368,39 @@ def test_a_span_of_systemctl_is_read(text: str, expected_s: float) -> None:
 
 
 class AskedManager(FakeManager):
-    """Answers for each unit as a machine that is well does."""
+    """Answers for each unit as a machine that is well does, and notes what it was asked."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = 0
+        self.asked: list[tuple[str, ...]] = []
+
+    def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
+        self.asked.append(patterns)
+        timers = {unit: ACTIVE for unit in self.active if unit.endswith(".timer")}
+        return timers | {"sereno-app@shop.target": ACTIVE, "sereno@c.service": FAILED}
+
+    def show(self, unit: str, *properties: str) -> dict[str, str]:
+        return TARGET
 
     def show_all(self, units: Any, *properties: str) -> dict[str, dict[str, str]]:
-        self.asked += 1
-        return {
-            unit: TARGET
-            | (
-                ACTIVE
-                if unit.endswith(".timer")
-                else {"LoadState": "loaded"}
-                if "service" in unit
-                else {}
-            )
-            for unit in units
-        }
+        self.asked.append(tuple(units))
+        return {unit: {"Result": "timeout", "ExecMainStatus": "15"} for unit in self.asked[-1]}
+
+    def loaded_s(self) -> float:
+        return 9e9
 
     def version(self) -> str:
         return "252.39"
 
 
-def test_the_facts_of_any_number_of_jobs_are_asked_for_in_one_call(
+def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     units: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manager = AskedManager()
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
     monkeypatch.setattr(gather.journal, "installed", lambda: True)
-    monkeypatch.setattr(gather.journal, "latest_statuses", lambda ids: {"a": ("failed", NOW_S)})
-    monkeypatch.setattr(gather.journal, "begins_s", lambda: None)
+    monkeypatch.setattr(gather, "latest_statuses", lambda ids: {"a": ("failed", NOW_S)})
+    monkeypatch.setattr(gather, "begins_s", lambda: None)
     backend = scheduler.Scheduler("shop", scope="user", manager=manager)
     for job_id in "abc":
         backend.add_cron_job(backend_jobs.report, job_id, hour=3)
@@ -401,4 +410,9 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_in_one_call(
     said = capsys.readouterr().out
     assert f"problem: {units / timer_name('b')}: the file is not as sereno wrote it" in said
     assert "problem: sereno@a.service: the last run, 2027-01-15 " in said
-    assert manager.asked == 1
+    assert "problem: sereno@c.service: the last run failed (Result: timeout (status 15))" in said
+    # One question for all, one for those that leave one open.
+    assert manager.asked == [
+        ("sereno@*", "sereno-app@*"),
+        ("sereno@c.timer", "sereno@c.service"),
+    ]

@@ -40,3 +40,12 @@ def test_many_units_are_shown_by_one_call_and_told_apart() -> None:
     }
     assert manager.show_all([], "ActiveState") == {}
     assert len(calls) == 1
+
+
+def test_the_units_were_read_at_boot_or_by_the_last_reload() -> None:
+    for reloaded, expected_us in (("", 100_500), ("Thu 1970-01-01 00:00:02.000001 UTC", 2_000_001)):
+        shown = f"Thu 1970-01-01 00:00:00.100500 UTC\n{reloaded}\n"
+        manager = Systemctl(
+            call=lambda argv, shown=shown: subprocess.CompletedProcess(argv, 0, shown, "")
+        )
+        assert round(manager.loaded_s() * 1e6) == expected_us

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from sereno.doctor.facts import Code
-from sereno.installation import TEMPLATE
 
 PACKAGE = Path(__file__).parents[1]
 _RELEASE = re.compile(r"^ExecStart=(/\S+)/bin/%i$", re.MULTILINE)
 _VERSION = re.compile(r'^__version__ = "([^"]*)"', re.MULTILINE)
 
 
-def code_facts(search: Iterable[Path], version: str) -> Code | None:
-    """What the first template in `search` names; None where there is none, or it is not install.sh's."""
-    template = next((path for place in search if (path := place / TEMPLATE).exists()), None)
+def code_facts(template: Path | None, version: str) -> Code | None:
+    """What the template unit names; None where there is none, or it is not install.sh's."""
     found = _RELEASE.search(template.read_text("utf-8")) if template else None
     if found is None:
         return None

@@ -8,6 +8,9 @@ from typing import Any
 
 from sereno.units import Installed, service_name, timer_name
 
+# Two readings of a clock are not one, and systemd's own times come to the second.
+TOLERANCE_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
@@ -15,7 +18,8 @@ class JobFacts:
 
     Attributes:
         installed: what its unit files say.
-        timer, service: the units' properties, as `systemctl show` prints them.
+        timer, service: the units' LoadState, ActiveState and SubState; where these leave a question open, more
+            properties as `systemctl show` prints them.
         next_s: next elapse as the manager has it, seconds since the epoch; None: none.
         expected_s: a calendar's next elapse after `Facts.now_s` as its unit file means it; None: not known.
         bases_s: from what an interval may count, seconds since the epoch: the last elapse, the last start of the job,
@@ -56,6 +60,17 @@ class JobFacts:
     @property
     def service_name(self) -> str:
         return service_name(self.installed.id)
+
+    def interval_is_kept(self, now_s: float) -> bool:
+        """Whether the next elapse is one interval after one of `bases_s`; True where there is nothing to compare."""
+        interval_s = self.installed.interval_s
+        if interval_s is None or self.next_s is None or not self.bases_s or self.has_own_drop_ins:
+            return True
+        slack_s = self.slack_s + TOLERANCE_S
+        # A base in the future is a clock that was set back: then it counts from now.
+        return any(
+            abs(self.next_s - min(base_s, now_s) - interval_s) <= slack_s for base_s in self.bases_s
+        )
 
     @property
     def is_running(self) -> bool:
@@ -139,6 +154,7 @@ class Facts:
         code: which sereno this is; None: not known.
         jobs: the installed jobs, by id.
         target: properties of sereno.target; apps: (application, whether its target is enabled, its properties).
+        stale_files: unit files that were changed after the manager read them.
         foreign: (path, whether it is a link to /dev/null) of files with sereno's names that are not sereno's.
         interrupted: job ids of a change that was killed.
         drop_ins: those of services that are not sereno's own.
@@ -164,6 +180,7 @@ class Facts:
     apps: tuple[tuple[str, bool, Mapping[str, str]], ...] = ()
     foreign: tuple[tuple[str, bool], ...] = ()
     interrupted: tuple[str, ...] = ()
+    stale_files: tuple[str, ...] = ()
     drop_ins: tuple[DropIn, ...] = ()
     old_stamps: tuple[str, ...] = ()
     lingers: bool | None = None

@@ -12,25 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sereno import __version__, journal
 from sereno.doctor.cache import cache_facts
 from sereno.doctor.code import code_facts
-from sereno.doctor.facts import DropIn, Facts, JobFacts
-from sereno.doctor.jobs import job_facts
+from sereno.doctor.facts import DropIn, Facts
+from sereno.doctor.files import UnitFiles, is_mask, settings_of
+from sereno.doctor.jobs import UNLOADED, Answers, job_facts
+from sereno.doctor.records import begins_s, latest_statuses
 from sereno.errors import SerenoError
-from sereno.installation import TEMPLATE, Installation
+from sereno.installation import Installation
 from sereno.seed import machine_id
-from sereno.systemctl import Systemctl
-from sereno.units import TARGET, Installed, app_target_name, drop_in_name, service_name, timer_name
+from sereno.units import TARGET, app_target_name, service_name
 
-# Of all units, of timers, of services; what a unit does not have is left out.
-PROPERTIES = (
-    *("LoadState", "ActiveState", "SubState", "UnitFileState", "NeedDaemonReload", "DropInPaths"),
-    *("Result", "TimersCalendar", "AccuracyUSec", "RandomizedDelayUSec"),
-    *("ExecMainStatus", "ExecStart", "InactiveExitTimestamp"),
-)
 LINGER = Path("/var/lib/systemd/linger")
 JOURNAL, VOLATILE_JOURNAL = Path("/var/log/journal"), Path("/run/log/journal")
 _TIMEOUT_S = 10
@@ -62,60 +57,64 @@ def gather(installation: Installation) -> Facts:
     attempts = _Attempts()
     ask = attempts.ask
     scope, units, manager = installation.scope, installation.units, installation.manager
-    found = units.find()
+    found, files = units.find(), UnitFiles(scope)
     apps = sorted({job.app for job in found.jobs.values()})
-    shown = _shown(manager, list(found.jobs), apps)
-    jobs, now_s = _jobs(installation, found.jobs, shown, ask)
     has_journal = journal.installed()
     sees_journal = has_journal and (scope.is_user or _may_read_journal())
     if has_journal and not sees_journal:
         attempts.failed.append(f"journal: {getpass.getuser()} is not in the group systemd-journal")
+    answers = Answers(
+        states=manager.list_units("sereno@*", "sereno-app@*"),
+        elapses=manager.list_timers(),
+        now_s=time.time(),
+        latest=ask("runs", lambda: latest_statuses(found.jobs), {}) if sees_journal else {},
+    )
+    jobs = job_facts(found.jobs, answers, units, files, manager, installation.local_zone)
     return Facts(
         scope=scope.name,
         user=getpass.getuser(),
-        now_s=now_s,
+        now_s=answers.now_s,
         python=sys.version_info[:2],
         systemd=manager.version(),
         has_python_systemd=has_journal,
-        has_template=any((place / TEMPLATE).exists() for place in scope.search),
-        code=ask("release", lambda: code_facts(scope.search, __version__), None),
+        has_template=files.template is not None,
+        code=ask("release", lambda: code_facts(files.template, __version__), None),
         jobs=jobs,
-        target=shown[TARGET],
-        apps=tuple((app, units.app_is_linked(app), shown[app_target_name(app)]) for app in apps),
+        target=manager.show(TARGET, "ActiveState", "UnitFileState"),
+        apps=tuple(
+            (app, units.app_is_linked(app), answers.states.get(app_target_name(app), UNLOADED))
+            for app in apps
+        ),
         foreign=tuple(
-            (str(units.path / name), _is_mask(units.path / name)) for name in sorted(found.foreign)
+            (str(units.path / name), is_mask(units.path / name)) for name in sorted(found.foreign)
         ),
         interrupted=tuple(sorted(found.interrupted or ())),
-        drop_ins=ask("drop-ins", lambda: _drop_ins(jobs, units.path), ()),
+        stale_files=tuple(
+            ask(
+                "reload",
+                lambda: files.changed_since(manager.loaded_s(), found.jobs, units.path),
+                [],
+            )
+        ),
+        drop_ins=ask("drop-ins", lambda: _drop_ins(files, list(found.jobs)), ()),
         old_stamps=units.old_stamps(),
         lingers=(LINGER / getpass.getuser()).exists() if scope.is_user else None,
         clock_synchronized=ask("clock", _clock_is_synchronized, None),
         journal_persistent=(JOURNAL / machine_id()).is_dir(),
-        journal_begins_s=ask("journal", journal.begins_s, None) if sees_journal else None,
+        journal_begins_s=ask("journal", begins_s, None) if sees_journal else None,
         cache=ask("cache", lambda: cache_facts(scope.is_user), None),
         unread=tuple(attempts.failed),
     )
 
 
-def _shown(manager: Systemctl, ids: list[str], apps: list[str]) -> dict[str, dict[str, str]]:
-    units = [TARGET, *map(app_target_name, apps), *map(timer_name, ids), *map(service_name, ids)]
-    return manager.show_all(units, *PROPERTIES)
-
-
-def _jobs(
-    installation: Installation,
-    jobs: Mapping[str, Installed],
-    shown: Mapping[str, Mapping[str, str]],
-    ask: Callable[..., Any],
-) -> tuple[tuple[JobFacts, ...], float]:
-    """The jobs' facts, and the time for which they hold."""
-    elapses = installation.manager.list_timers()
-    now_s = time.time()
-    latest: dict[str, tuple[str, float]] = {}
-    if journal.installed():
-        latest = ask("runs in the journal", lambda: journal.latest_statuses(jobs), latest)
-    zone = installation.local_zone
-    return job_facts(jobs, shown, elapses, latest, installation.units, zone, now_s), now_s
+def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:
+    services: dict[Path, list[str]] = {}
+    for job_id in job_ids:
+        for path in files.of_service(job_id):
+            services.setdefault(path, []).append(service_name(job_id))
+    return tuple(
+        DropIn(str(path), settings_of(path), tuple(names)) for path, names in services.items()
+    )
 
 
 def _may_read_journal() -> bool:
@@ -125,43 +124,6 @@ def _may_read_journal() -> bool:
         if found.exists():
             return os.access(found, os.R_OK)
     return True
-
-
-def _is_mask(path: Path) -> bool:
-    return path.is_symlink() and os.readlink(path) == "/dev/null"
-
-
-def _drop_ins(jobs: tuple[JobFacts, ...], own: Path) -> tuple[DropIn, ...]:
-    services: dict[str, list[str]] = {}
-    for job in jobs:
-        for path in job.service.get("DropInPaths", "").split():
-            if path != str(own / drop_in_name(job.installed.id)):
-                services.setdefault(path, []).append(job.service_name)
-    return tuple(
-        DropIn(
-            path, tuple(service_settings(Path(path).read_text("utf-8", "replace"))), tuple(names)
-        )
-        for path, names in sorted(services.items())
-    )
-
-
-def service_settings(text: str) -> list[tuple[str, str]]:
-    """The (key, value) pairs of the section `[Service]` of a unit file (systemd.syntax(7))."""
-    section, settings, line = "", [], ""
-    for part in text.splitlines():
-        if part.lstrip().startswith(("#", ";")):
-            continue
-        line += part.strip()
-        if line.endswith("\\"):
-            line = line[:-1] + " "
-            continue
-        if line.startswith("["):
-            section = line
-        elif section == "[Service]" and "=" in line:
-            key, _, value = line.partition("=")
-            settings.append((key.strip(), value.strip()))
-        line = ""
-    return settings
 
 
 def _clock_is_synchronized() -> bool | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from sereno.doctor.facts import Facts, JobFacts
+from sereno.doctor.facts import TOLERANCE_S, Facts, JobFacts
 from sereno.doctor.findings import PROBLEM, WARNING, Finding
 from sereno.units import DROP_IN
 
-# A clock is set in steps, and two readings of it are not one.
-_TOLERANCE_S = 2.0
 _OVERDUE_S = 60.0
 
 
@@ -69,7 +67,9 @@ def inactive(facts: Facts) -> Iterator[Finding]:
 
 def wedged(facts: Facts) -> Iterator[Finding]:
     for job in _to_be_active(facts):
-        if job.timer.get("SubState") == "elapsed" and not job.is_running:
+        # A calendar whose last time is over has none by right.
+        comes_again = job.installed.interval_s is not None or job.expected_s is not None
+        if job.timer.get("SubState") == "elapsed" and comes_again and not job.is_running:
             yield Finding(
                 PROBLEM, job.timer_name, "SubState", "elapsed",
                 "the timer is active without a next elapse: it never fires again by itself",
@@ -84,30 +84,18 @@ def elapses(facts: Facts) -> Iterator[Finding]:
             continue
         if job.next_s < facts.now_s - job.slack_s - _OVERDUE_S:
             yield _differs(facts, job, "it is over, and nothing ran", "restart")
-        elif job.next_s <= facts.now_s + _TOLERANCE_S:
+        elif job.next_s <= facts.now_s + TOLERANCE_S:
             continue
-        elif job.installed.interval_s is not None:
-            yield from _interval_elapse(facts, job, job.next_s, job.installed.interval_s)
+        elif not job.interval_is_kept(facts.now_s):
+            yield _differs(facts, job, "it is not one interval after the last start", "run")
         elif job.expected_s is not None:
-            early = job.next_s < job.expected_s - job.slack_s - _TOLERANCE_S
-            late = job.next_s > job.expected_s + job.slack_s + _TOLERANCE_S
+            early = job.next_s < job.expected_s - job.slack_s - TOLERANCE_S
+            late = job.next_s > job.expected_s + job.slack_s + TOLERANCE_S
             # A random delay may still hold back an elapse before the one that is expected.
-            if late or (early and job.slack_s <= _TOLERANCE_S):
+            if late or (early and job.slack_s <= TOLERANCE_S):
                 yield _differs(
                     facts, job, f"its schedule means {_shown(job.expected_s)}", "restart"
                 )
-
-
-def _interval_elapse(
-    facts: Facts, job: JobFacts, next_s: float, interval_s: float
-) -> Iterator[Finding]:
-    if not job.bases_s or job.has_own_drop_ins:
-        return
-    expected_s = [min(base_s, facts.now_s) + interval_s for base_s in job.bases_s]
-    if all(abs(next_s - each) > job.slack_s + _TOLERANCE_S for each in expected_s):
-        yield _differs(
-            facts, job, f"one interval after the last start is {_shown(max(expected_s))}", "run"
-        )
 
 
 def _differs(facts: Facts, job: JobFacts, why: str, way_out: str) -> Finding:
@@ -133,17 +121,11 @@ def changed(facts: Facts) -> Iterator[Finding]:
 
 
 def stale(facts: Facts) -> Iterator[Finding]:
-    names = [
-        unit
-        for job in facts.jobs
-        for unit, shown in ((job.timer_name, job.timer), (job.service_name, job.service))
-        if shown.get("NeedDaemonReload") == "yes"
-    ]
-    if names:
-        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    if facts.stale_files:
+        others = len(facts.stale_files) - 1
         yield Finding(
-            WARNING, names[0], "NeedDaemonReload", "yes",
-            f"the unit{others} changed on disk since systemd read it",
+            WARNING, facts.stale_files[0], "changed", "after the last daemon-reload",
+            f"systemd does not know this file as it is now{f', nor {others} more' if others else ''}",
             f"{facts.systemctl} daemon-reload",
         )  # fmt: skip
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sereno.doctor.facts import JobFacts
+from sereno.doctor.files import UnitFiles
 from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
-from sereno.systemctl import Elapse, calendars_in
+from sereno.systemctl import Elapse, Systemctl, calendars_in
 from sereno.triggers import CronTrigger
-from sereno.unitdir import UnitDirectory, seed_name
+from sereno.unitdir import UnitDirectory
 from sereno.units import Installed, is_as_written, service_name, timer_name
 
 Properties = Mapping[str, str]
-_EXECUTED = re.compile(r"\{ path=(.*?) ; argv\[\]=")
+# What is asked of single units, where the states of all leave a question open.
+DETAILS = (
+    *("Result", "ExecMainStatus", "InactiveExitTimestamp"),
+    *("TimersCalendar", "AccuracyUSec", "RandomizedDelayUSec"),
+)
+UNLOADED = {"LoadState": "unloaded", "ActiveState": "inactive", "SubState": "dead"}
 _SPAN_PART = re.compile(r"([0-9.]+)(y|month|w|d|h|min|s|ms|us)\b")
 # systemd.time(7)
 _UNIT_S = {
@@ -26,97 +32,123 @@ _UNIT_S = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was asked for all jobs at once: states and elapses by unit name, latest status and its time by job id."""
+
+    states: Mapping[str, Properties]
+    elapses: Mapping[str, Elapse]
+    latest: Mapping[str, tuple[str, float]]
+    now_s: float
+
+
 def job_facts(
     jobs: Mapping[str, Installed],
-    shown: Mapping[str, Properties],
-    elapses: Mapping[str, Elapse],
-    latest: Mapping[str, tuple[str, float]],
+    answers: Answers,
     units: UnitDirectory,
+    files: UnitFiles,
+    manager: Systemctl,
     local_zone: str | None,
-    now_s: float,
 ) -> tuple[JobFacts, ...]:
-    """The facts of `jobs`.
-
-    Args:
-        shown: the properties of each job's units.
-        elapses: of the active timers, by unit name.
-        latest: status and time of each job's latest record.
-        now_s: seconds since the epoch, after the manager was asked.
-    """
-    changed_by_others = {
-        job_id for job_id in jobs if _has_drop_ins(shown[timer_name(job_id)], units, job_id)
-    }
-    # What an administrator changed is taken from the manager, the rest from the file, which the manager may not know.
-    calendars = {
-        job_id: calendars_in(shown[timer_name(job_id)].get("TimersCalendar", ""))
-        if job_id in changed_by_others
-        else _calendars_of(job)
-        for job_id, job in jobs.items()
-        if job.interval_s is None
-    }
+    """The facts of `jobs`, by id."""
+    found = [_at_first_sight(job, answers, units, files) for _, job in sorted(jobs.items())]
+    open_questions = [job for job in found if _leaves_a_question(job, answers.now_s)]
+    shown = manager.show_all(
+        (unit for job in open_questions for unit in (job.timer_name, job.service_name)), *DETAILS
+    )
+    found = [_with_details(job, shown) if job.timer_name in shown else job for job in found]
     computed = elapses_of_each(
-        (each for found in calendars.values() for each in found), 2, after_s=now_s
+        (each for job in found for each in job.calendars), 2, after_s=answers.now_s
     )
     facts = []
-    for job_id, job in sorted(jobs.items()):
-        coming = sorted({at for each in calendars.get(job_id, ()) for at in computed.get(each, ())})
-        status, at_s = latest.get(job_id, (None, None))
+    for job in found:
+        coming = sorted({at for each in job.calendars for at in computed.get(each, ())})
+        apart_s = (coming[1] - coming[0]).total_seconds() if len(coming) > 1 else None
         facts.append(
             replace(
-                _of_units(
-                    job,
-                    shown[timer_name(job_id)],
-                    shown[service_name(job_id)],
-                    elapses.get(timer_name(job_id), Elapse(None, None)),
-                    units,
-                ),
+                job,
                 expected_s=coming[0].timestamp() if coming else None,
-                period_s=job.interval_s
-                or ((coming[1] - coming[0]).total_seconds() if len(coming) > 1 else None),
-                calendars_now=_calendars_now(job, local_zone),
-                has_own_drop_ins=job_id in changed_by_others,
-                latest_status=status,
-                latest_s=at_s,
+                period_s=job.installed.interval_s or apart_s,
+                calendars_now=None
+                if job.has_own_drop_ins
+                else _calendars_now(job.installed, local_zone),
             )
         )
     return tuple(facts)
 
 
-def _of_units(
-    job: Installed, timer: Properties, service: Properties, elapse: Elapse, units: UnitDirectory
+def _at_first_sight(
+    job: Installed, answers: Answers, units: UnitDirectory, files: UnitFiles
 ) -> JobFacts:
-    last_s = elapse.last.timestamp() if elapse.last else None
-    started = service.get("InactiveExitTimestamp", "").removeprefix("@")
-    bases_s = (last_s, float(started) if started else None, units.last_elapse_s(job.id))
-    program = _EXECUTED.match(service.get("ExecStart", ""))
+    timer, service = timer_name(job.id), service_name(job.id)
+    elapse = answers.elapses.get(timer, Elapse(None, None))
+    bases_s = (elapse.last.timestamp() if elapse.last else None, units.last_elapse_s(job.id))
+    program = files.program(job)
+    status, at_s = answers.latest.get(job.id, (None, None))
+    masked = {"LoadState": "masked"} if service in files.masks else {}
     return JobFacts(
         installed=job,
-        timer=timer,
-        service=service,
+        timer=answers.states.get(timer, UNLOADED),
+        service={**answers.states.get(service, UNLOADED), **masked},
         next_s=elapse.next.timestamp() if elapse.next else None,
         bases_s=tuple(moment for moment in bases_s if moment is not None),
-        slack_s=seconds(timer.get("AccuracyUSec", ""))
-        + seconds(timer.get("RandomizedDelayUSec", "")),
+        slack_s=seconds(_value(job, "AccuracySec")) + seconds(_value(job, "RandomizedDelaySec")),
         calendars=tuple(_calendars_of(job)),
         changed_files=tuple(
             str(units.path / name)
             for name, text in sorted(job.files.items())
             if not is_as_written(text)
         ),
-        program=program[1] if program else None,
-        program_fault=_fault(program[1]) if program else None,
-        installed_s=(units.path / timer_name(job.id)).stat().st_mtime,
+        has_own_drop_ins=timer in files.drop_ins,
+        program=program,
+        program_fault=_fault(program) if program else None,
+        installed_s=(units.path / timer).stat().st_mtime,
+        latest_status=status,
+        latest_s=at_s,
+    )
+
+
+def _leaves_a_question(job: JobFacts, now_s: float) -> bool:
+    return (
+        job.has_own_drop_ins
+        or "failed" in (job.timer.get("ActiveState"), job.service.get("ActiveState"))
+        # A run by hand moves it, which only the service's own times tell.
+        or not job.interval_is_kept(now_s)
+    )
+
+
+def _with_details(job: JobFacts, shown: Mapping[str, Properties]) -> JobFacts:
+    timer, service = shown[job.timer_name], shown[job.service_name]
+    started = service.get("InactiveExitTimestamp", "").removeprefix("@")
+    job = replace(
+        job,
+        timer={**job.timer, **timer},
+        service={**job.service, **service},
+        bases_s=(*job.bases_s, *([float(started)] if started else [])),
+    )
+    if not job.has_own_drop_ins:
+        return job
+    return replace(
+        job,
+        calendars=tuple(calendars_in(timer.get("TimersCalendar", ""))),
+        slack_s=seconds(timer.get("AccuracyUSec", ""))
+        + seconds(timer.get("RandomizedDelayUSec", "")),
     )
 
 
 def seconds(span: str) -> float:
-    """A time span as `systemctl show` prints it: "1min 500ms"; 0 for none, or one without end."""
+    """A time span as a unit file has it or `systemctl show` prints it: "1min 500ms"; 0 for none, or one without end."""
     return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
 
 
 def _calendars_of(job: Installed) -> list[str]:
     lines = job.files[timer_name(job.id)].splitlines()
     return [line.removeprefix("OnCalendar=") for line in lines if line.startswith("OnCalendar=")]
+
+
+def _value(job: Installed, key: str) -> str:
+    found = re.search(rf"^{key}=(.*)$", job.files[timer_name(job.id)], re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _calendars_now(job: Installed, local_zone: str | None) -> tuple[str, ...] | None:
@@ -127,11 +159,6 @@ def _calendars_now(job: Installed, local_zone: str | None) -> tuple[str, ...] | 
     except InvalidTrigger:
         return None
     return tuple(line.removeprefix("OnCalendar=") for line in lines)
-
-
-def _has_drop_ins(timer: Properties, units: UnitDirectory, job_id: str) -> bool:
-    own = str(units.scope.runtime / seed_name(job_id))
-    return any(path != own for path in timer.get("DropInPaths", "").split())
 
 
 def _fault(program: str) -> str | None:
