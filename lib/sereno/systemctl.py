@@ -121,7 +121,7 @@ class Systemctl:
         }
 
     def loaded_s(self) -> float:
-        """When the manager last began to read the unit files, at boot or by a daemon-reload: seconds since the epoch."""
+        """When the manager last began to read unit files, at boot or by a daemon-reload: seconds since the epoch."""
         # The second one is empty until the first daemon-reload.
         names = "UnitsLoadStartTimestamp,UnitsLoadTimestamp"
         text = self._run("show", "--timestamp=us+utc", f"--property={names}", "--value").stdout

@@ -137,6 +137,29 @@ def test_a_wedged_interval_is_named_and_a_run_sets_it_going_again(well: Machine)
     shop.remove_all()
 
 
+def test_jobs_of_every_kind_are_well_before_and_after_a_reboot_and_after_a_run_by_hand(
+    well: Machine,
+) -> None:
+    shop = Shop(well)
+    shop.install(
+        "add_interval_job(shop_jobs.mended, 'often', hours=1)",
+        "add_interval_job(shop_jobs.mended, 'spread', hours=2, jitter=600)",
+        "add_cron_job(shop_jobs.mended, 'nightly', hour=3, jitter=900, timezone='Europe/Berlin')",
+        "add_cron_job(shop_jobs.mended, 'either', cron_expression='30 4 1,15 * 5', accuracy=60)",
+        "add_cron_job(shop_jobs.mended, 'seconds', second='*/2')",
+        "add_cron_job(shop_jobs.mended, 'warm_up', cron_expression='@reboot')",
+    )
+    assert examine(well) == []
+    for job_id in ("often", "spread", "nightly", "warm_up"):
+        well.run("sereno", "run", job_id)
+    assert examine(well) == []
+    well.reboot()
+    assert examine(well) == []
+    well.run("sereno", "run", "often")
+    assert examine(well) == []
+    shop.remove_all()
+
+
 def test_an_interpreter_that_is_gone_is_named(well: Machine) -> None:
     shop = Shop(well)
     shop.install("add_interval_job(shop_jobs.mended, 'often', hours=1)")
