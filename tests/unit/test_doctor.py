@@ -230,7 +230,7 @@ def test_a_calendars_next_elapse_is_compared_with_our_own_computation(
 ) -> None:
     found = examine(machine(job(next_s=NOW_S + HOUR_S + late_s, slack_s=slack_s)))
     assert [each.check for each in found] == ["next elapse"] * is_found
-    assert [each.hint for each in found] == ["systemctl restart sereno@nightly.timer"] * is_found
+    assert [each.hint for each in found] == ["systemctl daemon-reload"] * is_found
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class UnitFiles:
         drop_ins: administrators' drop-ins, {unit name: paths}; those of the template are under its name.
         masks: services that are links to /dev/null, {unit name: path}.
         template: path of sereno@.service; None: it is not installed.
+        unread: files that the caller may not read.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -47,7 +48,8 @@ class UnitFiles:
                     self.masks.setdefault(name, path)
         found_templates = (place / TEMPLATE for place in scope.search)
         self.template = next((path for path in found_templates if path.exists()), None)
-        self._template_settings = settings_of(self.template)
+        self.unread: list[str] = []
+        self._settings: dict[Path, Settings] = {}
 
     def of_service(self, job_id: str) -> list[Path]:
         """The drop-ins that change a job's service."""
@@ -55,14 +57,22 @@ class UnitFiles:
 
     def program(self, job: Installed) -> str | None:
         """What the job's service executes; None if it cannot be told from the files."""
+        template = self.settings(self.template) if self.template else ()
         own = service_settings(job.files.get(drop_in_name(job.id), ""))
-        others = (pair for path in self.of_service(job.id) for pair in settings_of(path))
-        lines = [
-            value
-            for key, value in (*self._template_settings, *own, *others)
-            if key == "ExecStart" and value
-        ]
+        others = (pair for path in self.of_service(job.id) for pair in self.settings(path))
+        lines = [value for key, value in (*template, *own, *others) if key == "ExecStart" and value]
         return _first_word(lines[-1], job.id) if lines else None
+
+    def settings(self, path: Path) -> Settings:
+        """The settings of a file's section `[Service]`; none if it cannot be read."""
+        if path not in self._settings:
+            try:
+                text = path.read_text("utf-8", "surrogateescape")
+            except OSError as error:
+                self.unread.append(f"{path}: {error.strerror}")
+                text = ""
+            self._settings[path] = service_settings(text)
+        return self._settings[path]
 
     def changed_since(self, loaded_s: float, jobs: Mapping[str, Installed], own: Path) -> list[str]:
         """Paths of files that were changed after the manager read them.
@@ -72,16 +82,11 @@ class UnitFiles:
         paths = {own / name for job in jobs.values() for name in job.files}
         paths |= {path for found in self.drop_ins.values() for path in found}
         paths |= {self.template} if self.template else set()
-        return sorted(str(path) for path in paths if path.stat().st_ctime > loaded_s)
+        return sorted(str(path) for path in paths if path.lstat().st_ctime > loaded_s)
 
 
 def is_mask(path: Path) -> bool:
     return path.is_symlink() and os.readlink(path) == "/dev/null"
-
-
-def settings_of(path: Path | None) -> Settings:
-    """The settings of a file's section `[Service]`."""
-    return () if path is None else service_settings(path.read_text("utf-8", "surrogateescape"))
 
 
 def service_settings(text: str) -> Settings:

@@ -18,7 +18,7 @@ from sereno import __version__, journal
 from sereno.doctor.cache import cache_facts
 from sereno.doctor.code import code_facts
 from sereno.doctor.facts import DropIn, Facts
-from sereno.doctor.files import UnitFiles, is_mask, settings_of
+from sereno.doctor.files import UnitFiles, is_mask
 from sereno.doctor.jobs import UNLOADED, Answers, job_facts
 from sereno.doctor.records import begins_s, latest_statuses
 from sereno.errors import SerenoError
@@ -96,14 +96,14 @@ def gather(installation: Installation) -> Facts:
                 [],
             )
         ),
-        drop_ins=ask("drop-ins", lambda: _drop_ins(files, list(found.jobs)), ()),
+        drop_ins=_drop_ins(files, list(found.jobs)),
         old_stamps=units.old_stamps(),
         lingers=(LINGER / getpass.getuser()).exists() if scope.is_user else None,
         clock_synchronized=ask("clock", _clock_is_synchronized, None),
         journal_persistent=(JOURNAL / machine_id()).is_dir(),
         journal_begins_s=ask("journal", begins_s, None) if sees_journal else None,
         cache=ask("cache", lambda: cache_facts(scope.is_user), None),
-        unread=tuple(attempts.failed),
+        unread=(*attempts.failed, *files.unread),
     )
 
 
@@ -113,7 +113,7 @@ def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:
         for path in files.of_service(job_id):
             services.setdefault(path, []).append(service_name(job_id))
     return tuple(
-        DropIn(str(path), settings_of(path), tuple(names)) for path, names in services.items()
+        DropIn(str(path), files.settings(path), tuple(names)) for path, names in services.items()
     )
 
 

@@ -83,29 +83,28 @@ def elapses(facts: Facts) -> Iterator[Finding]:
         if job.next_s is None or job.is_running:
             continue
         if job.next_s < facts.now_s - job.slack_s - _OVERDUE_S:
-            yield _differs(facts, job, "it is over, and nothing ran", "restart")
+            yield _differs(facts, job, "it is over, and nothing ran")
         elif job.next_s <= facts.now_s + TOLERANCE_S:
             continue
         elif not job.interval_is_kept(facts.now_s):
-            yield _differs(facts, job, "it is not one interval after the last start", "run")
+            yield _differs(facts, job, "it is not one interval after the last start")
         elif job.expected_s is not None:
             early = job.next_s < job.expected_s - job.slack_s - TOLERANCE_S
             late = job.next_s > job.expected_s + job.slack_s + TOLERANCE_S
             # A random delay may still hold back an elapse before the one that is expected.
             if late or (early and job.slack_s <= TOLERANCE_S):
-                yield _differs(
-                    facts, job, f"its schedule means {_shown(job.expected_s)}", "restart"
-                )
+                yield _differs(facts, job, f"its schedule means {_shown(job.expected_s)}")
 
 
-def _differs(facts: Facts, job: JobFacts, why: str, way_out: str) -> Finding:
+def _differs(facts: Facts, job: JobFacts, why: str) -> Finding:
     assert job.next_s is not None
+    # An interval counts anew from a run. A calendar's elapse is computed anew by a reload, which unlike a restart never
+    # runs a job whose timer has not changed.
+    is_interval = job.installed.interval_s is not None
     return Finding(
         WARNING, job.timer_name, "next elapse", _shown(job.next_s),
         f"{why} (was the clock set, or the machine suspended?)",
-        # An interval counts anew from a run; a calendar timer computes its elapse when it is started.
-        facts.sereno(f"run {job.installed.id}") if way_out == "run"
-        else f"{facts.systemctl} restart {job.timer_name}",
+        facts.sereno(f"run {job.installed.id}") if is_interval else f"{facts.systemctl} daemon-reload",
     )  # fmt: skip
 
 

@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from sereno.doctor.facts import Entry, Facts
 from sereno.doctor.findings import PROBLEM, WARNING, Finding
 from sereno.doctor.sandbox import weakenings
+from sereno.jobs.cache_cleanup_job import THRESHOLDS
 from sereno.units import TARGET, app_target_name
 
 PYTHON_MIN = (3, 11)
 SYSTEMD_MIN = 252
 HISTORY_S = 7 * 86_400.0
-# As the job cache_cleanup_hourly has them.
-CAPACITY_PERCENT = 90.0
-HIT_RATE_PERCENT = 60.0
-MIN_REQUESTS = 100
-_JOURNALD = "/etc/systemd/journald.conf.d/sereno.conf && systemctl restart systemd-journald"
+_JOURNALD = "/etc/systemd/journald.conf.d"
+CAPACITY_PERCENT = THRESHOLDS["SERENO_ALERT_CAPACITY_PERCENT"]
+HIT_RATE_PERCENT = THRESHOLDS["SERENO_ALERT_HIT_RATE_PERCENT"]
+MIN_REQUESTS = THRESHOLDS["SERENO_ALERT_MIN_REQUESTS"]
 
 
 def versions(facts: Facts) -> Iterator[Finding]:
@@ -138,7 +138,8 @@ def journal(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             WARNING, "journal", "begins", f"{begins:%Y-%m-%d %H:%M:%S %Z}",
             f"older records are gone; {job.installed.id} needs {wanted_s / 86_400:.0f} days to be judged",
-            f"journalctl --disk-usage; printf '[Journal]\\nSystemMaxUse=4G\\n' >{_JOURNALD}",
+            f"journalctl --disk-usage; mkdir -p {_JOURNALD} && printf '[Journal]\\nSystemMaxUse=4G\\n'"
+            f" >{_JOURNALD}/sereno.conf && systemctl restart systemd-journald",
         )  # fmt: skip
 
 
