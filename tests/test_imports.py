@@ -35,8 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Looking at schedules: elapses alone asks systemd-analyze.
     "elapses": {"errors"},
     "preview": {"elapses", "quantities", "triggers", "errors"},
-    *("scaffold",),
-    *("scaffold", "completion"),
+    # Writing a new job, and the shells' scripts.
+    "scaffold": {"job", "triggers", "errors"},
+    "completion": set(),
     # Moving a crontab over.
     "crontab": {"job", "triggers", "errors"},
     "crontab_units": {"crontab", "quoting", "errors"},
@@ -103,7 +104,8 @@ SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
-    *("doctor", "history", "overview", "period", "registration", "runs", "survey", "unit_diff"),
+    *("completion", "doctor", "history", "overview", "period", "registration", "runs"),
+    *("scaffold", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

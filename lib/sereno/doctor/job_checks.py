@@ -183,7 +183,7 @@ def runs(facts: Facts) -> Iterator[Finding]:
         elif job.latest_status == "skipped" and job.latest_s is not None:
             yield Finding(
                 WARNING, job.service_name, "SERENO_STATUS", "skipped",
-                f"the last run, {_shown(job.latest_s)}, came too late and was left out",
+                f"the last run, {_shown(job.latest_s)}, was left out: too late, or what it waits for had failed",
                 facts.sereno(f"run {job_id}"),
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sereno.journal import FAILED, FINISHED, SKIPPED
+from sereno.journal import FAILED, FINISHED, INTERRUPTED, SKIPPED
 
 
 def begins_s() -> float | None:
@@ -26,7 +26,7 @@ def latest_statuses(job_ids: Iterable[str]) -> dict[str, tuple[str, float]]:
         for job_id in job_ids:
             reader.flush_matches()
             reader.add_match(SERENO_JOB=job_id)
-            for kind in (FINISHED, FAILED, SKIPPED):
+            for kind in (FINISHED, FAILED, INTERRUPTED, SKIPPED):
                 reader.add_match(MESSAGE_ID=kind)
             reader.seek_tail()
             entry = reader.get_previous()
