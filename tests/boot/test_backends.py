@@ -73,7 +73,7 @@ def backends(machine: Machine) -> Machine:
 
 def apply(machine: Machine, name: str, *words: str) -> str:
     python = f"/srv/{name}/venv/bin/python"
-    return machine.run(python, "-m", "sereno", "apply", *words).stdout
+    return machine.run(python, "-m", "sereno", "apply", "--no-diff", *words).stdout
 
 
 def timers(machine: Machine) -> set[str]:
@@ -91,7 +91,7 @@ def test_backends_run_their_jobs_by_their_own_interpreter_and_prune_only_their_o
         apply(backends, name, "--jobs", f"{name}.jobs", "--app", name, "--prune")
     assert timers(backends) == everything
     for name in BACKENDS:
-        ran = json.loads(backends.run("sereno", "run", f"{name}_nightly").stdout)
+        ran = json.loads(backends.run("sereno", "run", "--wait", f"{name}_nightly").stdout)
         assert ran == {"prefix": f"/srv/{name}/venv", "module": f"{name}.jobs"}
 
     pruned = apply(backends, "shop", "--jobs", "shop.jobs:fewer", "--app", "shop", "--prune")

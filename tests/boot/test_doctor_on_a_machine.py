@@ -108,7 +108,7 @@ def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) ->
     shop = Shop(well)
     well.write("/srv/shop/shop_jobs.py", "def mended():\n    return {'error': 'no disk'}\n")
     shop.install("add_interval_job(shop_jobs.mended, 'mended', hours=1)")
-    well.run("sereno", "run", "mended", check=False)
+    well.run("sereno", "run", "--wait", "mended", check=False)
     (found,) = examine(well)
     assert (found["check"], found["subject"]) == ("run", "sereno@mended.service")
     # The manager's memory of it may be wiped; the journal's is not.
@@ -151,11 +151,11 @@ def test_jobs_of_every_kind_are_well_before_and_after_a_reboot_and_after_a_run_b
     )
     assert examine(well) == []
     for job_id in ("often", "spread", "nightly", "warm_up"):
-        well.run("sereno", "run", job_id)
+        well.run("sereno", "run", "--wait", job_id)
     assert examine(well) == []
     well.reboot()
     assert examine(well) == []
-    well.run("sereno", "run", "often")
+    well.run("sereno", "run", "--wait", "often")
     assert examine(well) == []
     shop.remove_all()
 

@@ -162,7 +162,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("foreign file", machine(foreign=(("/u/sereno@x.timer", False),)),
      ("problem", "/u/sereno@x.timer", "[X-Sereno]", "missing"), "mv /u/sereno@x.timer"),
     ("paused", machine(job(installed=installed(enabled=False), timer=STOPPED)),
-     ("warning", "sereno@nightly.timer", "enabled", "no"), "systemctl enable --now sereno@nightly.timer"),
+     ("warning", "sereno@nightly.timer", "enabled", "no"), "sereno resume nightly"),
     ("timer inactive", machine(job(timer=STOPPED, next_s=None)),
      ("problem", "sereno@nightly.timer", "ActiveState", "inactive"), "systemctl start sereno@nightly.timer"),
     ("timer inactive", machine(job(timer={**ACTIVE, "ActiveState": "failed", "Result": "resources"})),
@@ -406,6 +406,7 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
         backend.add_cron_job(backend_jobs.report, job_id, hour=3)
     backend.start()
     (units / timer_name("b")).write_text((units / timer_name("b")).read_text().replace("03", "04"))
+    manager.asked.clear()
     assert cli.main(["doctor", "--user"]) == 1
     said = capsys.readouterr().out
     assert f"problem: {units / timer_name('b')}: the file is not as sereno wrote it" in said

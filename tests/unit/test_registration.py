@@ -52,7 +52,7 @@ def write(place: Path, name: str, text: str = JOBS) -> None:
 
 
 def call(*words: str) -> int:
-    return cli.main(("apply", "--user", *words))
+    return cli.main(("apply", "--user", "--no-diff", *words))
 
 
 def timers(units: Path) -> list[str]:
@@ -172,7 +172,7 @@ def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_i
     (tmp_path / "image/usr/local/lib/systemd/system").mkdir(parents=True)
     (tmp_path / "image/usr/local/lib/systemd/system/sereno@.service").touch()
     done = subprocess.run(
-        [*(sys.executable, "-m", "sereno", "apply", "--jobs", "shop_g", "--app", "shop"),
+        [*(sys.executable, "-m", "sereno", "apply", "--no-diff", "--jobs", "shop_g", "--app", "shop"),
          *("--root", str(tmp_path / "image"))],
         cwd=tmp_path, env={"PYTHONPATH": LIB}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def paused(facts: Facts) -> Iterator[Finding]:
         if not job.installed.enabled and job.timer.get("LoadState") != "masked":
             yield Finding(
                 WARNING, job.timer_name, "enabled", "no", "the job is paused: nothing starts it",
-                f"{facts.systemctl} enable --now {job.timer_name}",
+                facts.sereno(f"resume {job.installed.id}"),
             )  # fmt: skip
 
 
