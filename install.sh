@@ -11,6 +11,7 @@ python_min=3.11
 systemd_min=252
 job=cache_cleanup_hourly
 data_dir=/var/cache/sereno
+state_dir=/var/lib/sereno
 
 usage() {
     cat <<'END'
@@ -26,7 +27,7 @@ Installs sereno from this checkout: code, its Python environment, units, timers;
   --no-start    start nothing now; the timers start with the next boot
   --dry-run     print every change and make none
   --uninstall   remove exactly what was installed; cached data, user and group stay
-  --purge       with --uninstall: the data, the timers' stamps, the user and the group too
+  --purge       with --uninstall: the data, the timers' stamps, the users and their groups too
   --help        this text
 
 Exit status: 0 done, 1 something is missing, foreign or failed, 2 wrong use.
@@ -114,6 +115,7 @@ choose_paths() {
         generated_dir=$(xdg "${XDG_CONFIG_HOME-}" "$HOME/.config")/systemd/user
         stamp_dir=$data_home/systemd/timers
         data_dir=$(xdg "${XDG_CACHE_HOME-}" "$HOME/.cache")/sereno
+        state_dir=$HOME/.local/state/sereno
         command_path=$HOME/.local/bin/sereno
         share_dir=$data_home
     else
@@ -344,10 +346,14 @@ verify() {
     "$tree/venv/bin/python3" -I "$tree/bin/sereno" render --to "$units" >/dev/null ||
         die "the units of the shipped jobs could not be made; nothing was changed"
     for path in "$units"/sereno@?*.timer; do
-        instance=${path##*/} instance=${instance%.timer}.service
-        ln -s sereno@.service "$units/$instance"
-        set -- "$@" "$path" "$units/$instance"
+        instance=${path##*/sereno@} instance=${instance%.timer}.service
+        for template in sereno sereno-failed; do
+            ln -s "$template@.service" "$units/$template@$instance"
+            set -- "$@" "$units/$template@$instance"
+        done
+        set -- "$@" "$path"
     done
+    set -- "$@" "$units/sereno-notify.socket" "$units/sereno-notify.service"
     SYSTEMD_UNIT_PATH=$units: systemd-analyze verify --man=no --recursive-errors=no "$@" 2>"$tmp/verify.log" ||
         say failed >>"$tmp/verify.log"
     [ ! -s "$tmp/verify.log" ] || die "systemd does not accept the units; nothing was changed" "$(cat "$tmp/verify.log")"
@@ -420,7 +426,7 @@ check_foreign() {
         "(A change of your own to a unit belongs in a drop-in: systemctl edit UNIT.)"
 }
 
-has_entry() { grep -qs '^sereno:' "$root/etc/$1"; }
+has_entry() { grep -qs "^$2:" "$root/etc/$1"; } # has_entry passwd|group NAME
 
 # --- commit: the only part that changes what runs ------------------------------------------------------------------
 
@@ -460,7 +466,9 @@ put_link() { # put_link TARGET PATH
 # In an image staged without root they are made by the image's own systemd; report says so.
 make_user_and_cache() {
     [ "$uid" -eq 0 ] || return 0
-    if ! has_entry group || ! has_entry passwd; then run systemd-sysusers --root="${root:-/}" sereno.conf; fi
+    if ! has_entry group sereno || ! has_entry passwd sereno || ! has_entry passwd sereno-notify; then
+        run systemd-sysusers --root="${root:-/}" sereno.conf
+    fi
     [ "$(stat -c %a "$root$data_dir/metadata" 2>/dev/null || :)" = 2770 ] ||
         run systemd-tmpfiles --root="${root:-/}" --create sereno.conf
 }
@@ -583,7 +591,7 @@ uninstall() {
         for path in $(listed 'file [^ ]*'); do remove_file "$path"; done
         remove_links_and_releases
         [ "$manager" != running ] || try systemctl "$systemctl" daemon-reload
-        [ "$manager" != running ] || try systemctl "$systemctl" reset-failed 'sereno@*'
+        [ "$manager" != running ] || try systemctl "$systemctl" reset-failed 'sereno@*' 'sereno-failed@*' 'sereno-notify.*'
     fi
     if [ "$purge" = yes ]; then remove_data; else say_what_stays; fi
     [ ! -e "$root$manifest" ] || remove_dirs
@@ -600,7 +608,8 @@ stop_and_remove_timers() {
         find_python
         try "$python" -I -B bin/sereno remove --all "$scope" ${offline:+"$offline"}
     fi
-    [ "$manager" != running ] || try systemctl "$systemctl" stop 'sereno@*' 'sereno-app@*' 'sereno.*' 'sereno-seed.*'
+    [ "$manager" != running ] || try systemctl "$systemctl" stop 'sereno@*' 'sereno-app@*' 'sereno.*' 'sereno-seed.*' \
+        'sereno-failed@*' 'sereno-notify.*'
     [ ! -e "$root$unit_dir/sereno.target" ] || try systemctl "$systemctl" --no-reload disable sereno.target
     # Links and drop-ins whose timer was gone already, so that nobody but their names says whose they are.
     cd "$root$generated_dir" 2>/dev/null || return 0
@@ -630,7 +639,7 @@ remove_links_and_releases() {
 say_what_stays() {
     stays=
     [ ! -e "$root$data_dir" ] || stays=", the cache in $root$data_dir"
-    ! is_our_user || stays="$stays, the user and the group sereno"
+    ! is_our_user sereno || stays="$stays, the users and groups sereno and sereno-notify"
     [ -z "$stays" ] || say "Kept: ${stays#, } (--uninstall --purge removes them)"
 }
 
@@ -639,16 +648,21 @@ remove_data() {
     for path in "$root$stamp_dir"/stamp-sereno@*.timer; do
         [ ! -e "$path" ] || try rm -f "$path"
     done
-    is_our_user || return 0
-    set -- sereno
-    [ -z "$root" ] || set -- --prefix "$root" sereno
-    try userdel "$@"
-    # userdel takes the group of the same name along, unless it has members.
-    ! has_entry group || try groupdel "$@"
+    [ ! -e "$root$state_dir" ] || try rm -rf "$root$state_dir"
+    for name in sereno sereno-notify; do
+        is_our_user "$name" || continue
+        set -- "$name"
+        [ -z "$root" ] || set -- --prefix "$root" "$name"
+        try userdel "$@"
+        # userdel takes the group of the same name along, unless it has members.
+        ! has_entry group "$name" || try groupdel "$@"
+    done
 }
 
 # An account that was there before us is not ours to remove; systemd-sysusers gave ours this name.
-is_our_user() { [ "$kind" = system ] && grep -qs '^sereno:.*:Periodic jobs of sereno:' "$root/etc/passwd"; }
+is_our_user() { # is_our_user NAME
+    [ "$kind" = system ] && grep -qs "^$1:.*:\(Periodic jobs\|Messages\) of sereno:" "$root/etc/passwd"
+}
 
 # The manifest goes when all that it lists is gone, so that an uninstall that was killed can be finished.
 remove_dirs() {

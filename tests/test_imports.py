@@ -22,13 +22,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What both halves know of a run: its exit statuses, its retries.
     "exits": set(),
     "retry": set(),
+    "url": set(),
     # Declaring: pure values and text.
     "triggers": {"errors"},
     "quantities": {"errors"},
     "limits": {"quantities", "retry", "errors"},
     "inputs": {"errors"},
     "order": {"errors"},
-    "job": {"inputs", "limits", "quantities", "retry", "triggers", "errors"},
+    "ping": {"url", "errors"},
+    "job": {"inputs", "limits", "ping", "quantities", "retry", "triggers", "errors"},
     "quoting": set(),
     "service_lines": {"job", "quoting"},
     "units": {"job", "quoting", "service_lines", "triggers", "errors"},
@@ -68,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "jobs",
             "journal",
             "limits",
+            "ping",
             "plan",
             "quantities",
             "retry",
@@ -85,8 +88,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predecessors": {"exits", "systemctl", "journal", "errors"},
     "stopping": {"systemctl", "errors"},
     "ending": {"exits", "stopping", "journal", "errors"},
+    "post": {"errors"},
+    "heartbeat": {"post", "journal", "url", "errors"},
+    # Telling people; a run uses notify.wake alone.
+    "notify": {"history", "post", "journal", "url", "errors"},
     "runner": {
-        *("ending", "exits", "misfire", "predecessors", "retry", "stopping", "journal", "errors"),
+        *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
+        *("stopping", "journal", "errors"),
     },
     "credentials": {"errors"},
     "cache": {"errors"},
@@ -103,7 +111,7 @@ MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
-    *("inputs", "limits", "order", "quantities", "quoting", "service_lines"),
+    *("inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
     *("completion", "doctor", "history", "overview", "period", "registration", "runs"),
     *("scaffold", "survey", "unit_diff"),
 }
@@ -113,7 +121,8 @@ NOT_LOADED_BY = {
     "sereno.errors": {f"sereno.{part}" for part in MAY_IMPORT if part != "errors"},
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
     | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
-    | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"},
+    | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
+    | {"sereno.heartbeat", "sereno.notify", "sereno.post", "urllib.request", "socket"},
     "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}

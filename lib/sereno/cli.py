@@ -18,6 +18,7 @@ from sereno.commands import (
     doctor,
     install,
     new,
+    notify,
     past,
     schedules,
     watch,
@@ -81,6 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
-    for module in (watch, past, control, doctor, install, new, schedules, cache, completion):
+    for module in (watch, past, control, doctor, install, new, schedules, notify, cache, completion):
         module.add_to(commands)
     return parser

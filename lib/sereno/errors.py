@@ -5,7 +5,8 @@ The tree::
     SerenoError                      1
     ├── UsageError                   2   wrong argument; also a ValueError
     │   ├── InvalidJob                   id, function or limit of a job
-    │   └── InvalidTrigger               cron text, interval, time zone
+    │   ├── InvalidTrigger               cron text, interval, time zone
+    │   └── InvalidConfig                notify.toml
     ├── NoSuchJob                    3   also a LookupError
     ├── NotAllowed                   4   rights are missing; also a PermissionError
     ├── NotAvailable                 5   systemd, python-systemd or sereno's own units are missing
@@ -52,6 +53,10 @@ class InvalidJob(UsageError):
 
 class InvalidTrigger(UsageError):
     """A schedule that has no exact meaning as a systemd timer."""
+
+
+class InvalidConfig(UsageError):
+    """A file of settings with a key or value that cannot be right; the message has file, key, value and what is."""
 
 
 class NoSuchJob(SerenoError, LookupError):

@@ -21,6 +21,7 @@ from typing import Any
 from sereno.errors import InvalidJob
 from sereno.inputs import Inputs
 from sereno.limits import Limits, check_retry
+from sereno.ping import Ping
 from sereno.quantities import check_seconds
 from sereno.retry import Retry
 from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
@@ -69,6 +70,7 @@ class Job:
             most a hundredth of it.
         misfire_grace_s: a calendar run that would start later than this many seconds after its elapse is left out and
             recorded; None: a run is never too late.
+        ping: the monitor that the run tells of its start and end.
     """
 
     id: str
@@ -91,6 +93,7 @@ class Job:
     inputs: Inputs = field(default_factory=Inputs)
     after: tuple[str, ...] = ()
     only_if_success: bool = False
+    ping: Ping = field(default_factory=Ping)
 
     def __post_init__(self) -> None:
         check_name("id", self.id)
@@ -103,6 +106,7 @@ class Job:
         self._check_timing()
         check_retry(self.retry, self.timeout_s)
         self._check_after()
+        self._check_ping()
         if self.user is not None:
             check_user("user", self.user)
         if self.import_paths and any(name == "PYTHONPATH" for name, _ in self.inputs.environment):
@@ -166,6 +170,14 @@ class Job:
         if self.only_if_success and not self.after:
             raise InvalidJob(
                 "only_if_success: True without after= names no job that must have succeeded"
+            )
+
+    def _check_ping(self) -> None:
+        if self.ping.is_wanted and self.sandboxed and not self.network:
+            # Not implied: it would open the network to the job itself, which nobody asked for.
+            raise InvalidJob(
+                "ping_url: the run itself calls the monitor, and has no network",
+                hint='add network=True, or be told of failures alone: README.md, "Be told"',
             )
 
     @property

@@ -35,12 +35,18 @@ OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
 ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
 ALERT_HIT_RATE = "4cc3ac700904425cbc9d7816665c8d54"
 ALERT_ERROR = "48ed658150c846b4a05bf9aefdc6ae9b"
+DELIVERED = "b82a1f12aa2447cf978f113b9238b1b8"
+NOT_DELIVERED = "2f34b1d9ea8d4da596dc0aa613190056"
+HELD_BACK = "b51a5728d6554f62a9dbc541e2f79cf3"
+PING_FAILED = "393f47682b3f407a81122d82e311c9b5"
 
 SOCKET = "/run/systemd/journal/socket"
 # systemd.journal-fields(7) and journal_field_valid(): upper case, digits, "_", at most 64 bytes, no leading digit; a
 # leading "_" is reserved. The journal drops other fields without a word.
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _NOT_IN_FIELD = re.compile(r"[^A-Z0-9_]")
+# Names of the alerts that this process has sent: what a run that succeeds may have to tell.
+alerts: set[str] = set()
 
 
 def installed() -> bool:
@@ -77,13 +83,16 @@ def set_up(job_id: str, run_id: str) -> None:
 
     Without the journal's socket, or without systemd as the parent, they go to stderr as `LEVEL: message`.
     """
+    set_up_as(job_id, SERENO_JOB=job_id, SERENO_RUN=run_id)
+
+
+def set_up_as(identifier: str, **fields: str) -> None:
+    """Like `set_up`, for a program that is no run: with SYSLOG_IDENTIFIER and these fields in every record."""
     handler: logging.Handler
     if is_connected() and installed():
         from systemd.journal import JournalHandler
 
-        handler = JournalHandler(
-            sender_function=_send, SERENO_JOB=job_id, SERENO_RUN=run_id, SYSLOG_IDENTIFIER=job_id
-        )
+        handler = JournalHandler(sender_function=_send, SYSLOG_IDENTIFIER=identifier, **fields)
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
@@ -102,6 +111,8 @@ def _send(message: str, /, **fields: Any) -> None:
         if value is not None and _FIELD.fullmatch(name)
     }
     journal.send(_encodable(message), **clean)
+    if "SERENO_ALERT" in clean:
+        alerts.add(str(clean["SERENO_ALERT"]))
 
 
 def _encodable(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sereno import journal, stopping
 from sereno.ending import Ending, close, error_fields, one_line, summary
 from sereno.errors import InvalidJob
-from sereno.exits import INTERRUPTED, SKIPPED, WRONG_USE
+from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
 
 if TYPE_CHECKING:
     from sereno.retry import Retry
@@ -47,18 +47,29 @@ def main(job_id: str, function: str) -> int:
 
         if predecessors.skips(job_id):
             return SKIPPED
-    status = _run(job_id, function)
-    if status == INTERRUPTED:
-        # Somebody waits for the end.
-        return status
-    _note_interval_overrun(job_id, time.perf_counter() - start)
-    end_s = time.time()
-    if _may_have_elapsed(start_s, end_s):
-        from sereno.misfire import of_this_run
+    heartbeat = None
+    if "SERENO_PING_URL" in os.environ or "SERENO_PING_URL_FILE" in os.environ:
+        from sereno.heartbeat import of_this_run as heartbeat_of
 
-        misfires = misfires or of_this_run(job_id)
-        if misfires is not None:
-            misfires.note_overrun(start_s, end_s)
+        heartbeat = heartbeat_of(job_id, run_id, os.environ)
+    try:
+        status = _run(job_id, function)
+        if status == SUCCESS:
+            _wake_notifier(job_id, run_id)
+        elif status == INTERRUPTED:
+            # Somebody waits for the end.
+            return status
+        _note_interval_overrun(job_id, time.perf_counter() - start)
+        end_s = time.time()
+        if _may_have_elapsed(start_s, end_s):
+            from sereno.misfire import of_this_run
+
+            misfires = misfires or of_this_run(job_id)
+            if misfires is not None:
+                misfires.note_overrun(start_s, end_s)
+    finally:
+        if heartbeat is not None:
+            heartbeat.finish()
     return status
 
 
@@ -189,6 +200,15 @@ def failure_in(stats: dict[str, Any] | None) -> str | None:
     if stats is None or not (stats.get("status") == "error" or stats.get("error") is not None):
         return None
     return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
+
+
+def _wake_notifier(job_id: str, run_id: str) -> None:
+    """Have a success told that follows a failure, or that raised alerts; any other costs one stat(2)."""
+    states = os.environ.get("SERENO_NOTIFY_STATE")
+    if states and (journal.alerts or os.path.exists(f"{states}/{job_id}.failing")):
+        from sereno.notify.wake import wake
+
+        wake(job_id, run_id)
 
 
 def _note_interval_overrun(job_id: str, duration_s: float) -> None:

@@ -18,6 +18,7 @@ from sereno.inputs import inputs_of
 from sereno.installation import Installation
 from sereno.job import Job, check_name, how_to_run, ids_of
 from sereno.limits import Limits
+from sereno.ping import Ping
 from sereno.quantities import percent, seconds, size_bytes
 from sereno.retry import Retry
 from sereno.systemctl import Systemctl
@@ -152,6 +153,8 @@ class Scheduler:
         io_class: str | None = None,
         after: str | Iterable[str] = (),
         only_if_success: bool = False,
+        ping_url: str | None = None,
+        ping_url_file: str | None = None,
     ) -> str:
         """Register `func` under `trigger`; after `start()` it takes effect at once.
 
@@ -197,6 +200,10 @@ class Scheduler:
             only_if_success: leave a run out, and record it as skipped, unless the latest run of each job in `after`
                 succeeded. What counts is what systemd remembers: after a reboot they must have run first, and a run
                 that was itself skipped or stopped is no success. A run by hand is never left out.
+            ping_url: URL of a monitor's check: the run tells it its start, success and failure, as healthchecks.io
+                defines it. It needs `network`, and never harms the run: a monitor that does not answer delays its end
+                by 8 s at most. Everybody on the machine can read it in the unit.
+            ping_url_file: absolute path of a file with that URL, which only root need be able to read.
 
         Raises:
             InvalidJob: an argument that another process or systemd could not use. That the jobs in `after` exist and
@@ -247,6 +254,7 @@ class Scheduler:
             inputs=inputs,
             after=ids_of("after", after),
             only_if_success=only_if_success,
+            ping=Ping(ping_url, ping_url_file),
         )
         with self._lock:
             if not replace_existing and job_id in self._jobs:

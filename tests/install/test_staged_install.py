@@ -250,8 +250,7 @@ def test_uninstall_keeps_data_and_accounts_says_so_and_purge_finds_them_later(
     assert entry.read_text() == "cached"
     assert "sereno:" in installed.read("etc/passwd")
     assert (
-        f"Kept: the cache in {installed.root}/var/cache/sereno, the user and the group"
-        in done.stdout
+        f"Kept: the cache in {installed.root}/var/cache/sereno, the users and groups" in done.stdout
     )
     assert not (installed.root / TIMER).exists()
     installed.install(checkout, "--uninstall", "--purge")

@@ -9,6 +9,7 @@ import pytest
 
 from sereno.errors import InvalidJob
 from sereno.job import Job, function_reference, import_root
+from sereno.ping import Ping
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 
 EVERY_HOUR = IntervalTrigger(hours=1)
@@ -215,6 +216,33 @@ def test_what_makes_no_sense_for_a_job_of_each_boot_is_refused_by_name(fields, s
 def test_a_calendar_job_may_be_spread_not_persistent_and_as_exact_as_systemd() -> None:
     job = Job("x", "m:f", NIGHTLY, jitter_s=7200, persistent=False, accuracy_s=1e-6)
     assert (job.jitter_s, job.persistent, job.accuracy_s) == (7200, False, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"url": "hc-ping.com/abc"}, "ping_url: 'hc-ping.com/abc' is not an http or https URL"),
+        ({"url": "https://h/a b"}, "ping_url: 'https://h/a b' is not"),
+        ({"url": "https://h/\r\nX: y"}, "ping_url: "),
+        ({"url": "https:///abc"}, "ping_url: "),
+        ({"url": 3}, "ping_url: 3 is not"),
+        ({"file": "etc/ping"}, "ping_url_file: 'etc/ping' is not an absolute path"),
+        ({"file": "/etc/a:b"}, "ping_url_file: '/etc/a:b' is not"),
+        ({"url": "https://h/a", "file": "/f"}, "given together with ping_url_file"),
+    ],
+)  # fmt: skip
+def test_a_monitor_that_a_run_could_not_call_is_refused_by_name(fields, says) -> None:
+    with pytest.raises(InvalidJob) as error:
+        Ping(**fields)
+    assert says in error.value.message
+
+
+def test_a_monitor_needs_the_network_where_there_is_a_sandbox() -> None:
+    trigger = CronTrigger.from_expression("0 3 * * *")
+    with pytest.raises(InvalidJob, match="ping_url: the run itself calls the monitor"):
+        Job("j", "m:f", trigger, ping=Ping("https://h/a"))
+    Job("j", "m:f", trigger, ping=Ping("https://h/a"), network=True)
+    Job("j", "m:f", trigger, ping=Ping("https://h/a"), sandboxed=False)
 
 
 def test_the_import_root_is_the_directory_above_the_outermost_package(tmp_path: Path) -> None:

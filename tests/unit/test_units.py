@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sereno.inputs import inputs_of
 from sereno.job import Job
 from sereno.limits import Limits
+from sereno.ping import Ping
 from sereno.retry import Retry
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 from sereno.units import (
@@ -52,6 +53,24 @@ JOBS = [
         timeout_s=90,
         user="web",
         network=True,
+        **BACKEND,
+    ),
+    Job(
+        "beats",
+        "shop.jobs:f",
+        IntervalTrigger(hours=1),
+        app="shop",
+        network=True,
+        ping=Ping("https://ana:s%40c@hc.example.org/ping/abc?create=1"),
+        **BACKEND,
+    ),
+    Job(
+        "beats_secretly",
+        "shop.jobs:f",
+        IntervalTrigger(hours=1),
+        app="shop",
+        network=True,
+        ping=Ping(file="/etc/shop/ping 100%"),
         **BACKEND,
     ),
     Job("every_90_s", "shop.jobs:f", IntervalTrigger(seconds=90), app="shop", **BACKEND),

@@ -1,0 +1,46 @@
+"""`sereno notify`: a test of the handlers; and what the units start to tell people."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+
+from sereno.commands import Commands, add_scope, installation_of
+from sereno.errors import InvalidConfig
+
+
+def add_to(commands: Commands) -> None:
+    sub = commands.add("notify", _notify, "send a test message by every handler of notify.toml")
+    what = sub.add_mutually_exclusive_group(required=True)
+    what.add_argument("--test", action="store_true", help="send it, and report each handler")
+    what.add_argument("--failed", metavar="JOB", help="used by sereno-failed@JOB.service")
+    what.add_argument("--listen", action="store_true", help="used by sereno-notify.service")
+    add_scope(sub)
+
+
+def _notify(arguments: argparse.Namespace) -> int:
+    if arguments.test:
+        return _test(arguments)
+    from sereno.notify.handling import run
+
+    # Its records go to the journal; by the command's own handler, on stderr, each would be there twice.
+    logging.getLogger().handlers.clear()
+    return run(arguments.failed, os.environ)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    from sereno.notify import config, trial
+
+    installation = installation_of(arguments)
+    user = installation.scope.is_user
+    path = config.path_of(user, os.environ)
+    loaded = config.load(path)
+    if not loaded.handlers:
+        raise InvalidConfig(f"{path}: there is no [[handler]] in it")
+    installation.manager.start(["sereno-notify.socket"])
+    failures = 0
+    for delivery in trial.run(loaded, trial.address(user, os.environ)):
+        print(f"{delivery.handler}: {delivery.error or 'delivered'}", flush=True)
+        failures += delivery.error is not None
+    return int(failures > 0)

@@ -1,0 +1,10 @@
+"""Telling people: what fails, what recovers, and what a successful run warns of.
+
+    sereno@JOB.service ── OnFailure= ──→ sereno-failed@JOB.service ─┐
+          │                                                         ├─→ handler → evidence, throttle, state → delivery
+          └─ a datagram, when a success has something to tell ──→ sereno-notify.socket, .service ─┘
+
+`config`, `event`, `message` and `throttle` are pure. `evidence` reads the journal, `state` the files that remember what
+was told, `senders` talk to the world, `delivery` lets all of them do so at once and records how it went. A run imports
+`wake` alone, and only when it has something to tell.
+"""

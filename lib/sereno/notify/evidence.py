@@ -1,0 +1,113 @@
+"""What the journal says of one run: its own words, its alerts, the last lines of its log.
+
+Every part may be missing: the run was killed before it could say anything, or the journal is not readable. Then the
+message goes without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sereno import journal
+from sereno.history import UNIT_FAILED
+
+# Of a run's end only; a job may log without limit.
+_RECORDS = 500
+_POLL_S = 0.05
+
+
+class Evidence(NamedTuple):
+    """`status` is SERENO_STATUS, "" if the run closed with no record; `alerts` are {name: message}."""
+
+    status: str
+    error: str | None
+    alerts: dict[str, str]
+    lines: tuple[str, ...]
+
+
+def read_tail(run_id: str, count: int) -> list[dict[str, Any]]:
+    """The last `count` records of a run, and of the manager about it, oldest first; those that the caller may read.
+
+    By `SERENO_RUN` too: journald may not know any more whose record it was when a process ended at once (systemd#2913).
+    What another unit's process claims about the run is left out.
+    """
+    journal.require_installed()
+    from systemd.journal import Reader
+
+    records: list[dict[str, Any]] = []
+    with Reader() as reader:
+        for field in (
+            "_SYSTEMD_INVOCATION_ID",
+            "SERENO_RUN",
+            "INVOCATION_ID",
+            "USER_INVOCATION_ID",
+        ):
+            reader.add_match(f"{field}={run_id}")
+            reader.add_disjunction()
+        reader.seek_tail()
+        while len(records) < count and (entry := reader.get_previous()):
+            if is_of_run(entry, run_id):
+                records.append(entry)
+    return records[::-1]
+
+
+def is_of_run(record: Mapping[str, Any], run_id: str) -> bool:
+    """Whether a record that names a run may: by the fields that journald itself adds, which nobody can forge.
+
+    It is the run's own, nobody's (see `read_tail`), or that of a manager: process 1, or a user's (systemd.special(7)).
+    """
+    # python-systemd gives some ids as UUID, which prints itself with hyphens.
+    sender = str(record.get("_SYSTEMD_INVOCATION_ID", "")).replace("-", "")
+    manager = record.get("_PID") == 1 or record.get("_SYSTEMD_USER_UNIT") == "init.scope"
+    return sender in ("", run_id) or manager
+
+
+def gather(
+    run_id: str,
+    lines: int,
+    *,
+    deadline_s: float,
+    read: Callable[[str, int], Sequence[Mapping[str, Any]]] = read_tail,
+) -> Evidence:
+    """Read a run's end; wait for it up to `deadline_s`: journald may show it a moment later (systemd#28650).
+
+    The end is the run's closing record, or that of the manager about its failure.
+    """
+    give_up = time.monotonic() + deadline_s
+    while True:
+        records = read(run_id, _RECORDS) if run_id else []
+        if any(_closes(record) for record in records) or time.monotonic() > give_up:
+            return judge(records, lines)
+        time.sleep(_POLL_S)
+
+
+def _closes(record: Mapping[str, Any]) -> bool:
+    return "SERENO_STATUS" in record or _id(record) == UNIT_FAILED
+
+
+def _id(record: Mapping[str, Any]) -> str:
+    # python-systemd gives a UUID, which prints itself with hyphens.
+    return str(record.get("MESSAGE_ID", "")).replace("-", "")
+
+
+def judge(records: Sequence[Mapping[str, Any]], lines: int) -> Evidence:
+    """The evidence in a run's last records, oldest first."""
+    status, error = "", None
+    alerts = {}
+    for record in records:
+        if "SERENO_STATUS" in record:
+            status, error = str(record["SERENO_STATUS"]), record.get("SERENO_ERROR")
+        if "SERENO_ALERT" in record:
+            alerts[str(record["SERENO_ALERT"])] = _text(record.get("MESSAGE", ""))
+    text = [
+        line for record in records for line in _text(record.get("MESSAGE", "")).split("\n") if line
+    ]
+    return Evidence(
+        status, None if error is None else str(error), alerts, tuple(text[-lines:] if lines else ())
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,233 @@
+"""What the units of systemd/ start: a failure by OnFailure=, everything else by the datagrams of `wake`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sereno import journal
+from sereno.errors import SerenoError
+from sereno.notify import config, evidence, throttle, wake
+from sereno.notify.delivery import Delivery, deliver, fields_of
+from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.state import States
+
+IDENTIFIER = "sereno-notify"
+# SD_LISTEN_FDS_START
+_FIRST_DESCRIPTOR = 3
+# The run's end is in the journal before the manager starts a handler; this is for a slow disk.
+_EVIDENCE_S = 2.0
+# How a run ended by itself or by the administrator; every other result is systemd's own verdict, a failure in any case.
+_STOPPABLE = ("exit-code", "signal")
+_logger = logging.getLogger("sereno.notify")
+
+
+class Handling:
+    """Judges events and has them told.
+
+    Args:
+        environ: of the unit that started this process: CONFIG and STATE of `wake`, and what systemd tells it.
+        now_s: the clock.
+        tell, gather: `deliver` and `evidence.gather`; tests put their own here.
+
+    Raises:
+        InvalidConfig: the file is not there or cannot be right.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        now_s: Callable[[], float] = time.time,
+        tell: Callable[..., list[Delivery]] = deliver,
+        gather: Callable[..., evidence.Evidence] = evidence.gather,
+    ) -> None:
+        self._config = config.load(environ[wake.CONFIG])
+        self._states = States(environ[wake.STATE])
+        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
+        self._scope = "user" if "MANAGERPID" in environ else "system"
+        self._now_s, self._tell, self._gather = now_s, tell, gather
+
+    def failed(self, job_id: str, environ: Mapping[str, str]) -> list[Delivery]:
+        """The job's run failed; `environ` has systemd's MONITOR_* variables about it (systemd.exec(5))."""
+        run_id = environ.get("MONITOR_INVOCATION_ID", "")
+        result = environ.get("MONITOR_SERVICE_RESULT", "")
+        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S)
+        if found.status == "interrupted" and result in _STOPPABLE:
+            # Stopped by hand, or by the machine going down. The same record with the result "timeout" is a failure.
+            return []
+        now_s = self._now_s()
+        event = self._event(
+            FAILURE,
+            job_id,
+            run_id,
+            now_s,
+            result=result,
+            exit_code=environ.get("MONITOR_EXIT_CODE", ""),
+            exit_status=environ.get("MONITOR_EXIT_STATUS", ""),
+            error=found.error,
+            log=found.lines,
+        )
+        judge = partial(
+            throttle.failed,
+            now_s=now_s,
+            repeat_after_s=self._config.repeat_after_s,
+            max_failures=self._config.max_failures,
+        )
+        return self._judge(event, judge)
+
+    def succeeded(self, job_id: str, run_id: str) -> list[Delivery]:
+        """A run succeeded that follows a failure, or that raised alerts: whatever of it the journal confirms."""
+        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S)
+        if found.status != "success":
+            return []
+        now_s = self._now_s()
+        event = self._event(RECOVERY, job_id, run_id, now_s, result="success", log=found.lines)
+        deliveries = self._judge(event, throttle.succeeded)
+        for alert, text in found.alerts.items():
+            event = self._event(
+                ALERT,
+                job_id,
+                run_id,
+                now_s,
+                result="success",
+                alert=alert,
+                error=text,
+                log=found.lines,
+            )
+            judge = partial(
+                throttle.alerted,
+                alert=alert,
+                now_s=now_s,
+                repeat_after_s=self._config.repeat_after_s,
+            )
+            deliveries += self._judge(event, judge)
+        return deliveries
+
+    def tried(self, run_id: str) -> list[Delivery]:
+        """The administrator asks for a message by every handler."""
+        return self._tell(self._event(TEST, "sereno", run_id, self._now_s()), self._config.handlers)
+
+    def heard(self, what: str, job_id: str, run_id: str, uid: int) -> list[Delivery]:
+        """A datagram of `wake` came from a process of the user `uid`."""
+        if what == wake.SUCCEEDED:
+            return self.succeeded(job_id, run_id)
+        if what == wake.TRIED and uid in (0, os.getuid()):
+            return self.tried(run_id)
+        return []
+
+    def _event(self, kind: str, job_id: str, run_id: str, time_s: float, **details: Any) -> Event:
+        return Event(kind, job_id, run_id, platform.node(), self._scope, time_s, **details)
+
+    def _judge(
+        self, event: Event, judge: Callable[[throttle.State], throttle.Verdict]
+    ) -> list[Delivery]:
+        """Keep the new state, and tell the event unless it is held back."""
+        with self._states.locked():
+            before = self._states.read(event.job)
+            verdict = judge(before)
+            if verdict.state != before:
+                self._states.write(event.job, verdict.state)
+        # A recovery tells of the failures that it ends.
+        counted = before if event.kind == RECOVERY else verdict.state
+        event = replace(
+            event,
+            failing_since_s=None if event.kind == ALERT else counted.failing_since_s,
+            failures=0 if event.kind == ALERT else counted.failures,
+            untold=verdict.told or 0,
+            quiet_until_s=verdict.quiet_until_s,
+        )
+        if verdict.told is None:
+            if event.kind != RECOVERY:
+                _note_held_back(event)
+            return []
+        deliveries = self._tell(event, self._config.handlers)
+        if deliveries and all(delivery.error is not None for delivery in deliveries):
+            # Nobody was told: the next one must not be held back for the sake of this one.
+            with self._states.locked():
+                state = throttle.undelivered(self._states.read(event.job), event.alert, verdict)
+                self._states.write(event.job, state)
+        return deliveries
+
+
+def _note_held_back(event: Event) -> None:
+    what = event.alert or f"{event.failures} fallos seguidos"
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.quiet_until_s))
+    _logger.info(
+        "Aviso de la tarea %s retenido hasta %s: %s",
+        event.job,
+        until,
+        what,
+        extra={"MESSAGE_ID": journal.HELD_BACK, **fields_of(event)},
+    )
+
+
+def run(failed: str | None, environ: Mapping[str, str]) -> int:
+    """Do what a unit asks for: the job `failed` failed, or None: datagrams wait in systemd's socket (sd_listen_fds(3)).
+
+    Returns:
+        The exit status: 0; 1 if a handler failed, so that `systemctl --failed` shows it; an error's own.
+    """
+    journal.set_up_as(IDENTIFIER)
+    waiting: list[tuple[str, str, str, int]] = []
+    try:
+        if failed is None:
+            # Taken before anything can go wrong: what stays in the socket starts this again, for ever.
+            with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
+                waiting = list(datagrams(receiver))
+        handling = Handling(environ)
+        if failed is not None:
+            deliveries = handling.failed(failed, environ)
+        else:
+            deliveries = [one for message in waiting for one in handling.heard(*message)]
+    except SerenoError as error:
+        _logger.error(
+            "Avisos no enviados: %s",
+            error.message,
+            extra={
+                "MESSAGE_ID": journal.NOT_DELIVERED,
+                "SERENO_ERROR": error.message,
+                "SERENO_JOB": failed,
+            },
+        )
+        return error.exit_code
+    return int(any(delivery.error is not None for delivery in deliveries))
+
+
+def datagrams(receiver: socket.socket) -> Iterator[tuple[str, str, str, int]]:
+    """What waits in the socket, as (what, job id, run id, sender's user id); what `wake` did not write is left out."""
+    receiver.setblocking(False)
+    while True:
+        try:
+            data, ancillary, _, _ = receiver.recvmsg(4096, socket.CMSG_SPACE(12))
+        except BlockingIOError:
+            return
+        try:
+            what, job_id, run_id = json.loads(data)
+        except (TypeError, ValueError):
+            continue
+        if all(isinstance(text, str) for text in (what, job_id, run_id)) and _is_name(job_id):
+            yield what, job_id, run_id, _uid(ancillary)
+
+
+def _is_name(job_id: str) -> bool:
+    # It becomes a file name; `sereno.job` has the whole rule.
+    return "/" not in job_id and "\0" not in job_id and 0 < len(job_id) <= 200 and job_id[0] != "."
+
+
+def _uid(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """unix(7): the kernel vouches for pid, uid and gid of the sender."""
+    from struct import unpack
+
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return int(unpack("3i", data[:12])[1])
+    return -1

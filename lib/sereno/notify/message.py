@@ -1,0 +1,125 @@
+"""`Event` → what people and programs get to read. Pure.
+
+A job's own words (its error, its log) come from outside: every character that is not printable is escaped, so that they
+can neither add a line to a header nor write to a terminal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+
+SUBJECT_LENGTH, LINE_LENGTH = 200, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message in all its forms.
+
+    Attributes:
+        subject: one line.
+        body: several lines of text.
+        payload: what webhooks and commands get as JSON. `text` is the subject and the body, under the key that the
+            incoming webhooks of Slack, Mattermost and their kin read.
+    """
+
+    subject: str
+    body: str
+    payload: dict[str, Any]
+
+
+def compose(event: Event) -> Message:
+    """The message about an event; times are in the machine's zone."""
+    subject = safe_line(f"[sereno] {event.host}: {_headline(event)}", SUBJECT_LENGTH)
+    body = "\n".join(_body(event)) + "\n"
+    payload = {
+        "event": event.kind,
+        "job": event.job,
+        "run": event.run,
+        "host": event.host,
+        "scope": event.scope,
+        "time": _iso(event.time_s),
+        "result": event.result or None,
+        "exit_code": event.exit_code or None,
+        "exit_status": event.exit_status or None,
+        "error": event.error,
+        "alert": event.alert,
+        "failing_since": _iso(event.failing_since_s),
+        "failures": event.failures,
+        "untold": event.untold,
+        "quiet_until": _iso(event.quiet_until_s),
+        "log": list(event.log),
+        "subject": subject,
+        "text": f"{subject}\n\n{body}",
+    }
+    return Message(subject, body, payload)
+
+
+def _headline(event: Event) -> str:
+    if event.kind == FAILURE:
+        return f"{event.job} fallida ({_how(event)})"
+    if event.kind == RECOVERY:
+        return f"{event.job} recuperada"
+    if event.kind == ALERT:
+        return f"{event.job}: {event.error or event.alert}"
+    return "mensaje de prueba"
+
+
+def _how(event: Event) -> str:
+    ended = event.exit_status if event.exit_code in ("", "exited") else f"señal {event.exit_status}"
+    return f"{event.result}, {ended}" if event.exit_status else event.result
+
+
+def _body(event: Event) -> list[str]:
+    if event.kind == TEST:
+        return [f"Los avisos de sereno en {event.host} llegan por esta vía."]
+    rows = [("Tarea", event.job), ("Máquina", event.host), ("Hora", _local(event.time_s))]
+    if event.kind != ALERT:
+        rows.append(("Resultado", _how(event)))
+    if event.error:
+        rows.append(("Error" if event.kind == FAILURE else "Mensaje", event.error))
+    if event.failing_since_s is not None:
+        rows.append(("Fallos", f"{event.failures} seguidos desde {_local(event.failing_since_s)}"))
+    if event.untold:
+        rows.append(("Sin aviso", f"{event.untold} desde el aviso anterior"))
+    if event.kind in (FAILURE, ALERT) and event.quiet_until_s is not None:
+        rows.append(
+            ("Silencio", f"los siguientes solo se cuentan, hasta {_local(event.quiet_until_s)}")
+        )
+    rows.append(("Ejecución", event.run))
+    lines = [safe_line(f"{name + ':':11}{value}", LINE_LENGTH) for name, value in rows]
+    if event.log:
+        lines += [
+            "",
+            "Últimas líneas:",
+            *(f"  {safe_line(line, LINE_LENGTH)}" for line in event.log),
+        ]
+    option = " --user" if event.scope == "user" else ""
+    return [*lines, "", safe_line(f"journalctl{option} SERENO_RUN={event.run}", LINE_LENGTH)]
+
+
+def safe_line(text: str, length: int) -> str:
+    r"""`text` as one printable line of at most `length` characters: a line feed becomes `\n`, an escape `\x1b`."""
+    shown = "".join(
+        character if character.isprintable() else _escaped(character) for character in text
+    )
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _iso(time_s: float | None) -> str | None:
+    return (
+        None
+        if time_s is None
+        else datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
+    )
+
+
+def _local(time_s: float) -> str:
+    return f"{datetime.fromtimestamp(time_s).astimezone():%Y-%m-%d %H:%M:%S %Z}"

@@ -1,0 +1,34 @@
+"""What a successful run does when it has something to tell: one datagram to sereno-notify.socket.
+
+The datagram only names the run; what happened is read from the journal by whoever gets it. Nothing waits for an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+
+SUCCEEDED, TRIED = "succeeded", "test"
+# Where the units' Environment= says that things are.
+CONFIG, SOCKET, STATE = "SERENO_NOTIFY_CONFIG", "SERENO_NOTIFY_SOCKET", "SERENO_NOTIFY_STATE"
+_logger = logging.getLogger("sereno.runner")
+
+
+def wake(job_id: str, run_id: str) -> None:
+    """Tell that a run succeeded, unless nobody wants to be told. Never raises for a socket that does not take it."""
+    address = os.environ.get(SOCKET)
+    if not address or not os.path.exists(os.environ.get(CONFIG, "")):
+        return
+    try:
+        send(address, SUCCEEDED, job_id, run_id)
+    except OSError as error:
+        _logger.warning("Tarea %s: aviso no pedido: %s: %s", job_id, address, error)
+
+
+def send(address: str, what: str, job_id: str, run_id: str) -> None:
+    """Send the datagram. Raises OSError: the socket is not there, not for this user, or full."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.setblocking(False)
+        sender.sendto(json.dumps([what, job_id, run_id]).encode(), address)

@@ -1,0 +1,44 @@
+"""`Ping`: the monitor that a job's runs tell of their start and end, as a validated value. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sereno.errors import InvalidJob
+from sereno.url import is_http_url
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Where a monitor's check is called (`sereno.heartbeat`); neither attribute: there is none.
+
+    Attributes:
+        url: http or https URL. Everybody on the machine can read it in the unit.
+        file: absolute path of a file whose first line is that URL, which then is in no unit file.
+    """
+
+    url: str | None = None
+    file: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is not None and self.file is not None:
+            raise InvalidJob("ping_url: given together with ping_url_file; give one of them")
+        if self.url is not None and not is_http_url(self.url):
+            raise InvalidJob(
+                f"ping_url: {self.url!r} is not an http or https URL",
+                hint="such as https://hc-ping.com/ and the check's UUID",
+            )
+        path = self.file
+        if path is not None and not (
+            isinstance(path, str)
+            and path.startswith("/")
+            and path.isprintable()
+            and ":" not in path
+        ):
+            raise InvalidJob(
+                f"ping_url_file: {path!r} is not an absolute path without ':' and control characters"
+            )
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.url is not None or self.file is not None

@@ -1,0 +1,367 @@
+"""Being told: one message a failure by every handler, recoveries, alerts, and handlers that fail themselves."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from shop import FAILED, FINISHED, Shop
+from sink import HTTP_PORT, Sink
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from machine import Machine
+
+DELIVERED = "MESSAGE_ID=b82a1f12aa2447cf978f113b9238b1b8"
+NOT_DELIVERED = "MESSAGE_ID=2f34b1d9ea8d4da596dc0aa613190056"
+HELD_BACK = "MESSAGE_ID=b51a5728d6554f62a9dbc541e2f79cf3"
+CONFIG = "/etc/sereno/notify.toml"
+WEB = f"http://127.0.0.1:{HTTP_PORT}"
+HANDLERS = f"""
+[[handler]]
+type = "webhook"
+url = "{WEB}/hook"
+headers = {{ Authorization = "Bearer geheim" }}
+
+[[handler]]
+type = "mail"
+to = ["ops@example.org", "night@example.org"]
+
+[[handler]]
+type = "command"
+command = ["/srv/page", "--urgent"]
+"""
+# The command's own log: what it gets on standard input and in its environment, and who runs it.
+PAGE = f"""#!/usr/bin/python3
+import json, os, sys, urllib.request
+seen = {{name: value for name, value in os.environ.items() if name.startswith(("SERENO_", "CRED", "MONITOR"))}}
+data = json.dumps({{"argv": sys.argv[1:], "stdin": json.load(sys.stdin), "environ": seen, "uid": os.getuid()}})
+urllib.request.urlopen(urllib.request.Request("{WEB}/page", data.encode(), method="POST"))
+"""
+# Fails or not as the file says, which the test writes.
+FLAKY = """
+
+def flaky():
+    import logging
+    if open("/srv/shop/mood").read() == "bad":
+        logging.getLogger().warning("about to\\x1b[31m break")
+        raise ValueError("no such table:\\r\\nBcc: all@example.org")
+    return {"rows": 1}
+
+def warns():
+    import logging
+    logging.getLogger().warning("almost full", extra={"SERENO_ALERT": "disk"})
+"""
+
+
+@pytest.fixture(scope="module")
+def sink(machine: Machine) -> Sink:
+    machine.write("/srv/page", PAGE, 0o755)
+    return Sink(machine)
+
+
+@pytest.fixture
+def office(machine: Machine, sink: Sink, shop: Shop) -> Iterator[Office]:
+    office = Office(machine, sink, shop)
+    yield office
+    office.close()
+
+
+class Office:
+    """The machine, its handlers, and the jobs that they are told of."""
+
+    def __init__(self, machine: Machine, sink: Sink, shop: Shop) -> None:
+        self.machine, self.sink, self.shop = machine, sink, shop
+        text = machine.read("/srv/shop/shop_jobs.py")
+        if FLAKY not in text:
+            machine.write("/srv/shop/shop_jobs.py", text + FLAKY)
+        sink.forget()
+
+    def configure(self, text: str) -> None:
+        self.machine.write(CONFIG, text, 0o600)
+
+    def install(self, job_id: str, function: str = "flaky", **options: Any) -> None:
+        given = "".join(f", {name}={value!r}" for name, value in options.items())
+        self.shop.install(f"add_interval_job(shop_jobs.{function}, {job_id!r}, hours=1{given})")
+
+    def run(self, job_id: str, mood: str = "good") -> None:
+        """One run, and whatever handling it causes."""
+        self.machine.write("/srv/shop/mood", mood)
+        self.machine.run("systemctl", "start", f"sereno@{job_id}.service", check=False)
+        self.settle(job_id)
+
+    def settle(self, job_id: str) -> None:
+        """Wait until nothing is left to handle: no handler is at work or about to be, and no datagram waits."""
+        units = (f"sereno-failed@{job_id}.service", "sereno-notify.service")
+
+        def idle() -> bool:
+            shown = [self.machine.show(unit, "ActiveState", "Job") for unit in units]
+            return all(
+                one["ActiveState"] in ("inactive", "failed") and one.get("Job", "") in ("", "0")
+                for one in shown
+            )
+
+        # Twice: between a datagram and the service that it starts, nothing shows.
+        for _ in range(2):
+            self.machine.wait_for(idle, what="the end of the handlers")
+
+    def hooks(self) -> list[dict[str, Any]]:
+        """What the webhook was told."""
+        return [json.loads(entry["body"]) for entry in self.sink.got("http", "/hook")]
+
+    def records(self, job_id: str, kind: str) -> list[dict[str, Any]]:
+        return self.machine.journal(f"SERENO_JOB={job_id}", kind)
+
+    def close(self) -> None:
+        self.machine.run("rm", "-rf", "/etc/sereno", "/var/lib/sereno/notify")
+        self.machine.run("systemctl", "reset-failed")
+
+
+def test_a_failure_is_told_once_by_every_handler_with_all_that_is_known(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("sync")
+    office.run("sync", "bad")
+    (hook,) = office.hooks()
+    (closing,) = office.shop.runs("sync", FAILED)
+    assert hook["event"] == "failure"
+    assert (hook["job"], hook["run"]) == ("sync", closing["SERENO_RUN"])
+    assert (hook["result"], hook["exit_code"], hook["exit_status"]) == ("exit-code", "exited", "1")
+    assert hook["error"].startswith(
+        "ValueError: no such table: Bcc: all@example.org (shop_jobs.py:"
+    )
+    assert any("Tarea sync iniciada" in line for line in hook["log"])
+    assert any("Failed with result" in line for line in hook["log"])
+    (request,) = office.sink.got("http", "/hook")
+    assert request["headers"]["Authorization"] == "Bearer geheim"
+    assert request["headers"]["Content-Type"] == "application/json"
+
+    (sent,) = office.sink.got("mail")
+    assert sent["to"] == ["ops@example.org", "night@example.org"]
+    mail = email.message_from_string(sent["body"], policy=email.policy.default)
+    assert mail["Subject"] == hook["subject"]
+    assert "sync fallida (exit-code, 1)" in mail["Subject"]
+    assert mail["From"] == "sereno-notify@localhost"
+    assert mail["Bcc"] is None
+    body = mail.get_content()
+    assert r"about to\x1b[31m break" in body
+    assert closing["SERENO_RUN"] in body
+
+    (page,) = [json.loads(entry["body"]) for entry in office.sink.got("http", "/page")]
+    assert page["argv"] == ["--urgent"]
+    assert page["stdin"] == hook
+    assert page["environ"]["SERENO_JOB"] == "sync"
+    assert page["environ"]["SERENO_EVENT"] == "failure"
+    assert not any(
+        "geheim" in value or name.startswith("CRED") for name, value in page["environ"].items()
+    )
+    assert page["uid"] == int(office.machine.run("id", "-u", "sereno-notify").stdout)
+
+    delivered = office.records("sync", DELIVERED)
+    assert {record["SERENO_HANDLER"] for record in delivered} == {"webhook", "mail", "command"}
+    assert {record["SYSLOG_IDENTIFIER"] for record in delivered} == {"sereno-notify"}
+
+
+def test_a_run_that_its_time_limit_kills_is_told(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("stuck", "endless", timeout=1)
+    office.run("stuck")
+    (hook,) = office.hooks()
+    assert (hook["result"], hook["exit_status"]) == ("timeout", "TERM")
+    assert "timeout" in hook["subject"]
+    assert len(office.sink.got("mail")) == 1
+
+
+def test_a_run_that_is_killed_is_told(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("killed_now", "killed")
+    office.run("killed_now")
+    (hook,) = office.hooks()
+    assert (hook["result"], hook["exit_code"], hook["exit_status"]) == ("signal", "killed", "KILL")
+    assert any("Tarea killed_now iniciada" in line for line in hook["log"])
+
+
+def test_a_run_that_is_stopped_by_hand_is_not_told(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("stopped", "endless")
+    office.machine.run("systemctl", "start", "--no-block", "sereno@stopped.service")
+    office.machine.wait_for(lambda: office.shop.runs("stopped"), what="the run")
+    office.machine.run("systemctl", "stop", "sereno@stopped.service")
+    office.settle("stopped")
+    assert office.records("stopped", "SERENO_STATUS=interrupted")
+    assert office.sink.got() == []
+
+
+def test_repeated_failures_are_counted_and_the_recovery_is_told_once(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("flaps")
+    for _ in range(4):
+        office.run("flaps", "bad")
+    assert [hook["event"] for hook in office.hooks()] == ["failure"]
+    assert len(office.sink.got("mail")) == 1
+    assert len(office.records("flaps", HELD_BACK)) == 3
+    office.run("flaps")
+    office.run("flaps")
+    failure, recovery = office.hooks()
+    assert (recovery["event"], recovery["failures"], recovery["untold"]) == ("recovery", 4, 3)
+    assert recovery["failing_since"] == failure["time"]
+    assert "flaps recuperada" in recovery["subject"]
+    assert recovery["run"] == office.shop.runs("flaps", FINISHED)[0]["SERENO_RUN"]
+
+
+def test_a_recovery_is_told_over_a_reboot(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("weekly")
+    office.run("weekly", "bad")
+    office.machine.reboot()
+    Sink(office.machine)
+    office.run("weekly")
+    assert [hook["event"] for hook in office.hooks()] == ["failure", "recovery"]
+
+
+def test_an_alert_of_a_successful_run_is_told_and_then_counted(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("disk_watch", "warns")
+    office.run("disk_watch")
+    office.run("disk_watch")
+    (hook,) = office.hooks()
+    assert (hook["event"], hook["alert"], hook["error"]) == ("alert", "disk", "almost full")
+    assert "disk_watch: almost full" in hook["subject"]
+    assert len(office.records("disk_watch", HELD_BACK)) == 1
+
+
+def test_the_cleanups_alert_of_a_full_cache_is_told(office: Office) -> None:
+    office.configure(HANDLERS)
+    fill = (
+        "from sereno import MetadataCache\ncache = MetadataCache(max_size=10)\n"
+        "for number in range(10): cache.set(f'k{number}', 1)\n"
+    )
+    office.machine.run(
+        "/opt/sereno/current/venv/bin/python", "-c", fill, env={"PYTHONPATH": "/opt/sereno/lib"}
+    )
+    office.run("cache_cleanup_hourly")
+    (hook,) = office.hooks()
+    assert (hook["event"], hook["alert"]) == ("alert", "capacity")
+    assert "Caché al 100.0% de capacidad (10/10)." in hook["subject"]
+
+
+def test_a_handler_that_fails_stops_no_other_is_visible_and_leaves_the_jobs_result(
+    office: Office,
+) -> None:
+    broken = f"""
+[[handler]]
+type = "webhook"
+name = "gone"
+url = "http://127.0.0.1:9/token"
+retries = 0
+[[handler]]
+type = "webhook"
+name = "refuses"
+url = "{WEB}/status/403"
+[[handler]]
+type = "command"
+command = ["/bin/sh", "-c", "echo pager is out of order >&2; exit 3"]
+[[handler]]
+type = "webhook"
+name = "busy"
+url = "{WEB}/busy"
+"""
+    office.configure(broken + HANDLERS.replace('"command"\n', '"command"\nname = "page"\n'))
+    office.install("sync_2")
+    office.run("sync_2", "bad")
+    assert len(office.hooks()) == len(office.sink.got("mail")) == 1
+    assert len(office.sink.got("http", "/busy")) == 2
+    assert len(office.sink.got("http", "/status/403")) == 1
+    errors = {
+        record["SERENO_HANDLER"]: record["SERENO_ERROR"]
+        for record in office.records("sync_2", NOT_DELIVERED)
+    }
+    assert errors.keys() == {"gone", "refuses", "command"}
+    assert "Connection refused" in errors["gone"]
+    assert "token" not in errors["gone"]
+    assert "HTTP 403" in errors["refuses"]
+    assert errors["command"] == "/bin/sh: exit status 3: pager is out of order"
+    assert office.machine.show("sereno-failed@sync_2.service", "Result") == {"Result": "exit-code"}
+    shown = office.machine.show("sereno@sync_2.service", "Result", "ExecMainStatus")
+    assert shown == {"Result": "exit-code", "ExecMainStatus": "1"}
+    check = "from sereno.notify.health import problems\nresult = problems(False)"
+    assert sorted(line.split(": ")[1] for line in office.shop.call(check)) == [
+        "handler command",
+        "handler gone",
+        "handler refuses",
+    ]
+
+
+def test_a_file_that_cannot_be_right_is_visible_and_holds_up_nothing(office: Office) -> None:
+    office.configure('[[handler]]\ntype = "mail"\nto = "ops"\n')
+    office.install("sync_3")
+    office.run("sync_3", "bad")
+    (record,) = office.records("sync_3", NOT_DELIVERED)
+    assert "handler 1 (mail): to: 'ops' is not a list of mail addresses" in record["MESSAGE"]
+    assert office.machine.show("sereno@sync_3.service", "Result") == {"Result": "exit-code"}
+    office.install("disk_watch_2", "warns")
+    office.run("disk_watch_2")
+    state = office.machine.run("systemctl", "is-active", "sereno-notify.socket", check=False)
+    assert state.stdout == "active\n"
+
+
+def test_without_a_file_no_handler_is_started_and_runs_send_nothing(office: Office) -> None:
+    office.install("quiet")
+    office.run("quiet", "bad")
+    office.run("quiet")
+    office.install("disk_watch_3", "warns")
+    office.run("disk_watch_3")
+    shown = office.machine.show("sereno-failed@quiet.service", "ConditionResult", "ExecMainPID")
+    assert shown == {"ConditionResult": "no", "ExecMainPID": "0"}
+    assert office.sink.got() == []
+    done = office.machine.run("sereno", "notify", "--test", check=False)
+    assert done.returncode == 2
+    assert f"{CONFIG}: there is no such file" in done.stderr
+
+
+def test_the_test_message_takes_the_real_way_and_reports_every_handler(office: Office) -> None:
+    office.configure(HANDLERS)
+    done = office.machine.run("sereno", "notify", "--test")
+    assert sorted(done.stdout.splitlines()) == [
+        "command: delivered",
+        "mail: delivered",
+        "webhook: delivered",
+    ]
+    assert [hook["event"] for hook in office.hooks()] == ["test"]
+    assert len(office.sink.got("mail")) == 1
+    office.configure('[[handler]]\ntype = "command"\ncommand = ["/bin/false"]\n')
+    done = office.machine.run("sereno", "notify", "--test", check=False)
+    assert done.returncode == 1
+    assert done.stdout == "command: /bin/false: exit status 1\n"
+
+
+def test_a_job_cannot_read_the_handlers_secrets_nor_ask_for_a_test(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.machine.run("systemctl", "start", "sereno-notify.socket")
+    spy = (
+        "import sys; sys.path.insert(0, '/opt/sereno/lib')\n"
+        "from sereno.notify import wake\nwake.send('/run/sereno/notify', 'test', 'sereno', 'x' * 32)\n"
+        "try: open('/etc/sereno/notify.toml')\nexcept PermissionError: print('refused')"
+    )
+    done = office.machine.run_unit("python3", "-c", spy, user="sereno")
+    assert done.stdout == "refused\n"
+    office.settle("none")
+    office.machine.wait_for(
+        lambda: office.machine.journal("UNIT=sereno-notify.service"), what="the service"
+    )
+    assert office.sink.got() == []
+
+
+def test_a_run_that_has_nothing_to_tell_starts_nothing(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("plain", "quick")
+    office.run("plain")
+    before = len(office.machine.journal("UNIT=sereno-notify.service"))
+    sockets = len(office.machine.journal("UNIT=sereno-notify.socket"))
+    for _ in range(3):
+        office.run("plain")
+    assert len(office.machine.journal("UNIT=sereno-notify.service")) == before
+    assert len(office.machine.journal("UNIT=sereno-notify.socket")) == sockets

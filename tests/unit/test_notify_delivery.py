@@ -1,0 +1,385 @@
+"""Handlers against a real HTTP server and real programs: what arrives, what is tried again, what is recorded."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import json
+import logging
+import os
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sereno import journal
+from sereno.notify import handling, wake
+from sereno.notify.config import Handler, parse
+from sereno.notify.delivery import Delivery, deliver
+from sereno.notify.event import FAILURE, Event
+from sereno.notify.evidence import Evidence
+from sereno.notify.handling import Handling, datagrams
+from sereno.notify.message import compose
+from sereno.notify.senders import BACKOFF_S, DeliveryError, send
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENT = Event(
+    FAILURE, "shop_sync", "ab" * 16, "web1", "system", 0.0, result="exit-code",
+    exit_code="exited", exit_status="1", error="ñandú", log=("uno", "dos"),
+)  # fmt: skip
+MESSAGE = compose(EVENT)
+QUIET = {"pause": lambda seconds: None}
+
+
+class Server(HTTPServer):
+    """Answers with each of `answers` in turn, then with 200."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append((self.path, dict(self.headers), body))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def handler(text: str) -> Handler:
+    (one,) = parse(f"[[handler]]\n{text}\n", "f").handlers
+    return one
+
+
+def webhook(url: str, more: str = "") -> Handler:
+    return handler(f'type = "webhook"\nurl = "{url}"\n{more}')
+
+
+def command(*words: str, more: str = "") -> Handler:
+    return handler(f'type = "command"\ncommand = {json.dumps(words)}\n{more}')
+
+
+def test_a_webhook_gets_the_payload_as_json_with_its_headers(server: Server) -> None:
+    send(webhook(f"{server.url}/a?b=c", 'headers = {X-Token = "t"}'), MESSAGE)
+    ((path, headers, body),) = server.requests
+    assert path == "/a?b=c"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["X-Token"] == "t"
+    assert headers["User-Agent"].startswith("sereno/")
+    assert json.loads(body) == MESSAGE.payload
+
+
+def test_user_and_password_of_a_url_go_into_a_header_and_not_into_a_record(server: Server) -> None:
+    url = server.url.replace("//", "//ana:s%40c@")
+    send(webhook(url), MESSAGE)
+    assert server.requests[0][1]["Authorization"] == "Basic YW5hOnNAYw=="
+    server.answers = [404]
+    with pytest.raises(DeliveryError, match=r"^127\.0\.0\.1: HTTP 404 Not Found$"):
+        send(webhook(url + "/T0KEN"), MESSAGE)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_an_answer_that_means_not_now_is_tried_again_later_each_time(
+    server: Server, status: int
+) -> None:
+    pauses: list[float] = []
+    server.answers = [status] * 3
+    send(webhook(server.url), MESSAGE, pause=pauses.append)
+    assert len(server.requests) == 4
+    assert pauses == list(BACKOFF_S[:3])
+    server.answers = [status] * 4
+    with pytest.raises(DeliveryError, match=rf"HTTP {status} .* \(after 4 tries\)"):
+        send(webhook(server.url), MESSAGE, **QUIET)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 410])
+def test_any_other_refusal_is_final_and_no_redirect_is_followed(
+    server: Server, status: int
+) -> None:
+    server.answers = [status]
+    with pytest.raises(DeliveryError, match=f"HTTP {status}"):
+        send(webhook(server.url), MESSAGE)
+    assert len(server.requests) == 1
+
+
+def test_a_server_that_is_not_there_is_tried_again_and_named_without_the_path() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/T0KEN"
+        with pytest.raises(DeliveryError, match=r"refused.*\(after 2 tries\)") as error:
+            send(webhook(url, "retries = 1"), MESSAGE, **QUIET)
+        assert "T0KEN" not in str(error.value)
+
+
+def test_a_server_that_does_not_answer_is_given_up_at_the_time_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(DeliveryError, match=r"127\.0\.0\.1: .*timed out"):
+            send(webhook(url, "retries = 0\ntimeout_s = 1"), MESSAGE)
+
+
+def test_a_command_gets_json_on_stdin_its_words_unchanged_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x")
+    monkeypatch.setenv("SERENO_NOTIFY_CONFIG", "/run/credentials/x/notify.toml")
+    script = 'cat >"$1/stdin"; env >"$1/env"; printf %s "$2" >"$1/word"'
+    send(command("/bin/sh", "-c", script, "sh", str(tmp_path), "$(id); * 'x'"), MESSAGE)
+    assert json.loads((tmp_path / "stdin").read_text()) == MESSAGE.payload
+    assert (tmp_path / "word").read_text() == "$(id); * 'x'"
+    environ = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines())
+    assert environ["SERENO_JOB"] == "shop_sync"
+    assert environ["SERENO_EXIT_STATUS"] == "1"
+    assert environ["SERENO_SUBJECT"] == MESSAGE.subject
+    assert not any("credentials" in value for value in environ.values())
+
+
+def test_a_command_that_fails_or_hangs_or_is_not_there_says_so() -> None:
+    with pytest.raises(DeliveryError, match=r"^/bin/sh: exit status 3: last words$"):
+        send(command("/bin/sh", "-c", "echo first; echo last words >&2; exit 3"), MESSAGE)
+    with pytest.raises(DeliveryError, match="did not end within 1 s"):
+        send(command("/bin/sh", "-c", "sleep 60", more="timeout_s = 1"), MESSAGE)
+    with pytest.raises(DeliveryError, match=r"^/no/such: .*No such file"):
+        send(command("/no/such"), MESSAGE)
+
+
+def test_a_command_that_does_not_read_its_input_or_leaves_a_child_is_no_failure() -> None:
+    send(command("/bin/true"), MESSAGE)
+    send(command("/bin/sh", "-c", "sleep 5 & exit 0", more="timeout_s = 2"), MESSAGE)
+
+
+def test_mail_is_handed_to_sendmail_which_takes_the_recipients_from_it(tmp_path: Path) -> None:
+    program = tmp_path / "sendmail"
+    program.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/argv\ncat >{tmp_path}/mail\n')
+    program.chmod(0o755)
+    send(handler(f'type = "mail"\nto = ["a@b"]\nsendmail = "{program}"'), MESSAGE)
+    assert (tmp_path / "argv").read_text() == "-t -i\n"
+    mail = email.message_from_bytes((tmp_path / "mail").read_bytes(), policy=email.policy.default)
+    assert (mail["To"], mail["Subject"], mail["Auto-Submitted"]) == (
+        "a@b", MESSAGE.subject, "auto-generated",
+    )  # fmt: skip
+    assert mail["From"] is None
+    assert mail.get_content() == MESSAGE.body
+
+
+# Apprise's own imports.
+@pytest.mark.filterwarnings("ignore")
+def test_apprise_speaks_to_its_services(server: Server) -> None:
+    url = server.url.replace("http://", "json://")
+    send(handler(f'type = "apprise"\nurls = ["{url}/T0KEN"]'), MESSAGE)
+    ((path, _, body),) = server.requests
+    assert path.startswith("/T0KEN")
+    sent = json.loads(body)
+    assert (sent["title"], sent["type"]) == (MESSAGE.subject, "failure")
+    assert "dos" in sent["message"]
+    server.answers = [500] * 9
+    with pytest.raises(DeliveryError, match="not all services took the message"):
+        send(handler(f'type = "apprise"\nurls = ["{url}"]'), MESSAGE)
+    with pytest.raises(DeliveryError, match="URL 1 of urls is none that Apprise knows"):
+        send(handler('type = "apprise"\nurls = ["nonsense://x"]'), MESSAGE)
+
+
+def test_apprise_that_is_not_installed_is_named_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "apprise", None)
+    with pytest.raises(DeliveryError, match="apt install apprise"):
+        send(handler('type = "apprise"\nurls = ["json://x"]'), MESSAGE)
+
+
+def test_no_handlers_failure_stops_another_and_each_leaves_a_record(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    handlers = parse(
+        "".join(f'[[handler]]\ntype = "command"\nname = "{n}"\ncommand = ["/x"]\n' for n in "abc"),
+        "f",
+    ).handlers
+    meet = threading.Barrier(3, timeout=10)
+
+    def sender(one: Handler, message: object) -> None:
+        meet.wait()  # all at the same time: a slow one does not hold up the others
+        if one.name == "a":
+            raise DeliveryError("refused")
+        if one.name == "b":
+            raise RuntimeError("a defect")
+
+    done = deliver(EVENT, handlers, send=sender)
+    assert dict(done) == {"a": "refused", "b": "RuntimeError: a defect", "c": None}
+    kinds = {
+        record.SERENO_HANDLER: record.MESSAGE_ID
+        for record in caplog.records
+        if hasattr(record, "SERENO_HANDLER")
+    }
+    bad, good = journal.NOT_DELIVERED, journal.DELIVERED
+    assert kinds == {"a": bad, "b": bad, "c": good}
+
+
+# --- what the units start -----------------------------------------------------------------------------------------
+
+
+class Desk:
+    """A `Handling` whose journal and handlers are the test's own."""
+
+    def __init__(self, tmp_path: Path, **evidence: Any) -> None:
+        (tmp_path / "notify.toml").write_text('[[handler]]\ntype = "command"\ncommand = ["/x"]\n')
+        self.now_s, self.events, self.error = 1e9, [], None
+        found = {"status": "failed", "error": "E", "alerts": {}, "lines": ("uno",), **evidence}
+        self.handling = Handling(
+            {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path / "state")},
+            now_s=lambda: self.now_s,
+            tell=self.tell,
+            gather=lambda *_, **__: Evidence(**found),
+        )
+
+    def tell(self, event: Event, handlers: object) -> list[Delivery]:
+        self.events.append(event)
+        return [Delivery("command", self.error)]
+
+    def fail(self, result: str = "exit-code") -> None:
+        monitor = {"MONITOR_INVOCATION_ID": "r", "MONITOR_SERVICE_RESULT": result}
+        self.handling.failed("j", monitor)
+
+
+def test_a_failure_is_told_once_and_kept_with_its_flag(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.fail()
+    desk.fail()
+    (event,) = desk.events
+    assert (event.kind, event.job, event.result, event.failures) == ("failure", "j", "exit-code", 1)
+    assert (tmp_path / "state/j.failing").exists()
+    recovered = Desk(tmp_path, status="success", error=None)
+    recovered.handling.succeeded("j", "r2")
+    recovered.handling.succeeded("j", "r3")
+    (event,) = recovered.events
+    assert (event.kind, event.failures, event.untold) == ("recovery", 2, 1)
+    assert not (tmp_path / "state/j.failing").exists()
+
+
+def test_a_failure_that_no_handler_took_is_told_again_at_the_next_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.error = "out of order"
+    desk.fail()
+    desk.error = None
+    desk.fail()
+    desk.fail()
+    assert [event.failures for event in desk.events] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("result", "told"), [("signal", 0), ("exit-code", 0), ("timeout", 1), ("oom-kill", 1)]
+)
+def test_a_run_that_was_stopped_is_no_failure_unless_its_limit_stopped_it(
+    tmp_path: Path, result: str, told: int
+) -> None:
+    desk = Desk(tmp_path, status="interrupted")
+    desk.fail(result)
+    assert len(desk.events) == told
+
+
+def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Path) -> None:
+    Desk(tmp_path).fail()
+    for status in ("", "failed", "skipped"):
+        desk = Desk(tmp_path, status=status)
+        desk.handling.succeeded("j", "r")
+        assert desk.events == []
+    assert (tmp_path / "state/j.failing").exists()
+
+
+def test_each_alert_of_a_success_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, status="success", alerts={"capacity": "95 %", "hit_rate": "3 %"})
+    desk.handling.succeeded("j", "r")
+    desk.handling.succeeded("j", "r2")
+    assert [(event.kind, event.alert, event.error) for event in desk.events] == [
+        ("alert", "capacity", "95 %"),
+        ("alert", "hit_rate", "3 %"),
+    ]
+
+
+def test_a_state_file_that_is_garbage_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    for garbage in ("", "[]", "{}", '{"failing_since_s": "x"}', "\0"):
+        (tmp_path / "state/j.json").write_text(garbage)
+        desk = Desk(tmp_path)
+        desk.fail()
+        assert len(desk.events) == 1
+
+
+def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_path: Path) -> None:
+    address = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        wake.send(address, "succeeded", "a_job", "r1")
+        for garbage in (
+            b"",
+            b"[]",
+            b"\xff",
+            b'["succeeded", 3, "r"]',
+            b'["a","../x","r"]',
+            b'{"a":1}',
+        ):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(garbage, address)
+        wake.send(address, "test", "sereno", "r2")
+        assert list(datagrams(receiver)) == [
+            ("succeeded", "a_job", "r1", os.getuid()),
+            ("test", "sereno", "r2", os.getuid()),
+        ]
+        assert list(datagrams(receiver)) == []
+
+
+def test_only_root_and_the_user_itself_may_ask_for_a_test(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.handling.heard("test", "sereno", "r", 12345)
+    assert desk.events == []
+    desk.handling.heard("test", "sereno", "r", 0)
+    assert [event.kind for event in desk.events] == ["test"]
+
+
+def test_waking_never_raises_and_needs_somebody_who_wants_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(wake.SOCKET, str(tmp_path / "s"))
+    monkeypatch.setenv(wake.CONFIG, str(tmp_path / "notify.toml"))
+    wake.wake("j", "r")
+    assert caplog.records == []
+    (tmp_path / "notify.toml").touch()
+    wake.wake("j", "r")
+    assert "Tarea j: aviso no pedido" in caplog.text
+
+
+def test_a_broken_file_is_recorded_and_is_the_units_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
+    (tmp_path / "notify.toml").write_text("x = 1")
+    environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path)}
+    assert handling.run("j", environ) == 2
+    assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]

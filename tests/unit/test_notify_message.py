@@ -1,0 +1,108 @@
+"""What people get to read, and that a job's words cannot break out of it."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sereno.notify.config import parse
+from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.evidence import judge
+from sereno.notify.message import compose, safe_line
+from sereno.notify.senders import compose_mail, environment
+
+FAILED = Event(
+    FAILURE, "shop_sync", "ab" * 16, "web1", "system", 1_700_000_000.0,
+    result="exit-code", exit_code="exited", exit_status="1", error="ValueError: no such table",
+    failing_since_s=1_699_990_000.0, failures=12, untold=11, quiet_until_s=1_700_086_400.0,
+    log=("Tarea shop_sync iniciada", "Tarea shop_sync fallida"),
+)  # fmt: skip
+(MAIL,) = parse('[[handler]]\ntype = "mail"\nto = ["a@b", "c"]\nfrom = "s@b"\n', "f").handlers
+
+
+def test_a_failure_says_what_failed_how_since_when_and_where_to_look() -> None:
+    message = compose(FAILED)
+    assert message.subject == "[sereno] web1: shop_sync fallida (exit-code, 1)"
+    for part in (
+        "Tarea:     shop_sync\n", "Máquina:   web1\n", "Resultado: exit-code, 1\n",
+        "Error:     ValueError: no such table\n", "Fallos:    12 seguidos desde 2023-11-1",
+        "Sin aviso: 11 desde el aviso anterior\n", "Silencio:  los siguientes solo se cuentan, hasta 2023-11-1",
+        "\n  Tarea shop_sync iniciada\n  Tarea shop_sync fallida\n", f"journalctl SERENO_RUN={'ab' * 16}\n",
+    ):  # fmt: skip
+        assert part in message.body
+    assert message.payload["log"] == list(FAILED.log)
+    assert message.payload["text"] == f"{message.subject}\n\n{message.body}"
+
+
+def test_a_signal_is_called_one() -> None:
+    event = Event(
+        FAILURE,
+        "j",
+        "r",
+        "h",
+        "user",
+        0.0,
+        result="timeout",
+        exit_code="killed",
+        exit_status="TERM",
+    )
+    message = compose(event)
+    assert message.subject == "[sereno] h: j fallida (timeout, señal TERM)"
+    assert "journalctl --user SERENO_RUN=r" in message.body
+
+
+def test_every_kind_of_event_has_the_same_keys() -> None:
+    keys = set(compose(FAILED).payload)
+    for kind in (RECOVERY, ALERT, TEST):
+        payload = compose(Event(kind, "j", "r", "h", "system", 0.0, alert="disk")).payload
+        assert set(payload) == keys
+        assert payload["event"] == kind
+        json.dumps(payload)
+
+
+@given(st.text(), st.integers(2, 50))
+def test_a_safe_line_is_one_printable_line_of_bounded_length(text: str, length: int) -> None:
+    line = safe_line(text, length)
+    assert line.isprintable()
+    assert len(line) <= length
+    if text.isprintable() and len(text) <= length:
+        assert line == text
+
+
+@given(st.text(), st.text(), st.lists(st.text()))
+def test_no_word_of_a_job_adds_a_header_a_line_or_a_recipient(
+    name: str, error: str, log: list[str]
+) -> None:
+    event = Event(FAILURE, "job", name, name, "system", 0.0, error=error, log=tuple(log))
+    message = compose(event)
+    assert "\n" not in message.subject
+    assert all(line.isprintable() for line in message.body.split("\n"))
+    mail = compose_mail(MAIL, message)
+    assert sorted(mail.keys()) == sorted(
+        [
+            *("To", "From", "Subject", "Date", "Auto-Submitted", "X-Sereno-Job", "X-Sereno-Event"),
+            *("Content-Type", "Content-Transfer-Encoding", "MIME-Version"),
+        ]
+    )
+    head = mail.as_bytes().partition(b"\n\n")[0].decode("ascii")
+    assert head.count("\nTo: ") + head.startswith("To: ") == 1
+    assert mail["To"] == "a@b, c"
+    assert all(value.isprintable() for value in environment(message).values())
+
+
+def test_the_evidence_is_the_runs_own_words_its_alerts_and_its_last_lines() -> None:
+    records = [
+        {"MESSAGE": "one"},
+        {"MESSAGE": "almost full", "SERENO_ALERT": "disk"},
+        {"MESSAGE": b"raw \xff\ntwo"},
+        {"MESSAGE": "fallida", "SERENO_STATUS": "failed", "SERENO_ERROR": "E: x"},
+        {"MESSAGE": "Failed with result 'exit-code'."},
+    ]
+    found = judge(records, 3)
+    assert (found.status, found.error) == ("failed", "E: x")
+    assert found.alerts == {"disk": "almost full"}
+    assert found.lines == ("two", "fallida", "Failed with result 'exit-code'.")
+    assert judge(records, 0).lines == ()
+    assert judge([], 5) == ("", None, {}, ())
