@@ -639,6 +639,7 @@ remove_links_and_releases() {
 say_what_stays() {
     stays=
     [ ! -e "$root$data_dir" ] || stays=", the cache in $root$data_dir"
+    [ ! -e "$root$state_dir" ] || stays="$stays, the messages' state in $root$state_dir"
     ! is_our_user sereno || stays="$stays, the users and groups sereno and sereno-notify"
     [ -z "$stays" ] || say "Kept: ${stays#, } (--uninstall --purge removes them)"
 }

@@ -20,6 +20,16 @@ def quick():
 
 def killed():
     os.kill(os.getpid(), 9)
+
+def moody():
+    import os
+    if os.path.exists("/home/ada/bad"):
+        raise ValueError("bad mood")
+"""
+NOTIFY = """
+[[handler]]
+type = "command"
+command = ["/bin/sh", "-c", "echo $SERENO_EVENT $SERENO_JOB $SERENO_EXIT_STATUS >>/home/ada/told"]
 """
 SCHEDULE = """
 import json, os, sys
@@ -196,4 +206,32 @@ def test_a_users_runs_are_that_users_and_not_those_of_a_system_job_of_the_same_n
     assert run["run"] == jobs["dies"]["last"]["run"]
     (after,) = json.loads(ada.run("sereno", "list", "--json").stdout)
     assert after["last"] == before["last"]
+    call(ada, "scheduler.shutdown(wait=True)")
+
+
+def test_a_user_is_told_by_a_file_of_the_users_own(ada: Machine) -> None:
+    owned = ("runuser", "-u", "ada", "--", "sh", "-c")
+    ada.run(
+        *owned,
+        "mkdir -p ~/.config/sereno; cat >~/.config/sereno/notify.toml",
+        env={"HOME": "/home/ada"},
+        input=NOTIFY,
+    )
+    call(ada, "scheduler.add_interval_job(shop_jobs.moody, 'moody', hours=1)\nscheduler.start()")
+    ada.run("touch", "/home/ada/bad")
+    for _ in range(2):
+        ada.run("systemctl", "--user", "start", "sereno@moody.service", user="ada", check=False)
+        ada.wait_for(
+            lambda: (
+                "failure moody 1\n"
+                in (ada.read("/home/ada/told") if ada.exists("/home/ada/told") else "")
+            ),
+            what="the message",
+        )
+    ada.run("rm", "/home/ada/bad")
+    ada.run("systemctl", "--user", "start", "sereno@moody.service", user="ada")
+    ada.wait_for(lambda: "recovery" in ada.read("/home/ada/told"), what="the recovery")
+    assert ada.read("/home/ada/told") == "failure moody 1\nrecovery moody\n"
+    sereno = "/home/ada/.local/bin/sereno"
+    assert ada.run(sereno, "notify", "--test", user="ada").stdout == "command: delivered\n"
     call(ada, "scheduler.shutdown(wait=True)")

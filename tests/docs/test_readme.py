@@ -16,6 +16,9 @@ from readme import REPOSITORY, blocks, fences, write_into_checkout
 
 from sereno import cli, journal
 from sereno.cache import MetadataCache
+from sereno.notify import config
+from sereno.notify.event import Event
+from sereno.notify.message import compose
 
 UNTESTED = 2  # the picture, and the entry point (tests/unit/test_registration.py)
 NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."
@@ -139,6 +142,10 @@ def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
         journal.ALERT_CAPACITY,
         journal.ALERT_HIT_RATE,
         journal.ALERT_ERROR,
+        journal.DELIVERED,
+        journal.NOT_DELIVERED,
+        journal.HELD_BACK,
+        journal.PING_FAILED,
     ]
     for status in re.findall(r"^  (\d)  ", cli.EXIT_STATUSES, re.MULTILINE):
         assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", README)
@@ -148,6 +155,18 @@ def test_every_command_of_the_table_exists() -> None:
     help_text = cli._parser().format_help()
     for command in re.findall(r"^\| `sereno ([\w-]+)", README, re.MULTILINE):
         assert re.search(rf"^    {command}\b", help_text, re.MULTILINE), command
+
+
+def test_the_example_of_notify_toml_is_right_and_every_key_of_the_file_is_named() -> None:
+    (example,) = (block for block in blocks() if block.argument.endswith("/notify.toml"))
+    parsed = config.parse(example.text, "README.md")
+    assert {handler.type for handler in parsed.handlers} == set(config.HANDLERS)
+    table = README[README.index("| key | of |") : README.index("The JSON has")]
+    keys = {*config.SETTINGS, *config.COMMON}.union(*config.HANDLERS.values())
+    assert set(re.findall(r"`([a-z_]+)`", table)) - {"mail", "webhook", "apprise"} == keys
+    payload = compose(Event("test", "j", "r", "h", "system", 0.0)).payload
+    listed = README[README.index("The JSON has") : README.index("A message that did not leave")]
+    assert set(payload) <= set(re.findall(r"`([a-z_]+)`", listed))
 
 
 def test_every_module_of_the_picture_exists() -> None:

@@ -331,6 +331,17 @@ def test_a_state_file_that_is_garbage_counts_as_none(tmp_path: Path) -> None:
         assert len(desk.events) == 1
 
 
+def test_a_state_that_cannot_be_kept_holds_no_message_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text("a file where the directory should be")
+    desk = Desk(tmp_path)
+    desk.error = "and nobody takes it"
+    desk.fail()
+    assert len(desk.events) == 1
+    assert "Tarea j: avisos sin memoria: " in caplog.text
+
+
 def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_path: Path) -> None:
     address = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -383,3 +394,12 @@ def test_a_broken_file_is_recorded_and_is_the_units_failure(
     environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path)}
     assert handling.run("j", environ) == 2
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]
+
+
+@pytest.mark.parametrize(("failed", "says"), [("j", "SERENO_NOTIFY_CONFIG"), (None, "LISTEN_FDS")])
+def test_what_the_units_start_is_refused_by_hand_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failed: str | None, says: str
+) -> None:
+    monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
+    assert handling.run(failed, {}) == 2
+    assert f"{says}: " in caplog.text

@@ -7,8 +7,8 @@ The file names who is told, and how often::
     type = "mail"
     to = ["ops@example.org"]
 
-`SETTINGS` and `HANDLERS` are the whole language: key → what is allowed and the default. An unknown key is an error, so
-that a slip of the pen does not silence a handler.
+`SETTINGS`, `COMMON` and `HANDLERS` are the whole language: key → what is allowed and the default. An unknown key is an
+error, so that a slip of the pen does not silence a handler.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ SETTINGS = {
     # Lines of the run's log in a message.
     "log_lines": _count(0, 200, 20),
 }
-_COMMON = {
+COMMON = {
     "name": Kind(lambda value: isinstance(value, str) and _is_line(value), "one line of text", ""),
     "events": _list(EVENTS.__contains__, f"a list of {', '.join(EVENTS)}", list(EVENTS)),
     "jobs": _list(_is_line, "a list of patterns such as 'shop_*'", ["*"]),
@@ -219,7 +219,7 @@ def _handler(table: dict[str, Any], place: str) -> Handler:
     kind = table.pop("type", None)
     if not isinstance(kind, str) or kind not in HANDLERS:
         raise InvalidConfig(f"{place}: type: {kind!r} is not one of {', '.join(HANDLERS)}")
-    values = _checked(table, {**_COMMON, **HANDLERS[kind]}, f"{place} ({kind})")
+    values = _checked(table, {**COMMON, **HANDLERS[kind]}, f"{place} ({kind})")
     return Handler(
         name=values.pop("name"),
         type=kind,

@@ -9,18 +9,20 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sereno import journal
-from sereno.errors import SerenoError
+from sereno.errors import SerenoError, UsageError
 from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.delivery import Delivery, deliver, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.state import States
 
 IDENTIFIER = "sereno-notify"
+_BY_HAND = "by hand: sereno notify --test"
 # SD_LISTEN_FDS_START
 _FIRST_DESCRIPTOR = 3
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
@@ -39,7 +41,7 @@ class Handling:
         tell, gather: `deliver` and `evidence.gather`; tests put their own here.
 
     Raises:
-        InvalidConfig: the file is not there or cannot be right.
+        UsageError: this process was not started by the units, or (InvalidConfig) the file cannot be right.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class Handling:
         tell: Callable[..., list[Delivery]] = deliver,
         gather: Callable[..., evidence.Evidence] = evidence.gather,
     ) -> None:
+        missing = [name for name in (wake.CONFIG, wake.STATE) if name not in environ]
+        if missing:
+            raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=_BY_HAND)
         self._config = config.load(environ[wake.CONFIG])
         self._states = States(environ[wake.STATE])
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
@@ -131,11 +136,17 @@ class Handling:
         self, event: Event, judge: Callable[[throttle.State], throttle.Verdict]
     ) -> list[Delivery]:
         """Keep the new state, and tell the event unless it is held back."""
-        with self._states.locked():
-            before = self._states.read(event.job)
-            verdict = judge(before)
-            if verdict.state != before:
-                self._states.write(event.job, verdict.state)
+        before = throttle.State()
+        verdict = judge(before)
+        try:
+            with self._states.locked():
+                before = self._states.read(event.job)
+                verdict = judge(before)
+                if verdict.state != before:
+                    self._states.write(event.job, verdict.state)
+        except OSError as error:
+            # A full disk is what jobs fail of: better told too often than not at all.
+            _logger.warning("Tarea %s: avisos sin memoria: %s", event.job, error)
         # A recovery tells of the failures that it ends.
         counted = before if event.kind == RECOVERY else verdict.state
         event = replace(
@@ -152,7 +163,7 @@ class Handling:
         deliveries = self._tell(event, self._config.handlers)
         if deliveries and all(delivery.error is not None for delivery in deliveries):
             # Nobody was told: the next one must not be held back for the sake of this one.
-            with self._states.locked():
+            with suppress(OSError), self._states.locked():
                 state = throttle.undelivered(self._states.read(event.job), event.alert, verdict)
                 self._states.write(event.job, state)
         return deliveries
@@ -180,6 +191,8 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
     waiting: list[tuple[str, str, str, int]] = []
     try:
         if failed is None:
+            if environ.get("LISTEN_FDS") != "1":
+                raise UsageError("LISTEN_FDS: systemd gave no socket", hint=_BY_HAND)
             # Taken before anything can go wrong: what stays in the socket starts this again, for ever.
             with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
                 waiting = list(datagrams(receiver))
