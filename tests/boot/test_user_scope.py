@@ -29,7 +29,7 @@ def moody():
 NOTIFY = """
 [[handler]]
 type = "command"
-command = ["/bin/sh", "-c", "echo $SERENO_EVENT $SERENO_JOB $SERENO_EXIT_STATUS >>/home/ada/told"]
+command = ["/bin/sh", "-c", "cat >>/home/ada/json; echo $SERENO_EVENT $SERENO_JOB $SERENO_EXIT_STATUS >>/home/ada/told"]
 """
 SCHEDULE = """
 import json, os, sys
@@ -232,6 +232,9 @@ def test_a_user_is_told_by_a_file_of_the_users_own(ada: Machine) -> None:
     ada.run("systemctl", "--user", "start", "sereno@moody.service", user="ada")
     ada.wait_for(lambda: "recovery" in ada.read("/home/ada/told"), what="the recovery")
     assert ada.read("/home/ada/told") == "failure moody 1\nrecovery moody\n"
+    told = ada.read("/home/ada/json")
+    assert "ValueError: bad mood" in told
+    assert "Failed with result 'exit-code'" in told
     sereno = "/home/ada/.local/bin/sereno"
     assert ada.run(sereno, "notify", "--test", user="ada").stdout == "command: delivered\n"
     call(ada, "scheduler.shutdown(wait=True)")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
-from sereno.notify.evidence import judge
+from sereno.notify.evidence import is_of_run, judge
 from sereno.notify.message import compose, safe_line
 from sereno.notify.senders import compose_mail, environment
 
+RUN = "0123456789abcdef0123456789abcdef"
 FAILED = Event(
     FAILURE, "shop_sync", "ab" * 16, "web1", "system", 1_700_000_000.0,
     result="exit-code", exit_code="exited", exit_status="1", error="ValueError: no such table",
@@ -106,3 +109,25 @@ def test_the_evidence_is_the_runs_own_words_its_alerts_and_its_last_lines() -> N
     assert found.lines == ("two", "fallida", "Failed with result 'exit-code'.")
     assert judge(records, 0).lines == ()
     assert judge([], 5) == ("", None, {}, ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "belongs"),
+    [
+        ({"_SYSTEMD_INVOCATION_ID": UUID(RUN), "_PID": 7}, True),
+        ({"_SYSTEMD_INVOCATION_ID": RUN}, True),
+        ({"SERENO_RUN": RUN, "_PID": 7}, True),
+        ({"INVOCATION_ID": RUN, "_PID": 1, "_SYSTEMD_UNIT": "init.scope"}, True),
+        (
+            {
+                "USER_INVOCATION_ID": RUN,
+                "_SYSTEMD_INVOCATION_ID": "f" * 32,
+                "_SYSTEMD_USER_UNIT": "init.scope",
+            },
+            True,
+        ),
+        ({"SERENO_RUN": RUN, "_SYSTEMD_INVOCATION_ID": "f" * 32, "_PID": 7}, False),
+    ],
+)
+def test_what_another_units_process_claims_about_a_run_does_not_count(fields, belongs) -> None:
+    assert is_of_run(fields, RUN) is belongs
