@@ -170,7 +170,7 @@ def test_a_run_that_its_time_limit_kills_is_told(office: Office) -> None:
     office.install("stuck", "endless", timeout=1)
     office.run("stuck")
     (hook,) = office.hooks()
-    assert (hook["result"], hook["exit_status"]) == ("timeout", "TERM")
+    assert hook["result"] == "timeout"
     assert "timeout" in hook["subject"]
     assert len(office.sink.got("mail")) == 1
 
