@@ -82,6 +82,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
-    for module in (watch, past, control, doctor, install, new, schedules, notify, cache, completion):
+    for module in (
+        watch,
+        past,
+        control,
+        doctor,
+        install,
+        new,
+        schedules,
+        notify,
+        cache,
+        completion,
+    ):
         module.add_to(commands)
     return parser

@@ -151,6 +151,8 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("stamp", machine(old_stamps=("/s/stamp-x",)), ("warning", "/s/stamp-x", "timer", "missing"), "rm /s/stamp-x"),
     ("sandbox", machine(drop_ins=(DropIn("/e/x.conf", (("User", "root"), ("Nice", "5")), ("a", "b")),)),
      ("warning", "/e/x.conf", "User", "root"), "daemon-reload"),
+    ("messages", machine(untold=("handler hook: refused",)),
+     ("problem", "notify", "handler", "handler hook: refused"), "sereno notify --test"),
     ("not checked", machine(unread=("journal: denied",)),
      ("warning", "doctor", "not checked", "journal: denied"), "as root"),
     ("masked", machine(job(timer={**ACTIVE, "LoadState": "masked"})),
@@ -336,7 +338,7 @@ def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
     settings = service_settings(template.read_text())
     plain = """
     Type ExecStart Slice TimeoutStartSec TimeoutStopSec SyslogIdentifier LogExtraFields LogRateLimitIntervalSec UMask
-    RemoveIPC SystemCallErrorNumber SuccessExitStatus
+    RemoveIPC SystemCallErrorNumber SuccessExitStatus Environment
     """.split()
     assert {key for key, _ in settings} - set(plain) <= set(WEAKER)
     # What the template itself says is weak by no rule, but for the list that it lets through.

@@ -164,6 +164,7 @@ class Facts:
         journal_persistent: None: not known.
         journal_begins_s: time of the oldest record that can be read, seconds since the epoch.
         cache: None: there is no cache and need not be one.
+        untold: what keeps messages about failures from leaving.
         unread: what could not be looked at, and why.
     """
 
@@ -188,6 +189,7 @@ class Facts:
     journal_persistent: bool | None = None
     journal_begins_s: float | None = None
     cache: CacheFacts | None = None
+    untold: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
     @property

@@ -23,6 +23,7 @@ from sereno.doctor.jobs import UNLOADED, Answers, job_facts
 from sereno.doctor.records import begins_s, latest_statuses
 from sereno.errors import SerenoError
 from sereno.installation import Installation
+from sereno.notify import health
 from sereno.seed import machine_id
 from sereno.units import TARGET, app_target_name, service_name
 
@@ -103,6 +104,7 @@ def gather(installation: Installation) -> Facts:
         journal_persistent=(JOURNAL / machine_id()).is_dir(),
         journal_begins_s=ask("journal", begins_s, None) if sees_journal else None,
         cache=ask("cache", lambda: cache_facts(scope.is_user), None),
+        untold=tuple(ask("messages", lambda: health.problems(scope.is_user), [])),
         unread=(*attempts.failed, *files.unread),
     )
 

@@ -229,6 +229,14 @@ def sandbox(facts: Facts) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def messages(facts: Facts) -> Iterator[Finding]:
+    for what in facts.untold:
+        yield Finding(
+            PROBLEM, "notify", "handler", what, "nobody is told of failures by it",
+            facts.sereno("notify --test"),
+        )  # fmt: skip
+
+
 def unread(facts: Facts) -> Iterator[Finding]:
     for what in facts.unread:
         yield Finding(
@@ -249,5 +257,6 @@ CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
     "cache": cache_health,
     "stamp": stamps,
     "sandbox": sandbox,
+    "messages": messages,
     "not checked": unread,
 }
