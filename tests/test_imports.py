@@ -84,6 +84,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registration": {"scheduler", "job", "errors"},
     # Running.
     "journal": {"errors"},
+    "textfile": set(),
+    "metrics": {"textfile"},
     "misfire": {"elapses", "systemctl", "journal", "errors"},
     "predecessors": {"exits", "systemctl", "journal", "errors"},
     "stopping": {"systemctl", "errors"},
@@ -94,11 +96,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notify": {"history", "post", "journal", "url", "errors"},
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
-        *("stopping", "journal", "errors"),
+        *("stopping", "journal", "metrics", "errors"),
     },
     "credentials": {"errors"},
     "cache": {"errors"},
-    "jobs": {"cache", "journal", "errors"},
+    "jobs": {"cache", "journal", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
         *("cache", "elapses", "installation", "jobs", "journal", "notify", "scope", "seed"),
@@ -122,7 +124,7 @@ NOT_LOADED_BY = {
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
     | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
     | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
-    | {"sereno.heartbeat", "sereno.notify", "sereno.post", "urllib.request", "socket"},
+    | {"sereno.heartbeat", "sereno.metrics", "sereno.notify", "sereno.post", "urllib.request", "socket"},
     "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}

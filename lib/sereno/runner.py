@@ -33,6 +33,11 @@ def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
     run_id = os.environ.get("INVOCATION_ID") or uuid.uuid4().hex
     journal.set_up(job_id, run_id)
+    textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
+    if textfile_dir:
+        from sereno.metrics import record_run
+
+        record_run(job_id, textfile_dir)
     start_s, start = time.time(), time.perf_counter()
     misfires = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:

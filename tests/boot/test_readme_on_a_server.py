@@ -60,6 +60,8 @@ def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
             printed = machine.run(*block.argument.split()).stdout
             assert without_figures(block.text) in without_figures(printed)
     assert "sereno@cache_report_daily.timer" in machine.run("systemctl", "list-timers").stdout
+    machine.run("systemctl", "start", "sereno@cache_cleanup_hourly.service")
+    assert machine.exists("/var/lib/prometheus/node-exporter/sereno_cache_metadata.prom")
     assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
 
 

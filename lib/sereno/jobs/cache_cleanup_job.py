@@ -13,7 +13,7 @@ from sereno.errors import SerenoError, UsageError
 from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE
 
 if TYPE_CHECKING:
-    from sereno.cache import CleanupReport
+    from sereno.cache import CleanupReport, MetadataCache
     from sereno.scheduler import Scheduler
 
 JOB_ID = "cache_cleanup_hourly"
@@ -55,7 +55,8 @@ def clean_up() -> dict[str, Any]:
     try:
         thresholds = {name: threshold(name) for name in THRESHOLDS}
         # By its public name, which loads the cache now: registering the job does not need it.
-        report = sereno.get_metadata_cache().run_cleanup()
+        cache = sereno.get_metadata_cache()
+        report = cache.run_cleanup()
     except Exception as error:
         text = error.message if isinstance(error, SerenoError) else str(error)
         text = text or type(error).__name__
@@ -83,6 +84,7 @@ def clean_up() -> dict[str, Any]:
         stats["hit_rate"],
     )
     _alert(report, thresholds)
+    _measure(cache, report)
     return stats
 
 
@@ -109,6 +111,20 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
             report.misses,
             extra={"MESSAGE_ID": ALERT_HIT_RATE, "SERENO_ALERT": "hit_rate"},
         )
+
+
+def _measure(cache: MetadataCache, report: CleanupReport) -> None:
+    """Leave the cache's metrics for node_exporter, where somebody wants them."""
+    directory = os.environ.get("SERENO_TEXTFILE_DIR")
+    if not directory:
+        return
+    from sereno.metrics import write_cache
+
+    asked = report.hits + report.misses > 0
+    try:
+        write_cache(directory, cache.get_stats(), report.hit_rate_percent if asked else None)
+    except (SerenoError, OSError) as error:
+        _logger.warning("Métricas del caché no escritas: %s", error)
 
 
 def threshold(name: str) -> float:

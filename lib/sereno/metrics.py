@@ -1,0 +1,182 @@
+"""Metrics of the runs and of the cache, left for node_exporter where `SERENO_TEXTFILE_DIR` names a directory.
+
+Each job has a file of its own, `sereno_job_<id>.prom`, which its run replaces when it ends, and the cache has
+`sereno_cache_<name>.prom`, which its cleanup replaces. Counters go on from what the file says. Where the file is lost
+they start at 0, which Prometheus' `rate()` and `increase()` know as a restart; the journal could be counted instead,
+but a run in its sandbox may not read it, and it forgets too.
+
+A run that is killed writes nothing: what tells of it is that the time of the last success gets old.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sereno import textfile
+from sereno.textfile import Family, series
+
+DIRECTORY = "SERENO_TEXTFILE_DIR"
+STATUSES = ("success", "failed", "skipped", "interrupted")
+# What a run may add to the number of series, whatever its function returns.
+MOST_STATS = 64
+# Metric: (type, help). The dashboard, the alert rules and the README name these.
+JOB_METRICS = {
+    "sereno_job_runs_total": ("counter", "Runs of the job by how they ended."),
+    "sereno_job_last_status": ("gauge", "1 for the status of the last run, 0 for the others."),
+    "sereno_job_last_run_timestamp_seconds": ("gauge", "When the last run ended."),
+    "sereno_job_last_success_timestamp_seconds": (
+        "gauge",
+        "When the last run that succeeded ended; 0 if none is known.",
+    ),
+    "sereno_job_last_duration_seconds": (
+        "gauge",
+        "How long the last run took that was not left out.",
+    ),
+    "sereno_job_interval_seconds": ("gauge", "Time from start to start of an interval job."),
+    "sereno_job_stat": ("gauge", "Numbers among the statistics that the last run returned."),
+}
+CACHE_METRICS = {
+    "sereno_cache_entries": ("gauge", "Entries after the last cleanup."),
+    "sereno_cache_max_entries": ("gauge", "Entries above which the cache evicts."),
+    "sereno_cache_bytes": ("gauge", "Bytes of the keys and values that the cache holds."),
+    "sereno_cache_file_bytes": ("gauge", "Size of the cache's file, a sparse map."),
+    "sereno_cache_hit_ratio": ("gauge", "Hits among the requests between the last two cleanups, 0 to 1."),
+    "sereno_cache_hits_total": ("counter", "Requests that found a value."),
+    "sereno_cache_misses_total": ("counter", "Requests that found none."),
+    "sereno_cache_evictions_total": ("counter", "Entries that made room for others."),
+    "sereno_cache_invalidations_total": ("counter", "Entries that were invalidated."),
+    "sereno_cache_expired_removals_total": ("counter", "Expired entries that were removed."),
+}  # fmt: skip
+_logger = logging.getLogger(__name__)
+_warned = False
+
+
+def record_run(job_id: str, directory: str) -> None:
+    """From now on, have this process's closing record also written as the job's file in `directory`."""
+    # After the journal's own handler: a directory that hangs must not keep the record back.
+    logging.getLogger().addHandler(_Recorder(job_id, directory))
+
+
+class _Recorder(logging.Handler):
+    def __init__(self, job_id: str, directory: str) -> None:
+        super().__init__()
+        self._job_id = job_id
+        self._path = os.path.join(directory, f"sereno_job_{job_id}.prom")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name != "sereno.runner" or not hasattr(record, "SERENO_STATUS"):
+            return
+        fields = record.__dict__
+        previous = textfile.read(self._path)
+        _write(self._path, job_families(self._job_id, fields, record.created, os.environ, previous))
+
+
+def job_families(
+    job_id: str,
+    fields: Mapping[str, Any],
+    end_s: float,
+    environ: Mapping[str, str],
+    previous: Mapping[str, float],
+) -> list[Family]:
+    """The metrics of a job after a run.
+
+    Args:
+        fields: those of the run's closing record.
+        end_s: when the run ended, in seconds since the epoch.
+        environ: the run's environment.
+        previous: what the job's file says, as `textfile.read` returns it.
+    """
+    status = fields["SERENO_STATUS"]
+    labels = {"job_id": job_id}
+
+    def before(name: str, **more: str) -> float:
+        return previous.get(series(name, labels | more), 0.0)
+
+    ran = status != "skipped"
+    last_success, last_duration = (
+        "sereno_job_last_success_timestamp_seconds",
+        "sereno_job_last_duration_seconds",
+    )
+    interval = environ.get("SERENO_INTERVAL_S", "")
+    values: dict[str, list[tuple[Mapping[str, str], float]]] = {
+        "sereno_job_runs_total": [
+            (
+                labels | {"status": one},
+                before("sereno_job_runs_total", status=one) + (one == status),
+            )
+            for one in STATUSES
+        ],
+        "sereno_job_last_status": [
+            (labels | {"status": one}, float(one == status)) for one in STATUSES
+        ],
+        "sereno_job_last_run_timestamp_seconds": [(labels, end_s)],
+        last_success: [(labels, end_s if status == "success" else before(last_success))],
+        last_duration: [
+            (labels, float(fields["SERENO_DURATION_MS"]) / 1000 if ran else before(last_duration))
+        ],
+        "sereno_job_interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
+        "sereno_job_stat": [
+            (labels | {"stat": name}, value)
+            for name, value in _numbers(fields.get("SERENO_STATS")).items()
+        ],
+    }
+    return [Family(name, *JOB_METRICS[name], values[name]) for name in JOB_METRICS]
+
+
+def _numbers(stats_json: str | None) -> dict[str, float]:
+    """The first `MOST_STATS` finite numbers, true and false among them, of a closing record's statistics."""
+    found: dict[str, float] = {}
+    for name, value in json.loads(stats_json or "{}").items():
+        # Above this a float has no room, and Prometheus has nothing but floats.
+        if isinstance(value, (int, float)) and abs(value) < 1e300 and len(found) < MOST_STATS:
+            found[name] = float(value)
+    return found
+
+
+def write_cache(directory: str, stats: Mapping[str, Any], hit_rate_percent: float | None) -> None:
+    """Write the cache's file.
+
+    Args:
+        stats: what `MetadataCache.get_stats` returns.
+        hit_rate_percent: that of the requests since the cleanup before; None without requests.
+    """
+    _write(
+        os.path.join(directory, f"sereno_cache_{stats['name']}.prom"),
+        cache_families(stats, hit_rate_percent),
+    )
+
+
+def cache_families(stats: Mapping[str, Any], hit_rate_percent: float | None) -> list[Family]:
+    """The metrics of a cache; the arguments are those of `write_cache`."""
+    values = {
+        "sereno_cache_entries": stats["size"],
+        "sereno_cache_max_entries": stats["max_size"],
+        "sereno_cache_bytes": stats["memory_bytes"],
+        "sereno_cache_file_bytes": stats["file_bytes"],
+        "sereno_cache_hit_ratio": None if hit_rate_percent is None else hit_rate_percent / 100,
+        "sereno_cache_hits_total": stats["hits"],
+        "sereno_cache_misses_total": stats["misses"],
+        "sereno_cache_evictions_total": stats["evictions"],
+        "sereno_cache_invalidations_total": stats["invalidations"],
+        "sereno_cache_expired_removals_total": stats["expired_removals"],
+    }
+    labels = {"cache": stats["name"]}
+    return [
+        Family(name, *about, [] if values[name] is None else [(labels, float(values[name]))])
+        for name, about in CACHE_METRICS.items()
+    ]
+
+
+def _write(path: str, families: list[Family]) -> None:
+    """Write a file; a failure is one record and no more: metrics are never worth a run."""
+    global _warned
+    try:
+        textfile.write(path, textfile.render(families))
+    except OSError as error:
+        if not _warned:
+            _logger.warning("Métricas no escritas en %s: %s", path, error.strerror or error)
+        _warned = True

@@ -1,0 +1,74 @@
+"""Metrics from the sandbox of real runs: switched on in one place, for every job and user, and never worth a run."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from shop import FINISHED, Shop
+
+if TYPE_CHECKING:
+    from machine import Machine
+
+DIRECTORY = "/var/lib/prometheus/node-exporter"
+DROP_IN = f"""\
+[Service]
+Environment=SERENO_TEXTFILE_DIR={DIRECTORY}
+ReadWritePaths=-{DIRECTORY}
+"""
+
+
+def successes(machine: Machine, job_id: str) -> float:
+    """Runs of a job that succeeded, by its file."""
+    text = machine.read(f"{DIRECTORY}/sereno_job_{job_id}.prom")
+    (value,) = re.findall(r'^sereno_job_runs_total\{.*status="success"\} (.*)$', text, re.MULTILINE)
+    return float(value)
+
+
+def test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_run(
+    shop: Shop,
+) -> None:
+    machine = shop.machine
+    machine.run("useradd", "--system", "clerk")
+    # As Debian's package leaves it: another user's.
+    machine.run("install", "-d", "-o", "nobody", DIRECTORY)
+    machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
+    shop.install(
+        "add_interval_job(shop_jobs.quick, 'measured', hours=1)",
+        "add_interval_job(shop_jobs.quick, 'by_clerk', hours=1, user='clerk')",
+    )
+
+    machine.run("systemctl", "start", "sereno@measured.service")
+    (record,) = warnings(machine, "measured")
+    assert record["MESSAGE"].startswith(f"Métricas no escritas en {DIRECTORY}/")
+    assert len(shop.runs("measured", FINISHED)) == 1
+
+    machine.run("install", "-d", "-g", "sereno", "-m", "775", DIRECTORY)
+    for job_id in ("measured", "measured", "by_clerk", "cache_cleanup_hourly"):
+        machine.run("systemctl", "start", f"sereno@{job_id}.service")
+    assert successes(machine, "measured") == 2
+    assert successes(machine, "by_clerk") == 1
+    assert successes(machine, "cache_cleanup_hourly") == 1
+    assert len(warnings(machine, "measured")) == 1
+    listing = machine.run("stat", "-c", "%n %a %U", *_paths(machine)).stdout.splitlines()
+    assert {line.rpartition("/")[2] for line in listing} == {
+        "sereno_cache_metadata.prom 644 sereno",
+        "sereno_job_by_clerk.prom 644 clerk",
+        "sereno_job_cache_cleanup_hourly.prom 644 sereno",
+        "sereno_job_measured.prom 644 sereno",
+    }
+    cache = machine.read(f"{DIRECTORY}/sereno_cache_metadata.prom")
+    assert 'sereno_cache_max_entries{cache="metadata"} 2000.0\n' in cache
+
+    # A directory that is gone stops no service from starting.
+    machine.run("rm", "-r", DIRECTORY)
+    machine.run("systemctl", "start", "sereno@measured.service")
+    assert len(warnings(machine, "measured")) == 2
+
+
+def warnings(machine: Machine, job_id: str) -> list[dict[str, str]]:
+    return machine.journal(f"SERENO_JOB={job_id}", f"SYSLOG_IDENTIFIER={job_id}", "PRIORITY=4")
+
+
+def _paths(machine: Machine) -> list[str]:
+    return machine.run("find", DIRECTORY, "-type", "f").stdout.split()
