@@ -369,9 +369,11 @@ list_links() { # TARGET:PATH; `current` is what switches people's commands over
     say "current/bin:$prefix/bin"
     say "current/lib:$prefix/lib"
     say "$prefix/bin/sereno:$command_path"
-    # Where each shell looks for them by itself.
+    # Where each shell, and man, looks for them by itself.
     say "$prefix/current/share/sereno.bash:$share_dir/bash-completion/completions/sereno"
     say "$prefix/current/share/sereno.fish:$share_dir/fish/vendor_completions.d/sereno.fish"
+    say "$prefix/current/systemd/man/sereno.1:$share_dir/man/man1/sereno.1"
+    say "$prefix/current/systemd/man/sereno-jobs.5:$share_dir/man/man5/sereno-jobs.5"
     [ "$kind" = user ] || say "$prefix/current/share/sereno.zsh:$share_dir/zsh/site-functions/_sereno"
 }
 

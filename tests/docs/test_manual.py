@@ -1,0 +1,53 @@
+"""The manual pages say what the command's help and the README say, and every formatter reads them without complaint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+import manual
+import pytest
+
+PAGES = sorted(manual.TEXTS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_says_what_the_help_and_the_readme_say(name: str) -> None:
+    """SERENO_TEST_GOLDEN=write writes them anew; read the diff before you commit it."""
+    path, text = manual.PAGES / name, manual.TEXTS[name]()
+    if os.environ.get("SERENO_TEST_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+def test_there_are_no_other_pages() -> None:
+    assert sorted(path.name for path in manual.PAGES.iterdir()) == PAGES
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_groff_formats_a_page_without_a_warning(name: str) -> None:
+    if not shutil.which("groff"):
+        pytest.skip("groff is not installed")
+    command = ["groff", "-man", "-ww", "-Kutf8", "-Tutf8", "-rLL=80n", str(manual.PAGES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "General Commands" in done.stdout or "File Formats" in done.stdout
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_mandoc_has_nothing_against_a_page(name: str) -> None:
+    if not shutil.which("mandoc"):
+        pytest.skip("mandoc is not installed")
+    command = ["mandoc", "-Tlint", "-Wwarning", str(manual.PAGES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_command_and_argument_is_in_the_page() -> None:
+    text = (manual.PAGES / "sereno.1").read_text().replace("\\-", "-")
+    for command in manual.commands(manual.cli._parser()):
+        assert f".SS {command.prog}\n" in text
+        for action in manual.arguments(command):
+            assert manual.signature(action) in text
