@@ -128,6 +128,8 @@ choose_paths() {
         share_dir=/usr/local/share
         sysusers_conf=/usr/local/lib/sysusers.d/sereno.conf
         tmpfiles_conf=/usr/local/lib/tmpfiles.d/sereno.conf
+        # Of those in a place of our own, systemd reads no others.
+        catalog_dir=/usr/local/lib/systemd/catalog
     fi
     for path in "$prefix" "$root$prefix" "$unit_dir" "$generated_dir" "$command_path"; do
         check_path "$path"
@@ -327,7 +329,8 @@ render() { # render DIRECTORY RELEASE
         sed "s|@RELEASE@|$2|g" "$path" >"$1$unit_dir/${path##*/}"
     done
     [ "$kind" = system ] || return 0
-    mkdir -p "$1${sysusers_conf%/*}" "$1${tmpfiles_conf%/*}"
+    mkdir -p "$1${sysusers_conf%/*}" "$1${tmpfiles_conf%/*}" "$1$catalog_dir"
+    cp systemd/*.catalog "$1$catalog_dir"
     cp systemd/sereno.sysusers "$1$sysusers_conf"
     cp systemd/sereno.tmpfiles "$1$tmpfiles_conf"
 }
@@ -383,7 +386,7 @@ wanted_dirs() {
         link=${link#*:}
         case $link in "$prefix"/*) ;; *) say "${link%/*}" ;; esac
     done
-    [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "${data_dir%/*}"
+    [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "$catalog_dir" "${data_dir%/*}"
 }
 
 hash_of() { sha256sum <"$root$1" | cut -d ' ' -f 1; }
@@ -433,11 +436,11 @@ has_entry() { grep -qs "^$2:" "$root/etc/$1"; } # has_entry passwd|group NAME
 # --- commit: the only part that changes what runs ------------------------------------------------------------------
 
 commit() {
-    units_changed=no
+    units_changed=no catalog_changed=no
     if ! cmp -s "$tmp/new" "$tmp/old"; then
         put "$tmp/both" "$manifest"
         # Whatever a killed run did or did not get to tell systemd is told again.
-        case $was in installing | upgrading) units_changed=yes ;; esac
+        case $was in installing | upgrading) units_changed=yes catalog_changed=yes ;; esac
     fi
     for path in $(wanted_dirs); do
         [ -d "$root$path" ] || run mkdir -p "$root$path"
@@ -448,13 +451,17 @@ commit() {
     [ "$kind" = user ] || make_user_and_cache
     for link in $(list_links); do put_link "${link%%:*}" "${link#*:}"; done
     remove_old_files
+    [ "$catalog_changed" = no ] || update_catalog
     enable_timers
     put "$tmp/new" "$manifest"
 }
 
 put() { # put SOURCE PATH
     ! cmp -s "$1" "$root$2" || return 0
-    case $2 in "$unit_dir"/*) units_changed=yes ;; esac
+    case $2 in
+        "$unit_dir"/*) units_changed=yes ;;
+        *.catalog) catalog_changed=yes ;;
+    esac
     run cp "$1" "$root$2.new"
     run mv -T "$root$2.new" "$root$2"
 }
@@ -473,6 +480,14 @@ make_user_and_cache() {
     fi
     [ "$(stat -c %a "$root$data_dir/metadata" 2>/dev/null || :)" = 2770 ] ||
         run systemd-tmpfiles --root="${root:-/}" --create sereno.conf
+}
+
+# For `journalctl -x`. Another's malformed file makes it fail, and is no reason for us to.
+update_catalog() {
+    [ "$kind$staged" = systemno ] || return 0
+    if [ "$dry_run" = yes ]; then say "would run: journalctl --update-catalog"; return; fi
+    journalctl --update-catalog >"$tmp/catalog.log" 2>&1 ||
+        say "journalctl --update-catalog failed, so that journalctl -x may not explain what it should:" "$(cat "$tmp/catalog.log")"
 }
 
 # Units of the version before that this one no longer has.
@@ -539,6 +554,7 @@ report() {
 report_staged() {
     say "Staged in ${root:-/}; the timers start when that system boots."
     [ -e "$root/usr/lib/python3/dist-packages/systemd/journal.py" ] || say "The image needs the package python3-systemd."
+    say "For journalctl -x, run in the image: journalctl --update-catalog"
     [ "$uid" -eq 0 ] || say "Made without root: in the image run systemd-sysusers, then systemd-tmpfiles --create."
 }
 
@@ -592,6 +608,7 @@ uninstall() {
         stop_and_remove_timers
         for path in $(listed 'file [^ ]*'); do remove_file "$path"; done
         remove_links_and_releases
+        update_catalog
         [ "$manager" != running ] || try systemctl "$systemctl" daemon-reload
         [ "$manager" != running ] || try systemctl "$systemctl" reset-failed 'sereno@*' 'sereno-failed@*' 'sereno-notify.*'
     fi

@@ -82,25 +82,28 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("units", "errors"),
     },
     "registration": {"scheduler", "job", "errors"},
+    # The texts of the log; their explanations are for the catalogue alone.
+    "messages": set(),
+    "explanations": {"messages"},
     # Running.
-    "journal": {"errors"},
+    "journal": {"messages", "errors"},
     "textfile": set(),
-    "metrics": {"textfile"},
-    "misfire": {"elapses", "systemctl", "journal", "errors"},
-    "predecessors": {"exits", "systemctl", "journal", "errors"},
+    "metrics": {"messages", "textfile"},
+    "misfire": {"elapses", "systemctl", "journal", "messages", "errors"},
+    "predecessors": {"exits", "systemctl", "journal", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
-    "ending": {"exits", "stopping", "journal", "errors"},
+    "ending": {"exits", "stopping", "journal", "messages", "errors"},
     "post": {"errors"},
-    "heartbeat": {"post", "journal", "url", "errors"},
+    "heartbeat": {"post", "journal", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
-    "notify": {"history", "post", "journal", "url", "errors"},
+    "notify": {"history", "post", "journal", "messages", "url", "errors"},
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
-        *("stopping", "journal", "metrics", "errors"),
+        *("stopping", "journal", "messages", "metrics", "errors"),
     },
     "credentials": {"errors"},
     "cache": {"errors"},
-    "jobs": {"cache", "journal", "metrics", "errors"},
+    "jobs": {"cache", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
         *("cache", "elapses", "installation", "jobs", "journal", "notify", "scope", "seed"),
@@ -124,7 +127,15 @@ NOT_LOADED_BY = {
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
     | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
     | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
-    | {"sereno.heartbeat", "sereno.metrics", "sereno.notify", "sereno.post", "urllib.request", "socket"},
+    | {
+        "sereno.explanations",
+        "sereno.heartbeat",
+        "sereno.metrics",
+        "sereno.notify",
+        "sereno.post",
+        "urllib.request",
+        "socket",
+    },
     "sereno.jobs.cache_cleanup_job": {f"sereno.{part}" for part in SCHEDULING}
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}

@@ -6,7 +6,7 @@ import logging
 import os
 from typing import Any, NamedTuple
 
-from sereno import journal, stopping
+from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
 
@@ -49,7 +49,7 @@ class Ending(NamedTuple):
     @property
     def after(self) -> str:
         """How long it took, for people."""
-        tries = f" y {self.tries} intentos" if self.tries > 1 else ""
+        tries = str(messages.AND_TRIES) % self.tries if self.tries > 1 else ""
         return f"{self.duration_ms:.2f}ms{tries}"
 
     def fields(self, kind: str, status: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def close(ending: Ending, *, stopped: bool) -> int:
 
 def _finished(ending: Ending) -> int:
     _logger.info(
-        "Tarea %s terminada en %s%s",
+        messages.FINISHED,
         ending.job_id,
         ending.after,
         "" if ending.stats is None else f": {journal.to_json(ending.stats)}",
@@ -94,7 +94,7 @@ def _finished(ending: Ending) -> int:
 def _failed(ending: Ending) -> int:
     unexpected = ending.exception is not None and not isinstance(ending.exception, SerenoError)
     _logger.error(
-        "Tarea %s fallida tras %s: %s",
+        messages.FAILED,
         ending.job_id,
         ending.after,
         ending.error,
@@ -109,10 +109,10 @@ def _interrupted(ending: Ending) -> int:
     """A run that exceeded its time limit has failed, for systemd and so here; the others were stopped."""
     reason = stopping.reason(ending.job_id)
     if reason == stopping.BY_TIMEOUT:
-        error = f"límite de tiempo superado: {ending.error or 'SIGTERM'}"
+        error = str(messages.OVER_TIME_LIMIT) % (ending.error or "SIGTERM")
         return _failed(ending._replace(error=error))
     _logger.warning(
-        "Tarea %s interrumpida tras %s%s",
+        messages.INTERRUPTED,
         ending.job_id,
         ending.after,
         "" if ending.error is None else f": {ending.error}",

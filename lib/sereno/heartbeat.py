@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from sereno import journal
+from sereno import journal, messages
 from sereno.url import is_http_url
 
 # The generated drop-in's settings of the run (sereno.units writes them).
@@ -98,7 +98,7 @@ class Heartbeat(logging.Handler):
             failures.append(f"{urlsplit(self._url).hostname}: no answer within {WAIT_S:g} s")
         for failure in failures:
             _logger.warning(
-                "Tarea %s: latido no entregado: %s",
+                messages.PING_FAILED,
                 self._job_id,
                 failure,
                 extra={"MESSAGE_ID": journal.PING_FAILED, "SERENO_ERROR": failure},
@@ -159,7 +159,7 @@ def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbe
         heartbeat = Heartbeat(job_id, url, run_id)
     except (OSError, ValueError) as error:
         _logger.warning(
-            "Tarea %s: sin latidos: %s",
+            messages.NO_HEARTBEATS,
             job_id,
             error,
             extra={"MESSAGE_ID": journal.PING_FAILED, "SERENO_ERROR": str(error)},

@@ -17,28 +17,29 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from sereno import messages
 from sereno.errors import NotAvailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# One id per kind of record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and `sereno.runs` find it by this.
-STARTED = "5e6016bdb0a94162b63c3f18577a34a6"
-FINISHED = "d273f3f974d24dcca798ba71c698c7c5"
-FAILED = "c8db476b7d964ab2bd2d7abc51d7b261"
-SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"
-INTERRUPTED = "41d737715db34f399ecab3f142b40e50"
+# The ids by which each kind of record is found; the table has them with their texts.
+STARTED = messages.STARTED.kind
+FINISHED = messages.FINISHED.kind
+FAILED = messages.FAILED.kind
+SKIPPED = messages.SKIPPED_LATE.kind
+INTERRUPTED = messages.INTERRUPTED.kind
 # A run's last record is one of these.
 CLOSING = (FINISHED, FAILED, SKIPPED, INTERRUPTED)
-TRY_FAILED = "74c63f1b04a141e6abd2df573682eab9"
-OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
-ALERT_CAPACITY = "6b70ac9b8cc943ffb3fe04c7fcfd0502"
-ALERT_HIT_RATE = "4cc3ac700904425cbc9d7816665c8d54"
-ALERT_ERROR = "48ed658150c846b4a05bf9aefdc6ae9b"
-DELIVERED = "b82a1f12aa2447cf978f113b9238b1b8"
-NOT_DELIVERED = "2f34b1d9ea8d4da596dc0aa613190056"
-HELD_BACK = "b51a5728d6554f62a9dbc541e2f79cf3"
-PING_FAILED = "393f47682b3f407a81122d82e311c9b5"
+TRY_FAILED = messages.TRY_FAILED.kind
+OVERRUN = messages.OVERRUN_INTERVAL.kind
+ALERT_CAPACITY = messages.ALERT_CAPACITY.kind
+ALERT_HIT_RATE = messages.ALERT_HIT_RATE.kind
+ALERT_ERROR = messages.ALERT_ERROR.kind
+DELIVERED = messages.DELIVERED.kind
+NOT_DELIVERED = messages.NOT_DELIVERED.kind
+HELD_BACK = messages.HELD_BACK.kind
+PING_FAILED = messages.PING_FAILED.kind
 
 SOCKET = "/run/systemd/journal/socket"
 # systemd.journal-fields(7) and journal_field_valid(): upper case, digits, "_", at most 64 bytes, no leading digit; a

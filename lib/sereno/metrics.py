@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sereno import textfile
+from sereno import messages, textfile
 from sereno.textfile import Family, series
 
 DIRECTORY = "SERENO_TEXTFILE_DIR"
@@ -178,5 +178,10 @@ def _write(path: str, families: list[Family]) -> None:
         textfile.write(path, textfile.render(families))
     except OSError as error:
         if not _warned:
-            _logger.warning("Métricas no escritas en %s: %s", path, error.strerror or error)
+            _logger.warning(
+                messages.NO_METRICS,
+                path,
+                error.strerror or error,
+                extra={"MESSAGE_ID": messages.NO_METRICS.kind},
+            )
         _warned = True

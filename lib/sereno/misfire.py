@@ -15,7 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sereno import journal
+from sereno import journal, messages
 from sereno.elapses import next_elapses
 from sereno.errors import SerenoError
 from sereno.systemctl import Systemctl
@@ -66,13 +66,13 @@ class Misfires:
                 return False
             elapse = _search(self._calendars, start_s, window_s)
         except (SerenoError, OSError) as error:
-            _logger.warning("Tarea %s: retraso no comprobado: %s", self.job_id, error)
+            _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
             return False
         if elapse is None:
             return False
         late_s = start_s - elapse.timestamp()
         _logger.warning(
-            "Tarea %s omitida: prevista para %s, con %.0fs de retraso (margen: %gs)",
+            messages.SKIPPED_LATE,
             self.job_id,
             _shown(elapse),
             late_s,
@@ -99,11 +99,11 @@ class Misfires:
             elapse = _latest(self._calendars, start_s, end_s - self.slack_s)
         except (SerenoError, OSError) as error:
             # Nobody asked for it, and a job that is always longer would say it in each run.
-            _logger.info("Tarea %s: solape no comprobado: %s", self.job_id, error)
+            _logger.info(messages.OVERRUN_UNKNOWN, self.job_id, error)
             return
         if elapse is not None:
             _logger.warning(
-                "Tarea %s solapada: su hora de %s pasó durante la ejecución (%.2fs)",
+                messages.OVERRUN_ELAPSE,
                 self.job_id,
                 _shown(elapse),
                 end_s - start_s,
@@ -149,5 +149,5 @@ def of_this_run(job_id: str) -> Misfires | None:
     try:
         return Misfires(job_id, os.environ)
     except ValueError:
-        _logger.warning("Tarea %s: %s o %s no es un número de segundos", job_id, GRACE, SLACK)
+        _logger.warning(messages.NO_SECONDS, job_id, GRACE, SLACK)
         return None

@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-from sereno import exits, journal
+from sereno import exits, journal, messages
 from sereno.errors import SerenoError
 from sereno.systemctl import Systemctl
 
@@ -36,13 +36,13 @@ def skips(
         if manager.timer(f"sereno@{job_id}.timer")[0] != "running":
             return False
     except (SerenoError, OSError) as error:
-        _note(job_id, "", f"no se puede preguntar a systemd: {error}")
+        _note(job_id, "", str(messages.NOBODY_TO_ASK) % error)
         return True
     for other in environ[ONLY_IF_SUCCESS].split():
         try:
             reason = why_no_success(manager.show(f"sereno@{other}.service", *_PROPERTIES))
         except (SerenoError, OSError) as error:
-            reason = f"no se puede preguntar a systemd: {error}"
+            reason = str(messages.NOBODY_TO_ASK) % error
         if reason is not None:
             _note(job_id, other, f"{other} {reason}")
             return True
@@ -53,23 +53,23 @@ def why_no_success(properties: Mapping[str, str]) -> str | None:
     """What the properties of a service say against a success of its latest run; None if it succeeded."""
     status = properties.get("ExecMainStatus", "")
     if properties.get("ActiveState") in ("activating", "active", "reloading", "deactivating"):
-        return "está en ejecución"
+        return str(messages.OTHER_IS_RUNNING)
     if properties.get("Result") != "success":
-        return f"falló ({properties.get('Result')})"
+        return str(messages.OTHER_FAILED) % properties.get("Result")
     if not properties.get("ExecMainExitTimestamp"):
-        return "no se ha ejecutado desde el arranque"
+        return str(messages.OTHER_DID_NOT_RUN)
     reasons = {
         str(exits.SUCCESS): None,
-        str(exits.SKIPPED): "fue omitida",
-        str(exits.INTERRUPTED): "fue interrumpida",
-        "15": "fue interrumpida",
+        str(exits.SKIPPED): str(messages.OTHER_WAS_SKIPPED),
+        str(exits.INTERRUPTED): str(messages.OTHER_WAS_INTERRUPTED),
+        "15": str(messages.OTHER_WAS_INTERRUPTED),
     }
-    return reasons.get(status, f"terminó con estado {status}")
+    return reasons.get(status, str(messages.OTHER_ENDED) % status)
 
 
 def _note(job_id: str, other: str, reason: str) -> None:
     _logger.warning(
-        "Tarea %s omitida: %s",
+        messages.SKIPPED_AFTER,
         job_id,
         reason,
         extra={

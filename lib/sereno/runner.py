@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sereno import journal, stopping
+from sereno import journal, messages, stopping
 from sereno.ending import Ending, close, error_fields, one_line, summary
 from sereno.errors import InvalidJob
 from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
@@ -88,7 +88,7 @@ class _Try(NamedTuple):
 
 def _run(job_id: str, function: str) -> int:
     stop = stopping.Stop()
-    _logger.info("Tarea %s iniciada", job_id, extra={"MESSAGE_ID": journal.STARTED})
+    _logger.info(messages.STARTED, job_id, extra={"MESSAGE_ID": journal.STARTED})
     start = time.perf_counter()
     retry = _retry(job_id)
     tries = 1
@@ -137,7 +137,7 @@ def _retry(job_id: str) -> Retry | None:
     try:
         return retry_of(os.environ)
     except ValueError as error:
-        _logger.warning("Tarea %s: SERENO_RETRY…, sin reintentos: %s", job_id, error)
+        _logger.warning(messages.NO_RETRIES, job_id, error)
         return None
 
 
@@ -145,7 +145,7 @@ def _wait(job_id: str, stop: stopping.Stop, tries: int, retry: Retry, tried: _Tr
     """Record a failed try and wait for the next one; False if the run was stopped meanwhile."""
     delay_s = retry.delay_before_s(tries)
     _logger.warning(
-        "Tarea %s: intento %d de %d fallido, el siguiente en %gs: %s",
+        messages.TRY_FAILED,
         job_id,
         tries,
         retry.retries + 1,
@@ -220,7 +220,7 @@ def _note_interval_overrun(job_id: str, duration_s: float) -> None:
     interval = os.environ.get("SERENO_INTERVAL_S", "")
     if interval.isdigit() and duration_s > int(interval):
         _logger.warning(
-            "Tarea %s solapada: duró %.2fs, más que su intervalo de %ss",
+            messages.OVERRUN_INTERVAL,
             job_id,
             duration_s,
             interval,

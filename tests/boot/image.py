@@ -36,6 +36,9 @@ PACKAGES = (
     "login",
     "procps",
     "tzdata",
+    # Explanations in Spanish, and the manual pages.
+    "locales",
+    "man-db",
 )
 # What install.sh adds on a server.
 INSTALLED_BY_US = ("python3-venv", "python3-systemd")

@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "SERENO_APP": "The application that owns the jobs, where --app= or app= names none.",
     "SERENO_CACHE_DIR": "The directory of the metadata cache, instead of the machine's or your own.",
     "NO_COLOR": "If it is set, no colours.",
+    "SERENO_LANG": "In a service's environment: en has its runs log in English instead of Spanish.",
+    "SERENO_TEXTFILE_DIR": "In a service's environment: where its runs leave metrics.",
 }
 FILES = {
     "/etc/systemd/system/sereno@JOB.timer": "A job's timer, generated; beside it the drop-in of its service.",

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from readme import REPOSITORY, blocks, fences, write_into_checkout
 
-from sereno import cli, journal
+from sereno import cli, explanations
 from sereno.cache import MetadataCache
 from sereno.notify import config
 from sereno.notify.event import Event
@@ -131,22 +131,7 @@ def fetch(url: str, server: subprocess.Popen[str], deadline_s: float = 30) -> ob
 
 def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
     ids = re.findall(r"\| `([0-9a-f]{32})` \|", README)
-    assert ids == [
-        journal.STARTED,
-        journal.FINISHED,
-        journal.FAILED,
-        journal.SKIPPED,
-        journal.INTERRUPTED,
-        journal.TRY_FAILED,
-        journal.OVERRUN,
-        journal.ALERT_CAPACITY,
-        journal.ALERT_HIT_RATE,
-        journal.ALERT_ERROR,
-        journal.DELIVERED,
-        journal.NOT_DELIVERED,
-        journal.HELD_BACK,
-        journal.PING_FAILED,
-    ]
+    assert ids == [explanation.kind for explanation in explanations.ALL]
     for status in re.findall(r"^  (\d)  ", cli.EXIT_STATUSES, re.MULTILINE):
         assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", README)
 

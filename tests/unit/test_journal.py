@@ -97,20 +97,3 @@ def test_any_statistics_give_one_valid_json_text(stats) -> None:
     fields = journal.closing_fields("success", 1.0, stats)
     assert isinstance(json.loads(fields["SERENO_STATS"], parse_constant=pytest.fail), dict)
     assert all(JOURNAL_FIELD.fullmatch(name) for name in fields)
-
-
-def test_message_ids_are_128_bit_and_differ() -> None:
-    ids = [
-        journal.STARTED,
-        journal.FINISHED,
-        journal.FAILED,
-        journal.SKIPPED,
-        journal.INTERRUPTED,
-        journal.TRY_FAILED,
-        journal.OVERRUN,
-        journal.ALERT_CAPACITY,
-        journal.ALERT_HIT_RATE,
-        journal.ALERT_ERROR,
-    ]
-    assert len(set(ids)) == 10
-    assert all(re.fullmatch(r"[0-9a-f]{32}", message_id) for message_id in ids)

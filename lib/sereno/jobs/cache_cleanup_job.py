@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import sereno
+from sereno import messages
 from sereno.errors import SerenoError, UsageError
-from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE
 
 if TYPE_CHECKING:
     from sereno.cache import CleanupReport, MetadataCache
@@ -51,7 +51,7 @@ def clean_up() -> dict[str, Any]:
     """
     timestamp = datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     start = time.perf_counter()
-    _logger.info("Iniciando limpieza programada de caché de metadatos")
+    _logger.info(messages.CLEANUP_STARTED)
     try:
         thresholds = {name: threshold(name) for name in THRESHOLDS}
         # By its public name, which loads the cache now: registering the job does not need it.
@@ -61,9 +61,9 @@ def clean_up() -> dict[str, Any]:
         text = error.message if isinstance(error, SerenoError) else str(error)
         text = text or type(error).__name__
         _logger.error(
-            "Error durante limpieza de caché: %s",
+            messages.ALERT_ERROR,
             text,
-            extra={"MESSAGE_ID": ALERT_ERROR, "SERENO_ALERT": "error"},
+            extra={"MESSAGE_ID": messages.ALERT_ERROR.kind, "SERENO_ALERT": "error"},
         )
         return {"timestamp": timestamp, "error": text, "entries_removed": 0}
     stats = {
@@ -77,7 +77,7 @@ def clean_up() -> dict[str, Any]:
         "evictions": report.evictions,
     }
     _logger.info(
-        "Limpieza completada: %d entradas eliminadas, ~%dKB liberados, duración: %.2fms, hit rate: %.1f%%",
+        messages.CLEANUP_FINISHED,
         stats["entries_removed"],
         stats["memory_freed_kb"],
         stats["duration_ms"],
@@ -93,11 +93,11 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
         percent = 100 * report.entries_after / report.max_size
         if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
             _logger.warning(
-                "Caché al %.1f%% de capacidad (%d/%d). Considere aumentar max_size o reducir TTL.",
+                messages.ALERT_CAPACITY,
                 percent,
                 report.entries_after,
                 report.max_size,
-                extra={"MESSAGE_ID": ALERT_CAPACITY, "SERENO_ALERT": "capacity"},
+                extra={"MESSAGE_ID": messages.ALERT_CAPACITY.kind, "SERENO_ALERT": "capacity"},
             )
     requests = report.hits + report.misses
     if (
@@ -105,11 +105,11 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
         and report.hit_rate_percent < thresholds["SERENO_ALERT_HIT_RATE_PERCENT"]
     ):
         _logger.warning(
-            "Hit rate bajo (%.1f%%). El caché podría no estar siendo efectivo. Hits: %d, Misses: %d",
+            messages.ALERT_HIT_RATE,
             report.hit_rate_percent,
             report.hits,
             report.misses,
-            extra={"MESSAGE_ID": ALERT_HIT_RATE, "SERENO_ALERT": "hit_rate"},
+            extra={"MESSAGE_ID": messages.ALERT_HIT_RATE.kind, "SERENO_ALERT": "hit_rate"},
         )
 
 
@@ -124,7 +124,9 @@ def _measure(cache: MetadataCache, report: CleanupReport) -> None:
     try:
         write_cache(directory, cache.get_stats(), report.hit_rate_percent if asked else None)
     except (SerenoError, OSError) as error:
-        _logger.warning("Métricas del caché no escritas: %s", error)
+        _logger.warning(
+            messages.NO_METRICS, directory, error, extra={"MESSAGE_ID": messages.NO_METRICS.kind}
+        )
 
 
 def threshold(name: str) -> float:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from sereno import journal
+from sereno import journal, messages
 from sereno.notify.config import Handler
 from sereno.notify.event import Event
 from sereno.notify.message import Message, compose
@@ -36,7 +36,7 @@ def deliver(event: Event, handlers: Iterable[Handler], *, send: Send = send) -> 
         except DeliveryError as failure:
             error = str(failure)
         except Exception as failure:
-            _logger.exception("Aviso por %s: error inesperado", handler.name)
+            _logger.exception(messages.HANDLER_BROKE, handler.name)
             error = f"{type(failure).__name__}: {failure}"
         _record(event, message, handler.name, error)
         deliveries.append(Delivery(handler.name, error))
@@ -57,14 +57,14 @@ def _record(event: Event, message: Message, handler: str, error: str | None) -> 
     fields = {**fields_of(event), "SERENO_HANDLER": handler}
     if error is None:
         _logger.info(
-            "Aviso entregado por %s: %s",
+            messages.DELIVERED,
             handler,
             message.subject,
             extra={"MESSAGE_ID": journal.DELIVERED, **fields},
         )
     else:
         _logger.error(
-            "Aviso no entregado por %s: %s (%s)",
+            messages.NOT_DELIVERED,
             handler,
             error,
             message.subject,

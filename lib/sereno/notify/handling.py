@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sereno import journal
+from sereno import journal, messages
 from sereno.errors import SerenoError, UsageError
 from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.delivery import Delivery, deliver, fields_of
@@ -146,7 +146,7 @@ class Handling:
                     self._states.write(event.job, verdict.state)
         except OSError as error:
             # A full disk is what jobs fail of: better told too often than not at all.
-            _logger.warning("Tarea %s: avisos sin memoria: %s", event.job, error)
+            _logger.warning(messages.NO_MEMORY, event.job, error)
         # A recovery tells of the failures that it ends.
         counted = before if event.kind == RECOVERY else verdict.state
         event = replace(
@@ -170,10 +170,10 @@ class Handling:
 
 
 def _note_held_back(event: Event) -> None:
-    what = event.alert or f"{event.failures} fallos seguidos"
+    what = event.alert or str(messages.FAILURES_IN_A_ROW) % event.failures
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.quiet_until_s))
     _logger.info(
-        "Aviso de la tarea %s retenido hasta %s: %s",
+        messages.HELD_BACK,
         event.job,
         until,
         what,
@@ -203,7 +203,7 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
             deliveries = [one for message in waiting for one in handling.heard(*message)]
     except SerenoError as error:
         _logger.error(
-            "Avisos no enviados: %s",
+            messages.NONE_SENT,
             error.message,
             extra={
                 "MESSAGE_ID": journal.NOT_DELIVERED,

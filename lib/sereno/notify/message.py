@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sereno import messages
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 
 SUBJECT_LENGTH, LINE_LENGTH = 200, 1000
@@ -60,41 +61,54 @@ def compose(event: Event) -> Message:
 
 def _headline(event: Event) -> str:
     if event.kind == FAILURE:
-        return f"{event.job} fallida ({_how(event)})"
+        return str(messages.TITLE_FAILURE) % (event.job, _how(event))
     if event.kind == RECOVERY:
-        return f"{event.job} recuperada"
+        return str(messages.TITLE_RECOVERY) % event.job
     if event.kind == ALERT:
         return f"{event.job}: {event.error or event.alert}"
-    return "mensaje de prueba"
+    return str(messages.TITLE_TEST)
 
 
 def _how(event: Event) -> str:
-    ended = event.exit_status if event.exit_code in ("", "exited") else f"señal {event.exit_status}"
+    ended = (
+        event.exit_status
+        if event.exit_code in ("", "exited")
+        else str(messages.SIGNAL) % event.exit_status
+    )
     return f"{event.result}, {ended}" if event.exit_status else event.result
 
 
 def _body(event: Event) -> list[str]:
     if event.kind == TEST:
-        return [f"Los avisos de sereno en {event.host} llegan por esta vía."]
-    rows = [("Tarea", event.job), ("Máquina", event.host), ("Hora", _local(event.time_s))]
+        return [str(messages.BODY_TEST) % event.host]
+    rows = [
+        (messages.ROW_JOB, event.job),
+        (messages.ROW_HOST, event.host),
+        (messages.ROW_TIME, _local(event.time_s)),
+    ]
     if event.kind != ALERT:
-        rows.append(("Resultado", _how(event)))
+        rows.append((messages.ROW_RESULT, _how(event)))
     if event.error:
-        rows.append(("Error" if event.kind == FAILURE else "Mensaje", event.error))
-    if event.failing_since_s is not None:
-        rows.append(("Fallos", f"{event.failures} seguidos desde {_local(event.failing_since_s)}"))
-    if event.untold:
-        rows.append(("Sin aviso", f"{event.untold} desde el aviso anterior"))
-    if event.kind in (FAILURE, ALERT) and event.quiet_until_s is not None:
         rows.append(
-            ("Silencio", f"los siguientes solo se cuentan, hasta {_local(event.quiet_until_s)}")
+            (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, event.error)
         )
-    rows.append(("Ejecución", event.run))
-    lines = [safe_line(f"{name + ':':11}{value}", LINE_LENGTH) for name, value in rows]
+    if event.failing_since_s is not None:
+        rows.append(
+            (
+                messages.ROW_FAILURES,
+                str(messages.FAILURES_SINCE) % (event.failures, _local(event.failing_since_s)),
+            )
+        )
+    if event.untold:
+        rows.append((messages.ROW_UNTOLD, str(messages.UNTOLD) % event.untold))
+    if event.kind in (FAILURE, ALERT) and event.quiet_until_s is not None:
+        rows.append((messages.ROW_QUIET, str(messages.QUIET_UNTIL) % _local(event.quiet_until_s)))
+    rows.append((messages.ROW_RUN, event.run))
+    lines = [safe_line(f"{f'{name}:':11}{value}", LINE_LENGTH) for name, value in rows]
     if event.log:
         lines += [
             "",
-            "Últimas líneas:",
+            str(messages.LAST_LINES),
             *(f"  {safe_line(line, LINE_LENGTH)}" for line in event.log),
         ]
     option = " --user" if event.scope == "user" else ""

@@ -10,6 +10,8 @@ import logging
 import os
 import socket
 
+from sereno import messages
+
 SUCCEEDED, TRIED = "succeeded", "test"
 # Where the units' Environment= says that things are.
 CONFIG, SOCKET, STATE = "SERENO_NOTIFY_CONFIG", "SERENO_NOTIFY_SOCKET", "SERENO_NOTIFY_STATE"
@@ -24,7 +26,7 @@ def wake(job_id: str, run_id: str) -> None:
     try:
         send(address, SUCCEEDED, job_id, run_id)
     except OSError as error:
-        _logger.warning("Tarea %s: aviso no pedido: %s: %s", job_id, address, error)
+        _logger.warning(messages.NOT_ASKED_FOR, job_id, address, error)
 
 
 def send(address: str, what: str, job_id: str, run_id: str) -> None:

@@ -1,0 +1,182 @@
+"""What runs and sereno-notify log: the one table of their texts, in Spanish and English, and of the kinds of record.
+
+Spanish is the language of the log, to the letter; `SERENO_LANG=en` in a service's environment has its run log in
+English. A message is given to `logging` as it is: `logger.info(messages.STARTED, job_id)`. What each kind means and
+what to do about it is in `sereno.explanations`, which a run never loads.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """One text with its %-arguments, the same in both languages.
+
+    Attributes:
+        kind: MESSAGE_ID of its record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and `sereno.runs` go by it.
+            Empty: a record without, or a part of another text.
+    """
+
+    kind: str
+    es: str
+    en: str
+
+    def __str__(self) -> str:
+        return self.en if os.environ.get("SERENO_LANG", "").startswith("en") else self.es
+
+
+_SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"
+_OVERRUN = "405ad1c80d9f46258c3c6f80fe95b15a"
+_NOT_DELIVERED = "2f34b1d9ea8d4da596dc0aa613190056"
+_PING_FAILED = "393f47682b3f407a81122d82e311c9b5"
+
+# A run.
+STARTED = Message("5e6016bdb0a94162b63c3f18577a34a6", "Tarea %s iniciada", "Job %s started")
+FINISHED = Message(
+    "d273f3f974d24dcca798ba71c698c7c5", "Tarea %s terminada en %s%s", "Job %s finished in %s%s"
+)
+FAILED = Message(
+    "c8db476b7d964ab2bd2d7abc51d7b261", "Tarea %s fallida tras %s: %s", "Job %s failed after %s: %s"
+)
+INTERRUPTED = Message(
+    "41d737715db34f399ecab3f142b40e50",
+    "Tarea %s interrumpida tras %s%s",
+    "Job %s interrupted after %s%s",
+)
+AND_TRIES = Message("", " y %d intentos", " and %d tries")
+OVER_TIME_LIMIT = Message("", "límite de tiempo superado: %s", "time limit exceeded: %s")
+TRY_FAILED = Message(
+    "74c63f1b04a141e6abd2df573682eab9",
+    "Tarea %s: intento %d de %d fallido, el siguiente en %gs: %s",
+    "Job %s: try %d of %d failed, the next one in %gs: %s",
+)
+NO_RETRIES = Message(
+    "", "Tarea %s: SERENO_RETRY…, sin reintentos: %s", "Job %s: SERENO_RETRY…, no retries: %s"
+)
+OVERRUN_INTERVAL = Message(
+    _OVERRUN,
+    "Tarea %s solapada: duró %.2fs, más que su intervalo de %ss",
+    "Job %s overran: it took %.2fs, more than its interval of %ss",
+)
+OVERRUN_ELAPSE = Message(
+    _OVERRUN,
+    "Tarea %s solapada: su hora de %s pasó durante la ejecución (%.2fs)",
+    "Job %s overran: its time of %s passed during the run (%.2fs)",
+)
+OVERRUN_UNKNOWN = Message(
+    "", "Tarea %s: solape no comprobado: %s", "Job %s: not checked for an overrun: %s"
+)
+
+# A run that is left out.
+SKIPPED_LATE = Message(
+    _SKIPPED,
+    "Tarea %s omitida: prevista para %s, con %.0fs de retraso (margen: %gs)",
+    "Job %s skipped: due at %s, late by %.0fs (grace: %gs)",
+)
+SKIPPED_AFTER = Message(_SKIPPED, "Tarea %s omitida: %s", "Job %s skipped: %s")
+LATENESS_UNKNOWN = Message(
+    "", "Tarea %s: retraso no comprobado: %s", "Job %s: not checked for lateness: %s"
+)
+NO_SECONDS = Message(
+    "",
+    "Tarea %s: %s o %s no es un número de segundos",
+    "Job %s: %s or %s is not a number of seconds",
+)
+NOBODY_TO_ASK = Message("", "no se puede preguntar a systemd: %s", "systemd cannot be asked: %s")
+OTHER_IS_RUNNING = Message("", "está en ejecución", "is running")
+OTHER_FAILED = Message("", "falló (%s)", "failed (%s)")
+OTHER_DID_NOT_RUN = Message(
+    "", "no se ha ejecutado desde el arranque", "has not run since the machine started"
+)
+OTHER_WAS_SKIPPED = Message("", "fue omitida", "was skipped")
+OTHER_WAS_INTERRUPTED = Message("", "fue interrumpida", "was interrupted")
+OTHER_ENDED = Message("", "terminó con estado %s", "ended with status %s")
+
+# The cleanup of the cache.
+CLEANUP_STARTED = Message(
+    "",
+    "Iniciando limpieza programada de caché de metadatos",
+    "Starting scheduled cleanup of the metadata cache",
+)
+CLEANUP_FINISHED = Message(
+    "",
+    "Limpieza completada: %d entradas eliminadas, ~%dKB liberados, duración: %.2fms, hit rate: %.1f%%",
+    "Cleanup finished: %d entries removed, ~%dKB freed, duration: %.2fms, hit rate: %.1f%%",
+)
+ALERT_CAPACITY = Message(
+    "6b70ac9b8cc943ffb3fe04c7fcfd0502",
+    "Caché al %.1f%% de capacidad (%d/%d). Considere aumentar max_size o reducir TTL.",
+    "Cache at %.1f%% of its capacity (%d/%d). Consider raising max_size or shortening the TTL.",
+)
+ALERT_HIT_RATE = Message(
+    "4cc3ac700904425cbc9d7816665c8d54",
+    "Hit rate bajo (%.1f%%). El caché podría no estar siendo efectivo. Hits: %d, Misses: %d",
+    "Hit rate low (%.1f%%). The cache may be of little use. Hits: %d, Misses: %d",
+)
+ALERT_ERROR = Message(
+    "48ed658150c846b4a05bf9aefdc6ae9b",
+    "Error durante limpieza de caché: %s",
+    "Error during the cleanup of the cache: %s",
+)
+
+# Metrics.
+NO_METRICS = Message(
+    "fca3eb2c0ee64ae69dd3be1164b5e280",
+    "Métricas no escritas en %s: %s",
+    "Metrics not written to %s: %s",
+)
+
+# Telling people and monitors.
+DELIVERED = Message(
+    "b82a1f12aa2447cf978f113b9238b1b8",
+    "Aviso entregado por %s: %s",
+    "Message delivered by %s: %s",
+)
+NOT_DELIVERED = Message(
+    _NOT_DELIVERED, "Aviso no entregado por %s: %s (%s)", "Message not delivered by %s: %s (%s)"
+)
+NONE_SENT = Message(_NOT_DELIVERED, "Avisos no enviados: %s", "No messages sent: %s")
+HELD_BACK = Message(
+    "b51a5728d6554f62a9dbc541e2f79cf3",
+    "Aviso de la tarea %s retenido hasta %s: %s",
+    "Message about job %s held back until %s: %s",
+)
+FAILURES_IN_A_ROW = Message("", "%d fallos seguidos", "%d failures in a row")
+NO_MEMORY = Message("", "Tarea %s: avisos sin memoria: %s", "Job %s: messages without a memory: %s")
+HANDLER_BROKE = Message("", "Aviso por %s: error inesperado", "Message by %s: unexpected error")
+NOT_ASKED_FOR = Message(
+    "", "Tarea %s: aviso no pedido: %s: %s", "Job %s: message not asked for: %s: %s"
+)
+PING_FAILED = Message(
+    _PING_FAILED, "Tarea %s: latido no entregado: %s", "Job %s: heartbeat not delivered: %s"
+)
+NO_HEARTBEATS = Message(_PING_FAILED, "Tarea %s: sin latidos: %s", "Job %s: no heartbeats: %s")
+
+# What people get to read.
+TITLE_FAILURE = Message("", "%s fallida (%s)", "%s failed (%s)")
+TITLE_RECOVERY = Message("", "%s recuperada", "%s recovered")
+TITLE_TEST = Message("", "mensaje de prueba", "test message")
+BODY_TEST = Message(
+    "",
+    "Los avisos de sereno en %s llegan por esta vía.",
+    "The messages of sereno on %s arrive this way.",
+)
+SIGNAL = Message("", "señal %s", "signal %s")
+ROW_JOB = Message("", "Tarea", "Job")
+ROW_HOST = Message("", "Máquina", "Host")
+ROW_TIME = Message("", "Hora", "Time")
+ROW_RESULT = Message("", "Resultado", "Result")
+ROW_ERROR = Message("", "Error", "Error")
+ROW_MESSAGE = Message("", "Mensaje", "Message")
+ROW_FAILURES = Message("", "Fallos", "Failures")
+ROW_UNTOLD = Message("", "Sin aviso", "Untold")
+ROW_QUIET = Message("", "Silencio", "Quiet")
+ROW_RUN = Message("", "Ejecución", "Run")
+FAILURES_SINCE = Message("", "%d seguidos desde %s", "%d in a row since %s")
+UNTOLD = Message("", "%d desde el aviso anterior", "%d since the message before")
+QUIET_UNTIL = Message(
+    "", "los siguientes solo se cuentan, hasta %s", "the next ones are only counted, until %s"
+)
+LAST_LINES = Message("", "Últimas líneas:", "Last lines:")
