@@ -157,6 +157,7 @@ def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
     with boot(*installed_layers) as machine:
         machine.run("/src/install.sh", "--uninstall")
         assert [path for path in traces(machine) if not path.startswith(DATA)] == []
+        assert "Defined-By: sereno" not in machine.run("journalctl", "--dump-catalog").stdout
         machine.run("/src/install.sh", "--uninstall", "--purge")
         assert traces(machine) == set()
         for accounts in ("etc/passwd", "etc/group"):

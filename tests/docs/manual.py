@@ -64,7 +64,7 @@ def inline(markdown: str) -> str:
         if part is None:
             continue
         kind = number % 4
-        # What a script of shell would call a word stays in one line.
+        # NUL stands for a space at which no line is broken.
         text += f"\\fB{escaped(part).replace(' ', chr(0))}\\fR" if kind in (1, 2) else escaped(part)
     return text
 
