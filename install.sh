@@ -128,7 +128,7 @@ choose_paths() {
         share_dir=/usr/local/share
         sysusers_conf=/usr/local/lib/sysusers.d/sereno.conf
         tmpfiles_conf=/usr/local/lib/tmpfiles.d/sereno.conf
-        # Of those in a place of our own, systemd reads no others.
+        # systemd reads two directories of catalogues; the other one belongs to packages.
         catalog_dir=/usr/local/lib/systemd/catalog
     fi
     for path in "$prefix" "$root$prefix" "$unit_dir" "$generated_dir" "$command_path"; do

@@ -70,9 +70,15 @@ class _Recorder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "sereno.runner" or not hasattr(record, "SERENO_STATUS"):
             return
-        fields = record.__dict__
-        previous = textfile.read(self._path)
-        _write(self._path, job_families(self._job_id, fields, record.created, os.environ, previous))
+        try:
+            previous = textfile.read(self._path)
+            families = job_families(
+                self._job_id, record.__dict__, record.created, os.environ, previous
+            )
+            _write(self._path, families)
+        except Exception:
+            # What a handler raises would meet whoever logged, and that is the run.
+            self.handleError(record)
 
 
 def job_families(

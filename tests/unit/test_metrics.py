@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -143,6 +144,16 @@ def test_metrics_that_cannot_be_written_are_one_warning_and_harm_no_run(
     assert len(warnings) == 1
     assert warnings[0].startswith(f"WARNING: Métricas no escritas en {tmp_path / place}/")
     assert "Traceback" not in done.stderr
+
+
+def test_not_even_a_mistake_of_the_metrics_meets_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(metrics, "JOB_METRICS", {"no_such_metric": ("gauge", "")})
+    recorder = metrics._Recorder("a_job", str(tmp_path))
+    fields = {"name": "sereno.runner", "SERENO_STATUS": "success", "SERENO_DURATION_MS": "1.00"}
+    recorder.handle(logging.makeLogRecord(fields))
+    assert "KeyError: 'no_such_metric'" in capsys.readouterr().err
 
 
 def test_nothing_is_written_unless_it_is_asked_for(tmp_path: Path) -> None:

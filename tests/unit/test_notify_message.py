@@ -25,6 +25,14 @@ FAILED = Event(
 (MAIL,) = parse('[[handler]]\ntype = "mail"\nto = ["a@b", "c"]\nfrom = "s@b"\n', "f").handlers
 
 
+def test_people_read_english_where_the_service_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERENO_LANG", "en")
+    message = compose(FAILED)
+    assert message.subject == "[sereno] web1: shop_sync failed (exit-code, 1)"
+    for part in ("Host:      web1\n", "Failures:  12 in a row since 2023-11-1", "Last lines:\n"):
+        assert part in message.body
+
+
 def test_a_failure_says_what_failed_how_since_when_and_where_to_look() -> None:
     message = compose(FAILED)
     assert message.subject == "[sereno] web1: shop_sync fallida (exit-code, 1)"
