@@ -60,6 +60,9 @@ def test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_ru
     cache = machine.read(f"{DIRECTORY}/sereno_cache_metadata.prom")
     assert 'sereno_cache_max_entries{cache="metadata"} 2000.0\n' in cache
 
+    told = machine.run("sereno", "doctor", "--json", check=False).stdout
+    assert "metrics.conf" not in told
+
     # A directory that is gone stops no service from starting.
     machine.run("rm", "-r", DIRECTORY)
     machine.run("systemctl", "start", "sereno@measured.service")
