@@ -8,6 +8,7 @@ a dict or None, or its dict has an `error` key or `status: error`; with retries:
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -38,6 +39,9 @@ def main(job_id: str, function: str) -> int:
         from sereno.metrics import record_run
 
         record_run(job_id, textfile_dir)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The journal's stream is no terminal: what is printed would come in blocks, and be lost when a run is killed.
+        sys.stdout.reconfigure(line_buffering=True)
     start_s, start = time.time(), time.perf_counter()
     misfires = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:

@@ -141,3 +141,11 @@ def ends_its_child():
     os.kill(child, signal.SIGTERM)
     status = os.waitpid(child, 0)[1]
     return {"child": f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "exit"}
+
+
+def prints_and_is_killed():
+    import os
+    import signal
+
+    print("half way")
+    os.kill(os.getpid(), signal.SIGKILL)

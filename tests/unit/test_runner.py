@@ -44,6 +44,11 @@ def test_a_run_that_returns_statistics_succeeds_and_shows_them(name, stats) -> N
     assert json.loads(last[last.index("{") :]) == stats
 
 
+def test_what_a_job_printed_before_it_was_killed_is_there() -> None:
+    done = run("sample_jobs:prints_and_is_killed")
+    assert (done.returncode, done.stdout) == (-9, "half way\n")
+
+
 def test_a_run_that_returns_none_succeeds() -> None:
     done = run("sample_jobs:nothing")
     assert done.returncode == 0
