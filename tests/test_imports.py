@@ -61,6 +61,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "period": {"history"},
     "runs": {"history", "journal", "units", "errors"},
     "overview": {"history", "systemctl", "units"},
+    "recent": {"history"},
+    "poll": {
+        *("history", "installation", "overview", "period", "recent", "runs", "survey", "systemctl"),
+        *("triggers", "units", "errors"),
+    },
     "survey": {"overview", "runs", "systemctl", "triggers", "units", "errors"},
     "scheduler": {
         *(
@@ -117,8 +122,8 @@ SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
-    *("completion", "doctor", "history", "overview", "period", "registration", "runs"),
-    *("scaffold", "survey", "unit_diff"),
+    *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
+    *("runs", "scaffold", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {
@@ -141,7 +146,7 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
-    "sereno.cli": {"sereno.cache", "sereno.completion", "lmdb", "orjson", "shtab"},
+    "sereno.cli": {"sereno.cache", "sereno.completion", "lmdb", "orjson", "shtab", "urwid"},
 }
 
 

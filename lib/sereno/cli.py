@@ -17,6 +17,7 @@ from sereno.commands import (
     control,
     doctor,
     install,
+    live,
     new,
     notify,
     past,
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = Commands(parser, "commands", "COMMAND")
     for module in (
         watch,
+        live,
         past,
         control,
         doctor,

@@ -71,6 +71,11 @@ class Overview:
         }
 
 
+def is_running(service: str | None) -> bool:
+    """Whether a run is under way, by its service's ActiveState; None: it is not loaded."""
+    return service in _RUNNING
+
+
 def overview(
     job: Installed,
     schedule: str,
@@ -88,7 +93,7 @@ def overview(
         last: its newest run; None: the journal shows none.
         drop_ins: those of administrators, {unit name: paths}.
     """
-    running = service in _RUNNING
+    running = is_running(service)
     # The journal cannot tell a run that goes on from one that was cut off; the manager can.
     if last is not None and last.status == "lost" and running:
         last = last._replace(status="running", message="", error=None)

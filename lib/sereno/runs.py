@@ -29,7 +29,9 @@ from sereno.units import service_name
 # Records of one run that are looked at to learn what became of it: failed, exited, closed, started.
 _OF_ONE_RUN = 8
 _FOLLOW_S = 0.2
-_FIELDS = FIELDS | {"_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "USER_UNIT", "_PID"}
+_FIELDS = FIELDS | {
+    *("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT", "_PID", "SERENO_JOB")
+}
 
 
 class Runs:
@@ -92,6 +94,39 @@ class Runs:
             if record["MESSAGE_ID"] in (STARTED, *CLOSING) or len(records) == _OF_ONE_RUN:
                 break
         return records
+
+    def recent(self, job_id: str, count: int) -> list[dict[str, Any]]:
+        """The records of a job's newest `count` runs, oldest first."""
+        self._match(job_id, STARTED, *CLOSING)
+        self._reader.seek_tail()
+        records: list[dict[str, Any]] = []
+        runs: set[str] = set()
+        for record in self._own(job_id, self._backwards()):
+            runs.add(run_id_of(record))
+            if len(runs) > count:
+                break
+            records.append(record)
+        return records[::-1]
+
+    def listen(self) -> None:
+        """Choose the records of all jobs' runs from now on, for `news`. Nothing else can be asked of this one then."""
+        self._reader.flush_matches()
+        for kind in (STARTED, *CLOSING, UNIT_FAILED, PROCESS_EXITED):
+            self._reader.add_match(MESSAGE_ID=kind)
+        if self._user:
+            self._reader.add_match(_UID=str(os.geteuid()))
+        # Not seek_tail(), as in `follow`.
+        self._reader.seek_realtime(time.time())
+
+    def news(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What has come since `listen` or the call before: (job id, record), oldest first."""
+        # Without it, journal files that are new would not be seen (sd_journal_process(3)).
+        self._reader.wait(0)
+        for record in self._reader:
+            unit = text(record, "USER_UNIT" if self._user else "UNIT")
+            job_id = text(record, "SERENO_JOB") or unit[len("sereno@") : -len(".service")]
+            if job_id and unit in ("", service_name(job_id)) and any(self._own(job_id, [record])):
+                yield job_id, record
 
     def closing(
         self, job_id: str, run_id: str | None, *, since_s: float, deadline_s: float = 5.0

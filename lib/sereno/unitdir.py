@@ -125,6 +125,22 @@ class UnitDirectory:
                         found.setdefault(unit, []).append(os.path.join(entry.path, name))
         return found
 
+    def fingerprint(self) -> object:
+        """A value that is another one as soon as a unit file, link or drop-in is added, replaced or removed."""
+        found: list[tuple[str, int]] = []
+        for place in (self.path, self.scope.runtime):
+            inside = [
+                entry.path
+                for entry in self._entries(place)
+                if entry.name.startswith("sereno") and entry.name.endswith((".d", ".wants"))
+            ]
+            for path in (str(place), *inside):
+                try:
+                    found.append((path, os.stat(path).st_mtime_ns))
+                except FileNotFoundError:
+                    continue
+        return found
+
     @staticmethod
     def _entries(path: Path) -> list[os.DirEntry[str]]:
         try:

@@ -60,6 +60,11 @@ def add_reading(sub: argparse.ArgumentParser, shape: str) -> None:
         shape: the help's words for what `--json` prints.
     """
     sub.add_argument("--json", action="store_true", help=f"print {shape}, times as ISO 8601")
+    add_zone(sub)
+
+
+def add_zone(sub: argparse.ArgumentParser) -> None:
+    """The option that chooses the zone of times."""
     sub.add_argument(
         "--utc", dest="zone", action="store_const", const=UTC,
         help="show times in UTC instead of the local zone",

@@ -1,0 +1,74 @@
+"""`sereno watch`: the state of all jobs, live in a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from sereno.commands import Commands, add_scope, add_zone, installation_of
+from sereno.errors import UsageError
+
+if TYPE_CHECKING:
+    from sereno.poll import Snapshot
+
+_LEAST_S, _MOST_S = 0.5, 3600.0
+
+
+def add_to(commands: Commands) -> None:
+    sub = commands.add("watch", _watch, "show the state of all jobs, live; failing ones first")
+    sub.add_argument(
+        "--interval", type=float, default=2.0, metavar="S",
+        help="seconds from one look to the next (default: 2)",
+    )  # fmt: skip
+    add_zone(sub)
+    add_scope(sub)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from sereno.poll import Poll
+
+    if not _LEAST_S <= arguments.interval <= _MOST_S:
+        raise UsageError(
+            f"--interval: {arguments.interval:g} is not in the range {_LEAST_S:g} to {_MOST_S:g}"
+        )
+    installation = installation_of(arguments)
+    poll = Poll(installation)
+    # Before the screen is taken: what goes wrong at once is an error like any other command's.
+    snapshot = poll.ask()
+    if not _is_screen():
+        _print(snapshot)
+        return 0
+    from sereno.commands.live_screen import LiveScreen
+    from sereno.runs import Runs
+
+    user = installation.scope.is_user
+
+    def log(job_id: str, count: int) -> list[dict[str, Any]]:
+        with Runs(user=user) as runs:
+            return runs.tail(job_id, count)
+
+    screen = LiveScreen(
+        poll, snapshot, log, installation.scope.name, arguments.interval, arguments.zone
+    )
+    return screen.run()
+
+
+def _is_screen() -> bool:
+    """Whether this is a terminal that can be drawn on."""
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _print(snapshot: Snapshot) -> None:
+    """The same once, for a pipe or a terminal that can do no more."""
+    from sereno.commands.glance import Table, counts, glance
+    from sereno.commands.terminal import Screen
+
+    screen = Screen()
+    table = Table(glance(snapshot, time.time()), screen.width, is_ascii=screen.is_ascii)
+    print("".join(screen.coloured(text, colour) for text, colour in counts(snapshot.jobs)))
+    for line in (table.header(), *(table.line(number) for number in range(len(snapshot.jobs)))):
+        print("".join(screen.coloured(text, colour) for text, colour in line).rstrip())

@@ -1,0 +1,153 @@
+"""The jobs of a scope as they are now, asked again and again at little cost.
+
+The manager is asked anew each time. Unit files are read again only when one was added, replaced or removed. Of the
+journal, what has come since is read; how long older runs took is looked up little by little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from sereno.errors import NotAvailable
+from sereno.history import Run, runs_of
+from sereno.installation import Installation
+from sereno.overview import Overview, is_running, overview
+from sereno.period import durations_ms
+from sereno.recent import Recent
+from sereno.runs import Runs
+from sereno.survey import Question
+from sereno.systemctl import Elapse
+from sereno.triggers import in_words
+from sereno.units import Installed, service_name, timer_name
+
+KEPT_RUNS = 24
+# Of each answer, for looking up the past of jobs.
+_PAST_S = 0.3
+
+
+class Snapshot(NamedTuple):
+    """All jobs at one moment.
+
+    Attributes:
+        jobs: by id.
+        durations_ms: how long the newest runs took, oldest first, by job id.
+    """
+
+    jobs: list[Overview]
+    durations_ms: dict[str, list[float]]
+
+
+class Poll:
+    """One scope's jobs. Not for several threads at once.
+
+    Args:
+        clock: seconds that only grow; tests put their own here.
+    """
+
+    def __init__(
+        self, installation: Installation, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._installation = installation
+        self._clock = clock
+        self._fingerprint: object = None
+        self._jobs: dict[str, Installed] = {}
+        self._words: dict[str, str] = {}
+        self._drop_ins: Mapping[str, list[str]] = {}
+        self._recent = Recent(KEPT_RUNS)
+        self._without_past: list[str] = []
+        # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
+        self._endless: set[str] | None = None
+        self._news = _listening(user=installation.scope.is_user)
+
+    def ask(self) -> Snapshot:
+        """The jobs now.
+
+        Raises:
+            NotAllowed, SystemdError: the manager refused or failed; the next call asks again.
+        """
+        self._read_units()
+        self._read_news()
+        known = {run.run_id for run in self._newest() if run.status == "lost"}
+        elapses, services = Question(self._installation.manager).answer()
+        # Again after the manager: what has begun or ended meanwhile.
+        self._read_news()
+        endless = {
+            run.run_id
+            for run in self._newest()
+            if run.status == "lost" and not is_running(services.get(service_name(run.job_id)))
+        }
+        lost = endless & (known if self._endless is None else self._endless)
+        self._endless = endless
+        jobs = [
+            self._overview(job, elapses.get(timer_name(job.id)), services, lost)
+            for _, job in sorted(self._jobs.items())
+        ]
+        self._read_past()
+        took = {job_id: durations_ms(self._recent.runs(job_id)) for job_id in self._jobs}
+        return Snapshot(jobs, took)
+
+    def _newest(self) -> Iterable[Run]:
+        return (runs[-1] for job_id in self._jobs if (runs := self._recent.runs(job_id)))
+
+    def _overview(
+        self, job: Installed, elapse: Elapse | None, services: Mapping[str, str], lost: set[str]
+    ) -> Overview:
+        runs = self._recent.runs(job.id)
+        last = runs[-1] if runs else None
+        service = services.get(service_name(job.id))
+        if last is not None and last.status == "lost" and last.run_id not in lost:
+            # Begun after the manager answered, or its last record is still on its way (systemd#28650): a moment
+            # later it is known.
+            service = service if is_running(service) else "deactivating"
+        seen = overview(job, self._words[job.id], elapse, service, last, self._drop_ins)
+        if seen.running and len(runs) > 1 and runs[-1].end_s is None:
+            # What it came to before counts until this run has come to something.
+            seen = replace(seen, failing=runs[-2].is_bad)
+        return seen
+
+    def _read_units(self) -> None:
+        units = self._installation.units
+        fingerprint = units.fingerprint()
+        if fingerprint == self._fingerprint:
+            return
+        jobs = self._installation.jobs()
+        self._drop_ins = units.drop_ins()
+        self._words = {job.id: in_words(job.trigger) for job in jobs.values()}
+        new = [job_id for job_id in jobs if job_id not in self._jobs]
+        self._jobs, self._fingerprint = jobs, fingerprint
+        if self._news is None or not new:
+            return
+        with Runs(user=self._installation.scope.is_user) as past:
+            for job_id in new:
+                for record in past.recent(job_id, 1):
+                    self._recent.add(job_id, record)
+        self._without_past += new
+
+    def _read_news(self) -> None:
+        if self._news is not None:
+            for job_id, record in self._news.news():
+                self._recent.add(job_id, record)
+
+    def _read_past(self) -> None:
+        """Look older runs up, of as many jobs as the time allows."""
+        if not self._without_past:
+            return
+        give_up = self._clock() + _PAST_S
+        with Runs(user=self._installation.scope.is_user) as past:
+            while self._without_past and self._clock() < give_up:
+                job_id = self._without_past.pop(0)
+                runs = runs_of(job_id, past.recent(job_id, KEPT_RUNS))
+                # The newest may be going on: its records are known already, and those to come.
+                self._recent.add_past(job_id, runs[:-1])
+
+
+def _listening(*, user: bool) -> Runs | None:
+    try:
+        runs = Runs(user=user)
+    except NotAvailable:
+        return None
+    runs.listen()
+    return runs

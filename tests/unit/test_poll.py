@@ -1,0 +1,228 @@
+"""Asking a machine again and again: what has happened since is known, and nothing is read twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import backend_jobs
+import pytest
+from fake_systemd import FakeManager
+
+from sereno import poll as poll_module
+from sereno.history import UNIT_FAILED
+from sereno.installation import Installation
+from sereno.journal import FAILED, FINISHED, STARTED
+from sereno.overview import Overview
+from sereno.poll import Poll
+from sereno.recent import Recent
+from sereno.scheduler import Scheduler
+
+JOB = "report"
+SERVICE = "sereno@report.service"
+
+
+def a_record(kind: str, run: str, at_s: float, **fields: str) -> dict[str, Any]:
+    return {
+        "MESSAGE_ID": kind,
+        "SERENO_RUN": run,
+        "__REALTIME_TIMESTAMP": at_s * 1e6,
+        **fields,
+    }
+
+
+def started(run: str, at_s: float) -> dict[str, Any]:
+    return a_record(STARTED, run, at_s)
+
+
+def finished(run: str, at_s: float, duration_ms: float = 1000.0) -> dict[str, Any]:
+    fields = {"SERENO_STATUS": "success", "SERENO_DURATION_MS": str(duration_ms)}
+    return a_record(FINISHED, run, at_s, **fields)
+
+
+def failed(run: str, at_s: float) -> dict[str, Any]:
+    fields = {"SERENO_STATUS": "failed", "SERENO_DURATION_MS": "1", "SERENO_ERROR": "boom"}
+    return a_record(FAILED, run, at_s, **fields)
+
+
+class FakeJournal:
+    """The journal as a value; `recent` counts how often it is asked for what."""
+
+    records: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+    asked: ClassVar[list[tuple[str, int]]] = []
+
+    def __init__(self, *, user: bool) -> None:
+        assert user
+        self._place = 0
+
+    def __enter__(self) -> FakeJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def listen(self) -> None:
+        self._place = len(self.records)
+
+    def news(self):
+        new, self._place = self.records[self._place :], len(self.records)
+        return iter(new)
+
+    def recent(self, job_id: str, count: int) -> list[dict[str, Any]]:
+        self.asked.append((job_id, count))
+        own = [record for name, record in self.records if name == job_id]
+        newest = list(dict.fromkeys(record["SERENO_RUN"] for record in own))[-count:]
+        return [record for record in own if record["SERENO_RUN"] in newest]
+
+
+@pytest.fixture
+def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    monkeypatch.setattr(poll_module, "Runs", FakeJournal)
+    monkeypatch.setattr(FakeJournal, "records", [])
+    monkeypatch.setattr(FakeJournal, "asked", [])
+    return FakeJournal.records
+
+
+@pytest.fixture
+def shop(units: Path, manager: FakeManager) -> Scheduler:
+    shop = Scheduler("shop", scope="user", manager=manager)
+    shop.add_interval_job(backend_jobs.report, JOB, minutes=5)
+    shop.start()
+    return shop
+
+
+@pytest.fixture
+def poll(shop: Scheduler, manager: FakeManager, journal: object) -> Poll:
+    return Poll(Installation("user", manager=manager))
+
+
+def seen(poll: Poll) -> Overview:
+    (job,) = poll.ask().jobs
+    return job
+
+
+def what(job: Overview) -> tuple[str | None, bool, bool]:
+    return (job.last and job.last.status, job.running, job.failing)
+
+
+def test_a_run_is_followed_from_its_start_to_its_end(poll, manager, journal) -> None:
+    assert what(seen(poll)) == (None, False, False)
+    journal.append((JOB, started("a", 10)))
+    manager.service_states = {SERVICE: "activating"}
+    assert what(seen(poll)) == ("running", True, False)
+    journal.append((JOB, failed("a", 12)))
+    manager.service_states = {SERVICE: "failed"}
+    assert what(seen(poll)) == ("failed", False, True)
+
+
+def test_a_run_that_began_or_ended_while_the_manager_was_asked_is_not_taken_for_lost(
+    poll, manager, journal
+) -> None:
+    seen(poll)
+    journal.append((JOB, started("a", 10)))
+    assert what(seen(poll)) == ("running", True, False)
+    journal.append((JOB, finished("a", 11)))
+    assert what(seen(poll)) == ("success", False, False)
+
+
+def test_a_run_whose_end_never_comes_is_lost_at_the_second_look(poll, journal) -> None:
+    seen(poll)
+    journal.append((JOB, started("a", 10)))
+    seen(poll)
+    assert what(seen(poll)) == ("lost", False, True)
+
+
+def test_a_run_that_was_lost_before_is_lost_at_the_first_look(poll, journal) -> None:
+    journal.append((JOB, started("a", 10)))
+    poll._news.listen()
+    assert what(seen(poll)) == ("lost", False, True)
+
+
+def test_a_failed_job_that_runs_again_is_failing_until_it_succeeds(poll, manager, journal) -> None:
+    journal += [(JOB, started("a", 10)), (JOB, failed("a", 11)), (JOB, started("b", 20))]
+    manager.service_states = {SERVICE: "activating"}
+    assert what(seen(poll)) == ("running", True, True)
+    manager.service_states = {}
+    journal.append((JOB, finished("b", 21)))
+    assert what(seen(poll)) == ("success", False, False)
+
+
+def test_durations_of_runs_before_and_since_are_in_order(poll, journal) -> None:
+    for number in range(5):
+        journal.append((JOB, finished(f"r{number}", 10 + number, number)))
+    poll._news.listen()
+    assert poll.ask().durations_ms == {JOB: [0, 1, 2, 3, 4]}
+    journal.append((JOB, finished("new", 100, 9)))
+    assert poll.ask().durations_ms == {JOB: [0, 1, 2, 3, 4, 9]}
+
+
+def test_the_past_is_read_once_and_the_units_when_they_change(
+    poll, shop, units, monkeypatch
+) -> None:
+    read = []
+    jobs = Installation.jobs
+    monkeypatch.setattr(Installation, "jobs", lambda self: read.append(1) or jobs(self))
+    for _ in range(4):
+        poll.ask()
+    assert (len(read), FakeJournal.asked) == (1, [(JOB, 1), (JOB, 24)])
+    shop.pause_job(JOB)
+    assert not seen(poll).job.enabled
+    shop.resume_job(JOB)
+    assert seen(poll).job.enabled
+    shop.add_interval_job(backend_jobs.other, "other", minutes=5)
+    assert [job.job.id for job in poll.ask().jobs] == ["other", JOB]
+    assert FakeJournal.asked[2:] == [("other", 1), ("other", 24)]
+    drop_in = units / "sereno@report.timer.d/override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Timer]\n")
+    assert poll.ask().jobs[1].drop_ins == (str(drop_in),)
+    shop.remove_job("other")
+    assert [job.job.id for job in poll.ask().jobs] == [JOB]
+
+
+def test_the_manager_is_asked_as_often_as_for_a_list(poll, manager) -> None:
+    poll.ask()
+    manager.asked.clear()
+    poll.ask()
+    assert manager.asked == [("sereno@*.service",)]
+
+
+def test_without_time_the_past_is_looked_up_later(shop, manager, journal) -> None:
+    shop.add_interval_job(backend_jobs.other, "other", minutes=5)
+    for name in (JOB, "other"):
+        journal.append((name, finished("a", 1, 5)))
+        journal.append((name, finished("b", 2, 6)))
+    ticks = iter(range(1000))
+    poll = Poll(Installation("user", manager=manager), clock=lambda: next(ticks) / 5)
+    assert poll.ask().durations_ms == {"other": [5, 6], JOB: [6]}
+    assert poll.ask().durations_ms == {"other": [5, 6], JOB: [5, 6]}
+
+
+def test_what_systemd_says_after_a_runs_last_record_counts() -> None:
+    recent = Recent()
+    for record in (started("a", 1), finished("a", 2), started("b", 3)):
+        recent.add(JOB, record)
+    late = a_record(UNIT_FAILED, "a", 2.5, UNIT_RESULT="exit-code")
+    recent.add(JOB, late)
+    recent.add(JOB, late)
+    assert [run.status for run in recent.runs(JOB)] == ["failed", "lost"]
+
+
+def test_only_so_many_runs_are_remembered() -> None:
+    recent = Recent(kept=5)
+    for number in range(50):
+        recent.add(JOB, finished(f"r{number}", number))
+    recent.add_past(JOB, [])
+    assert [run.run_id for run in recent.runs(JOB)] == ["r45", "r46", "r47", "r48", "r49"]
+    assert sum(len(runs) for runs in recent._past.values()) <= 5
+
+
+def test_without_a_journal_the_manager_alone_is_shown(shop, manager, monkeypatch) -> None:
+    from sereno.errors import NotAvailable
+
+    def none(**_: object) -> None:
+        raise NotAvailable("python-systemd: none")
+
+    monkeypatch.setattr(poll_module, "Runs", none)
+    manager.service_states = {SERVICE: "activating"}
+    assert what(seen(Poll(Installation("user", manager=manager)))) == (None, True, False)
