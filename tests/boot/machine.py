@@ -238,11 +238,19 @@ class Machine:
 
         Raises AssertionError with both outputs when the command fails and `check` is set; subprocess.TimeoutExpired.
         """
+        words, environment = self.command(*argv, user=user, env=env)
+        return self._call(words, environment, argv, check, timeout, input)
+
+    def command(
+        self, *argv: str, user: str | None = None, env: Mapping[str, str] | None = None
+    ) -> tuple[list[str], dict[str, str]]:
+        """The argument vector and the environment that run a command inside, for whoever starts it otherwise."""
+        assert self._leader_pid, f"{self.name} is not running"
         environment = {**ENVIRONMENT, **(self._environment_of(user) if user else {}), **(env or {})}
         words = ["nsenter", f"--target={self._leader_pid}", *NAMESPACES, "--"]
         if user:
             words += ["runuser", "-u", user, "--"]
-        return self._call([*words, *argv], environment, argv, check, timeout, input)
+        return [*words, *argv], environment
 
     def run_unit(
         self,
