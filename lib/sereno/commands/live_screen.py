@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Hashable, Sequence
 from datetime import tzinfo
+from functools import lru_cache, partial
 from threading import Event, Thread
 from types import FrameType
 from typing import Any
@@ -82,7 +83,7 @@ class LiveScreen:
         self._error = ""
         self._log_of: str | None = None
         screen = Screen()
-        self._tables = _Tables(is_ascii=screen.is_ascii)
+        self._is_ascii = screen.is_ascii
         self._jobs: Sequence[Overview] = ()
         self._lines: Any = urwid.SimpleFocusListWalker([])
         self._list = urwid.ListBox(self._lines)
@@ -172,7 +173,8 @@ class LiveScreen:
         follow = None if chosen is None or self._lines.focus == 0 else chosen.job.id
         now = glance(snapshot, self._clock())
         self._jobs = now.jobs
-        self._tables.show(now)
+        # Of one width until the terminal's size changes.
+        self._table = lru_cache(maxsize=1)(partial(Table, now, is_ascii=self._is_ascii))
         ids = [job.job.id for job in now.jobs]
         self._lines[:] = [
             urwid.AttrMap(_Row(self._line(number)), None, _SELECTED) for number in range(len(ids))
@@ -184,11 +186,11 @@ class LiveScreen:
             self._read_log(self._log_of)
 
     def _line(self, number: int) -> Callable[[int], Line]:
-        return lambda width: self._tables.at(width).line(number)
+        return lambda width: self._table(width).line(number)
 
     def _heading(self, width: int) -> Line:
         if self._log_of is None:
-            return self._tables.at(width).header()
+            return self._table(width).header()
         return [(f"{'TIME ' + self._time().partition(' ')[2]:14}  MESSAGE", "bold")]
 
     def _chosen(self) -> Overview | None:
@@ -247,24 +249,6 @@ class LiveScreen:
         self._log[:] = [urwid.Text(line) for line in lines]
         if lines:
             self._log.set_focus(place)
-
-
-class _Tables:
-    """The newest glance as a table of the width that is asked for."""
-
-    def __init__(self, *, is_ascii: bool) -> None:
-        self._is_ascii = is_ascii
-        self._glance: Any = None
-        self._made: dict[int, Table] = {}
-
-    def show(self, now: Any) -> None:
-        self._glance = now
-        self._made = {}
-
-    def at(self, width: int) -> Table:
-        if width not in self._made:
-            self._made = {width: Table(self._glance, width, is_ascii=self._is_ascii)}
-        return self._made[width]
 
 
 class _Row(urwid.Widget):
