@@ -118,7 +118,8 @@ def _next(job: Overview, now_s: float) -> str:
     if not job.active:
         return "stopped"
     if job.next is None:
-        return "now" if job.running else "never"
+        # Of a boot job for good; else the run that was under way when the timers were looked at has just ended.
+        return "now" if job.running else "-"
     ahead_s = job.next.timestamp() - now_s
     return span(ahead_s) if ahead_s >= 1 else "now"
 
