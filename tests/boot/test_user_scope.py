@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pseudo_terminal import PseudoTerminal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -206,6 +208,22 @@ def test_a_users_runs_are_that_users_and_not_those_of_a_system_job_of_the_same_n
     assert run["run"] == jobs["dies"]["last"]["run"]
     (after,) = json.loads(ada.run("sereno", "list", "--json").stdout)
     assert after["last"] == before["last"]
+    call(ada, "scheduler.shutdown(wait=True)")
+
+
+def test_a_user_sees_the_users_own_jobs_live(ada: Machine) -> None:
+    call(ada, "scheduler.add_interval_job(shop_jobs.killed, 'dying', hours=1)\nscheduler.start()")
+    watch = ("/home/ada/.local/bin/sereno", "watch", "--interval", "0.5")
+    with PseudoTerminal(*ada.command(*watch, user="ada", env={"TERM": "xterm"})) as terminal:
+        terminal.wait_for(lambda: terminal.line("user scope"))
+        assert terminal.line("  dying ")
+        ada.run("systemctl", "--user", "start", "sereno@dying.service", user="ada", check=False)
+        terminal.wait_for(lambda: terminal.line("dying: killed by SIGKILL"))
+        assert "failed" in terminal.line("! dying ")
+        call(ada, "scheduler.remove_job('dying')")
+        terminal.wait_for(lambda: not terminal.line("dying"))
+        terminal.press("q")
+        assert terminal.ended() == 0
     call(ada, "scheduler.shutdown(wait=True)")
 
 
