@@ -18,7 +18,7 @@ class Recent:
         kept: how many runs of a job are remembered.
     """
 
-    def __init__(self, kept: int = 24) -> None:
+    def __init__(self, kept: int) -> None:
         self._kept = kept
         self._open: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
         self._past: dict[str, dict[str, Run]] = {}
@@ -46,7 +46,10 @@ class Recent:
         if job_id not in self._known:
             runs = dict(self._past.get(job_id, {}))
             for records in self._open.get(job_id, {}).values():
-                runs.update((run.run_id, run) for run in runs_of(job_id, records))
+                # A late record of a run that was known already tells less than what is known.
+                for run in runs_of(job_id, records):
+                    if run.status != "lost" or run.run_id not in runs:
+                        runs[run.run_id] = run
             newest = sorted(runs.values(), key=_moment_s)[-self._kept :]
             self._known[job_id] = newest
             ids = {run.run_id for run in newest}

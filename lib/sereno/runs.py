@@ -29,6 +29,7 @@ from sereno.units import service_name
 # Records of one run that are looked at to learn what became of it: failed, exited, closed, started.
 _OF_ONE_RUN = 8
 _FOLLOW_S = 0.2
+_LATE_S = 5.0
 _FIELDS = FIELDS | {
     *("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT", "_PID", "SERENO_JOB")
 }
@@ -109,14 +110,14 @@ class Runs:
         return records[::-1]
 
     def listen(self) -> None:
-        """Choose the records of all jobs' runs from now on, for `news`. Nothing else can be asked of this one then."""
+        """Choose the records of all jobs' runs from a moment ago on, for `news`; nothing else can be asked then."""
         self._reader.flush_matches()
         for kind in (STARTED, *CLOSING, UNIT_FAILED, PROCESS_EXITED):
             self._reader.add_match(MESSAGE_ID=kind)
         if self._user:
             self._reader.add_match(_UID=str(os.geteuid()))
-        # Not seek_tail(), as in `follow`.
-        self._reader.seek_realtime(time.time())
+        # Not seek_tail(), as in `follow`; what came a moment ago may become visible only now.
+        self._reader.seek_realtime(time.time() - _LATE_S)
 
     def news(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What has come since `listen` or the call before: (job id, record), oldest first."""

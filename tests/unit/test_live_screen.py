@@ -123,6 +123,12 @@ def test_more_jobs_than_lines_are_scrolled_and_the_chosen_one_stays_chosen(
     assert terminal.line("job_098: ")
     terminal.press("\x1b[H")
     terminal.wait_for(lambda: terminal.line("shop_sync: ValueError"))
+    terminal.press("\x1b[F")
+    terminal.wait_for(lambda: terminal.line("job_099: "))
+    tell(told, OTHER)
+    terminal.wait_for(lambda: terminal.line("other: "))
+    tell(told)
+    terminal.wait_for(lambda: terminal.line("no jobs in the system scope"))
 
 
 def test_enter_shows_the_log_of_the_chosen_job_and_q_leads_back(start: Start) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import poll as poll_module
-from sereno.history import UNIT_FAILED
+from sereno.history import PROCESS_EXITED, UNIT_FAILED, runs_of
 from sereno.installation import Installation
 from sereno.journal import FAILED, FINISHED, STARTED
 from sereno.overview import Overview
@@ -199,13 +199,24 @@ def test_without_time_the_past_is_looked_up_later(shop, manager, journal) -> Non
 
 
 def test_what_systemd_says_after_a_runs_last_record_counts() -> None:
-    recent = Recent()
+    recent = Recent(24)
     for record in (started("a", 1), finished("a", 2), started("b", 3)):
         recent.add(JOB, record)
     late = a_record(UNIT_FAILED, "a", 2.5, UNIT_RESULT="exit-code")
     recent.add(JOB, late)
     recent.add(JOB, late)
     assert [run.status for run in recent.runs(JOB)] == ["failed", "lost"]
+
+
+def test_a_late_record_of_an_older_run_does_not_make_it_a_lost_one() -> None:
+    recent = Recent(24)
+    recent.add(JOB, finished("b", 3))
+    recent.add_past(JOB, runs_of(JOB, [finished("a", 1)]))
+    recent.add(JOB, a_record(PROCESS_EXITED, "a", 1.5))
+    assert [(run.run_id, run.status) for run in recent.runs(JOB)] == [
+        ("a", "success"),
+        ("b", "success"),
+    ]
 
 
 def test_only_so_many_runs_are_remembered() -> None:
