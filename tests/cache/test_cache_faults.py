@@ -7,12 +7,15 @@ import logging
 import os
 import random
 import resource
+import shutil
 import signal
 import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +24,10 @@ from sereno.cache import MetadataCache, judging, opening, place, session
 from sereno.cache import board as words
 from sereno.errors import CacheError, CacheFormatError
 
-LIB = Path(__file__).parents[2] / "lib"
+HERE = Path(__file__).parent
+LIB = HERE.parents[1] / "lib"
 LONG = os.environ.get("SERENO_TEST_LONG") == "1"
-MUTATIONS = 20_000 if LONG else 150
+MUTATIONS = 100_000 if LONG else 400
 
 
 @pytest.fixture
@@ -210,59 +214,65 @@ def eval_free_list(text: str) -> list[str | None]:
     return values
 
 
-def test_mutated_files_give_the_value_that_was_stored_or_none_and_no_crash(filled, tmp_path):
-    """In one process for many files: a crash would end it."""
-    code = """
-import os, random, shutil
-path, count = sys.argv[1], int(sys.argv[2])
-good = {name: open(f'{path}/current/{name}', 'rb').read() for name in ('data.mdb', 'board', 'synced')}
-for seed in range(count):
-    print(seed, flush=True)
-    chance = random.Random(seed)
-    for old in os.listdir(path):
-        if old != 'open.lock':
-            shutil.rmtree(f'{path}/{old}')
-    os.mkdir(f'{path}/current')
-    for name, data in good.items():
-        data = bytearray(data)
-        if name == 'data.mdb':
-            kind = seed % 4
-            for _ in range(chance.choice((1, 3, 50))):
-                at = chance.randrange(len(data) if kind else 3 * 4096)
-                if kind == 3:
-                    data[at : at + 64] = chance.randbytes(len(data[at : at + 64]))
-                else:
-                    data[at] ^= 1 << chance.randrange(8)
-            if seed % 10 == 9:
-                del data[chance.randrange(len(data)) :]
-        open(f'{path}/current/{name}', 'wb').write(data)
-    cache = MetadataCache(path)
-    for n in chance.sample(range(200), 60):
-        value = cache.get(f'k{n}')
-        assert value is None or value == 'v' * (n * 40), (n, value)
-    cache.set('k1', 'new')
-    assert cache.get('k1') == 'new'
-    cache.invalidate_pattern('k2')
-    assert all(not key.startswith('k2') for key in cache)
-    cache.cleanup()
-    cache.close()
-"""
-    done = run(code, filled, MUTATIONS) if not LONG else run_long(code, filled, MUTATIONS)
-    assert done.returncode == 0, (done.stdout[-10:], done.stderr[-3000:])
+@pytest.fixture
+def in_memory(tmp_path) -> Iterator[Path]:
+    """A directory where nothing waits for a disk, as there is one."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="sereno-test-", dir=memory) as directory:
+        yield Path(directory)
 
 
-def run_long(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys\nfrom sereno.cache import MetadataCache\n" + code,
-            *map(str, arguments),
-        ],
+def test_mutated_files_give_the_value_that_was_stored_or_none_and_no_crash(filled, in_memory):
+    path = shutil.copytree(filled, in_memory / "cache")
+    done = subprocess.run(
+        [sys.executable, HERE / "mutated_files.py", path, "0", str(MUTATIONS)],
         env=os.environ | {"PYTHONPATH": str(LIB)},
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, (done.stdout[-10:], done.stderr[-3000:])
+
+
+def test_files_that_were_to_be_set_aside_when_their_process_was_killed_are_set_aside(filled):
+    killed = (
+        "import os\ncache = MetadataCache(sys.argv[1])\ncache.get('k1')\n"
+        "from sereno.cache import opening\nopening._move_aside = lambda *_: os._exit(3)\n"
+        "from sereno.cache.board import Damaged\ncache._session._recover(Damaged('test'))"
+    )
+    assert run(killed, filled).returncode == 3
+    assert set_aside(filled) == []
+    cache = MetadataCache(filled)
+    assert cache.get("k1") is None
+    assert len(set_aside(filled)) == 1
+    cache.set("k1", 2)
+    assert cache.get("k1") == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        (words.NEXT_SEQUENCE, 0),
+        (words.NEXT_SEQUENCE, (1 << 64) - 1),
+        (words.HAND, (1 << 64) - 1),
+        (words.EPOCH_MS, (1 << 64) - 1),
+        (words.TALLY_AFTER + 1, (1 << 64) - 1),
+        (words.TALLY_AFTER + 1, 0),
+    ],
+)
+def test_a_board_whose_words_cannot_be_makes_an_empty_cache_and_no_failure(filled, word, value):
+    board = filled / "current" / "board"
+    with board.open("r+b") as file:
+        file.seek(8 * word)
+        file.write(struct.pack("<Q", value))
+    cache = MetadataCache(filled)
+    cache.set("k1", "new")
+    assert cache.invalidate_pattern("k1") > 0
+    cache.set("k1", 2)
+    assert (cache.get("k1"), cache.cleanup()) == (2, 0)
+    assert cache.get("k2") in (None, "v" * 80)
 
 
 def forge_boot(path: Path) -> None:

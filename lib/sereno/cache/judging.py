@@ -22,6 +22,8 @@ TOLERATED_DEATHS = 3
 """Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
 dies again and again may be. Without living processes the first one is reason enough."""
 
+_UNREACHABLE = 1 << 62
+
 
 def refuse_strange_files(current: str) -> None:
     """Symbolic links, hard links and special files could make a process write where somebody else wants it to."""
@@ -74,6 +76,19 @@ def check_structure(current: str, board: Board, alive: int) -> None:
     if problems:
         raise Damaged(f"{problems[0]} ({len(problems)} findings)")
     header[words.DEATHS] = 0
+
+
+def check_words(board: Board, last_sequence: int) -> None:
+    """Looks whether the board's words can be what sereno wrote; nobody else has it open.
+
+    Raises:
+        Damaged: a number is larger than counting can make it, or behind the store.
+    """
+    counted = [*board.words[words.NEXT_SEQUENCE : words.BOOT_ID], *board.totals().values()]
+    if max(counted) >= _UNREACHABLE:
+        raise Damaged("the board counts further than anything can count")
+    if board.words[words.NEXT_SEQUENCE] <= last_sequence:
+        raise Damaged("the board is behind the store")
 
 
 @contextmanager

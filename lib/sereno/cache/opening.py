@@ -149,6 +149,8 @@ def _open_current(where: Place, map_bytes: int) -> Store:
 def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
     current = _current(where)
     census = board.census()
+    if board.words[words.RETIRED]:
+        raise Damaged("they were found damaged before, by a process that was killed over it")
     board.words[words.DEATHS] += census.died
     rebooted = board.words[words.BOOT_ID : words.BOOT_ID + 2].tobytes() != clock.boot_id()
     if rebooted and not os.path.exists(synced.path_in(current)):
@@ -173,6 +175,7 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
 def _begin_alone(store: Store) -> None:
     """What the words say of the file is found out anew: it may be a copy, with holes where there was nothing."""
     header = store.words
+    judging.check_words(store.board, store.last_sequence())
     header[words.ALLOCATED] = header[words.TAIL] = 0
     tally.correct(header, store.size(), store.held_bytes())
 

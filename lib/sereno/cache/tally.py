@@ -8,7 +8,7 @@ was not committed is used again by the next writer, which finds the numbers of b
 
 from __future__ import annotations
 
-from sereno.cache.board import TALLY_AFTER, TALLY_AT, TALLY_BEFORE
+from sereno.cache.board import TALLY_AFTER, TALLY_AT, TALLY_BEFORE, Damaged
 
 
 def committed(words: memoryview, last_transaction: int) -> tuple[int, int]:
@@ -20,10 +20,17 @@ def committed(words: memoryview, last_transaction: int) -> tuple[int, int]:
 def announce(
     words: memoryview, transaction: int, before: tuple[int, int], entries: int, held_bytes: int
 ) -> None:
-    """Before the commit of `transaction`: what was, and what will be. Each word on its way leaves `committed` right."""
-    words[TALLY_BEFORE], words[TALLY_BEFORE + 1] = before
-    words[TALLY_AT] = transaction
-    words[TALLY_AFTER], words[TALLY_AFTER + 1] = entries, held_bytes
+    """Before the commit of `transaction`: what was, and what will be. Each word on its way leaves `committed` right.
+
+    Raises:
+        Damaged: what was does not go with what the write removed.
+    """
+    try:
+        words[TALLY_BEFORE], words[TALLY_BEFORE + 1] = before
+        words[TALLY_AT] = transaction
+        words[TALLY_AFTER], words[TALLY_AFTER + 1] = entries, held_bytes
+    except ValueError:
+        raise Damaged(f"{entries} entries of {held_bytes} bytes cannot be") from None
 
 
 def correct(words: memoryview, entries: int, held_bytes: int) -> None:
