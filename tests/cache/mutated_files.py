@@ -15,7 +15,8 @@ import shutil
 import sys
 
 from sereno.cache import MetadataCache
-from sereno.cache.board import _LINES_AT, GENERATIONS
+from sereno.cache.board import _LINES_AT, FORMAT, GENERATIONS
+from sereno.errors import CacheFormatError
 
 PAGE = 4096
 # Where a mutation is likely to matter: the store's meta pages and first nodes, the board's words, its first lines.
@@ -113,7 +114,11 @@ def main(path: str, first: int, count: int) -> None:
         mutate(files, seed)
         for name, data in files.items():
             write(f"{path}/current/{name}", data)
-        use(path, seed)
+        try:
+            use(path, seed)
+        except CacheFormatError:
+            # Rightly, if that is what the mutation made of it.
+            assert int.from_bytes(files["board"][8:16], "little") > FORMAT
 
 
 if __name__ == "__main__":

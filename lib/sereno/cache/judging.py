@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import lmdb
 
 from sereno.cache import board as words
+from sereno.cache import rights
 from sereno.cache.board import Board, Damaged
 from sereno.cache.store import MAP_BYTES, MAX_READERS
 from sereno.errors import CacheError
@@ -23,27 +24,28 @@ TOLERATED_DEATHS = 3
 dies again and again may be. Without living processes the first one is reason enough."""
 
 _UNREACHABLE = 1 << 62
+_FILES = ("board", "data.mdb", "lock.mdb", "synced")
+# LMDB makes a new lock file, and nothing is lost; the mark is there only after a clean end.
+_MAY_BE_MISSING = ("lock.mdb", "synced")
 
 
 def refuse_strange_files(current: str) -> None:
-    """Symbolic links, hard links and special files could make a process write where somebody else wants it to."""
-    for name in ("", "board", "data.mdb", "lock.mdb"):
+    """Raises CacheError for links, special files and those that are not safe from strangers (`sereno.cache.rights`)."""
+    directory = os.stat(os.path.dirname(current))
+    for name in ("", *_FILES):
         path = os.path.join(current, name) if name else current
         try:
             found = os.lstat(path)
         except FileNotFoundError:
-            if name == "lock.mdb":
-                continue  # LMDB makes a new one, and nothing is lost.
+            if name in _MAY_BE_MISSING:
+                continue
             raise
-        if name:
-            is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-        else:
-            is_plain = stat.S_ISDIR(found.st_mode)
-        if not is_plain:
+        if stat.S_ISDIR(found.st_mode) is bool(name):
             raise CacheError(
-                f"cache file {path}: not a plain {'file with one name' if name else 'directory'}",
+                f"cache file {path}: {'a directory' if name else 'not a directory'}",
                 hint=f"remove {current}: a cache can be filled again",
             )
+        rights.check_file(path, found, directory)
 
 
 def check_structure(current: str, board: Board, alive: int) -> None:

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import clock, judging, place, synced, tally
+from sereno.cache import clock, judging, place, rights, synced, tally
 from sereno.cache.board import Board, Damaged, OlderFormat
 from sereno.cache.place import Place
 from sereno.cache.store import MAP_BYTES, State, Store, translated
@@ -158,6 +158,7 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
     judging.check_structure(current, board, census.alive)
+    _make_lock_file(where, current)
     store = _store(where, current, board, map_bytes)
     try:
         store.env.reader_check()
@@ -236,6 +237,17 @@ def _build(where: Place, map_bytes: int) -> None:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+
+
+def _make_lock_file(where: Place, directory: str) -> None:
+    """Where LMDB's lock file is missing: with the mode that it shall have, which LMDB leaves to the umask."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        fd = os.open(os.path.join(directory, "lock.mdb"), flags, 0o600)
+    except FileExistsError:
+        return
+    os.fchmod(fd, where.file_mode)
+    os.close(fd)
 
 
 def _own_all_blocks(path: str) -> None:
@@ -323,6 +335,7 @@ def _openers_lock(where: Place) -> Iterator[None]:
     except FileExistsError:
         fd = _open_patiently(path, flags)
     try:
+        rights.check_file(path, os.fstat(fd), os.stat(where.path))
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:

@@ -12,6 +12,7 @@ import os
 import stat
 from typing import NamedTuple
 
+from sereno.cache import rights
 from sereno.errors import CacheError
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
@@ -64,36 +65,34 @@ def prepare(path: str) -> Place:
     """Creates what is missing of `path` and returns it with the modes to use.
 
     Raises:
-        CacheError: the directory cannot be created or used, strangers may write to it, or it is on a network file
-            system. The hint says what would help.
+        CacheError: the directory cannot be created or used, is not safe from strangers (`sereno.cache.rights`), or is
+            on a network file system. The hint says what would help.
     """
     try:
         _create(path)
-        found = os.stat(path)
+        found = os.lstat(path)
+    except OSError as error:
+        raise refused(path, error) from error
+    rights.check_directory(path, found)
+    try:
         if not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(20, os.strerror(20), path)
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
             raise PermissionError(13, os.strerror(13), path)
     except OSError as error:
         raise refused(path, error) from error
-    if found.st_mode & stat.S_IWOTH:
-        raise CacheError(
-            f"cache directory {path}: every user of the machine may write to it "
-            f"(mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"chmod o-w {path}",
-        )
     kind = filesystem_type(path, found.st_dev)
     if kind in NETWORK_FILESYSTEMS:
         raise CacheError(
             f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
             hint="set SERENO_CACHE_DIR to a directory on a local disk",
         )
-    return Place(path, *modes(found.st_mode), kind not in COPY_ON_WRITE_FILESYSTEMS)
+    return Place(path, *modes(found), kind not in COPY_ON_WRITE_FILESYSTEMS)
 
 
-def modes(directory_mode: int) -> tuple[int, int]:
-    """The modes of directories and files created below a directory of that mode."""
-    if directory_mode & stat.S_ISGID and directory_mode & stat.S_IWGRP:
+def modes(directory: os.stat_result) -> tuple[int, int]:
+    """The modes of directories and files created below that directory."""
+    if rights.is_shared(directory):
         return 0o2770, 0o660
     return 0o700, 0o600
 
@@ -151,7 +150,7 @@ def _create(path: str) -> None:
     parent = os.path.dirname(path)
     if parent and parent != path:
         _create(parent)
-    dir_mode, _ = modes(os.stat(parent or ".").st_mode)
+    dir_mode, _ = modes(os.stat(parent or "."))
     try:
         make_directory(path, dir_mode)
     except FileExistsError:

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 import lmdb
 
-from sereno.cache import clock, opening, place
+from sereno.cache import clock, opening, place, rights
 from sereno.cache.board import RETIRED, Damaged
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.cache.write import Write
@@ -207,7 +207,7 @@ _held: list[Session] = []
 
 def session_for(path: str, map_bytes: int = MAP_BYTES) -> Session:
     """The session of a directory: the same object for every way to write its path."""
-    real = os.path.realpath(path)
+    real = rights.resolved(path)
     with _registry_lock:
         session = _sessions.get(real)
         if session is None:

@@ -1,0 +1,133 @@
+"""Who may own and write a cache's directory and files. Checked at each opening; strangers' files are not touched.
+
+LMDB trusts what it maps, so whoever can write a cache can crash or mislead every process that opens it. Trusted are
+root, the user of this process and, in a shared directory (setgid, writable for its group), the members of that group.
+Nobody can give a directory to a group that he is not in, so this process being a member is what tells the group's
+directory from a stranger's. Root is a member of none: for root a shared directory is root's, or lies in one that is.
+
+The group bits of a private directory count as the owner's where they are those of his own group, which is what a umask
+of 002 and a group for each user make of them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from sereno.errors import CacheError
+
+ROOT = 0
+
+
+def is_shared(found: os.stat_result) -> bool:
+    """Is that the directory of a group, and what is created in it the group's?"""
+    return bool(found.st_mode & stat.S_ISGID and found.st_mode & stat.S_IWGRP)
+
+
+def resolved(path: str) -> str:
+    """`path` without symbolic links; but a link that a stranger put there is not followed, and so refused later."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return os.path.realpath(path)
+    if stat.S_ISLNK(found.st_mode) and found.st_uid not in _trusted_users():
+        return os.path.abspath(path)
+    return os.path.realpath(path)
+
+
+def check_directory(path: str, found: os.stat_result) -> None:
+    """
+    Raises:
+        CacheError: the directory `path` is a stranger's, or strangers may write to it. The hint says what would help.
+    """
+    subject = f"cache directory {path}"
+    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    if stat.S_ISLNK(found.st_mode):
+        raise CacheError(
+            f"{subject}: a symbolic link of {_name(found.st_uid)}, which is not followed",
+            hint=f"rm {path}",
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise CacheError(
+            f"{subject}: every user of the machine may write to it ({mode})",
+            hint=f"chmod o-w {path}",
+        )
+    if found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
+        raise CacheError(
+            f"{subject}: it belongs to {_name(found.st_uid)}, and this process is {_name(os.geteuid())}",
+            hint=f"run as {_name(found.st_uid)}, or set SERENO_CACHE_DIR to a directory of your own; where users"
+            f" shall share it: chown root {path}, chgrp their common group, chmod 2770",
+        )
+    if found.st_mode & stat.S_IWGRP and not is_shared(found) and found.st_gid != os.getegid():
+        raise CacheError(
+            f"{subject}: the group {_group(found.st_gid)} may write to it, without sharing it ({mode})",
+            hint=f"chmod g-w {path}; or, to share it with the group: chmod 2770 {path}",
+        )
+
+
+def check_file(path: str, found: os.stat_result, directory: os.stat_result) -> None:
+    """
+    Args:
+        found: of `path`, not following links; a directory or a file.
+        directory: the cache's directory.
+
+    Raises:
+        CacheError: it is neither a plain file with one name nor a directory; it is a stranger's; strangers may write to
+            it or, in a shared directory, read it.
+    """
+    subject = f"cache file {path}"
+    if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
+        # These could make a process write where somebody else wants it to.
+        raise CacheError(
+            f"{subject}: not a plain file with one name",
+            hint=f"remove {path}: a cache can be filled again",
+        )
+    others = stat.S_IWOTH
+    if is_shared(directory):
+        others |= stat.S_IROTH
+        if found.st_gid != directory.st_gid:
+            raise CacheError(
+                f"{subject}: of the group {_group(found.st_gid)}, and the directory is of {_group(directory.st_gid)}",
+                hint=f"chgrp {_group(directory.st_gid)} {path}",
+            )
+    elif found.st_uid not in _trusted_users():
+        raise CacheError(
+            f"{subject}: it belongs to {_name(found.st_uid)}, and the directory to {_name(directory.st_uid)}",
+            hint=f"chown {_name(directory.st_uid)} {path}",
+        )
+    elif found.st_gid != os.getegid():
+        others |= stat.S_IWGRP
+    if found.st_mode & others:
+        raise CacheError(
+            f"{subject}: strangers have rights on it (mode {stat.S_IMODE(found.st_mode):04o})",
+            hint=f"chmod {'o=' if is_shared(directory) else 'go-w'} {path}",
+        )
+
+
+def _trusted_users() -> tuple[int, int]:
+    return ROOT, os.geteuid()
+
+
+def _is_ours(path: str, found: os.stat_result) -> bool:
+    if os.geteuid() != ROOT:
+        return found.st_gid == os.getegid() or found.st_gid in os.getgroups()
+    above = os.stat(os.path.dirname(path))
+    return above.st_uid == ROOT and is_shared(above) and above.st_gid == found.st_gid
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _group(gid: int) -> str:
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
