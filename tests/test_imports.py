@@ -27,12 +27,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": {"errors"},
     "quantities": {"errors"},
     "limits": {"quantities", "retry", "errors"},
+    "access": {"errors"},
     "inputs": {"errors"},
     "order": {"errors"},
     "ping": {"url", "errors"},
-    "job": {"inputs", "limits", "ping", "quantities", "retry", "triggers", "errors"},
+    "job": {"access", "inputs", "limits", "ping", "quantities", "retry", "triggers", "errors"},
     "quoting": set(),
-    "service_lines": {"job", "quoting"},
+    "service_lines": {"access", "job", "quoting"},
     "units": {"job", "quoting", "service_lines", "triggers", "errors"},
     # Looking at schedules: elapses alone asks systemd-analyze.
     "elapses": {"errors"},
@@ -69,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "survey": {"overview", "runs", "systemctl", "triggers", "units", "errors"},
     "scheduler": {
         *(
+            "access",
             "inputs",
             "installation",
             "job",
@@ -121,7 +123,7 @@ MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
-    *("inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
+    *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
     *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
     *("runs", "scaffold", "survey", "unit_diff"),
 }

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sereno.access import Access
 from sereno.errors import InvalidJob
 from sereno.inputs import Inputs
 from sereno.limits import Limits, check_retry
@@ -57,7 +58,7 @@ class Job:
         after: ids of jobs whose runs, under way or about to start, a run waits for.
         only_if_success: a run is left out and recorded unless the latest run of each job in `after` succeeded.
         user: system user of the run (User=); None: the template's.
-        network: whether the run may use the network.
+        access: what the run may reach beyond the template's sandbox: the network, homes, places to write.
         sandboxed: whether the template confines the run, so that what it needs must be let through: in the system
             scope. In a user's own scope a list of what is allowed would forbid the rest.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
@@ -80,7 +81,7 @@ class Job:
     name: str = ""
     timeout_s: float | None = None
     user: str | None = None
-    network: bool = False
+    access: Access = field(default_factory=Access)
     sandboxed: bool = True
     interpreter: str | None = None
     import_paths: tuple[str, ...] = ()
@@ -143,8 +144,6 @@ class Job:
                     "misfire_grace: a run of @reboot has no time that it could be late for",
                     hint="leave misfire_grace away",
                 )
-        if not isinstance(self.network, bool):
-            raise InvalidJob(f"network: {self.network!r} is neither True nor False")
         if not isinstance(self.persistent, bool):
             raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
         if interval_s is not None and not self.persistent:

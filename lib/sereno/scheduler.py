@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sereno import status
+from sereno.access import access_of
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.inputs import inputs_of
 from sereno.installation import Installation
@@ -136,6 +137,8 @@ class Scheduler:
         timeout: float | str | None = None,
         user: str | None = None,
         network: bool = False,
+        home: bool | str = False,
+        write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
         jitter: float | str = 0,
         persistent: bool = True,
         accuracy: float | str | None = None,
@@ -174,6 +177,10 @@ class Scheduler:
             user: system user of the run; default: the template's (sereno). Only in the system scope. One that this
                 machine does not have is refused when the job is installed.
             network: whether the run may use the network; the system scope's sandbox has none.
+            home: whether the run finds /home, /root and /run/user: False, "read-only" or True. What its user may read
+                and write there is another matter.
+            write_paths: path of a file or directory, or several, that the run may write, as far as its user may; the
+                system scope's sandbox lets it write its own /tmp and the shared cache alone.
             jitter: spread the runs of many machines over so many seconds; each machine keeps its own share of it. A
                 calendar job runs late by it; an interval's first run comes early by it and its length stays.
             persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
@@ -236,7 +243,7 @@ class Scheduler:
             name=name or "",
             timeout_s=seconds("timeout", timeout),
             user=user,
-            network=network,
+            access=access_of(network, home, write_paths),
             sandboxed=not self.installation.scope.is_user,
             interpreter=interpreter,
             import_paths=import_paths,

@@ -1,4 +1,4 @@
-"""Lines of a job's service: its limits, what its run is given, and the jobs it comes after. Pure.
+"""Lines of a job's service: its limits, what its run is given and may reach, and the jobs it comes after. Pure.
 
 What the runner itself goes by are variables `SERENO_…`: systemd's own settings cannot say them, and an administrator
 can change them with `systemctl edit` like all others.
@@ -6,6 +6,7 @@ can change them with `systemctl edit` like all others.
 
 from __future__ import annotations
 
+from sereno.access import is_in_a_home
 from sereno.job import Job
 from sereno.quoting import plain, quote
 
@@ -56,6 +57,27 @@ def _limit_lines(job: Job) -> list[str]:
         lines.append(f"Nice={limits.nice}")
     if limits.io_class is not None:
         lines.append(f"IOSchedulingClass={limits.io_class}")
+    return lines
+
+
+def access_lines(job: Job) -> list[str]:
+    """The `[Service]` lines that let a run out of the template's sandbox, as far as it needs."""
+    access, code = job.access, (job.interpreter or "", *job.import_paths)
+    lines = []
+    if access.home is True:
+        lines.append("ProtectHome=no")
+    elif access.home or any(map(is_in_a_home, code)):
+        # Also where the code itself lies where the template hides everything.
+        lines.append("ProtectHome=read-only")
+    # "-": where it is missing the run begins, and fails with words of its own.
+    lines += [f"ReadWritePaths={quote(f'-{path}')}" for path in access.write_paths]
+    if access.network:
+        # AF_NETLINK: the resolver asks the kernel for the machine's addresses.
+        lines += [
+            "PrivateNetwork=no",
+            "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK",
+            "IPAddressDeny=",
+        ]
     return lines
 
 

@@ -16,7 +16,7 @@ from sereno.quoting import plain as plain
 from sereno.quoting import quote as quote
 from sereno.quoting import quote_argument as quote_argument
 from sereno.quoting import span as span
-from sereno.service_lines import ordering_lines, run_lines
+from sereno.service_lines import access_lines, ordering_lines, run_lines
 from sereno.triggers import CronTrigger
 
 if TYPE_CHECKING:
@@ -124,10 +124,6 @@ def _service_settings(job: Job) -> list[str]:
         settings += ["ExecStart=", "ExecStart=" + " ".join(quote_argument(word) for word in words)]
         if job.import_paths:
             settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
-        places = (job.interpreter, *job.import_paths)
-        if job.sandboxed and any(place.startswith(("/home/", "/root/")) for place in places):
-            # The code itself lies where the template hides everything.
-            settings.append("ProtectHome=read-only")
     if job.interval_s is not None:
         # The run compares its duration with it, to record an overrun.
         settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
@@ -144,13 +140,8 @@ def _service_settings(job: Job) -> list[str]:
     if job.user is not None:
         settings.append(f"User={job.user}")
     settings += run_lines(job)
-    if job.sandboxed and job.network:
-        # AF_NETLINK: the resolver asks the kernel for the machine's addresses.
-        settings += [
-            "PrivateNetwork=no",
-            "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK",
-            "IPAddressDeny=",
-        ]
+    if job.sandboxed:
+        settings += access_lines(job)
     return settings
 
 

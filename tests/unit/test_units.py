@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno.access import Access
 from sereno.inputs import inputs_of
 from sereno.job import Job
 from sereno.limits import Limits
@@ -52,7 +53,7 @@ JOBS = [
         app="shop",
         timeout_s=90,
         user="web",
-        network=True,
+        access=Access(network=True),
         **BACKEND,
     ),
     Job(
@@ -107,6 +108,17 @@ JOBS = [
         **BACKEND,
     ),
     Job(
+        "reaching",
+        "shop.jobs:f",
+        IntervalTrigger(hours=1),
+        access=Access(
+            home="read-only",
+            write_paths=("/srv/shop/out", '/srv/100% "odd"\\path $HOME ñ', "/home/ada/in box"),
+        ),
+        **BACKEND,
+    ),
+    Job("at_home", "shop.jobs:f", IntervalTrigger(hours=1), access=Access(home=True), **BACKEND),
+    Job(
         "after_script",
         "sereno.jobs.after:f",
         CronTrigger.from_expression("0 4 * * *"),
@@ -152,7 +164,7 @@ def test_in_a_users_scope_nothing_is_let_through_a_sandbox_that_is_not_there() -
         "mine",
         "m:f",
         IntervalTrigger(hours=1),
-        network=True,
+        access=Access(network=True),
         sandboxed=False,
         interpreter="/home/ada/venv/bin/python",
     )
