@@ -110,6 +110,25 @@ def test_at_most_three_damaged_caches_are_kept(filled):
     assert len(set_aside(filled)) == 3
 
 
+def test_damaged_files_are_set_aside_where_their_directory_cannot_be_renamed(filled, monkeypatch):
+    """As on overlayfs, when the cache came with a container's image."""
+    rename = os.rename
+
+    def refuse_directories(old, new):
+        if os.path.basename(old) == "current":
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), old)
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", refuse_directories)
+    (filled / "current" / "data.mdb").write_bytes(b"x" * 10_000)
+    cache = MetadataCache(filled)
+    assert cache.get("k1") is None
+    cache.set("k1", 2)
+    assert cache.get("k1") == 2
+    (aside,) = set_aside(filled)
+    assert sorted(os.listdir(filled / aside)) == ["board", "data.mdb", "lock.mdb", "synced"]
+
+
 @pytest.mark.parametrize("name", ["data.mdb", "lock.mdb", "board", "current"])
 def test_a_missing_file_makes_an_empty_cache_and_no_failure(filled, name):
     gone = filled / "current" if name == "current" else filled / "current" / name
@@ -239,7 +258,7 @@ def test_mutated_files_give_the_value_that_was_stored_or_none_and_no_crash(fille
 def test_files_that_were_to_be_set_aside_when_their_process_was_killed_are_set_aside(filled):
     killed = (
         "import os\ncache = MetadataCache(sys.argv[1])\ncache.get('k1')\n"
-        "from sereno.cache import opening\nopening._move_aside = lambda *_: os._exit(3)\n"
+        "from sereno.cache import aside\naside.move = lambda *_: os._exit(3)\n"
         "from sereno.cache.board import Damaged\ncache._session._recover(Damaged('test'))"
     )
     assert run(killed, filled).returncode == 3

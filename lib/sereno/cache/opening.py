@@ -30,8 +30,8 @@ from contextlib import contextmanager
 
 import lmdb
 
+from sereno.cache import aside, clock, judging, place, rights, synced, tally
 from sereno.cache import board as words
-from sereno.cache import clock, judging, place, rights, synced, tally
 from sereno.cache.board import Board, Damaged, OlderFormat
 from sereno.cache.place import Place
 from sereno.cache.store import MAP_BYTES, State, Store, translated
@@ -40,8 +40,6 @@ from sereno.errors import CacheError
 
 DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000
-
-KEPT_ASIDE = 3
 
 
 def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
@@ -83,7 +81,7 @@ def set_aside(where: Place, board: Board, why: str) -> None:
             return
         board.retire()
         if _inode(os.path.join(_current(where), "board")) == board.inode:
-            _move_aside(where, why)
+            aside.move(_current(where), why)
 
 
 def lock_path(directory: str) -> str:
@@ -100,7 +98,7 @@ def is_current(where: Place, board: Board) -> bool:
 
 
 def _open_locked(where: Place, map_bytes: int) -> Store:
-    _sweep(where)
+    aside.sweep(where.path)
     current = _current(where)
     if not os.path.lexists(current):
         _build(where, map_bytes)
@@ -108,11 +106,11 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
         return _open_current(where, map_bytes)
     except OlderFormat as why:
         words.retire_older(os.path.join(current, "board"))
-        _drop(where, str(why))
+        aside.drop(_current(where), str(why))
     except _LostInReboot as why:
-        _drop(where, str(why))
+        aside.drop(_current(where), str(why))
     except (Damaged, FileNotFoundError) as why:
-        _move_aside(where, str(why))
+        aside.move(_current(where), str(why))
     _build(where, map_bytes)
     try:
         return _open_current(where, map_bytes)
@@ -282,37 +280,6 @@ def _set_boot_id(board: Board) -> None:
     board.words[words.BOOT_ID], board.words[words.BOOT_ID + 1] = halves
 
 
-def _move_aside(where: Place, why: str) -> None:
-    now = time.time()
-    name = time.strftime("damaged-%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
-    aside = os.path.join(where.path, name)
-    os.rename(_current(where), aside)
-    kept = sorted(entry for entry in os.listdir(where.path) if entry.startswith("damaged-"))
-    for old in kept[:-KEPT_ASIDE]:
-        shutil.rmtree(os.path.join(where.path, old), ignore_errors=True)
-    _report("cache %s: %s; it starts empty, the old files are in %s", where.path, why, aside)
-
-
-def _drop(where: Place, why: str) -> None:
-    """Removes the files in use, which nobody can use any more."""
-    gone = os.path.join(where.path, f"new-{os.getpid()}-gone")
-    os.rename(_current(where), gone)
-    shutil.rmtree(gone, ignore_errors=True)
-    _report("cache %s: %s; it starts empty", where.path, why)
-
-
-def _report(text: str, *values: str) -> None:
-    import logging
-
-    logging.getLogger("sereno.cache").warning(text, *values)
-
-
-def _sweep(where: Place) -> None:
-    for name in os.listdir(where.path):
-        if name.startswith("new-"):
-            shutil.rmtree(os.path.join(where.path, name), ignore_errors=True)
-
-
 def _current(where: Place) -> str:
     return os.path.join(where.path, "current")
 
@@ -333,9 +300,9 @@ def _openers_lock(where: Place) -> Iterator[None]:
         fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
         os.fchmod(fd, where.file_mode)
     except FileExistsError:
+        rights.check_file(path, os.lstat(path), os.stat(where.path))
         fd = _open_patiently(path, flags)
     try:
-        rights.check_file(path, os.fstat(fd), os.stat(where.path))
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
