@@ -312,13 +312,14 @@ def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes,
         assert slot + 3 * expiries.SLOTS in expiries.sequences(slot, 0, 8 * expiries.SLOTS)
 
 
-def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, monkeypatch):
+@pytest.mark.parametrize("between", [1, 10**9], ids=["few", "years of writes"])
+def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, between):
     now_s = 1000.0
     cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
     cache.set("old, expires", 1, ttl=5)
     cache.set("old, stays", 1, ttl=100)
     words = cache._session.store.words
-    words[board.NEXT_SEQUENCE] += expiries.SLOTS - 2
+    words[board.NEXT_SEQUENCE] += between * expiries.SLOTS - 2
     cache.set("young, stays", 1, ttl=100)
     cache.set("young, expires", 1, ttl=50)
     now_s = 1006.0

@@ -12,7 +12,7 @@ killed before its commit, the entry would be there and the word would not tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 SLOTS = 1 << 20
 SLOT_MASK = SLOTS - 1
@@ -39,7 +39,7 @@ def due(words: memoryview, start: int, end: int, now_ms: int) -> list[int]:
     return [slot for slot, word in enumerate(words[start:end].tolist(), start) if 0 < word <= now_s]
 
 
-def sequences(slot: int, first: int, following: int) -> Iterable[int]:
+def sequences(slot: int, first: int, following: int) -> Sequence[int]:
     """The sequence numbers of a slot, from `first` on to before `following`."""
     if following <= SLOTS:
         return (slot,)
