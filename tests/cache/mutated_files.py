@@ -12,6 +12,7 @@ import logging
 import os
 import random
 import shutil
+import signal
 import sys
 
 from sereno.cache import MetadataCache
@@ -19,6 +20,8 @@ from sereno.cache.board import _LINES_AT, FORMAT, GENERATIONS
 from sereno.errors import CacheFormatError
 
 PAGE = 4096
+# For one mutation, which takes some 20 ms: one that never ends is as bad as a crash.
+MOST_S = 60
 # Where a mutation is likely to matter: the store's meta pages and first nodes, the board's words, its first lines.
 PLACES = {
     "data.mdb": ((0, 3 * PAGE),),
@@ -106,6 +109,7 @@ def main(path: str, first: int, count: int) -> None:
             good[name] = file.read()
     for seed in range(first, first + count):
         print(seed, flush=True)
+        signal.alarm(MOST_S)
         for old in os.listdir(path):
             if old != "open.lock":
                 shutil.rmtree(f"{path}/{old}")
