@@ -54,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except SerenoError as error:
-        print(f"sereno: {error.message}", file=sys.stderr)
+        _complain(f"sereno: {error.message}")
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            _complain(f"hint: {error.hint}")
         return error.exit_code
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("sereno"):
@@ -68,10 +68,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nothing more is written to it. A reader that has gone (`sereno list | head`) needs no message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            print(f"sereno: {error}", file=sys.stderr)
+            _complain(f"sereno: {error}")
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _complain(text: str) -> None:
+    """On standard error; what is quoted of units, arguments and systemctl's words is shown and not obeyed."""
+    from sereno.commands.terminal import safe
+
+    print("\n".join(safe(line) for line in text.split("\n")), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

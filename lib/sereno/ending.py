@@ -10,20 +10,24 @@ from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
 
+MOST_MESSAGE_CHARACTERS = 2_000
+"""Of the statistics in a message for people; the record's fields have them all."""
+MOST_EXCEPTION_CHARACTERS = 64 << 10
 _logger = logging.getLogger("sereno.runner")
 
 
 def one_line(text: str) -> str:
     """`text` as one line of at most 500 characters."""
-    text = " ".join(text.split())
+    text = journal.printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()))
     return text if len(text) <= 500 else text[:499] + "…"
 
 
 def summary(exception: BaseException) -> str:
     """One line: what was raised, and the last place in the job's own code."""
     if isinstance(exception, SerenoError):
-        return exception.message
-    text = one_line(f"{type(exception).__name__}: {exception}").removesuffix(": ").removesuffix(":")
+        return one_line(exception.message)
+    text = one_line(f"{type(exception).__name__}: {_text_of(exception)}")
+    text = text.removesuffix(": ").removesuffix(":")
     place = exception.__traceback__
     while place is not None and place.tb_next is not None:
         if place.tb_next.tb_frame.f_code is stopping.HANDLER:
@@ -34,6 +38,13 @@ def summary(exception: BaseException) -> str:
         return text
     code = place.tb_frame.f_code
     return f"{text} ({os.path.basename(code.co_filename)}:{place.tb_lineno}, {code.co_name})"
+
+
+def _text_of(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except Exception as error:
+        return f"<{type(error).__name__}>"
 
 
 class Ending(NamedTuple):
@@ -75,6 +86,17 @@ def close(ending: Ending, *, stopped: bool) -> int:
     Args:
         stopped: SIGTERM ended it, whatever its function made of that.
     """
+    if ending.stats is not None:
+        stats, left_out = journal.bounded(ending.stats)
+        ending = ending._replace(stats=stats)
+        if left_out:
+            _logger.warning(
+                "Tarea %s: %d estadísticas omitidas, el registro admite %d y %d caracteres en total",
+                ending.job_id,
+                left_out,
+                journal.MOST_STATS,
+                journal.MOST_STATS_CHARACTERS,
+            )
     if stopped:
         return _interrupted(ending)
     return _finished(ending) if ending.error is None else _failed(ending)
@@ -85,7 +107,7 @@ def _finished(ending: Ending) -> int:
         messages.FINISHED,
         ending.job_id,
         ending.after,
-        "" if ending.stats is None else f": {journal.to_json(ending.stats)}",
+        "" if ending.stats is None else f": {_shortened(journal.to_json(ending.stats))}",
         extra=ending.fields(journal.FINISHED, "success"),
     )
     return SUCCESS
@@ -125,4 +147,10 @@ def _interrupted(ending: Ending) -> int:
 def _traceback(exception: BaseException) -> str:
     from traceback import format_exception
 
-    return "".join(format_exception(exception))
+    text = "".join(format_exception(exception))
+    half = MOST_EXCEPTION_CHARACTERS // 2
+    return text if len(text) <= 2 * half else f"{text[:half]}\n…\n{text[-half:]}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_MESSAGE_CHARACTERS else f"{text[:MOST_MESSAGE_CHARACTERS]}…"

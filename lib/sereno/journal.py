@@ -42,6 +42,10 @@ HELD_BACK = messages.HELD_BACK.kind
 PING_FAILED = messages.PING_FAILED.kind
 
 SOCKET = "/run/systemd/journal/socket"
+# What one record holds of a run's statistics. The journal takes a field of a hundred megabytes, and would keep it for
+# months; a record of more than 1024 fields it drops.
+MOST_STATS, MOST_STATS_CHARACTERS = 256, 64 << 10
+_MOST_DEPTH, _MOST_BITS = 32, 4096
 # systemd.journal-fields(7) and journal_field_valid(): upper case, digits, "_", at most 64 bytes, no leading digit; a
 # leading "_" is reserved. The journal drops other fields without a word.
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -129,20 +133,61 @@ def closing_fields(
         fields["SERENO_STATS"] = to_json(stats)
         for name, value in stats.items():
             text = value if isinstance(value, str) else to_json(value)
-            fields.setdefault(stat_field(str(name)), text)
+            fields.setdefault(stat_field(_text(name)), text)
     return fields
 
 
+def bounded(stats: Mapping[Any, Any]) -> tuple[dict[Any, Any], int]:
+    """As many of the statistics as one record shall hold, in their order, and how many these are not."""
+    if len(stats) <= MOST_STATS and len(to_json(stats)) <= MOST_STATS_CHARACTERS:
+        return dict(stats), 0
+    kept: dict[Any, Any] = {}
+    room = MOST_STATS_CHARACTERS
+    for name, value in stats.items():
+        size = len(to_json({name: value}))
+        if size <= room and len(kept) < MOST_STATS:
+            kept[name] = value
+            room -= size
+    return kept, len(stats) - len(kept)
+
+
 def to_json(value: Any) -> str:
-    """JSON for people and queries: what JSON has no form for is given as text, not-a-number as null."""
-    return json.dumps(_finite(value), ensure_ascii=False, default=str)
+    """JSON for people and queries: one printable line, whatever is in `value`.
+
+    What JSON has no form for is given as text, not-a-number as null, what is nested too deeply as "…".
+    """
+    text = json.dumps(_plain(value, _MOST_DEPTH), ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, (bool, str)):
+        return value
     if isinstance(value, float):
-        return value if value - value == 0 else None
+        return float(value) if value - value == 0 else None
+    if isinstance(value, int):
+        # Python itself refuses to write a longer number in decimal digits.
+        return int(value) if value.bit_length() < _MOST_BITS else hex(value)
+    if isinstance(value, (dict, list, tuple)) and depth == 0:
+        return "…"
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {_text(key): _plain(item, depth - 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+        return [_plain(item, depth - 1) for item in value]
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
+def printable(text: str) -> str:
+    r"""`text` without anything that a terminal would obey: control and format characters as \x1b, \u202e, …"""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

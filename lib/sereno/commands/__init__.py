@@ -71,11 +71,16 @@ def add_zone(sub: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def print_json(value: Any) -> None:
-    """Print `value` for other programs: one document, UTF-8 as it is."""
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print `value` for other programs: one document, UTF-8 as it is, without anything that a terminal would obey."""
     import json
 
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if not text.replace("\n", "").isprintable():
+        text = "".join(
+            one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text
+        )
+    print(text)
 
 
 def add_job(sub: argparse.ArgumentParser) -> None:

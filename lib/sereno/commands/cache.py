@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from sereno.commands import Commands
+from sereno.commands import Commands, print_json
 from sereno.errors import UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
@@ -39,7 +39,7 @@ def _cache() -> Any:
 
 
 def _stats(_arguments: argparse.Namespace) -> None:
-    print(json.dumps(_cache().get_stats(), ensure_ascii=False, indent=2))
+    print_json(_cache().get_stats())
 
 
 def _get(arguments: argparse.Namespace) -> int:
@@ -47,7 +47,7 @@ def _get(arguments: argparse.Namespace) -> int:
     if value is None:
         print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
         return NOT_FOUND
-    print(json.dumps(value, ensure_ascii=False))
+    print_json(value, indent=None)
     return 0
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
-from sereno.commands import Commands, add_job, add_scope, installation_of
+from sereno.commands import Commands, add_job, add_scope, installation_of, print_json
 from sereno.errors import JobFailed
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"\nno longer followed; the run goes on: sereno logs -f {job_id}", file=sys.stderr)
         return 130
     if run.stats is not None:
-        print(json.dumps(run.stats, ensure_ascii=False))
+        print_json(run.stats, indent=None)
     if run.status != "success":
         raise JobFailed(run.message, hint=f"sereno logs {job_id} --run {run.run_id}")
     return 0

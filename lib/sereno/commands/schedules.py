@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sereno.commands import Commands
+from sereno.commands.terminal import safe
 from sereno.errors import UsageError
 
 
@@ -88,14 +89,14 @@ def _import_crontab(arguments: argparse.Namespace) -> None:
         local_zone=zone,
     )
     for remark in crontab.remarks:
-        print(f"# {remark}")
+        print(safe(f"# {remark}"))
     directory = "~/.config/systemd/user" if user_scope else "/etc/systemd/system"
     for entry in crontab.entries:
         files = render_entry(entry, user_scope=user_scope, local_zone=zone)
         for name, text in files.items():
             print(f"\n# {directory}/{name} (line {entry.line})\n{text}", end="")
     for refused in crontab.refused:
-        print(f"sereno: {arguments.file}: {refused}", file=sys.stderr)
+        print(safe(f"sereno: {arguments.file}: {refused}"), file=sys.stderr)
     if crontab.refused:
         raise UsageError(f"{arguments.file}: lines left out: {len(crontab.refused)}")
 
