@@ -292,3 +292,13 @@ def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
     )
     needed = ("ending", "errors", "exits", "journal", "messages", "runner", "stopping")
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed]
+
+
+def test_a_job_that_closed_its_outputs_keeps_its_status(tmp_path: Path) -> None:
+    (tmp_path / "closing.py").write_text(
+        "import os\ndef f():\n    print('to nobody')\n    [os.close(n) for n in range(3)]\n"
+        "def g():\n    import sys\n    sys.stdout.close()\n    f.__globals__['os'].close(2)\n"
+        "def fails():\n    f()\n    raise ValueError\n"
+    )
+    for function, status in (("f", 0), ("g", 0), ("fails", 1)):
+        assert run(f"closing:{function}", PYTHONPATH=f"{tmp_path}:{LIBRARY}").returncode == status
