@@ -32,11 +32,12 @@ def apply(
         enable_app: let sereno.target start the application's target.
         start: start the timers (and, with `enable_app`, the application's target) now.
     """
+    units.sweep()
     link_app = enable_app and not units.app_is_linked(app)
     if plan.is_empty and not link_app:
         return False
-    units.begin({*plan.link, *plan.forget})
-    units.sweep()
+    # A removal that is killed leaves jobs unlinked that nobody has paused: should they be registered again.
+    units.begin({*plan.link, *plan.forget, *plan.unlink})
     # The first step that can fail for want of space or rights comes while everything still runs as before.
     created = set(plan.create)
     restarted = [timer_name(job) for job in plan.restart if job not in created]

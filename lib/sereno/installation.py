@@ -203,9 +203,12 @@ class Installation:
     def remove_all(self) -> list[str]:
         """Remove every job of every application, and the applications' targets."""
         lines = []
-        for app in sorted({job.app for job in self.jobs().values()}):
+        apps = {job.app for job in self.jobs().values()}
+        for app in sorted(apps | self.units.linked_apps()):
             lines += self.remove(app, list(self.jobs(app)))
             self._disable_app(app)
+        with self.units.locked():
+            self.units.sweep_all()
         return lines
 
     def _disable_app(self, app: str) -> None:

@@ -26,6 +26,7 @@ class Plan:
         create, update, remove, keep: job ids, each in exactly one of them.
         write: unit files to write, {file name: text}.
         delete: unit files to delete.
+        unlink: the part of `remove` that is not paused.
         link: job ids whose timer the application's target is to start; also those that a killed process left unlinked.
         restart: job ids whose timer must be (stopped and) started, because it is new, changed or not active.
         forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
@@ -39,6 +40,7 @@ class Plan:
     create: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    unlink: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     write: Mapping[str, str] = field(default_factory=dict)
     delete: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def build(
         create=ids(lambda change: change.is_new),
         update=ids(lambda change: not change.is_new and change.differs),
         remove=tuple(remove),
+        unlink=tuple(job_id for job_id in remove if installed[job_id].enabled),
         keep=ids(lambda change: not change.differs),
         write={name: text for change in changes for name, text in change.write.items()},
         delete=tuple(

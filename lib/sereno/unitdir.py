@@ -231,6 +231,14 @@ class UnitDirectory:
             if entry.name.startswith(TEMPORARY_PREFIX):
                 os.unlink(entry.path)
 
+    def sweep_all(self) -> None:
+        """Remove what changes that were killed have left of jobs that are no more; only under the lock."""
+        self.sweep()
+        self.end(())
+        for entry in self._entries(self.path):
+            if entry.name.startswith(("sereno@", "sereno-app@", f"{TARGET}.wants")):
+                self._remove_if_empty(Path(entry.path))
+
     def delete(self, names: Iterable[str]) -> None:
         """Delete unit files, and the directory of a drop-in that was its last file."""
         for name in names:
@@ -250,6 +258,15 @@ class UnitDirectory:
         for job_id in job_ids:
             (wants / timer_name(job_id)).unlink(missing_ok=True)
         self._remove_if_empty(wants)
+
+    def linked_apps(self) -> set[str]:
+        """The applications that sereno.target starts."""
+        prefix, suffix = app_target_name("").split(".")
+        return {
+            link.name.removeprefix(prefix).removesuffix(f".{suffix}")
+            for link in self._entries(self.path / f"{TARGET}.wants")
+            if link.name.startswith(prefix)
+        }
 
     def app_is_linked(self, app: str) -> bool:
         return (self.path / f"{TARGET}.wants" / app_target_name(app)).is_symlink()

@@ -1,0 +1,229 @@
+"""A change of timers is killed at a step, or systemctl fails at it: what is there works, and the next one finishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import backend_jobs
+import pytest
+from fake_systemd import FakeManager
+
+from sereno.errors import NoSuchJob, SystemdError
+from sereno.scheduler import Scheduler
+from sereno.units import own_keys
+
+CHANGES = {
+    *("os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
+    *("os.truncate", "os.utime"),
+}
+
+
+class LastingManager(FakeManager):
+    """Keeps in a file what is active, as systemd does whoever of its clients is killed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        if path.exists():
+            self.active = set(json.loads(path.read_text()))
+
+    def _save(self) -> None:
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text(json.dumps(sorted(self.active)))
+        temporary.replace(self.path)
+
+    def start(self, units, *, wait: bool = True) -> None:
+        super().start(units, wait=wait)
+        self._save()
+
+    def stop(self, units) -> None:
+        super().stop(units)
+        self._save()
+
+
+@pytest.fixture
+def backend(units: Path, tmp_path: Path) -> Callable[[], Scheduler]:
+    """backend(): what a new process of the application has."""
+    return lambda: Scheduler(
+        "backend", scope="user", manager=LastingManager(tmp_path / "manager.json")
+    )
+
+
+def before(scheduler: Scheduler) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_cron_job(backend_jobs.sync, "sync", hour=3, timeout=60)
+    scheduler.add_interval_job(backend_jobs.other, "other", minutes=7)
+    scheduler.start()
+
+
+def change(scheduler: Scheduler) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
+    scheduler.add_cron_job(backend_jobs.sync, "sync", hour=4)
+    scheduler.add_cron_job(backend_jobs.trim, "trim", hour=5, kwargs={"limit": 3}, timeout=60)
+    scheduler.start()
+
+
+def remove(scheduler: Scheduler) -> None:
+    try:
+        scheduler.remove_job("report")
+    except NoSuchJob:
+        pass
+
+
+ACTIONS: dict[str, tuple[Callable[[Scheduler], object], set[str]]] = {
+    "start": (change, {"report", "sync", "trim"}),
+    "remove": (remove, {"sync", "other"}),
+    "remove all": (lambda scheduler: scheduler.installation.remove_all(), set()),
+    "shutdown": (lambda scheduler: scheduler.shutdown(wait=False), {"report", "sync", "other"}),
+    "pause": (lambda scheduler: scheduler.pause_job("report"), {"report", "sync", "other"}),
+}
+
+
+AS_BEFORE = {"report", "sync", "other"}
+
+
+def killed_at(step: int, action: Callable[[], object]) -> bool:
+    """Do `action` in a process that is killed before its change number `step`; False if it has fewer."""
+    child = os.fork()
+    if child == 0:
+        steps = 0
+
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal steps
+            if event == "open":
+                flags = arguments[2]
+                writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+                if not writes:
+                    return
+            elif event not in CHANGES:
+                return
+            steps += 1
+            if steps == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            action()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert status in (0, signal.SIGKILL)
+    return status != 0
+
+
+def assert_whole(units: Path) -> None:
+    """Whatever systemd may read now is a whole file of ours, and each link leads somewhere."""
+    for path in [*units.glob("sereno@*.timer"), *units.glob("sereno@*.service.d/*.conf")]:
+        assert own_keys(path.read_text())["App"] == "backend"
+    for link in units.glob("*.wants/sereno@*.timer"):
+        assert link.is_symlink()
+
+
+def assert_finished(name: str, units: Path, backend: Callable[[], Scheduler]) -> None:
+    scheduler = backend()
+    wanted = ACTIONS[name][1] if name in ACTIONS else AS_BEFORE
+    assert set(scheduler.installation.jobs()) == wanted
+    active = {unit for unit in scheduler.installation.manager.active if unit.endswith(".timer")}
+    stopped = {"shutdown": wanted, "pause": {"report"}}.get(name, set())
+    assert active == {f"sereno@{job_id}.timer" for job_id in wanted - stopped}
+    enabled = {job.id for job in scheduler.installation.jobs().values() if job.enabled}
+    assert enabled == (wanted - {"report"} if name == "pause" else wanted)
+    if name == "remove all":
+        assert list(units.iterdir()) == []
+    elif name != "remove":
+        # After a removal whose very last step is missing there is nothing left to remove; the next change sees to it.
+        assert list(units.rglob(".sereno*")) == []
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_a_change_killed_at_any_step_leaves_whole_files_and_is_finished_by_the_next(
+    name: str, backend, units: Path, tmp_path: Path
+) -> None:
+    action = ACTIONS[name][0]
+    step = 0
+    while True:
+        step += 1
+        # As it was: everything anew.
+        backend().installation.remove_all()
+        before(backend())
+        scheduler = backend()
+        if not killed_at(step, lambda scheduler=scheduler: action(scheduler)):
+            break
+        assert_whole(units)
+        if name == "remove":
+            # Registered again after all, no job of it is taken for a paused one.
+            before(backend())
+            assert_finished("nothing", units, backend)
+            killed_at(step, lambda: action(backend()))
+        action(backend())
+        assert_finished(name, units, backend)
+    assert step > {"pause": 3}.get(name, 5), "nothing was killed"
+    assert_finished(name, units, backend)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_a_change_whose_systemctl_fails_at_any_call_is_finished_by_the_next(
+    name: str, backend, units: Path
+) -> None:
+    action = ACTIONS[name][0]
+    for fail_at in range(12):
+        backend().installation.remove_all()
+        before(backend())
+        scheduler = backend()
+        manager = scheduler.installation.manager
+        manager.fail_at = fail_at
+        try:
+            action(scheduler)
+        except SystemdError:
+            failed = True
+            assert_whole(units)
+            action(backend())
+        else:
+            failed = False
+        assert_finished(name, units, backend)
+        if not failed:
+            break
+    assert fail_at > 0
+    assert not failed
+
+
+def test_a_change_without_room_on_the_disk_leaves_the_timers_as_they_were(
+    backend, units: Path, monkeypatch
+) -> None:
+    """Each write in turn finds the disk full."""
+    from sereno.errors import SerenoError
+
+    fsync = os.fsync
+    for full_at in range(1, 40):
+        backend().installation.remove_all()
+        before(backend())
+        written = 0
+
+        def full(descriptor: int, full_at: int = full_at) -> None:
+            nonlocal written
+            written += 1
+            if written == full_at:
+                raise OSError(28, "No space left on device")
+            fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            try:
+                change(backend())
+                break
+            except SerenoError as error:
+                assert "No space left" in str(error)
+        assert_whole(units)
+        change(backend())
+        assert_finished("start", units, backend)
+    else:
+        pytest.fail("every write found the disk full")
+    assert full_at > 5
