@@ -32,6 +32,7 @@ _logger = logging.getLogger("sereno.runner")
 
 def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
+    _stay_with_this_release()
     run_id = os.environ.get("INVOCATION_ID") or uuid.uuid4().hex
     journal.set_up(job_id, run_id)
     textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
@@ -80,6 +81,12 @@ def main(job_id: str, function: str) -> int:
         if heartbeat is not None:
             heartbeat.finish()
     return status
+
+
+def _stay_with_this_release() -> None:
+    """A backend finds sereno by a link, which an upgrade switches: what this run imports late is not to be newer."""
+    package = sys.modules["sereno"]
+    package.__path__ = [os.path.realpath(path) for path in package.__path__]
 
 
 class _Try(NamedTuple):

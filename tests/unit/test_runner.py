@@ -302,3 +302,19 @@ def test_a_job_that_closed_its_outputs_keeps_its_status(tmp_path: Path) -> None:
     )
     for function, status in (("f", 0), ("g", 0), ("fails", 1)):
         assert run(f"closing:{function}", PYTHONPATH=f"{tmp_path}:{LIBRARY}").returncode == status
+
+
+def test_a_run_during_an_upgrade_ends_on_the_code_that_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "lib").symlink_to(LIBRARY)
+    (tmp_path / "newer/sereno").mkdir(parents=True)
+    (tmp_path / "upgrading.py").write_text(
+        "import os, pathlib\n"
+        "def f():\n"
+        f"    os.symlink({str(tmp_path / 'newer')!r}, {str(tmp_path / 'new')!r})\n"
+        f"    os.replace({str(tmp_path / 'new')!r}, {str(tmp_path / 'lib')!r})\n"
+        "    from sereno import elapses\n"
+        "    return {'from': elapses.__file__}\n"
+    )
+    done = run("upgrading:f", PYTHONPATH=f"{tmp_path}:{tmp_path / 'lib'}")
+    assert done.returncode == 0, done.stderr
+    assert str(LIBRARY / "sereno/elapses.py") in done.stderr
