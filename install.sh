@@ -684,10 +684,10 @@ is_our_user() { # is_our_user NAME
     [ "$kind" = system ] && grep -qs "^$1:.*:\(Periodic jobs\|Messages\) of sereno:" "$root/etc/passwd"
 }
 
-# The manifest goes when all that it lists is gone, so that an uninstall that was killed can be finished.
+# The manifest goes when all that it lists is gone, so that an uninstall that was killed or failed can be finished.
 remove_dirs() {
     for path in $(listed 'dir -' | LC_ALL=C sort -r); do
-        [ "$path" != "$prefix" ] || try rm -f "$root$manifest" "$root$manifest.new"
+        [ "$path" != "$prefix" ] || [ -n "$failed" ] || try rm -f "$root$manifest" "$root$manifest.new"
         [ ! -d "$root$path" ] || try rmdir --ignore-fail-on-non-empty "$root$path"
     done
 }

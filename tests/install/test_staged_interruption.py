@@ -150,3 +150,68 @@ def test_an_uninstall_killed_at_every_change_ends_with_nothing_left(
     left = [path for path in installed.listing(code=False) if "sereno" in path]
     assert left == []
     assert not (installed.root / "usr").exists()
+
+
+def test_an_uninstall_whose_commands_fail_says_so_and_the_next_run_finishes(
+    installed: Image, checkout: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "counted").mkdir()
+    counted = installed.copy(tmp_path / "counted")
+    counted.install(checkout, "--uninstall", "--purge", stop_at=0)
+    assert len(counted.calls) > 10
+    for stop_at in range(1, len(counted.calls) + 1, 2 * STEP):
+        directory = tmp_path / str(stop_at)
+        directory.mkdir()
+        image = installed.copy(directory)
+        done = image.install(
+            checkout, "--uninstall", "--purge", stop_at=stop_at, stop="fail", check=False
+        )
+        assert done.returncode == 1, counted.calls[stop_at - 1]
+        assert "only partly uninstalled; this failed: " in done.stderr
+        image.install(checkout, "--uninstall", "--purge")
+        left = [path for path in image.listing(code=False) if "sereno" in path]
+        assert left == [], counted.calls[stop_at - 1]
+
+
+def on_a_full_disk(image: Image, checkout: Path, disk: Path, room_kib: int) -> None:
+    """Upgrade a copy of `image` on a disk with so much room, which is not enough; and again with enough."""
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", str(disk)], check=True)
+    try:
+        copy = image.copy(disk)
+        copy.scratch = disk.parent / "scratch"
+        used = os.statvfs(disk)
+        size_kib = (used.f_blocks - used.f_bfree) * used.f_frsize // 1024 + room_kib
+        subprocess.run(["mount", "-o", f"remount,size={size_kib}k", str(disk)], check=True)
+        done = copy.install(checkout, check=False)
+        assert done.returncode == 1
+        assert "No space left on device" in done.stdout + done.stderr
+        assert_works(copy)
+        subprocess.run(["mount", "-o", "remount,size=1g", str(disk)], check=True)
+        copy.install(checkout)
+        assert copy.current().startswith("99.0-")
+        assert_works(copy)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk: needs root, to mount it")
+
+
+@needs_root
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9] if STEP == 1 else [0.01, 0.8])
+def test_an_upgrade_that_cannot_be_staged_on_a_full_disk_leaves_the_old_version(
+    installed_once: Image, newer_checkout: Path, tmp_path: Path, share: float
+) -> None:
+    release = installed_once.root / RELEASES / installed_once.current()
+    words = ["du", "-sk", str(release)]
+    needed_kib = int(subprocess.run(words, capture_output=True, text=True).stdout.split()[0])
+    on_a_full_disk(installed_once, newer_checkout, tmp_path / "disk", int(share * needed_kib))
+
+
+@needs_root
+@pytest.mark.parametrize("room_kib", [0, 4])
+def test_an_upgrade_that_cannot_be_switched_on_a_full_disk_leaves_old_or_new(
+    staged_halfway: Image, newer_checkout: Path, tmp_path: Path, room_kib: int
+) -> None:
+    on_a_full_disk(staged_halfway, newer_checkout, tmp_path / "disk", room_kib)
