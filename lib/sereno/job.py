@@ -172,7 +172,7 @@ class Job:
             )
 
     def _check_ping(self) -> None:
-        if self.ping.is_wanted and self.sandboxed and not self.network:
+        if self.ping.is_wanted and self.sandboxed and not self.access.network:
             # Not implied: it would open the network to the job itself, which nobody asked for.
             raise InvalidJob(
                 "ping_url: the run itself calls the monitor, and has no network",

@@ -45,7 +45,7 @@ SOCKET = "/run/systemd/journal/socket"
 # What one record holds of a run's statistics. The journal takes a field of a hundred megabytes, and would keep it for
 # months; a record of more than 1024 fields it drops.
 MOST_STATS, MOST_STATS_CHARACTERS = 256, 64 << 10
-_MOST_DEPTH, _MOST_BITS = 32, 4096
+_MOST_DEPTH, _MOST_VALUES, _MOST_BITS = 32, 100_000, 4096
 # systemd.journal-fields(7) and journal_field_valid(): upper case, digits, "_", at most 64 bytes, no leading digit; a
 # leading "_" is reserved. The journal drops other fields without a word.
 _FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
@@ -154,15 +154,15 @@ def bounded(stats: Mapping[Any, Any]) -> tuple[dict[Any, Any], int]:
 def to_json(value: Any) -> str:
     """JSON for people and queries: one printable line, whatever is in `value`.
 
-    What JSON has no form for is given as text, not-a-number as null, what is nested too deeply as "…".
+    What JSON has no form for is given as text, not-a-number as null, what is nested too deeply, or too much, as "…".
     """
-    text = json.dumps(_plain(value, _MOST_DEPTH), ensure_ascii=False)
+    text = json.dumps(_plain(value, _MOST_DEPTH, [_MOST_VALUES]), ensure_ascii=False)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: Any, depth: int, values_left: list[int]) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, float):
@@ -170,13 +170,15 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, int):
         # Python itself refuses to write a longer number in decimal digits.
         return int(value) if value.bit_length() < _MOST_BITS else hex(value)
-    if isinstance(value, (dict, list, tuple)) and depth == 0:
+    if not isinstance(value, (dict, list, tuple)):
+        return _text(value)
+    # Counted, for what holds itself twice would double with each level.
+    values_left[0] -= len(value)
+    if depth == 0 or values_left[0] < 0:
         return "…"
     if isinstance(value, dict):
-        return {_text(key): _plain(item, depth - 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, depth - 1) for item in value]
-    return _text(value)
+        return {_text(key): _plain(item, depth - 1, values_left) for key, item in value.items()}
+    return [_plain(item, depth - 1, values_left) for item in value]
 
 
 def _text(value: object) -> str:

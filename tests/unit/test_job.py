@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sereno.access import Access
 from sereno.errors import InvalidJob
 from sereno.job import Job, function_reference, import_root
 from sereno.ping import Ping
@@ -241,7 +242,7 @@ def test_a_monitor_needs_the_network_where_there_is_a_sandbox() -> None:
     trigger = CronTrigger.from_expression("0 3 * * *")
     with pytest.raises(InvalidJob, match="ping_url: the run itself calls the monitor"):
         Job("j", "m:f", trigger, ping=Ping("https://h/a"))
-    Job("j", "m:f", trigger, ping=Ping("https://h/a"), network=True)
+    Job("j", "m:f", trigger, ping=Ping("https://h/a"), access=Access(network=True))
     Job("j", "m:f", trigger, ping=Ping("https://h/a"), sandboxed=False)
 
 

@@ -39,7 +39,7 @@ WEAKER: dict[str, Callable[[str], bool]] = {
         """
         NoNewPrivileges RestrictSUIDSGID LockPersonality RestrictRealtime RestrictNamespaces ProtectHome PrivateTmp
         PrivateDevices ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock
-        ProtectHostname PrivateIPC PrivateNetwork
+        ProtectHostname PrivateIPC PrivateNetwork PrivateUsers
         """.split(),
         _is_no,
     ),
