@@ -75,7 +75,7 @@ def install(shop: Shop, *registrations: str) -> None:
 
 
 def stats(shop: Shop, job_id: str) -> Any:
-    return json.loads(shop.machine.run("sereno", "run", job_id).stdout)
+    return json.loads(shop.machine.run("sereno", "run", "--wait", job_id).stdout)
 
 
 def test_the_cleanup_job_is_exposed_no_further_than_that_and_works(machine: Machine) -> None:
@@ -86,7 +86,9 @@ def test_the_cleanup_job_is_exposed_no_further_than_that_and_works(machine: Mach
         check=False,
     )
     assert stricter.returncode != 0, "the template has become stricter: lower the figure"
-    assert json.loads(machine.run("sereno", "run", "cache_cleanup_hourly").stdout)["duration_ms"]
+    assert json.loads(machine.run("sereno", "run", "--wait", "cache_cleanup_hourly").stdout)[
+        "duration_ms"
+    ]
 
 
 def test_usual_python_lives_in_the_sandbox(jobs: Shop) -> None:
@@ -103,7 +105,7 @@ def test_a_job_sees_homes_only_if_it_says_so(jobs: Shop) -> None:
         "add_interval_job(jobs.writes, 'guest', hours=1, home='read-only', user='ada', kwargs={'home': '/home/ada/x'})",
         "add_interval_job(jobs.writes, 'owner', hours=1, home=True, user='ada', kwargs={'home': '/home/ada/x'})",
     )
-    assert jobs.machine.run("sereno", "run", "homeless", check=False).returncode == 1
+    assert jobs.machine.run("sereno", "run", "--wait", "homeless", check=False).returncode == 1
     assert "Permission denied" in jobs.runs("homeless", FAILED)[-1]["MESSAGE"]
     assert stats(jobs, "visitor") == {"seen": ["ada"]}
     assert stats(jobs, "guest") == {"home": "Read-only file system"}

@@ -76,7 +76,7 @@ def test_what_one_member_sets_the_other_reads_and_what_he_invalidates_is_gone_at
         f"etl {CACHE}/metadata\n"
     )
     # And a third one, in the sandbox, where the members look like nobody.
-    machine.run("sereno", "run", "cache_cleanup_hourly")
+    machine.run("sereno", "run", "--wait", "cache_cleanup_hourly")
     assert works(python(machine, None, "print(cache.get('from'))")) == "etl\n"
 
 
@@ -116,7 +116,7 @@ MetadataCache(name="other").set("k", 1)
     names = set(machine.run("find", CACHE, "-printf", "%f\n").stdout.split())
     assert {"open.lock", "synced", "board", "lock.mdb", "data.mdb"} <= names
     assert any(name.startswith("damaged-") for name in names)
-    machine.run("sereno", "run", "cache_cleanup_hourly")
+    machine.run("sereno", "run", "--wait", "cache_cleanup_hourly")
     machine.run("/src/install.sh", "--wheels", "/wheels", timeout=180)
     assert modes(machine) == {"d 2770 sereno", "f 660 sereno"}
 
