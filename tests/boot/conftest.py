@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 INSTALL_DEADLINE_S = 180.0
+ORDINARY = ("bookworm", "trixie")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,6 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.boot)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _suites() -> list[str]:
+    """SERENO_TEST_SUITES="trixie forky", if set; else the releases of the ordinary run, and all in the long one."""
+    named = os.environ.get("SERENO_TEST_SUITES", "").split()
+    return named or list(image.SUITES if os.environ.get("SERENO_TEST_LONG") == "1" else ORDINARY)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What systemd decides is tested on each release, everything else on the first."""
+    if "suite" in metafunc.fixturenames:
+        everywhere = metafunc.definition.get_closest_marker("every_systemd")
+        suites = _suites() if everywhere else _suites()[:1]
+        metafunc.parametrize("suite", suites, indirect=True, scope="session")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,10 +60,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def trees(request: pytest.FixtureRequest) -> tuple[Path, Path]:
+def suite(request: pytest.FixtureRequest) -> str:
+    """The release of Debian that the machines run."""
+    suite: str = request.param
+    return suite
+
+
+@pytest.fixture(scope="session")
+def trees(request: pytest.FixtureRequest, suite: str) -> tuple[Path, Path]:
     """The Debian trees (fresh, prepared). The first run on a computer makes them, which takes a minute or so."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return image.trees(tell=print)
+        return image.trees(suite, tell=print)
 
 
 @pytest.fixture(scope="session")

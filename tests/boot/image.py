@@ -1,10 +1,10 @@
-"""The two Debian 12 trees that boot tests run on, made once and kept in the test cache.
+"""The Debian trees that boot tests run on, two of each release, made once and kept in the test cache.
 
 `fresh` is what a newly set up server has: systemd, dbus, python3, apt; neither python3-venv nor python3-systemd, but
 the package lists and the .deb files of these two, so that `apt-get install` works inside without a network.
 `prepared` is `fresh` with these two installed.
 
-The key of the cache is the hash of this file, the recipe. A tree is renamed into place when it is
+The key of the cache is the hash of this file, the recipe, and the release. A tree is renamed into place when it is
 complete and never written again; machines boot on overlays of it.
 """
 
@@ -13,10 +13,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +27,8 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUITE = "bookworm"
+# Releases of Debian and what matters here: systemd 252 and Python 3.11; 257 and 3.13; from 260 on, and 3.14.
+SUITES = ("bookworm", "trixie", "forky")
 PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -43,6 +46,8 @@ PACKAGES = (
 # What install.sh adds on a server.
 INSTALLED_BY_US = ("python3-venv", "python3-systemd")
 DEADLINE_S = 900
+# A tree that no run has used for so long is removed.
+KEPT_S = 7 * 86_400.0
 
 
 def cache_directory() -> Path:
@@ -53,22 +58,28 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sereno-tests"
 
 
-def trees(tell: Callable[[str], object]) -> tuple[Path, Path]:
-    """(fresh, prepared), made now if the cache does not hold them, which `tell` is told.
+def trees(suite: str, tell: Callable[[str], object]) -> tuple[Path, Path]:
+    """(fresh, prepared) of a release, made now if the cache does not hold them, which `tell` is told.
 
     Raises RuntimeError with the failed command's output.
     """
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     cache = cache_directory()
-    home = cache / f"image-{key}"
+    home = cache / f"image-{key}-{suite}"
     with _locked(cache / "image.lock"):
         if not home.is_dir():
-            tell(f"\nmaking the Debian trees for the boot tests, once: {home}")
-            _make(home)
-            for old in [*cache.glob("image-*"), *cache.glob("making-*")]:
-                if old != home:
-                    shutil.rmtree(old, ignore_errors=True)
+            tell(f"\nmaking the trees of Debian {suite} for the boot tests, once: {home}")
+            _make(home, suite)
+            _remove_unused(cache)
+        os.utime(home)
     return home / "fresh", home / "prepared"
+
+
+def _remove_unused(cache: Path) -> None:
+    """Not each tree of another recipe: machines of another checkout may be running on it."""
+    for old in [*cache.glob("image-*"), *cache.glob("making-*")]:
+        if old.stat().st_mtime < time.time() - KEPT_S:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
@@ -79,13 +90,13 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _make(home: Path) -> None:
+def _make(home: Path, suite: str) -> None:
     # A directory of this call's own: what a killed call left may still be written to by its mmdebstrap.
     making = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
     making.chmod(0o755)
     fresh, prepared = making / "fresh", making / "prepared"
     with tempfile.TemporaryDirectory() as scratch:
-        _call(*_mmdebstrap(fresh, _host_sources(Path(scratch))))
+        _call(*_mmdebstrap(suite, fresh, _host_sources(suite, Path(scratch))))
     # An empty machine id would make each machine's boot a first boot, which enables every unit it finds.
     (fresh / "etc/machine-id").write_text(f"{uuid4().hex}\n")
     # mmdebstrap leaves these two as they are on this machine.
@@ -102,7 +113,7 @@ def _make(home: Path) -> None:
     making.rename(home)
 
 
-def _mmdebstrap(tree: Path, sources: list[Path]) -> list[str | Path]:
+def _mmdebstrap(suite: str, tree: Path, sources: list[Path]) -> list[str | Path]:
     apt_get = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get'
     download = f"install --yes --download-only --no-install-recommends {' '.join(INSTALLED_BY_US)}"
     return [
@@ -112,29 +123,33 @@ def _mmdebstrap(tree: Path, sources: list[Path]) -> list[str | Path]:
         f"--customize-hook={apt_get} clean",
         f"--customize-hook={apt_get} {download}",
         "--skip=cleanup/apt",
-        *(SUITE, tree),
+        *(suite, tree),
         *sources,
     ]
 
 
-def _host_sources(scratch: Path) -> list[Path]:
-    """Debian's entries of this machine's apt sources; none: mmdebstrap's own choice of mirror.
+def _host_sources(suite: str, scratch: Path) -> list[Path]:
+    """Debian's entries of this machine's apt sources, for `suite`; none: mmdebstrap's own choice of mirror.
 
-    Only the suites of Debian 12 itself: a workstation's third-party and backports entries would make another system.
+    Only the suites of this machine's own release, renamed: a workstation's third-party and backports entries would
+    make another system.
     """
-    suites = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
+    own = _host_suite()
+    suites = {own, f"{own}-updates", f"{own}-security"}
     stanzas, lines = [], []
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
-        text = path.read_text() if path.is_file() else ""
+        text = path.read_text() if own and path.is_file() else ""
         if path.suffix == ".sources":
             for stanza in re.split(r"\n\s*\n", text):
                 named = re.search(r"^Suites:(.*)$", stanza, re.MULTILINE)
                 if named and set(named[1].split()) <= suites:
-                    stanzas.append(stanza.strip())
+                    renamed = named[0].replace(own, suite)
+                    stanzas.append(stanza.replace(named[0], renamed).strip())
         elif path.suffix == ".list":
-            found = re.findall(r"^deb\s+(?:\[[^]]*\]\s+)?\S+\s+(\S+).*$", text, re.MULTILINE)
-            whole = re.findall(r"^deb\s.*$", text, re.MULTILINE)
-            lines += [line for line, suite in zip(whole, found, strict=True) if suite in suites]
+            for entry in re.findall(r"^deb\s.*$", text, re.MULTILINE):
+                found = re.fullmatch(r"(deb\s+(?:\[[^]]*\]\s+)?\S+\s+)(\S+)(.*)", entry)
+                if found and found[2] in suites:
+                    lines.append(found[1] + found[2].replace(own, suite) + found[3])
     files = []
     for name, entries, between in (
         ("debian.sources", stanzas, "\n\n"),
@@ -145,6 +160,12 @@ def _host_sources(scratch: Path) -> list[Path]:
             file.write_text(between.join(entries) + "\n")
             files.append(file)
     return files
+
+
+def _host_suite() -> str:
+    """The release of Debian that this machine runs; "" on another distribution."""
+    system = platform.freedesktop_os_release()
+    return system.get("VERSION_CODENAME", "") if system["ID"] == "debian" else ""
 
 
 def _host_apt_settings() -> list[str]:

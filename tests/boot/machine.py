@@ -1,4 +1,4 @@
-"""A Debian 12 whose systemd is really booted, in a container, for tests of what only a real systemd does.
+"""A Debian whose systemd is really booted, in a container, for tests of what only a real systemd does.
 
 In a test, take one of the fixtures of conftest.py:
 
@@ -312,6 +312,22 @@ class Machine:
                     "XDG_RUNTIME_DIR": f"/run/user/{uid}",
                 }
         raise ValueError(f"{self.name} has no user {user!r}")
+
+    def add_lingering_user(self, name: str) -> None:
+        """A user with a home and a manager that is running, as `loginctl enable-linger` leaves it."""
+        self.run("useradd", "--create-home", name)
+        # As a unit: logind from systemd 257 on refuses callers whose cgroup is not the container's ("Protocol driver
+        # not attached").
+        self.run_unit("loginctl", "enable-linger", name)
+        self.wait_for_manager_of(name)
+
+    def wait_for_manager_of(self, user: str) -> None:
+        """Until the user's own manager has started its timers."""
+        words = ("systemctl", "--user", "is-active", "timers.target")
+        self.wait_for(
+            lambda: self.run(*words, user=user, check=False).stdout == "active\n",
+            what=f"the manager of {user}",
+        )
 
     # Files go through commands inside: by way of /proc/PID/root an absolute symbolic link would lead to the host's.
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from shop import FINISHED, Shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from machine import Machine
+
+pytestmark = pytest.mark.every_systemd
 
 WARM_UP = "add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')"
 TIMER = "sereno@warm_up.timer"

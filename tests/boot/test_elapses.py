@@ -17,6 +17,8 @@ from shop import FINISHED, Shop
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.every_systemd
+
 
 # PID 1's "Starting …" (sd-messages.h, SD_MESSAGE_UNIT_STARTING): the start as systemd sees it, before the sandbox and
 # the interpreter.

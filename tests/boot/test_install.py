@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -44,6 +46,7 @@ def assert_no_unit_failed(machine: Machine) -> None:
     assert machine.run("systemctl", "--failed", "--no-legend").stdout == ""
 
 
+@pytest.mark.every_systemd
 def test_one_command_takes_a_new_server_to_a_timer_that_runs(fresh_machine: Machine) -> None:
     machine = fresh_machine
     assert machine.run("python3", "-c", "import ensurepip", check=False).returncode != 0
@@ -71,11 +74,7 @@ def test_one_command_takes_a_new_server_to_a_timer_that_runs(fresh_machine: Mach
 
 def test_without_the_packages_a_user_is_told_the_line_to_type(fresh_machine: Machine) -> None:
     machine = fresh_machine
-    machine.run("useradd", "--create-home", "ada")
-    machine.run("loginctl", "enable-linger", "ada")
-    machine.wait_for(
-        lambda: machine.exists("/run/user/1000/systemd/private"), what="ada's user manager"
-    )
+    machine.add_lingering_user("ada")
     done = machine.run(*INSTALL, "--user", user="ada", check=False)
     assert done.returncode == 1
     assert "sudo apt-get install python3-venv python3-systemd" in done.stderr
@@ -93,6 +92,7 @@ def make_newer_checkout(machine: Machine) -> None:
     machine.run("sed", "-i", "s/^Description=.*/Description=Newer/", target)
 
 
+@pytest.mark.every_systemd
 def test_an_upgrade_takes_over_and_leaves_a_run_under_way_alone(machine: Machine) -> None:
     make_newer_checkout(machine)
     old = machine.run("readlink", "/opt/sereno/current").stdout.strip()
@@ -141,6 +141,7 @@ def test_an_upgrade_leaves_the_administrators_switch_as_it_is(machine: Machine) 
     assert timer(machine)["next"] is not None
 
 
+@pytest.mark.every_systemd
 def test_without_starting_the_timers_wait_for_the_next_boot(blank_machine: Machine) -> None:
     machine = blank_machine
     machine.run(*INSTALL, "--no-start", timeout=INSTALL_DEADLINE_S)
@@ -151,6 +152,7 @@ def test_without_starting_the_timers_wait_for_the_next_boot(blank_machine: Machi
     assert runs(machine) == []
 
 
+@pytest.mark.every_systemd
 def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
     boot: Callable[..., Machine], installed_layers: tuple[Path, ...], trees: tuple[Path, Path]
 ) -> None:
@@ -167,13 +169,10 @@ def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
         assert_no_unit_failed(machine)
 
 
+@pytest.mark.every_systemd
 def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> None:
     machine = blank_machine
-    machine.run("useradd", "--create-home", "ada")
-    machine.run("loginctl", "enable-linger", "ada")
-    machine.wait_for(
-        lambda: machine.exists("/run/user/1000/systemd/private"), what="ada's user manager"
-    )
+    machine.add_lingering_user("ada")
     before = set(machine.run("find", "/home/ada").stdout.splitlines())
     done = machine.run(*INSTALL, "--user", user="ada", timeout=INSTALL_DEADLINE_S)
     assert "Limpieza completada" in done.stdout

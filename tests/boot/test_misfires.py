@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from shop import FINISHED, OVERRUN, SKIPPED, STARTED, Shop
 
 if TYPE_CHECKING:
     pass
+
+pytestmark = pytest.mark.every_systemd
 
 DAILY = "add_cron_job(shop_jobs.quick, {!r}, hour=0, minute=0, timezone='UTC', misfire_grace={})"
 STAMP = "/var/lib/systemd/timers/stamp-sereno@{}.timer"

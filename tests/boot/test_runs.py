@@ -12,6 +12,8 @@ from shop import FAILED, FINISHED, STARTED, Shop
 if TYPE_CHECKING:
     from machine import Machine
 
+pytestmark = pytest.mark.every_systemd
+
 CLEANUP = "SERENO_JOB=cache_cleanup_hourly"
 
 

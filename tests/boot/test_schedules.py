@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from shop import FINISHED, STARTED, Shop
 
 if TYPE_CHECKING:
     pass
+
+pytestmark = pytest.mark.every_systemd
 
 HOUR_US = 3600 * 1_000_000
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
+pytestmark = pytest.mark.every_systemd
+
 JOBS = """
 import os
 
@@ -45,21 +47,11 @@ scheduler = get_scheduler(app="shop")
 @pytest.fixture(scope="module")
 def ada(machine: Machine) -> Iterator[Machine]:
     """The installed machine, with sereno installed for the lingering user ada as well."""
-    machine.run("useradd", "--create-home", "ada")
-    machine.run("loginctl", "enable-linger", "ada")
-    manager_is_up(machine)
+    machine.add_lingering_user("ada")
     machine.run("/src/install.sh", "--user", "--wheels", "/wheels", user="ada", timeout=180)
     machine.run("runuser", "-u", "ada", "--", "mkdir", "/home/ada/shop")
     machine.write("/home/ada/shop/shop_jobs.py", JOBS)
     return machine
-
-
-def manager_is_up(machine: Machine) -> None:
-    machine.wait_for(
-        lambda: machine.run("systemctl", "--user", "is-active", "timers.target", user="ada", check=False).stdout
-        == "active\n",
-        what="ada's user manager",
-    )  # fmt: skip
 
 
 def call(machine: Machine, body: str) -> object:
@@ -111,7 +103,7 @@ def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot_which_runs
     before = jobs(ada)["weekly"]["next_run"]
     assert before is not None
     ada.reboot()
-    manager_is_up(ada)
+    ada.wait_for_manager_of("ada")
     after = ada.wait_for(lambda: jobs(ada)["weekly"]["next_run"], what="a next run")
     assert str(after)[:18] == str(before)[:18]
     assert ada.journal("SERENO_JOB=weekly") == []
