@@ -27,6 +27,9 @@ from sereno.triggers.boot import ELAPSE_S
 from sereno.unitdir import UnitDirectory
 from sereno.units import HEADER, Installed, timer_name
 
+# How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
+_CLOCK_S = 60.0
+
 
 def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) -> str:
     """The drop-in for one timer.
@@ -60,6 +63,9 @@ def seed(
 ) -> list[str]:
     """Give every interval timer that has no next elapse its first one, and every @reboot its run; return their names.
 
+    A next elapse that is further away than the interval is one that was given before the clock was set back: it is
+    replaced.
+
     An interval timer that never elapsed counts from now, less its share of the jitter, and its stamp says so before
     systemd would write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short
     interval is not over before it began.
@@ -74,8 +80,12 @@ def seed(
     for job in jobs:
         unit = timer_name(job.id)
         known = elapses.get(unit)
-        if job.interval_s is None or (known is not None and known.next is not None):
+        if job.interval_s is None:
             continue
+        if known is not None and known.next is not None:
+            away_s = known.next.timestamp() - now_s()
+            if away_s <= job.interval_s + _CLOCK_S:
+                continue
         last = units.last_elapse_s(job.id)
         if last is None:
             last = now_s() - phase_s(machine, unit, job.jitter_s)

@@ -4,7 +4,8 @@ import platform
 from pathlib import Path
 
 import backend_jobs
-from fake_systemd import FakeManager
+import pytest
+from fake_systemd import NEXT, FakeManager
 
 from sereno.scheduler import Scheduler
 from sereno.seed import machine_id, phase_s, seed, seed_text
@@ -40,7 +41,7 @@ def test_interval_timers_that_are_not_active_are_seeded_with_one_reload(
 ) -> None:
     scheduler = Scheduler("backend", scope="user", manager=manager)
     scheduler.add_interval_job(backend_jobs.report, "waits", minutes=5)
-    scheduler.add_interval_job(backend_jobs.report, "runs", minutes=5)
+    scheduler.add_interval_job(backend_jobs.report, "runs", hours=10 * 365 * 24)
     scheduler.add_cron_job(backend_jobs.report, "calendar", hour=3)
     scheduler.start()
     manager.active.discard("sereno@waits.timer")
@@ -53,6 +54,21 @@ def test_interval_timers_that_are_not_active_are_seeded_with_one_reload(
     assert line(written.read_text()) == "OnCalendar=2023-11-14 22:18:20.000000 UTC"
     assert scheduler.remove_job("waits")
     assert not written.parent.exists()
+
+
+@pytest.mark.parametrize(("set_back_s", "seeded"), [(0, []), (3600, ["sereno@waits.timer"])])
+def test_an_elapse_further_away_than_its_interval_is_one_of_a_clock_that_was_set_back(
+    units: Path, manager: FakeManager, tmp_path: Path, set_back_s: float, seeded: list[str]
+) -> None:
+    scheduler = Scheduler("backend", scope="user", manager=manager)
+    scheduler.add_interval_job(backend_jobs.report, "waits", minutes=5)
+    scheduler.start()
+    now_s = NEXT.timestamp() - 299 - set_back_s
+    assert seed(scheduler.installation.units, manager, lambda: now_s, "a") == seeded
+    written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
+    assert written.exists() == bool(seeded)
+    if seeded:
+        assert line(written.read_text()) == line(seed_text("", now_s, 300, now_s))
 
 
 def test_a_timer_that_never_elapsed_has_a_stamp_before_systemd_starts_it(
