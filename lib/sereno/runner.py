@@ -14,7 +14,6 @@ import logging
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +32,7 @@ _logger = logging.getLogger("sereno.runner")
 def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
     _stay_with_this_release()
-    run_id = os.environ.get("INVOCATION_ID") or uuid.uuid4().hex
+    run_id = os.environ.get("INVOCATION_ID") or os.urandom(16).hex()
     journal.set_up(job_id, run_id)
     textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
     if textfile_dir:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import time
 
@@ -22,7 +21,7 @@ def move(current: str, why: str) -> None:
     _rename(current, aside)
     kept = sorted(entry for entry in os.listdir(home) if entry.startswith("damaged-"))
     for old in kept[:-KEPT]:
-        shutil.rmtree(os.path.join(home, old), ignore_errors=True)
+        remove_tree(os.path.join(home, old))
     _report("cache %s: %s; it starts empty, the old files are in %s", home, why, aside)
 
 
@@ -30,7 +29,7 @@ def drop(current: str, why: str) -> None:
     """Removes the files in `current`, and reports `why`."""
     gone = os.path.join(os.path.dirname(current), f"new-{os.getpid()}-gone")
     _rename(current, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    remove_tree(gone)
     _report("cache %s: %s; it starts empty", os.path.dirname(current), why)
 
 
@@ -38,7 +37,15 @@ def sweep(directory: str) -> None:
     """Removes what killed processes were making, or removing."""
     for name in os.listdir(directory):
         if name.startswith("new-"):
-            shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
+            remove_tree(os.path.join(directory, name))
+
+
+def remove_tree(path: str) -> None:
+    """Removes a directory with all that is in it, as far as that can be done."""
+    # Loaded here: its import takes as long as half of a cleanup's, which hardly ever needs it.
+    from shutil import rmtree
+
+    rmtree(path, ignore_errors=True)
 
 
 def _rename(current: str, name: str) -> None:

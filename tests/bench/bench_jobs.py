@@ -1,0 +1,157 @@
+"""Periodic jobs as systemd timers beside APScheduler 3 in a process of its own: one table, made in one run.
+
+Both run the same function, which notes when its first line is reached, in one booted container: first one, then the
+other, for the loads of bench_loads.py. "Memory" is what waits between runs: the
+scheduler's process (PSS), or what the manager's grew by (PSS of PID 1). "CPU" is that of everything that a run causes:
+the scheduler's process, or the slice of the runs, PID 1 and the journal together.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import image
+import machine as machines
+from bench_loads import LOADS, QUICK, Load
+from machine import Machine
+from shop import FINISHED, Shop
+
+JOBS = """
+import time
+
+def record():
+    at = time.time()
+    return {"at": at}
+"""
+DRAINED_S = 400.0
+CLEANUP_RUNS = 20
+PROCESS_TIME = """
+import os, subprocess, sys
+journal = {"INVOCATION_ID": "0" * 32}
+def cpu_ms(argv):
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=journal)
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, argv
+    return (usage.ru_utime + usage.ru_stime) * 1000
+for _ in range(int(sys.argv[1])):
+    print(cpu_ms([sys.argv[2], "-I", "-c", "pass"]), cpu_ms([sys.argv[3]]))
+"""
+
+
+def quantiles(delays_s: list[float]) -> str:
+    ordered = sorted(delay * 1000 for delay in delays_s)
+    return f"{statistics.median(ordered):.0f} / {ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]:.0f}"
+
+
+def pss_kb(machine: Machine, pid: str) -> int:
+    text = machine.read(f"/proc/{pid}/smaps_rollup")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def cpu_s(machine: Machine, pid: str) -> float:
+    fields = machine.read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def of_the_runs_s(machine: Machine) -> float:
+    """CPU of all runs so far, of PID 1 and of the journal."""
+    journald = machine.show("systemd-journald.service", "MainPID")["MainPID"]
+    slice_ns = machine.show("sereno.slice", "CPUUsageNSec")["CPUUsageNSec"]
+    runs_s = int(slice_ns) / 1e9 if slice_ns.isdigit() else 0.0
+    return runs_s + cpu_s(machine, "1") + cpu_s(machine, journald)
+
+
+def before_it_is_due(load: Load) -> None:
+    """Early in a period, so that there is time to install before the first elapse."""
+    while load.period_s > 2 and time.time() % load.period_s > 1:
+        time.sleep(0.1)
+
+
+def sereno(machine: Machine, load: Load) -> tuple[str, str, str]:
+    """Memory, CPU per run, delay."""
+    shop = Shop(machine, app="bench")
+    idle_kb = pss_kb(machine, "1")
+    before_it_is_due(load)
+    shop.call(
+        "import bench_jobs, sys\nsys.path.insert(0, '/src/tests/bench')\nfrom bench_loads import Load\n"
+        f"load = {load!r}\nfor number in range(load.count):\n"
+        "    scheduler.add_cron_job(bench_jobs.record, f'job_{number}', accuracy=0.000001, **load.fields(number))\n"
+        "scheduler.start()"
+    )
+    kept_kb = pss_kb(machine, "1") - idle_kb
+    before_s, begun = of_the_runs_s(machine), len(machine.journal(FINISHED))
+    machine.wait_for(
+        lambda: len(machine.journal(FINISHED)) - begun >= load.count * load.rounds,
+        deadline_s=DRAINED_S,
+        what="the runs",
+    )
+    used_s = of_the_runs_s(machine) - before_s
+    records = machine.journal(FINISHED)[begun:]
+    shop.call("scheduler.shutdown(wait=True)")
+    delays = [
+        load.delay_s(
+            int(record["SERENO_JOB"].removeprefix("job_")), float(record["SERENO_STAT_AT"])
+        )
+        for record in records
+        if "SERENO_STAT_AT" in record
+    ]
+    shop.remove_all()
+    return f"{kept_kb / 1024:.1f}", f"{used_s / len(records) * 1000:.1f}", quantiles(delays)
+
+
+def apscheduler(machine: Machine, load: Load) -> tuple[str, str, str]:
+    before_it_is_due(load)
+    machine.run(
+        *("systemd-run", "--unit=peer", "--property=StandardOutput=file:/run/peer"),
+        "--setenv=PYTHONPATH=/peers",
+        *("/usr/bin/python3", "/src/tests/bench/apscheduler_peer.py"),
+        *(str(int(value)) for value in load),
+    )
+    pid = machine.show("peer", "MainPID")["MainPID"]
+    time.sleep(1 if load.period_s == 2 else 8)
+    kept_kb, before_s = pss_kb(machine, pid), cpu_s(machine, pid)
+    time.sleep(load.rounds * load.period_s)
+    used_s = cpu_s(machine, pid) - before_s
+    machine.run("systemctl", "stop", "peer")
+    starts = [line.split() for line in machine.read("/run/peer").splitlines()]
+    delays = [load.delay_s(int(number), float(start)) for number, start in starts]
+    return f"{kept_kb / 1024:.1f}", f"{used_s / max(1, len(starts)) * 1000:.1f}", quantiles(delays)
+
+
+def cleanup_ratio(machine: Machine) -> str:
+    python = "/opt/sereno/current/venv/bin/python3"
+    words = (python, "-c", PROCESS_TIME, str(CLEANUP_RUNS), "/usr/bin/python3")
+    done = machine.run(*words, "/opt/sereno/current/bin/cache_cleanup_hourly")
+    pairs = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
+    bare, job = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = f"{job / bare:.1f} times the {bare:.1f} ms of python3 -I -c pass (at most 4)"
+    return f"process time of the cleanup job: {job:.1f} ms, {ratio}"
+
+
+def main(peers: Path, loads: tuple[Load, ...]) -> None:
+    tree = image.trees("bookworm", print)[1]
+    binds = {
+        "/src": Path(__file__).parents[2], "/peers": peers, "/wheels": (image.cache_directory() / "wheels").resolve(),
+    }  # fmt: skip
+    with machines.Machine([tree], binds=binds) as machine:
+        machine.start()
+        machine.run("/src/install.sh", "--wheels", "/wheels", timeout=300)
+        Shop(machine)
+        machine.write("/srv/shop/bench_jobs.py", JOBS)
+        print(
+            "| jobs | | memory kept, MB | CPU per run, ms | due to first line, ms: median / p99 |"
+        )
+        print("| --- | --- | --- | --- | --- |")
+        for load in loads:
+            when = f"spread over {load.period_s} s" if load.spread else "due together"
+            for name, measure in (("sereno", sereno), ("APScheduler 3", apscheduler)):
+                figures = " | ".join(measure(machine, load))
+                print(f"| {load.count:,}, {when} | {name} | {figures} |", flush=True)
+        print("\n" + cleanup_ratio(machine))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve(), QUICK if "--quick" in sys.argv else LOADS)
