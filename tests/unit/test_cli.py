@@ -51,6 +51,7 @@ def test_a_dry_run_says_the_changes_and_makes_none(capsys, units, manager) -> No
 
 
 def test_an_empty_list_says_which_scope_it_is_of(capsys) -> None:
+    pytest.importorskip("systemd.journal", reason="python3-systemd is missing")
     assert call("list", "--user") == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "no jobs in the user scope; --system shows the other one\n")
