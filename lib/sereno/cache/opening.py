@@ -289,3 +289,32 @@ def _inode(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _openers_lock(where: Place) -> Iterator[None]:
+    path = lock_path(where.path)
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        os.fchmod(fd, where.file_mode)
+    except FileExistsError:
+        rights.check_file(path, os.lstat(path), os.stat(where.path))
+        fd = _open_patiently(path, flags)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _open_patiently(path: str, flags: int) -> int:
+    """Opens the lock file; the one who is just creating it may not have given the group its rights yet."""
+    for pause_s in (0.001, 0.005, 0.02, 0.1, None):
+        try:
+            return os.open(path, flags)
+        except PermissionError:
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
