@@ -91,7 +91,7 @@ def close(ending: Ending, *, stopped: bool) -> int:
         ending = ending._replace(stats=stats)
         if left_out:
             _logger.warning(
-                "Tarea %s: %d estadísticas omitidas, el registro admite %d y %d caracteres en total",
+                messages.STATS_LEFT_OUT,
                 ending.job_id,
                 left_out,
                 journal.MOST_STATS,

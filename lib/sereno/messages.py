@@ -37,6 +37,11 @@ STARTED = Message("5e6016bdb0a94162b63c3f18577a34a6", "Tarea %s iniciada", "Job 
 FINISHED = Message(
     "d273f3f974d24dcca798ba71c698c7c5", "Tarea %s terminada en %s%s", "Job %s finished in %s%s"
 )
+STATS_LEFT_OUT = Message(
+    "",
+    "Tarea %s: %d estadísticas omitidas, el registro admite %d y %d caracteres en total",
+    "Job %s: %d statistics left out, a record holds %d and %d characters in all",
+)
 FAILED = Message(
     "c8db476b7d964ab2bd2d7abc51d7b261", "Tarea %s fallida tras %s: %s", "Job %s failed after %s: %s"
 )

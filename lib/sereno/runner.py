@@ -31,17 +31,8 @@ _logger = logging.getLogger("sereno.runner")
 
 def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
-    _stay_with_this_release()
     run_id = os.environ.get("INVOCATION_ID") or os.urandom(16).hex()
-    journal.set_up(job_id, run_id)
-    textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
-    if textfile_dir:
-        from sereno.metrics import record_run
-
-        record_run(job_id, textfile_dir)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The journal's stream is no terminal: what is printed would come in blocks, and be lost when a run is killed.
-        sys.stdout.reconfigure(line_buffering=True)
+    _prepare(job_id, run_id)
     start_s, start = time.time(), time.perf_counter()
     misfires = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:
@@ -80,6 +71,20 @@ def main(job_id: str, function: str) -> int:
         if heartbeat is not None:
             heartbeat.finish()
     return status
+
+
+def _prepare(job_id: str, run_id: str) -> None:
+    """Where this process finds its code, and where its words go."""
+    _stay_with_this_release()
+    journal.set_up(job_id, run_id)
+    textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
+    if textfile_dir:
+        from sereno.metrics import record_run
+
+        record_run(job_id, textfile_dir)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The journal's stream is no terminal: what is printed would come in blocks, and be lost when a run is killed.
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def _stay_with_this_release() -> None:
