@@ -68,6 +68,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("triggers", "units", "errors"),
     },
     "survey": {"overview", "runs", "systemctl", "triggers", "units", "errors"},
+    "report": {
+        *("doctor", "elapses", "history", "installation", "jobs", "journal", "overview", "runs"),
+        *("survey", "systemctl", "triggers", "units", "errors"),
+    },
     "scheduler": {
         *(
             "access",
@@ -125,7 +129,7 @@ SCHEDULING = {
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
     *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
-    *("runs", "scaffold", "survey", "unit_diff"),
+    *("report", "runs", "scaffold", "survey", "unit_diff"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {
@@ -148,7 +152,8 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
-    "sereno.cli": {"sereno.cache", "sereno.completion", "lmdb", "orjson", "shtab", "urwid"},
+    "sereno.cli": {"sereno.cache", "sereno.completion", "jinja2", "lmdb", "orjson"}
+    | {"shtab", "urwid"},
 }
 
 

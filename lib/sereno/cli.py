@@ -21,6 +21,7 @@ from sereno.commands import (
     new,
     notify,
     past,
+    report,
     schedules,
     watch,
 )
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         watch,
         live,
         past,
+        report,
         control,
         doctor,
         install,

@@ -67,9 +67,35 @@ def elapses_of_each(
     return found
 
 
+def elapses_until(
+    calendars: Iterable[str], *, after_s: float, until_s: float, most: int
+) -> dict[str, list[datetime]]:
+    """All elapses of each expression from `after_s` to `until_s`, in a few calls for all of them.
+
+    Args:
+        most: how many elapses may be computed, some 30 µs each; the expressions for which it is not enough, those that
+            elapse most often, are left out.
+
+    Returns:
+        The elapses by expression; none for one that systemd does not take.
+    """
+    found: dict[str, list[datetime]] = {}
+    open_ones, count = set(calendars), 4
+    while open_ones and count * len(open_ones) <= most:
+        most -= count * len(open_ones)
+        asked = elapses_of_each(open_ones, count, after_s=after_s)
+        for calendar in list(open_ones):
+            times = asked.get(calendar, [])
+            if len(times) < count or times[-1].timestamp() >= until_s:
+                found[calendar] = [time for time in times if time.timestamp() <= until_s]
+                open_ones.remove(calendar)
+        count *= 4
+    return found
+
+
 def _times_in(text: str) -> list[datetime]:
     found = {
-        datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
         for line in text.splitlines()
         if (match := _IN_UTC.fullmatch(line))
     }

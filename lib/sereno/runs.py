@@ -157,6 +157,25 @@ class Runs:
         found = (run_id_of(record) for record in self._own(job_id, self._reader))
         return list(dict.fromkeys(run_id for run_id in found if run_id.startswith(prefix)))
 
+    def begins_s(self) -> float | None:
+        """Time of the oldest record that there is, seconds since the epoch; None without any."""
+        self._reader.flush_matches()
+        self._reader.seek_head()
+        record = self._reader.get_next()
+        return record["__REALTIME_TIMESTAMP"] / 1e6 if record else None
+
+    def notices(self, *kinds: str, since_s: float) -> list[dict[str, Any]]:
+        """The records of these kinds, of any job's runs, after `since_s` (seconds since the epoch), oldest first."""
+        self._reader.flush_matches()
+        if self._user:
+            self._reader.add_match(_UID=str(os.geteuid()))
+        for kind in kinds:
+            self._reader.add_match(MESSAGE_ID=kind)
+        self._reader.seek_realtime(since_s)
+        return [
+            record for record in self._reader for _ in self._own(text(record, "SERENO_JOB"), [record])
+        ]  # fmt: skip
+
     def tail(self, job_id: str, count: int) -> list[dict[str, Any]]:
         """The last `count` records about a job: its own and systemd's, oldest first."""
         self._match(job_id)
@@ -241,7 +260,12 @@ def _reader() -> Any:
 
     class Slim(systemd_journal.Reader):  # type: ignore[misc]
         def _convert_entry(self, entry: dict[str, Any]) -> dict[str, Any]:
-            return {name: _decoded(entry[name]) for name in _FIELDS & entry.keys()}
+            # A comprehension without calls: of many runs it is a fifth of the time.
+            return {
+                name: value.decode("utf-8", "replace") if type(value) is bytes else value
+                for name in _FIELDS & entry.keys()
+                for value in (entry[name],)
+            }
 
     as_it_is = ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP", "__CURSOR")
     plain = dict.fromkeys(systemd_journal.DEFAULT_CONVERTERS, _decoded)

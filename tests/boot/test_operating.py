@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from shop import FINISHED, SKIPPED, STARTED, Shop
@@ -67,6 +68,10 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
         text = machine.run("sereno", "status", job_id).stdout
         assert f": {status}" in text
         assert error is None or error in text
+    page = machine.run("sereno", "report", "-o", "-").stdout
+    for job_id, (status, _, _) in shown.items():
+        picture = rf"Runs of {job_id} over time</title>\s*<desc[^>]*>1 {status}, from "
+        assert re.search(picture, page), job_id
     machine.run("systemctl", "stop", "sereno@going.service", check=False)
     machine.wait_for(
         lambda: history(machine, "going")[0]["status"] != "running", what="the end of the run"

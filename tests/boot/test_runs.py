@@ -86,6 +86,17 @@ print(cache.get_stats()["path"])
     assert by_message[hit_rate]["MESSAGE_ID"] == "4cc3ac700904425cbc9d7816665c8d54"
     assert {by_message[text]["PRIORITY"] for text in (capacity, hit_rate)} == {"4"}
     assert {record["SERENO_JOB"] for record in by_message.values()} == {"cache_cleanup_hourly"}
+    page = machine.run("sereno", "report", "-o", "-").stdout
+    for title in (
+        "Duration",
+        "Entries removed",
+        "Memory freed",
+        "Hit rate",
+        "Fill after the cleanup",
+    ):
+        assert f"{title} of cache_cleanup_hourly over time" in page
+    assert capacity in page
+    assert hit_rate in page
 
 
 def _last_run(machine: Machine) -> str:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sereno.elapses import elapses_of_each
+from sereno.elapses import elapses_of_each, elapses_until
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"
@@ -23,3 +23,17 @@ def test_each_expression_has_its_own_elapses_and_one_that_is_refused_has_none() 
         "*-02-30": [],
     }
     assert elapses_of_each([], 2, after_s=0) == {}
+
+
+def test_all_elapses_of_a_stretch_are_found_and_what_elapses_too_often_is_left_out() -> None:
+    base = datetime(2026, 11, 26, 12, tzinfo=UTC)
+    stretch = {"after_s": base.timestamp(), "until_s": base.timestamp() + 86_400}
+    calendars = ["*-*-* *:00/5 UTC", "*-*-* 03:00:00 UTC", "*-*-* *:*:* UTC", "*-02-30"]
+    found = elapses_until(calendars, **stretch, most=4_000)
+    assert {calendar: len(times) for calendar, times in found.items()} == {
+        "*-*-* *:00/5 UTC": 288,
+        "*-*-* 03:00:00 UTC": 1,
+        "*-02-30": 0,
+    }
+    assert max(found["*-*-* *:00/5 UTC"]).timestamp() == stretch["until_s"]
+    assert elapses_until([], **stretch, most=100) == {}

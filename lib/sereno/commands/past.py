@@ -76,7 +76,7 @@ def _history(arguments: argparse.Namespace) -> None:
         )
     period = period_of(runs)
     # Before its first run the cache may not be there, and looking must not make it.
-    now = _cache_now(job.function) if runs else None
+    now = cache_now(job.function) if runs else None
     if arguments.json:
         print_json(
             {
@@ -102,7 +102,7 @@ def _running_id(installation: Installation, service: str) -> str | None:
     return shown.get("InvocationID") if is_running else None
 
 
-def _cache_now(function: str) -> dict[str, Any] | None:
+def cache_now(function: str) -> dict[str, Any] | None:
     """Of the cache's cleanup: the cache at this moment; None for other jobs, and where it cannot be read."""
     from sereno.jobs import cache_cleanup_job
 

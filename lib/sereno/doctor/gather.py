@@ -61,7 +61,7 @@ def gather(installation: Installation) -> Facts:
     found, files = units.find(), UnitFiles(scope)
     apps = sorted({job.app for job in found.jobs.values()})
     has_journal = journal.installed()
-    sees_journal = has_journal and (scope.is_user or _may_read_journal())
+    sees_journal = has_journal and (scope.is_user or may_read_journal())
     if has_journal and not sees_journal:
         attempts.failed.append(f"journal: {getpass.getuser()} is not in the group systemd-journal")
     answers = Answers(
@@ -119,7 +119,7 @@ def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:
     )
 
 
-def _may_read_journal() -> bool:
+def may_read_journal() -> bool:
     """Whether the system's own records are shown to this user; without the right only a user's own are."""
     for place in (JOURNAL, VOLATILE_JOURNAL):
         found = place / machine_id() / "system.journal"

@@ -1,0 +1,53 @@
+"""`sereno report`: all jobs, their past and the next day as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import UTC
+
+from sereno.commands import Commands, add_scope, installation_of
+from sereno.errors import UsageError
+
+
+def add_to(commands: Commands) -> None:
+    sub = commands.add(
+        "report", _report, "write an HTML page: every job's runs, durations, failures, next elapses"
+    )
+    sub.add_argument(
+        "--days", type=float, default=7.0, metavar="N", help="how far back (default: 7)"
+    )
+    sub.add_argument(
+        "-o", required=True, metavar="FILE", dest="output", help="where to; - prints it"
+    )
+    sub.add_argument(
+        "--utc", dest="zone", action="store_const", const=UTC,
+        help="show times in UTC instead of the local zone",
+    )  # fmt: skip
+    add_scope(sub)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.days <= 366:
+        raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 366")
+    from sereno.commands.past import cache_now
+    from sereno.commands.terminal import duration, number, safe
+    from sereno.report.gather import gather
+    from sereno.report.page import page
+    from sereno.report.writing import write
+
+    report = gather(
+        installation_of(arguments), days=arguments.days, now_s=time.time(), cache_now=cache_now
+    )
+    text = page(
+        report,
+        filters={"duration": duration, "number": number},
+        printable=safe,
+        zone=arguments.zone,
+    )
+    if arguments.output == "-":
+        # The page says that it is UTF-8, whatever the terminal is.
+        sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))
+    else:
+        write(arguments.output, text)

@@ -1,0 +1,181 @@
+"""Asks a machine for the `Report` of one scope: unit files, manager, journal and schedules.
+
+The manager and systemd-analyze are other processes: they are asked in the background while the journal is read.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sereno.doctor.gather import may_read_journal
+from sereno.history import Run, text
+from sereno.installation import Installation
+from sereno.jobs import cache_cleanup_job
+from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE, OVERRUN
+from sereno.overview import Overview, overview
+from sereno.report import model
+from sereno.report.ahead import ahead
+from sereno.report.missed import missed
+from sereno.report.plots import Window
+from sereno.report.schedules import Schedules, schedules_of, slack_s
+from sereno.runs import Runs
+from sereno.survey import Question
+from sereno.systemctl import Elapse
+from sereno.triggers import in_words
+from sereno.units import Installed, service_name, timer_name
+
+KINDS = {
+    ALERT_CAPACITY: "cache nearly full",
+    ALERT_HIT_RATE: "low hit rate",
+    ALERT_ERROR: "cleanup failed",
+    OVERRUN: "overrun",
+}
+_NEWEST_NOTICES = 200
+_CLEANUP = f"{cache_cleanup_job.__name__}:cleanup_expired_cache"
+CacheNow = Callable[[str], Mapping[str, Any] | None]
+
+
+def gather(
+    installation: Installation,
+    *,
+    days: float,
+    now_s: float,
+    cache_now: CacheNow,
+) -> model.Report:
+    """The report of the installation's scope.
+
+    Args:
+        days: how far back.
+        now_s: seconds since the epoch.
+        cache_now: called with the function of the cache's cleanup: the cache's `max_size`, …; None: it cannot be read.
+
+    Raises:
+        NotAvailable: this interpreter has no python-systemd.
+        NotAllowed, SystemdError: the manager refused or failed.
+    """
+    window = model.window_of(days, now_s)
+    with Runs(user=installation.scope.is_user) as past, ThreadPoolExecutor(1) as background:
+        question = Question(installation.manager)
+        jobs = dict(sorted(installation.jobs().items()))
+        drop_ins = installation.units.drop_ins()
+        changed = [job_id for job_id in jobs if timer_name(job_id) in drop_ins]
+        asked = background.submit(
+            schedules_of, jobs, changed, installation.manager, since_s=window.since_s, now_s=now_s
+        )
+        elapses, services = question.answer()
+        known = {
+            job.id: _runs(past, job, window, elapses, services, drop_ins) for job in jobs.values()
+        }
+        begins_s, records = past.begins_s(), past.notices(*KINDS, since_s=window.since_s)
+        schedules = asked.result()
+    remarks = list(schedules.remarks)
+    recorded_s = now_s if begins_s is None else begins_s
+    if not (installation.scope.is_user or may_read_journal()):
+        remarks.append(
+            "runs: only members of the group systemd-journal may read the system's journal"
+        )
+        recorded_s = now_s
+    since_s = max(window.since_s, schedules.past_since_s, recorded_s)
+    views = [
+        _view(installation, shown, runs, window, schedules, since_s, cache_now)
+        for shown, runs in known.values()
+    ]
+    coming = {
+        job.id: schedules.ahead(job, elapses.get(timer_name(job.id)), now_s)
+        for job in jobs.values()
+    }
+    return model.Report(
+        host=socket.gethostname(),
+        scope=installation.scope.name,
+        window=window,
+        journal_begins_s=begins_s,
+        jobs=tuple(views),
+        ahead=ahead(
+            {job_id: moments for job_id, (moments, _) in coming.items()},
+            now_s,
+            [job_id for job_id, (_, is_all) in coming.items() if not is_all],
+        ),
+        notices=tuple(_notice(record) for record in records[: -_NEWEST_NOTICES - 1 : -1]),
+        notice_count=len(records),
+        failures=tuple(model.failures_of(run for _, runs in known.values() for run in runs)),
+        remarks=tuple(remarks),
+    )
+
+
+def _runs(
+    past: Runs,
+    job: Installed,
+    window: Window,
+    elapses: Mapping[str, Elapse],
+    services: Mapping[str, str],
+    drop_ins: Mapping[str, Collection[str]],
+) -> tuple[Overview, list[Run]]:
+    """What a job is now, and its runs of the window."""
+    runs = past.history(job.id, since_s=window.since_s)
+    shown = overview(
+        job,
+        in_words(job.trigger),
+        elapses.get(timer_name(job.id)),
+        services.get(service_name(job.id)),
+        runs[-1] if runs else past.latest([job.id]).get(job.id),
+        drop_ins,
+    )
+    if shown.last is not None and (runs or shown.last.status == "running"):
+        # It says "running" where the journal alone could not tell, and may have begun before the window.
+        runs[-1:] = [shown.last]
+    if job.function != _CLEANUP:
+        # Statistics are shown of the newest runs alone, and are most of the memory that many runs take.
+        shown_from = len(runs) - model.RECENT
+        runs = [
+            run if number >= shown_from else run._replace(stats=None, message="")
+            for number, run in enumerate(runs)
+        ]
+    return shown, runs
+
+
+def _view(
+    installation: Installation,
+    shown: Overview,
+    runs: list[Run],
+    window: Window,
+    schedules: Schedules,
+    since_s: float,
+    cache_now: CacheNow,
+) -> model.JobView:
+    job = shown.job
+    is_cleanup = job.function == _CLEANUP
+    # Before its first run the cache may not be there, and looking must not make it.
+    cache = cache_now(job.function) if is_cleanup and runs else None
+    # Before its timer was written, another schedule held, or none.
+    since_s = max(since_s, _written_s(installation, job))
+    due_s = schedules.due(job, since_s) if since_s < window.until_s else None
+    return model.job_view(
+        shown,
+        runs,
+        window,
+        missed_s=missed(due_s or (), runs, until_s=window.until_s, slack_s=slack_s(job)),
+        checked_since_s=None if due_s is None else since_s,
+        max_size=cache["max_size"] if cache else None,
+        is_cleanup=is_cleanup,
+    )
+
+
+def _written_s(installation: Installation, job: Installed) -> float:
+    try:
+        return (installation.units.path / timer_name(job.id)).stat().st_mtime
+    except FileNotFoundError:
+        # Removed since it was read.
+        return math.inf
+
+
+def _notice(record: Mapping[str, Any]) -> model.Notice:
+    return model.Notice(
+        record["__REALTIME_TIMESTAMP"] / 1e6,
+        text(record, "SERENO_JOB"),
+        KINDS[text(record, "MESSAGE_ID")],
+        text(record, "MESSAGE"),
+    )

@@ -1,0 +1,138 @@
+"""When jobs elapse in the next 24 hours, and when they should have in the time before, by systemd's own word.
+
+systemd-analyze is asked for many expressions in one call, and for no more elapses than it computes in a second or two;
+what remains unknown because of that is said, and not guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sereno.elapses import elapses_until
+from sereno.errors import NotAvailable, SystemdError
+from sereno.report.ahead import DAY_S
+from sereno.systemctl import Elapse, Systemctl, calendars_in
+from sereno.units import Installed, drop_in_name, timer_name
+
+_CALENDAR = re.compile(r"^OnCalendar=(.*)$", re.MULTILINE)
+_SLACK = re.compile(r"^Environment=SERENO_TIMER_SLACK_S=(\S+)$", re.MULTILINE)
+# Elapses that are computed for what is past and for what is ahead, each.
+_MOST = 40_000
+# Of one interval: one of ten seconds.
+_MOST_OF_ONE = 8_640
+
+Moments = Mapping[str, Sequence[datetime]]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedules:
+    """The elapses of calendar jobs.
+
+    Attributes:
+        calendars: expressions by job id.
+        future: the elapses of the next 24 hours by expression; one that is not there elapses too often to list.
+        past: those from `past_since_s` until now; as above.
+        remarks: what could not be asked.
+    """
+
+    calendars: Mapping[str, Sequence[str]]
+    future: Moments
+    past: Moments
+    past_since_s: float
+    remarks: tuple[str, ...]
+
+    def due(self, job: Installed, since_s: float) -> list[float] | None:
+        """When a calendar job should have elapsed from `since_s` until now; None if that is not known."""
+        calendars = self.calendars.get(job.id, ())
+        # A drop-in has no time from which it was in force, and a paused job is not to elapse.
+        if not calendars or not job.enabled or list(calendars) != calendars_of(job):
+            return None
+        if any(calendar not in self.past for calendar in calendars):
+            return None
+        found = {moment.timestamp() for calendar in calendars for moment in self.past[calendar]}
+        return sorted(moment_s for moment_s in found if moment_s >= since_s)
+
+    def ahead(
+        self, job: Installed, elapse: Elapse | None, now_s: float
+    ) -> tuple[list[float], bool]:
+        """The elapses of a job's timer in the next 24 hours, and whether these are all.
+
+        The first one is the manager's, with its jitter; later ones of a calendar are without.
+        """
+        if elapse is None:
+            return [], True
+        next_s = elapse.next.timestamp() if elapse.next else None
+        if job.interval_s is not None:
+            if next_s is None and elapse.last is not None:
+                # It runs at this moment, and counts from when that began.
+                next_s = elapse.last.timestamp() + job.interval_s
+            return _each(next_s, job.interval_s, now_s + DAY_S)
+        first = [] if next_s is None else [next_s]
+        calendars = self.calendars.get(job.id, ())
+        if any(calendar not in self.future for calendar in calendars):
+            return first, next_s is None or next_s > now_s + DAY_S
+        later = {moment.timestamp() for calendar in calendars for moment in self.future[calendar]}
+        return [*first, *sorted(each for each in later if next_s is None or each > next_s)], True
+
+
+def _each(first_s: float | None, interval_s: float, until_s: float) -> tuple[list[float], bool]:
+    if first_s is None:
+        return [], True
+    count = int((until_s - first_s) // interval_s) + 1
+    shown = [first_s + number * interval_s for number in range(min(count, _MOST_OF_ONE))]
+    return shown, count <= _MOST_OF_ONE
+
+
+def slack_s(job: Installed) -> float:
+    """How late the timer of a calendar job may be: its jitter and its accuracy."""
+    found = _SLACK.search(job.files.get(drop_in_name(job.id), ""))
+    try:
+        return float(found[1]) if found else 0.0
+    except ValueError:
+        return 0.0
+
+
+def calendars_of(job: Installed) -> list[str]:
+    """The calendar expressions in the job's own timer; none for an interval, and for @reboot, whose line is no time."""
+    return [] if job.at_boot else _CALENDAR.findall(job.files.get(timer_name(job.id), ""))
+
+
+def schedules_of(
+    jobs: Mapping[str, Installed],
+    changed: Collection[str],
+    manager: Systemctl,
+    *,
+    since_s: float,
+    now_s: float,
+) -> Schedules:
+    """Ask for the schedules of `jobs`.
+
+    Args:
+        changed: ids of those whose timer has a drop-in: the manager alone knows what holds.
+        since_s, now_s: the time before, seconds since the epoch.
+    """
+    calendars: dict[str, Sequence[str]] = {job.id: calendars_of(job) for job in jobs.values()}
+    remarks = []
+    try:
+        if changed:
+            names = {timer_name(job_id): job_id for job_id in changed}
+            for name, shown in manager.show_all(names, "TimersCalendar").items():
+                calendars[names[name]] = calendars_in(shown.get("TimersCalendar", ""))
+        all_calendars = {each for found in calendars.values() for each in found}
+        future = elapses_until(all_calendars, after_s=now_s, until_s=now_s + DAY_S, most=_MOST)
+        past_since_s = max(since_s, now_s - _most_days(future) * DAY_S)
+        # Those that elapse too often to list are left out here too.
+        past = elapses_until(future, after_s=past_since_s, until_s=now_s, most=_MOST)
+    except (NotAvailable, SystemdError) as error:
+        remarks.append(f"elapses: {error.message}")
+        future, past, past_since_s = {}, {}, now_s
+    return Schedules(calendars, future, past, past_since_s, tuple(remarks))
+
+
+def _most_days(future: Moments) -> float:
+    """How many days can be looked back for: each call computes up to four times what is wanted."""
+    of_a_day = sum(len(moments) for moments in future.values())
+    return _MOST / (4 * of_a_day) if of_a_day else _MOST

@@ -1,0 +1,98 @@
+"""A report with every kind of run, and with names and messages that no page should take at their word."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sereno.commands.terminal import duration, number, safe
+from sereno.history import LOST, Run
+from sereno.overview import Overview
+from sereno.report import model
+from sereno.report.ahead import DAY_S, ahead
+from sereno.report.page import page
+from sereno.units import Installed
+
+NOW_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC, a Wednesday
+WINDOW = model.window_of(7, NOW_S)
+HOUR_S = 3_600.0
+NASTY = (
+    "<script>window.taken = 1</script><img src=x onerror='window.taken = 2'>"
+    "\"'></title></style>&amp;\x1b[31m\u202e https://example.org/a.png {{ 7 * 7 }}"
+)
+
+
+def a_run(job_id: str, begin_s: float, status: str = "success", **fields: Any) -> Run:
+    ended = {} if status == "running" else {"end_s": begin_s + 2, "duration_ms": 2000.0}
+    return Run(job_id, f"{int(begin_s):032x}", status, begin_s, **{**ended, **fields})
+
+
+def an_overview(job_id: str, last: Run | None = None, **fields: Any) -> Overview:
+    name = fields.pop("name", "A job")
+    installed = Installed(
+        job_id, "shop", name, "shop.jobs:work", "cron[0 * * * *]", False, None, False, 0, True, True, (), {}, {}
+    )  # fmt: skip
+    next_at = datetime.fromtimestamp(NOW_S + HOUR_S, UTC)
+    values = {"active": True, "running": False, "failing": False, "drop_ins": ()}
+    return Overview(installed, "every hour", next_at, last, **{**values, **fields})
+
+
+def hourly(job_id: str, **fields: Any) -> list[Run]:
+    return [a_run(job_id, WINDOW.since_s + HOUR_S * each + 60, **fields) for each in range(168)]
+
+
+def cleanup() -> model.JobView:
+    runs = [
+        run._replace(
+            stats={
+                "entries_removed": index % 50, "memory_freed_kb": index % 70, "hit_rate": 60 + index % 30,
+                "entries_after": 900 + index,
+            }
+        )
+        for index, run in enumerate(hourly("cache_cleanup_hourly"))
+    ]  # fmt: skip
+    return model.job_view(
+        an_overview("cache_cleanup_hourly", runs[-1]), runs, WINDOW, max_size=2000, is_cleanup=True
+    )
+
+
+def mixed() -> model.JobView:
+    """A job whose runs came to everything that there is."""
+    statuses = ("failed", "lost", "interrupted", "skipped", "running")
+    runs = [
+        *hourly("mixed")[:100],
+        *(
+            a_run("mixed", NOW_S - (9 - index) * HOUR_S, status, error=NASTY if index < 2 else None)
+            for index, status in enumerate(statuses)
+        ),
+    ]
+    missed_s = [NOW_S - 20 * HOUR_S, NOW_S - 19 * HOUR_S]
+    shown = an_overview("mixed", runs[-1], name=NASTY, failing=True, running=True)
+    return model.job_view(shown, runs, WINDOW, missed_s=missed_s, checked_since_s=NOW_S - 2 * DAY_S)
+
+
+def a_report(*jobs: model.JobView) -> model.Report:
+    jobs = jobs or (cleanup(), mixed(), model.job_view(an_overview("never_ran"), [], WINDOW))
+    failed = [run for job in jobs for run in job.recent]
+    lost = a_run("mixed", NOW_S - 90_000, "lost", error=LOST)
+    return model.Report(
+        host="server",
+        scope="system",
+        window=WINDOW,
+        journal_begins_s=NOW_S - 5 * DAY_S,
+        jobs=tuple(jobs),
+        ahead=ahead(
+            {"mixed": [NOW_S + 900 * each for each in range(1, 97)], "cache_cleanup_hourly": [NOW_S + HOUR_S]}, NOW_S
+        ),
+        notices=(
+            model.Notice(NOW_S - 900, "mixed", "low hit rate", NASTY),
+            model.Notice(NOW_S - 950, "gone", "overrun", "of a job that was removed"),
+        ),
+        notice_count=2,
+        failures=tuple(model.failures_of([*failed, lost])),
+        remarks=(),
+    )  # fmt: skip
+
+
+def html(report: model.Report) -> str:
+    return page(report, filters={"duration": duration, "number": number}, printable=safe, zone=UTC)
