@@ -49,10 +49,9 @@ def allocates():
         taken.append(bytearray(16 << 20))
 
 def closes_everything():
+    print("begun, and never to be read", end="")
     for number in range(3):
         os.close(number)
-    print("to nobody")
-    sys.stderr.write("to nobody")
     return {"closed": 3}
 
 def succeeds():
