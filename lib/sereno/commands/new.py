@@ -36,5 +36,5 @@ def _new(arguments: argparse.Namespace) -> None:
         f"\nNow write the function in lib/sereno/jobs/{name}_job.py. Then:\n"
         f"  tests/run tests/unit/test_{name}_job.py\n"
         "  sudo ./install.sh\n"
-        f"  sudo sereno run {arguments.job}"
+        f"  sudo sereno run {arguments.job} --wait"
     )
