@@ -150,7 +150,6 @@ def _open(
                 sync=False,
                 metasync=False,
                 writemap=writemap,
-                readahead=False,
                 lib_version=_ENGINE,
             )
         except lmdb.Error as error:
