@@ -20,7 +20,7 @@ from sereno.notify import config
 from sereno.notify.event import Event
 from sereno.notify.message import compose
 
-UNTESTED = 2  # the picture, and the entry point (tests/unit/test_registration.py)
+UNTESTED = 3  # the picture, the benchmark, and the entry point (tests/unit/test_registration.py)
 NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."
 README = (REPOSITORY / "README.md").read_text()
 
