@@ -98,7 +98,7 @@ def main() -> None:
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
     if reason := why_not():
         sys.exit(f"left out: {reason}")
-    _, prepared = image.trees(tell=print)
+    _, prepared = image.trees("bookworm", tell=print)
     wheels = (image.cache_directory() / "wheels").resolve()
     with tempfile.TemporaryDirectory() as past:
         writer = subprocess.Popen(
