@@ -171,11 +171,10 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
 
 
 def _begin_alone(store: Store) -> None:
-    """What the words say of the file is found out anew: it may be a copy, with holes where there was nothing."""
-    header = store.words
+    """What the words say of the file is found out anew."""
     judging.check_words(store.board, store.last_sequence())
-    header[words.ALLOCATED] = header[words.TAIL] = 0
-    tally.correct(header, store.size(), store.held_bytes())
+    store.room.begin_alone()
+    tally.correct(store.words, store.size(), store.held_bytes())
 
 
 class _LostInReboot(Damaged):

@@ -63,6 +63,20 @@ class Room:
         self._map_pages = map_bytes // self._page_bytes
         self._is_mapped = is_mapped
 
+    def begin_alone(self) -> None:
+        """Finds out anew what is there, when nobody else has the file open: it may be a copy, with holes.
+
+        Done at the opening, since the blocks of a large file take the disk milliseconds, which a first write would hold
+        the lock for. A disk that has no room for them tells the first write.
+        """
+        words = self._words
+        words[ALLOCATED] = 0
+        words[TAIL] = int(self._env.info()["last_pgno"]) + 1
+        try:
+            self._grow(words[TAIL])
+        except OSError:
+            pass
+
     def take(self, pages: int) -> None:
         """Reserves `pages` for a transaction that has not touched any yet. The caller holds the write lock.
 
