@@ -61,7 +61,11 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
     }
     assert (jobs["never_ran"]["last"], jobs["going"]["running"]) == (None, True)
     assert jobs["too_long"]["last"]["result"] == "timeout"
+    # The record counts from the function's first line, the limit from systemd's start of the process.
     assert 0 < jobs["too_long"]["last"]["duration_ms"] < 5000
+    began, ended = "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic"
+    main_process = machine.show("sereno@too_long.service", began, ended)
+    assert 900_000 < int(main_process[ended]) - int(main_process[began]) < 5_000_000
     for job_id, (status, _, error) in shown.items():
         (run,) = history(machine, job_id)
         assert (run["status"], run["error"]) == (status, error)
