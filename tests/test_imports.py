@@ -97,24 +97,25 @@ MAY_IMPORT: dict[str, set[str]] = {
     "messages": set(),
     "explanations": {"messages"},
     # Running.
-    "journal": {"messages", "errors"},
+    "log": set(),
+    "journal": {"log", "messages", "errors"},
     "textfile": set(),
     "metrics": {"messages", "textfile"},
-    "misfire": {"elapses", "systemctl", "journal", "messages", "errors"},
-    "predecessors": {"exits", "systemctl", "journal", "messages", "errors"},
+    "misfire": {"elapses", "systemctl", "journal", "log", "messages", "errors"},
+    "predecessors": {"exits", "systemctl", "journal", "log", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
-    "ending": {"exits", "stopping", "journal", "messages", "errors"},
+    "ending": {"exits", "stopping", "journal", "log", "messages", "errors"},
     "post": {"errors"},
     "heartbeat": {"post", "journal", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
-    "notify": {"history", "post", "journal", "messages", "url", "errors"},
+    "notify": {"history", "post", "journal", "log", "messages", "url", "errors"},
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
-        *("stopping", "journal", "messages", "metrics", "errors"),
+        *("stopping", "journal", "log", "messages", "metrics", "errors"),
     },
     "credentials": {"errors"},
     "cache": {"errors"},
-    "jobs": {"cache", "messages", "metrics", "errors"},
+    "jobs": {"cache", "log", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
         *("cache", "elapses", "installation", "jobs", "journal", "notify", "scope", "seed"),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any, NamedTuple
 
 from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
+from sereno.log import Logger
 
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
 MOST_EXCEPTION_CHARACTERS = 64 << 10
-_logger = logging.getLogger("sereno.runner")
+_logger = Logger("sereno.runner")
 
 
 def one_line(text: str) -> str:

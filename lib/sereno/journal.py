@@ -11,17 +11,17 @@ Only the parts of python-systemd that a caller needs are imported, and only when
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sereno import messages
+from sereno import log, messages
 from sereno.errors import NotAvailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import logging
+    from collections.abc import Callable, Mapping
 
 # The ids by which each kind of record is found; the table has them with their texts.
 STARTED = messages.STARTED.kind
@@ -93,35 +93,118 @@ def set_up(job_id: str, run_id: str) -> None:
 
 def set_up_as(identifier: str, **fields: str) -> None:
     """Like `set_up`, for a program that is no run: with SYSLOG_IDENTIFIER and these fields in every record."""
-    handler: logging.Handler
-    if is_connected() and installed():
-        from systemd.journal import JournalHandler
+    if is_connected() and _sendv() is not None:
+        fields = {"SYSLOG_IDENTIFIER": identifier, **fields}
+        log.set_up(lambda record: _send_record(record, fields), lambda: _attach(fields))
+        return
+    import logging
 
-        handler = JournalHandler(sender_function=_send, SYSLOG_IDENTIFIER=identifier, **fields)
-    else:
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    _add(handler)
+
+
+def _add(handler: logging.Handler) -> None:
+    import logging
+
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
 
 
-def _send(message: str, /, **fields: Any) -> None:
-    """`journal.send` without the fields that journald would drop, and with text that it can hold."""
-    from systemd import journal
+def _attach(fields: Mapping[str, str]) -> None:
+    """Have `logging` send to the journal.
 
-    clean = {
-        name: value if isinstance(value, (int, bytes)) else _encodable(str(value))
-        for name, value in fields.items()
-        if value is not None and _FIELD.fullmatch(name)
-    }
-    journal.send(_encodable(message), **clean)
-    if "SERENO_ALERT" in clean:
-        alerts.add(str(clean["SERENO_ALERT"]))
+    By a handler of our own: loading python-systemd's brings uuid, the reader and more, and may be what loads `logging`.
+    """
+    from logging import Handler, LogRecord
+
+    class ToJournal(Handler):
+        def emit(self, record: LogRecord) -> None:
+            try:
+                _send(
+                    {
+                        "MESSAGE": self.format(record),
+                        "EXCEPTION_TEXT": record.exc_text,
+                        "CODE_ARGS": str(record.args) if record.args else None,
+                        **fields,
+                        # With what `extra=` gave it.
+                        **record.__dict__,
+                        "PRIORITY": _priority(record.levelno),
+                        "LOGGER": record.name,
+                        "THREAD_NAME": record.threadName,
+                        "PROCESS_NAME": record.processName,
+                        "CODE_FILE": record.pathname,
+                        "CODE_LINE": record.lineno,
+                        "CODE_FUNC": record.funcName,
+                    }
+                )
+            except Exception:
+                self.handleError(record)
+
+    _add(ToJournal())
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _send_record(record: log.Record, fields: Mapping[str, str]) -> None:
+    code = record.code
+    try:
+        _send(
+            {
+                "MESSAGE": record.text,
+                **fields,
+                **record.fields,
+                "PRIORITY": _priority(record.level),
+                "LOGGER": record.logger,
+                "CODE_FILE": code.co_filename,
+                "CODE_LINE": record.line,
+                "CODE_FUNC": code.co_name,
+            }
+        )
+    except OSError as error:
+        # As with logging: a record that is lost is no reason for a run to fail.
+        print(f"{record.text}\n(journal: {error})", file=sys.stderr)
+
+
+def _priority(level: int) -> int:
+    """syslog(3)'s priority for a level of `logging`: 7 debug, 6 info, 4 warning, 3 err, 2 crit."""
+    return 7 if level <= 10 else 6 if level <= 20 else 4 if level <= 30 else 3 if level <= 40 else 2
+
+
+def _sendv() -> Callable[..., None] | None:
+    """python-systemd's sd_journal_sendv(3), which takes b"NAME=value" or text; None if it is not installed."""
+    try:
+        # `systemd.journal` itself loads logging, uuid and the reader: three times what a run takes without them.
+        from systemd._journal import sendv
+    except ImportError:
+        try:
+            from systemd.journal import sendv
+        except ImportError:
+            return None
+    return sendv  # type: ignore[no-any-return]
+
+
+def _send(fields: Mapping[str, Any]) -> None:
+    """Send one record, without the fields that journald would drop and with text that it can hold."""
+    sendv = _sendv()
+    assert sendv is not None
+    sendv(
+        *(
+            _line(name, value)
+            for name, value in fields.items()
+            if value is not None and _FIELD.fullmatch(name)
+        )
+    )
+    if fields.get("SERENO_ALERT") is not None:
+        alerts.add(str(fields["SERENO_ALERT"]))
+
+
+def _line(name: str, value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        value = str(value).encode("utf-8", "backslashreplace")
+        if name == "MESSAGE_ID":
+            # A uuid.UUID is good too, as python-systemd's own handler has it.
+            value = value.replace(b"-", b"")
+    return name.encode() + b"=" + value  # type: ignore[no-any-return]
 
 
 def closing_fields(

@@ -10,7 +10,6 @@ are those that the manager has loaded, so an administrator's change of the timer
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,13 +17,14 @@ from datetime import UTC, datetime
 from sereno import journal, messages
 from sereno.elapses import next_elapses
 from sereno.errors import SerenoError
+from sereno.log import Logger
 from sereno.systemctl import Systemctl
 
 # The generated drop-in's settings of the run (sereno.units writes them).
 GRACE, SLACK = "SERENO_MISFIRE_GRACE_S", "SERENO_TIMER_SLACK_S"
 _MOST_AT_ONCE = 100
 _LONGEST_SEARCH_S = 10 * 366 * 86_400.0
-_logger = logging.getLogger("sereno.runner")
+_logger = Logger("sereno.runner")
 
 
 class Misfires:

@@ -8,18 +8,18 @@ have run first. A run by hand is never left out; how that is seen, sereno.misfir
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 
 from sereno import exits, journal, messages
 from sereno.errors import SerenoError
+from sereno.log import Logger
 from sereno.systemctl import Systemctl
 
 # The generated drop-in's setting of the run: the ids of the other jobs.
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"
 _PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp")
-_logger = logging.getLogger("sereno.runner")
+_logger = Logger("sereno.runner")
 
 
 def skips(

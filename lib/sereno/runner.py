@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import os
 import sys
 import time
@@ -22,11 +21,12 @@ from sereno import journal, messages, stopping
 from sereno.ending import Ending, close, error_fields, one_line, summary
 from sereno.errors import InvalidJob
 from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
+from sereno.log import Logger
 
 if TYPE_CHECKING:
     from sereno.retry import Retry
 
-_logger = logging.getLogger("sereno.runner")
+_logger = Logger("sereno.runner")
 
 
 def main(job_id: str, function: str) -> int:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -14,15 +15,14 @@ JOURNAL_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """Records that reach python-systemd's `send`, through its real handler."""
-    systemd_journal = pytest.importorskip("systemd.journal", reason="python3-systemd is missing")
-    records: list[dict[str, object]] = []
-    monkeypatch.setattr(
-        systemd_journal,
-        "send",
-        lambda message, **fields: records.append({"MESSAGE": message, **fields}),
-    )
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
+    """Records as python-systemd is given them, sent through `logging`."""
+    records: list[dict[str, str]] = []
+
+    def sendv(*lines: bytes) -> None:
+        records.append(dict(line.decode().split("=", 1) for line in lines))
+
+    monkeypatch.setattr(journal, "_sendv", lambda: sendv)
     monkeypatch.setattr(journal, "is_connected", lambda: True)
     root = logging.getLogger()
     before, level = list(root.handlers), root.level

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sereno
 from sereno import messages
 from sereno.errors import SerenoError, UsageError
+from sereno.log import Logger
 
 if TYPE_CHECKING:
     from sereno.cache import CleanupReport, MetadataCache
@@ -23,7 +23,7 @@ THRESHOLDS = {
     "SERENO_ALERT_HIT_RATE_PERCENT": 60.0,  # alert below this hit rate …
     "SERENO_ALERT_MIN_REQUESTS": 100.0,  # … once more requests than this were counted
 }
-_logger = logging.getLogger(__name__)
+_logger = Logger(__name__)
 
 
 def register_cache_cleanup_job(scheduler: Scheduler) -> str:

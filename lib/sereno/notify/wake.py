@@ -6,16 +6,16 @@ The datagram only names the run; what happened is read from the journal by whoev
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 
 from sereno import messages
+from sereno.log import Logger
 
 SUCCEEDED, TRIED = "succeeded", "test"
 # Where the units' Environment= says that things are.
 CONFIG, SOCKET, STATE = "SERENO_NOTIFY_CONFIG", "SERENO_NOTIFY_SOCKET", "SERENO_NOTIFY_STATE"
-_logger = logging.getLogger("sereno.runner")
+_logger = Logger("sereno.runner")
 
 
 def wake(job_id: str, run_id: str) -> None:
