@@ -116,7 +116,7 @@ class _WhenLogging:
         return self._loader.create_module(spec)  # type: ignore[no-any-return]
 
     def exec_module(self, module: Any) -> None:
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._attach()

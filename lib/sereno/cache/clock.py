@@ -35,5 +35,5 @@ def epoch_ms(last_ms: int = 0) -> int:
 
 def boot_id() -> bytes:
     """The kernel's id of this boot, 16 bytes (random(4))."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return bytes.fromhex(file.read().strip().replace("-", ""))
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return bytes.fromhex(file.read().decode().strip().replace("-", ""))
