@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"errors"},
     "order": {"errors"},
     "ping": {"url", "errors"},
+    "function": {"errors"},
     "job": {"access", "inputs", "limits", "ping", "quantities", "retry", "triggers", "errors"},
     "quoting": set(),
     "service_lines": {"access", "job", "quoting"},
@@ -75,6 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scheduler": {
         *(
             "access",
+            "function",
             "inputs",
             "installation",
             "job",

@@ -1,22 +1,10 @@
-"""`Job`: one periodic job as a frozen, validated value.
-
-A job names its function by module and name, because another process, started by systemd long after this one has gone,
-must find it again. What such a process could not import is refused here, when the job is added.
-"""
+"""`Job`: one periodic job as a frozen, validated value."""
 
 from __future__ import annotations
 
-import functools
-import inspect
-import os
 import re
-import sys
-import sysconfig
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 from sereno.access import Access
 from sereno.errors import InvalidJob
@@ -34,7 +22,6 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 NAME_RULE = "1 to 200 ASCII letters, digits, '_', '-' or '.', not starting with '-' or '.'"
 # systemd's user names (NAME_REGEX of adduser, also accepted by sysusers.d(5)) or a numeric UID.
 USER_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
-_ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")
 # More than a year is no limit but a slip of the unit.
 MAX_S = 366 * 24 * 3600
 # systemd counts in microseconds, and takes an AccuracySec= of 0 for "not set".
@@ -232,113 +219,3 @@ def check_line(field: str, value: object) -> str:
             hint="no line break, no control character, no backslash at the end",
         )
     return value
-
-
-def how_to_run(
-    function: Callable[..., Any], kwargs: Collection[str] = ()
-) -> tuple[str, str | None, tuple[str, ...]]:
-    """What a process of its own needs to run `function`: ("module:name", interpreter, import paths) of `Job`.
-
-    A job that ships with sereno has an entry script, which brings its own.
-
-    Args:
-        kwargs: names of the keyword arguments that it is going to be called with.
-
-    Raises:
-        InvalidJob: another process could not import it; see `function_reference`.
-    """
-    reference, module = function_reference(function, kwargs)
-    if module.__name__.startswith("sereno.jobs."):
-        return reference, None, ()
-    roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
-    return reference, sys.executable, tuple(root for root in roots if root)
-
-
-def function_reference(
-    function: Callable[..., Any], kwargs: Collection[str] = ()
-) -> tuple[str, ModuleType]:
-    """Return ("module:name", module) of a module-level function that another process can import.
-
-    Raises:
-        InvalidJob: a lambda, a nested function, a method, a callable object, something defined in `__main__`, something
-            that its module does not have under its own name, or a function that cannot be called with `kwargs`.
-    """
-    if not inspect.isfunction(function):
-        raise InvalidJob(
-            f"func: {function!r} is not a function",
-            hint="give a module-level function; wrap a method or a partial in one",
-        )
-    module_name, name = function.__module__, function.__qualname__
-    shown = f"{module_name}.{name}"
-    way_out = "move it to the top level of a module that can be imported"
-    if name == "<lambda>" or name.endswith(".<lambda>"):
-        raise InvalidJob(
-            f"func: a lambda ({shown}) cannot be imported by the job's own process", hint=way_out
-        )
-    if "." in name:
-        raise InvalidJob(
-            f"func: {shown} is defined inside {name.rpartition('.')[0].removesuffix('.<locals>')!r}"
-            " and cannot be imported by the job's own process",
-            hint=way_out,
-        )
-    if module_name == "__main__":
-        raise InvalidJob(
-            f"func: {shown} is defined in the script that was started, which no other process can import",
-            hint=way_out + ", and import it from there",
-        )
-    module = sys.modules.get(module_name)
-    if module is None or getattr(module, name, None) is not function:
-        raise InvalidJob(
-            f"func: module {module_name!r} has no function {name!r} that is this one", hint=way_out
-        )
-    if not f"{module_name}.{name}".isascii():
-        raise InvalidJob(f"func: {shown} has characters outside ASCII", hint="rename it")
-    _check_arguments(function, shown, kwargs)
-    return f"{module_name}:{name}", module
-
-
-def _check_arguments(function: Callable[..., Any], shown: str, kwargs: Collection[str]) -> None:
-    parameters = inspect.signature(function).parameters.values()
-    by_name = {
-        one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    }
-    required = [
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    missing = [name for name in required if name not in by_name.intersection(kwargs)]
-    if missing:
-        raise InvalidJob(
-            f"func: {shown} needs the argument {missing[0]!r}; a job is called with its kwargs alone",
-            hint="give it in kwargs=, or give it a default value",
-        )
-    unknown = [name for name in kwargs if name not in by_name]
-    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
-        raise InvalidJob(
-            f"kwargs: {shown} has no argument {unknown[0]!r}",
-            hint="its arguments: " + (", ".join(sorted(by_name)) or "none"),
-        )
-
-
-def import_root(module: ModuleType) -> str | None:
-    """Directory that must be on `sys.path` for `module` to be imported; None if the interpreter always has it.
-
-    Symbolic links are kept: /opt/sereno/lib stays right over an upgrade, the release that it leads to does not.
-
-    Raises:
-        InvalidJob: the module has no file, so that nobody else can load it.
-    """
-    file = getattr(module, "__file__", None)
-    if file is None:
-        raise InvalidJob(
-            f"func: module {module.__name__!r} has no file that another process could load"
-        )
-    path = Path(os.path.abspath(file))
-    root = path.parents[module.__name__.count(".") + (path.name == "__init__.py")]
-    return None if os.path.realpath(root) in _always_on_path() else str(root)
-
-
-@functools.cache
-def _always_on_path() -> frozenset[str]:
-    return frozenset(os.path.realpath(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH)

@@ -15,9 +15,10 @@ from typing import Any
 from sereno import status
 from sereno.access import access_of
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
+from sereno.function import how_to_run
 from sereno.inputs import inputs_of
 from sereno.installation import Installation
-from sereno.job import Job, check_name, how_to_run, ids_of
+from sereno.job import Job, check_name, ids_of
 from sereno.limits import Limits
 from sereno.ping import Ping
 from sereno.quantities import percent, seconds, size_bytes

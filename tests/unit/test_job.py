@@ -9,7 +9,8 @@ import pytest
 
 from sereno.access import Access
 from sereno.errors import InvalidJob
-from sereno.job import Job, function_reference, import_root
+from sereno.function import function_reference, import_root
+from sereno.job import Job
 from sereno.ping import Ping
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 

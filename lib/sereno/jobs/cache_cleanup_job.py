@@ -88,7 +88,7 @@ def clean_up() -> dict[str, Any]:
 
 
 def _utc(ns: int) -> str:
-    """ISO 8601 without a zone, to the microsecond, of nanoseconds since the epoch; datetime is a module more to load."""
+    """ISO 8601 without a zone, to the microsecond, of nanoseconds since the epoch (datetime costs an import)."""
     s, us = divmod(ns // 1000, 1_000_000)
     return time.strftime(f"%Y-%m-%dT%H:%M:%S.{us:06d}", time.gmtime(s))
 
