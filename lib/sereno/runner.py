@@ -34,8 +34,8 @@ def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
     run_id = os.environ.get("INVOCATION_ID") or os.urandom(16).hex()
     _prepare(job_id, run_id)
-    # What is loaded by now stays to the end; that no collection goes through it, the last one above all, saves a tenth of
-    # a short run. Not later: what the job makes is collected as ever.
+    # What is loaded by now stays to the end. That no collection goes through it, the last one above all, saves a tenth
+    # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
     start_s, start = time.time(), time.perf_counter()
     misfires = None
