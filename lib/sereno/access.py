@@ -55,7 +55,7 @@ def access_of(
 
 
 def is_in_a_home(path: str) -> bool:
-    """Whether the template's ProtectHome= hides that path."""
+    """Whether the template's ProtectHome= hides that path; links are not followed."""
     return any(path == home or path.startswith(f"{home}/") for home in HOMES)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from sereno.access import is_in_a_home
 from sereno.errors import InvalidJob
 
 _ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")
@@ -37,8 +38,18 @@ def how_to_run(
     reference, module = function_reference(function, kwargs)
     if module.__name__.startswith("sereno.jobs."):
         return reference, None, ()
+    if not sys.executable:
+        raise InvalidJob(
+            "func: this process does not know its own interpreter, which the job is to be run by",
+            hint="register it from a process that was started as python: sys.executable is empty",
+        )
     roots = dict.fromkeys((import_root(module), import_root(sys.modules["sereno"])))
     return reference, sys.executable, tuple(root for root in roots if root)
+
+
+def leads_into_a_home(*paths: str | None) -> bool:
+    """Whether one of the paths is a link to where the template's ProtectHome= hides everything, as uv's and pyenv's."""
+    return any(is_in_a_home(os.path.realpath(path)) for path in paths if path)
 
 
 def function_reference(

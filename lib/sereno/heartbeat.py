@@ -155,7 +155,7 @@ def _extend_timeout(seconds: float) -> None:
 def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbeat | None:
     """The heartbeat of this process's run, attached to its log; None, and a record, if its URL cannot be read."""
     try:
-        url = environ.get(URL) or _read(environ[URL_FILE])
+        url = _url(environ)
         heartbeat = Heartbeat(job_id, url, run_id)
     except (OSError, ValueError) as error:
         _logger.warning(
@@ -169,9 +169,13 @@ def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbe
     return heartbeat
 
 
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        url = file.readline().strip()
+def _url(environ: Mapping[str, str]) -> str:
+    """The monitor's URL. An error does not show it: it may be a secret."""
+    url, where = environ.get(URL), URL
+    if not url:
+        path = environ[URL_FILE]
+        with open(path, encoding="ascii") as file:
+            url, where = file.readline().strip(), f"{path}: its first line"
     if not is_http_url(url):
-        raise ValueError(f"{path}: its first line is no http or https URL")
+        raise ValueError(f"{where} is no http or https URL")
     return url

@@ -21,6 +21,7 @@ _OF_SYSTEMD = {
 }
 # The settings of sereno that are for everybody; the others are how the drop-in speaks to the run.
 _PUBLIC = re.compile(r"SERENO_(?:ALERT_[A-Z_]+|CACHE_DIR)")
+PATH_RULE = "an absolute path without '..', '//' and control characters"
 # A process can be given no more in one variable (execve(2), MAX_ARG_STRLEN: 128 KiB), the name included.
 _MOST_BYTES = 64 << 10
 
@@ -143,18 +144,21 @@ def _check_credential(name: str, path: object) -> None:
             f"credentials: {name!r} is not a name of a credential",
             hint="ASCII letters, digits, '_', '-' and '.', not starting with '-' or '.'",
         )
-    # systemd splits the setting at its first ":", strips blanks, and wants the path normalised.
-    if (
-        not isinstance(path, str)
-        or not path.startswith("/")
-        or not path.isprintable()
-        or path != path.strip()
-        or path.endswith("\\")
-        or path.startswith("//")
-        or os.path.normpath(path) != path
-    ):
+    if not can_be_loaded(path):
         raise InvalidJob(
             f"credentials: {name}={path!r} is not the path of a file with the secret",
-            hint="an absolute path without '..', '//' and control characters;"
-            " the secret itself does not belong into a registration",
+            hint=f"{PATH_RULE}; the secret itself does not belong into a registration",
         )
+
+
+def can_be_loaded(path: object) -> bool:
+    """Whether LoadCredential= takes that path: it strips blanks, and wants it normalised."""
+    return (
+        isinstance(path, str)
+        and path.startswith("/")
+        and not path.startswith("//")
+        and path.isprintable()
+        and path == path.strip()
+        and not path.endswith("\\")
+        and os.path.normpath(path) == path
+    )

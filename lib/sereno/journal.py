@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sereno import log, messages
@@ -161,8 +162,10 @@ def _send_record(record: log.Record, fields: Mapping[str, str]) -> None:
             }
         )
     except OSError as error:
-        # As with logging: a record that is lost is no reason for a run to fail.
-        print(f"{record.text}\n(journal: {error})", file=sys.stderr)
+        # As with logging: a record that is lost is no reason for a run to fail. Nor is a stderr that leads to the same
+        # journal, or that the job has closed.
+        with suppress(OSError, ValueError):
+            print(f"{record.text}\n(journal: {error})", file=sys.stderr)
 
 
 def _priority(level: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sereno.errors import InvalidJob
+from sereno.inputs import PATH_RULE, can_be_loaded
 from sereno.url import is_http_url
 
 
@@ -28,15 +29,10 @@ class Ping:
                 f"ping_url: {self.url!r} is not an http or https URL",
                 hint="such as https://hc-ping.com/ and the check's UUID",
             )
-        path = self.file
-        if path is not None and not (
-            isinstance(path, str)
-            and path.startswith("/")
-            and path.isprintable()
-            and ":" not in path
-        ):
+        if self.file is not None and not can_be_loaded(self.file):
             raise InvalidJob(
-                f"ping_url_file: {path!r} is not an absolute path without ':' and control characters"
+                f"ping_url_file: {self.file!r} is not the path of a file with the URL",
+                hint=PATH_RULE,
             )
 
     @property

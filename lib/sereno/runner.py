@@ -32,6 +32,13 @@ _logger = Logger("sereno.runner")
 
 def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
+    try:
+        return _main(job_id, function)
+    finally:
+        _empty_outputs()
+
+
+def _main(job_id: str, function: str) -> int:
     run_id = os.environ.get("INVOCATION_ID") or os.urandom(16).hex()
     _prepare(job_id, run_id)
     # What is loaded by now stays to the end. That no collection goes through it, the last one above all, saves a tenth
@@ -52,7 +59,7 @@ def main(job_id: str, function: str) -> int:
         if predecessors.skips(job_id):
             return SKIPPED
     heartbeat = None
-    if "SERENO_PING_URL" in os.environ or "SERENO_PING_URL_FILE" in os.environ:
+    if os.environ.get("SERENO_PING_URL") or os.environ.get("SERENO_PING_URL_FILE"):
         from sereno.heartbeat import of_this_run as heartbeat_of
 
         heartbeat = heartbeat_of(job_id, run_id, os.environ)
@@ -123,8 +130,7 @@ def _run(job_id: str, function: str) -> int:
     duration_ms = (time.perf_counter() - start) * 1000
     stopped = stop.delivered or (stop.requested and tried.error is not None)
     status = close(Ending(job_id, duration_ms, tries, *tried), stopped=stopped)
-    stop.forget()
-    _empty_outputs()
+    stop.forget(status)
     return status
 
 

@@ -126,6 +126,11 @@ def module_name(job_id: str) -> str:
     """What a job's id is called in Python: "cache.report-daily" is `cache_report_daily`."""
     check_name("ID", job_id)
     name = re.sub(r"[.-]", "_", job_id).lower()
+    if name == "scheduler" or name.startswith("register_"):
+        raise InvalidJob(
+            f"ID: {job_id!r} is what a module of a job calls something else",
+            hint="another one; 'register_…' registers jobs and 'scheduler' is its argument",
+        )
     if not name.isidentifier() or keyword.iskeyword(name) or len(name) > MAX_NAME:
         raise InvalidJob(
             f"ID: {job_id!r} cannot be the name of a module and of a function",

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sereno import status
-from sereno.access import access_of
+from sereno.access import READ_ONLY, access_of
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
-from sereno.function import how_to_run
+from sereno.function import how_to_run, leads_into_a_home
 from sereno.inputs import inputs_of
 from sereno.installation import Installation
 from sereno.job import Job, check_name, ids_of
@@ -236,6 +237,9 @@ class Scheduler:
             limits.check_for_user()
         inputs = inputs_of(kwargs, environment, credentials)
         function, interpreter, import_paths = how_to_run(func, kwargs or ())
+        access = access_of(network, home, write_paths)
+        if not access.home and leads_into_a_home(interpreter, *import_paths):
+            access = replace(access, home=READ_ONLY)
         job = Job(
             id=job_id,
             function=function,
@@ -244,7 +248,7 @@ class Scheduler:
             name=name or "",
             timeout_s=seconds("timeout", timeout),
             user=user,
-            access=access_of(network, home, write_paths),
+            access=access,
             sandboxed=not self.installation.scope.is_user,
             interpreter=interpreter,
             import_paths=import_paths,

@@ -36,7 +36,7 @@ class Stop:
         self._deliver: Callable[[], object] = _raise
         signal.signal(signal.SIGTERM, self._on_signal)
         # A worker process that the job forks is ended by SIGTERM as always, such as those of a multiprocessing.Pool.
-        os.register_at_fork(after_in_child=self.forget)
+        os.register_at_fork(after_in_child=_die)
 
     def _on_signal(self, *_: object) -> None:
         self.requested = True
@@ -54,9 +54,12 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         self._armed = False
 
-    def forget(self) -> None:
-        """The record is sent: from now on SIGTERM kills, such as a process that a thread of the job keeps alive."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    def forget(self, status: int) -> None:
+        """The record is sent: from now on SIGTERM ends the process at once, and with the run's own status.
+
+        Such as one that a thread of the job keeps alive, or that waits for a dead monitor.
+        """
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(status))
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """`asyncio.run`, with its task cancelled by the request."""
@@ -79,6 +82,10 @@ class Stop:
 
 # In a traceback, what follows is no longer the job.
 HANDLER = Stop._on_signal.__code__
+
+
+def _die() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _raise() -> None:

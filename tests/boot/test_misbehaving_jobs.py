@@ -54,6 +54,10 @@ def closes_everything():
         os.close(number)
     return {"closed": 3}
 
+def waits():
+    while not os.path.exists("/run/go"):
+        time.sleep(0.05)
+
 def succeeds():
     logging.getLogger("shop").info("said")
     print("printed")
@@ -181,6 +185,25 @@ def test_without_a_journal_jobs_run_and_end_with_their_own_result(
     assert start(no_journal, "good") == "success"
     assert start(no_journal, "bad") == "exit-code"
     assert no_journal.show("sereno@bad.service", "ExecMainStatus") == {"ExecMainStatus": "1"}
+
+
+def test_a_journal_that_stops_during_a_run_changes_no_result(jobs: Shop) -> None:
+    machine = jobs.machine
+    install(jobs, "add_interval_job(jobs.waits, 'waits', hours=1)")
+    machine.run("systemctl", "start", "--no-block", "sereno@waits.service")
+    machine.wait_for(lambda: machine.journal("SERENO_JOB=waits"), what="the start of the run")
+    machine.run("systemctl", "stop", *JOURNALD)
+    try:
+        machine.run("touch", "/run/go")
+        machine.wait_for(
+            lambda: (
+                machine.show("sereno@waits.service", "ActiveState")["ActiveState"] != "activating"
+            ),
+            what="the end of the run",
+        )
+        assert machine.show("sereno@waits.service", "Result")["Result"] == "success"
+    finally:
+        machine.run("systemctl", "start", *JOURNALD)
 
 
 def test_a_journal_on_a_full_disk_changes_no_result(jobs: Shop) -> None:

@@ -91,7 +91,8 @@ def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFix
 
     a_run(Heartbeat("j", URL, RUN, post), "success")
     assert len(calls) == 2
-    assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 2
+    assert of_this_run("j", RUN, {heartbeat.URL: "http://["}) is None
+    assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 3
 
 
 def test_a_monitor_that_hangs_is_left_and_the_run_does_not_wait_for_its_start(

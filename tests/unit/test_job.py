@@ -9,7 +9,7 @@ import pytest
 
 from sereno.access import Access
 from sereno.errors import InvalidJob
-from sereno.function import function_reference, import_root
+from sereno.function import function_reference, how_to_run, import_root, leads_into_a_home
 from sereno.job import Job
 from sereno.ping import Ping
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
@@ -228,8 +228,9 @@ def test_a_calendar_job_may_be_spread_not_persistent_and_as_exact_as_systemd() -
         ({"url": "https://h/\r\nX: y"}, "ping_url: "),
         ({"url": "https:///abc"}, "ping_url: "),
         ({"url": 3}, "ping_url: 3 is not"),
-        ({"file": "etc/ping"}, "ping_url_file: 'etc/ping' is not an absolute path"),
-        ({"file": "/etc/a:b"}, "ping_url_file: '/etc/a:b' is not"),
+        ({"file": "etc/ping"}, "ping_url_file: 'etc/ping' is not the path of a file"),
+        ({"file": "/etc/ping\\"}, "ping_url_file: "),
+        ({"file": "/etc/../ping"}, "ping_url_file: '/etc/../ping' is not"),
         ({"url": "https://h/a", "file": "/f"}, "given together with ping_url_file"),
     ],
 )  # fmt: skip
@@ -273,3 +274,22 @@ def test_the_standard_library_needs_no_import_root() -> None:
 def test_a_module_without_a_file_is_refused() -> None:
     with pytest.raises(InvalidJob, match="has no file"):
         import_root(types.ModuleType("made_up"))
+
+
+def test_an_interpreter_that_is_a_link_into_a_home_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sereno.access.HOMES", (str(tmp_path / "home"),))
+    (tmp_path / "python").symlink_to(tmp_path / "home/ada/.local/bin/python")
+    assert leads_into_a_home(str(tmp_path / "python"), "/srv/shop")
+    assert not leads_into_a_home(None, "/srv/shop")
+
+
+def test_a_process_that_does_not_know_its_interpreter_registers_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    with pytest.raises(InvalidJob, match="does not know its own interpreter"):
+        how_to_run(
+            test_an_interpreter_that_is_a_link_into_a_home_is_seen, ("tmp_path", "monkeypatch")
+        )

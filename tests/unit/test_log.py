@@ -1,6 +1,7 @@
 """What sereno says in a run goes straight to the journal until the job loads `logging`, and through it from then on."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,21 @@ def test_both_ways_send_the_same_record(tmp_path: Path) -> None:
         assert its.keys() - ours.keys() == more
         for name in ours.keys() - differ:
             assert its[name] == ours[name]
+
+
+def test_a_journal_that_goes_away_changes_no_result_even_with_a_stderr_that_led_to_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a_module.py").write_text("def f():\n    pass\ndef g():\n    raise ValueError\n")
+    process = (
+        f"import sys\nsys.path[:0] = [{str(LIB)!r}, {str(tmp_path)!r}]\nfrom sereno import journal, runner\n"
+        "def sendv(*lines):\n    raise ConnectionRefusedError\n"
+        "journal.is_connected, journal._sendv = lambda: True, lambda: sendv\n"
+        "sys.exit(runner.main('a_job', 'a_module:' + sys.argv[1]))\n"
+    )
+    for function, status in (("f", 0), ("g", 1)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        argv = [sys.executable, "-I", "-S", "-c", process, function]
+        assert subprocess.run(argv, stderr=writer, check=False).returncode == status
+        os.close(writer)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -302,6 +303,36 @@ def test_a_job_that_closed_its_outputs_keeps_its_status(tmp_path: Path) -> None:
     )
     for function, status in (("f", 0), ("g", 0), ("fails", 1)):
         assert run(f"closing:{function}", PYTHONPATH=f"{tmp_path}:{LIBRARY}").returncode == status
+
+
+def test_a_process_that_outlives_its_record_is_stopped_with_the_status_of_its_run(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "staying.py").write_text(
+        "import threading, time\ndef f():\n    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "def g():\n    f()\n    raise ValueError\n"
+    )
+    for function, status in (("f", 0), ("g", 1)):
+        with subprocess.Popen(
+            [sys.executable, "-m", "sereno.runner", "a_job", f"staying:{function}"],
+            env={"PYTHONPATH": f"{tmp_path}:{LIBRARY}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            process.stderr.readline()
+            process.stderr.readline()
+            # Between its record and its end a run does not take notice.
+            deadline = time.monotonic() + 30
+            while process.poll() is None and time.monotonic() < deadline:
+                process.terminate()
+                time.sleep(0.01)
+            assert process.poll() == status
+            process.kill()
+
+
+def test_an_empty_ping_url_is_none(tmp_path: Path) -> None:
+    assert run("sample_jobs:stats", SERENO_PING_URL="").returncode == 0
 
 
 def test_a_run_during_an_upgrade_ends_on_the_code_that_it_began_with(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
         (("../x", "--every", "2h"), "cannot be part of a unit name"),
         (("3x", "--every", "2h"), "cannot be the name of a module"),
         (("import", "--every", "2h"), "cannot be the name of a module"),
+        (("register_users", "--every", "2h"), "is what a module of a job calls something else"),
+        (("scheduler", "--every", "2h"), "is what a module of a job calls something else"),
         (("a" * 37, "--every", "2h"), "cannot be the name of a module"),
         (("sereno", "--every", "2h"), "bin/sereno is there already"),
         (("cache_cleanup", "--every", "2h"), "'register_cache_cleanup_job' is there already"),
