@@ -214,9 +214,7 @@ def _build(where: Place, map_bytes: int) -> None:
         board = Board(os.path.join(new, "board"))
         try:
             store = _store(where, new, board, map_bytes)
-            txn = Write(store).begin()
-            txn.set_state(State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
-            txn.commit()
+            Write(store).run(Write.set_state, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
             _own_all_blocks(os.path.join(new, "lock.mdb"))
             for name in ("data.mdb", "lock.mdb"):
                 os.chmod(os.path.join(new, name), where.file_mode)

@@ -84,7 +84,7 @@ class Session:
         raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
     def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(txn, argument)` in a write transaction; once more on new files when the old ones are damaged.
+        """`action(write, argument)` in a write transaction; once more on new files when the old ones are damaged.
 
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
@@ -101,14 +101,7 @@ class Session:
                 write = self._write
                 assert write is not None
                 try:
-                    txn = write.begin()
-                    try:
-                        result = action(txn, argument)
-                    except BaseException:
-                        txn.abort()
-                        raise
-                    txn.commit()
-                    return result
+                    return write.run(action, argument)
                 except (lmdb.Error, Damaged) as error:
                     self._recover(error)
                     if not tries_left:

@@ -46,13 +46,13 @@ def overview(store: Store, _: None) -> dict[str, Any]:
 
 def reset(txn: Write, _: None) -> None:
     """Starts the statistics at 0."""
-    txn.set_record(RESET_KEY, txn.totals())
+    txn.set_record(RESET_KEY, txn.board.totals())
 
 
 def report(txn: Write, argument: tuple[int, int, int]) -> CleanupReport:
     """The report of a cleanup, and the mark from which the next one counts."""
     before, removed, freed_bytes = argument
-    totals = txn.totals()
+    totals = txn.board.totals()
     counted = _since(totals, txn.record(MARK_KEY))
     txn.set_record(MARK_KEY, totals)
     state = txn.state()

@@ -3,7 +3,8 @@
 In a record of the store they would cost another page at each write. On the board they cost a few words, but a writer
 may be killed between the words and the commit. So both are there, what was before the write and what will be after it,
 with the write's transaction id: whoever looks compares that with the last commit and knows which counts. An id that
-was not committed is used again by the next writer, which finds the numbers of before the killed one.
+was not committed is used again by the next writer, which finds the numbers of before the killed one, and has to
+announce its own even when they are the same: with its commit the killed one's would count.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 from zlib import crc32
 
 from sereno.cache import entry, expiries, policy, synced, tally
@@ -20,6 +21,7 @@ from sereno.cache.board import (
     NEXT_SEQUENCE,
     SYNCED,
     TAIL,
+    TALLY_AT,
     VISITED_MASK,
     Damaged,
 )
@@ -34,6 +36,9 @@ from sereno.cache.store import (
     unpack_state,
 )
 
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
 _expiry_of = entry.expiry_and_sequence
 BOX_STEPS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
@@ -47,16 +52,13 @@ _LARGEST_IN_A_LEAF = 1900
 
 
 class Write:
-    """The write transaction of a store; one object for all, one after the other.
+    """The write transactions of a store; one object for all, one after the other.
 
-    `begin` waits for those of other processes; the caller sees to it that this process has one at a time. After
-    `commit` or `abort` it can begin again.
+    Its other methods are for the action that `run` runs. The caller sees to it that a process runs one at a time.
     """
 
     __slots__ = (
-        "_before",
         "_begin",
-        "_board",
         "_entries",
         "_expiries",
         "_generations",
@@ -71,13 +73,14 @@ class Write:
         "_txn",
         "_visited",
         "_words",
+        "board",
         "evictions",
         "generation",
     )
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._board = store.board
+        self.board = store.board
         self._words = store.board.words
         self._generations = store.board.generations
         self._visited = store.board.visited
@@ -89,15 +92,20 @@ class Write:
         self._state = State(None, None)
         self._state_at = -1
 
-    def begin(self) -> Write:
-        """Begins, with room for one change of a value that fits into a leaf.
+    def run(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
+        """`action(self, argument)` in a transaction, with room for one change of a value that fits into a leaf.
+
+        Waits for those of other processes. What the action did is visible to all at once, or, when anything was
+        raised before that, to nobody.
 
         Raises:
             OSError: the disk is full.
         """
-        words = self._words
-        self._txn = txn = self._begin(self._entries, None, True)
+        txn: Any = None
         try:
+            txn = self._begin(self._entries, None, True)
+            self._txn = txn
+            words = self._words
             self.generation = generation = txn.id()
             if words[TAIL] + PAGES_A_WRITE > words[ALLOCATED]:
                 self._room.take(PAGES_A_WRITE)
@@ -105,22 +113,21 @@ class Write:
                 words[TAIL] += PAGES_A_WRITE
             if words[SYNCED]:
                 synced.unmark(self._store.directory, words)
+            before = self._size, self._held_bytes = tally.committed(words, generation - 1)
+            self.evictions = 0
+            result = action(self, argument)
+            # Also where a killed writer announced something else under the same id.
+            if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
+                tally.announce(words, generation, before, self._size, self._held_bytes)
+            txn.commit()
+            return result
         except BaseException:
-            txn.abort()
+            # A signal handler may raise after any call of C code and at the start of any Python function, also when
+            # something was raised already. There is neither between here and the abort, which must not be missed: it
+            # releases the lock that every writer of the machine waits for. After a commit it does nothing.
+            if txn is not None:
+                txn.abort()
             raise
-        self._before = self._size, self._held_bytes = tally.committed(words, generation - 1)
-        self.evictions = 0
-        return self
-
-    def commit(self) -> None:
-        """Makes everything visible to all, at once."""
-        if (self._size, self._held_bytes) != self._before:
-            tally.announce(self._words, self.generation, self._before, self._size, self._held_bytes)
-        self._txn.commit()
-
-    def abort(self) -> None:
-        """Forgets everything."""
-        self._txn.abort()
 
     # What is in the store
 
@@ -143,10 +150,6 @@ class Write:
     def set_state(self, state: State) -> None:
         self._words[LIMITS_AT] = self.generation
         self._txn.put(STATE_KEY, pack_state(state), db=self._main)
-
-    def totals(self) -> dict[str, int]:
-        """Every counter, summed over all processes."""
-        return self._board.totals()
 
     def record(self, name: bytes) -> dict[str, int]:
         """See `Store.record`."""
@@ -279,7 +282,7 @@ class Write:
     def clear(self, _: None = None) -> None:
         """Removes every entry."""
         self._room.take(pages_to_free(self._store.used_pages()))
-        self._board.forget_all(self.generation)
+        self.board.forget_all(self.generation)
         self._txn.drop(self._entries, False)
         self._txn.drop(self._order, False)
         self._size = self._held_bytes = 0
