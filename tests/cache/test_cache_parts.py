@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -30,8 +32,11 @@ from sereno.cache import (
     place,
     room,
     session,
+    write,
 )
 from sereno.cache.board import Board, Damaged
+from sereno.cache.store import State
+from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
 TEXT = st.text(st.characters(), max_size=20) | st.text(st.characters(), min_size=400, max_size=700)
@@ -294,6 +299,92 @@ def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(f
     assert words[board.ALLOCATED] >= 511
 
 
+@pytest.fixture
+def checked_pages(monkeypatch) -> Iterator[list[int]]:
+    """Has each transaction checked: it takes no more pages than it reserved. Gives how many each of them took."""
+    taken: list[int] = []
+    real = Write.run
+
+    def run(write: Write, action: Any, argument: Any) -> Any:
+        store = write._store
+        before = store.used_pages()
+        write._words[board.TAIL] = before
+        # With a snapshot open no page is used twice, so each that is touched is a new one.
+        with store.begin():
+            result = real(write, action, argument)
+            taken.append(store.used_pages() - before)
+            assert store.used_pages() <= write._words[board.TAIL]
+        return result
+
+    monkeypatch.setattr(Write, "run", run)
+    yield taken
+    assert max(taken) > 0
+
+
+def long_key(number: int) -> str:
+    """Few of these stand in a page, so the tree is deep; in no order."""
+    return f"{number * 2654435761 % (1 << 32):08x}" * 60
+
+
+def test_no_transaction_takes_more_pages_than_it_reserved(tmp_path, checked_pages):
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "c", max_size=3000, clock=lambda: now_s)
+    cache.set_many({long_key(n): "v" * 300 for n in range(3000)}, ttl=10)
+    for n in range(3000, 3300):
+        cache.set(long_key(n), "v" * (n % 1800), ttl=10 + n % 3)
+    cache.set_many({long_key(n): "v" * (n % 9000) for n in range(3300, 4300)}, ttl=20)
+    for n in range(4000, 4100):
+        cache.invalidate(long_key(n))
+    cache.invalidate_pattern("1")
+    now_s = 1012.0
+    assert cache.cleanup() > 1000
+    MetadataCache(tmp_path / "c", max_size=500).get("k")
+    cache.clear()
+
+
+def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path, checked_pages):
+    """Whoever lowered it may have been killed before it evicted the rest."""
+    cache = MetadataCache(tmp_path / "c", max_size=2000)
+    cache.set_many({long_key(n): "v" * 300 for n in range(2000)})
+    cache._session.written(Write.set_state, State(max_size=100, default_ttl_ms=None))
+    for n in range(1, 50):
+        cache.set(f"k{n}", 1)
+        assert cache.get_stats()["size"] == 2000 - n
+    assert cache.get_stats()["evictions"] == 2 * 49
+    assert max(checked_pages[-49:]) < room.PAGES_A_WRITE
+    while cache.get_stats()["size"] > 100:
+        n += 1
+        cache.set(f"k{n}", 1)
+    cache.set("last", 1)
+    assert (len(cache), cache.get("last")) == (100, 1)
+
+
+@pytest.mark.parametrize("way", ["overwritten", "invalidated", "evicted", "expired", "cleared"])
+def test_what_a_large_value_leaves_behind_is_reserved_too(
+    tmp_path, monkeypatch, checked_pages, way
+):
+    """Freed pages stand in a list, which takes a page for every 512 of them."""
+    monkeypatch.setattr(write, "PAGES_A_WRITE", 8)
+    monkeypatch.setattr(room, "PAGES_A_WRITE", 8)
+    monkeypatch.setattr(room, "PAGES_A_STEP", 1)
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "c", max_size=1, clock=lambda: now_s)
+    cache.set("large", "v" * (40 << 20), ttl=1)
+    match way:
+        case "overwritten":
+            cache.set("large", 1)
+        case "invalidated":
+            assert cache.invalidate("large")
+        case "evicted":
+            cache.set("other", 1)
+        case "expired":
+            now_s = 1002.0
+            assert cache.cleanup() == 1
+        case "cleared":
+            cache.clear()
+    assert checked_pages[-1] > 20
+
+
 # Expiries
 
 
@@ -332,6 +423,27 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
     assert (cache.cleanup(), cache.cleanup(), list(cache)) == (2, 0, [])
     used = cache._session.store.board.expiries[:16].tolist()
     assert used == [0] * 16
+
+
+def test_a_cleanup_removes_no_more_in_a_box_than_it_has_room_for_wherever_they_stand(
+    tmp_path, monkeypatch
+):
+    """On a full disk that is one, and a slot may have several."""
+    boxes: list[int] = []
+    now_s = 1000.0
+    cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
+    for n in range(7):
+        cache.set(f"expires{n}", n, ttl=5)
+        cache.set(f"stays{n}", n, ttl=50)
+        cache._session.store.words[board.NEXT_SEQUENCE] += expiries.SLOTS - 2
+    cache.set_many({f"more{n}": n for n in range(5)}, ttl=5)
+    monkeypatch.setattr(room.Room, "take_steps", lambda *_: 2)
+    now_s = 1006.0
+    cleanup.remove_expired(cache._session, cache._now_ms(), count=boxes.append)
+    assert (sum(boxes), max(boxes)) == (12, 2)
+    assert sorted(cache) == [f"stays{n}" for n in range(7)] == sorted(cache.live_keys())
+    now_s = 1051.0
+    assert (cache.cleanup(), cache.get_stats()["size"]) == (7, 0)
 
 
 # Cleanup

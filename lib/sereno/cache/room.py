@@ -32,6 +32,8 @@ PAGES_A_STEP = 24
 """The same for each further change in a transaction."""
 FREED_A_PAGE = SMALLEST_PAGE_BYTES // 8
 """How many page numbers fit into one page of the list of free pages."""
+LISTED_BYTES = (FREED_A_PAGE - 2) * SMALLEST_PAGE_BYTES
+"""A value up to this is freed without more pages than its change has anyway."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -141,6 +143,9 @@ def pages_of(value_bytes: int) -> int:
     return value_bytes // SMALLEST_PAGE_BYTES + 2
 
 
-def pages_to_free(pages: int) -> int:
-    """Pages of the list that says that `pages` are free."""
-    return PAGES_A_WRITE + 2 * (pages // FREED_A_PAGE)
+def pages_to_list(pages: int) -> int:
+    """Pages of the list of free pages that `pages` take when they are freed, beyond what each change has for that.
+
+    They stand in one piece, which LMDB may have to make anew when it outgrows a page.
+    """
+    return 2 * (pages // FREED_A_PAGE)

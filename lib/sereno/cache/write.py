@@ -25,7 +25,13 @@ from sereno.cache.board import (
     VISITED_MASK,
     Damaged,
 )
-from sereno.cache.room import PAGES_A_WRITE, pages_of, pages_to_free
+from sereno.cache.room import (
+    LISTED_BYTES,
+    PAGES_A_STEP,
+    PAGES_A_WRITE,
+    pages_of,
+    pages_to_list,
+)
 from sereno.cache.store import (
     STATE_KEY,
     State,
@@ -179,6 +185,9 @@ class Write:
         """
         return self._room.take_steps(steps)
 
+    def _reserve_list(self, record: bytes) -> None:
+        self._room.take_more(pages_to_list(pages_of(len(record))))
+
     def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
         """Stores an entry, evicting where `max_size` asks for it."""
         start = crc32(stored)
@@ -190,12 +199,19 @@ class Write:
         if old is None:
             max_size = self.state()[0]
             if max_size is not None and self._size >= max_size:
-                self._evict(self._size - max_size + 1, now_ms)
+                self._evict(1, now_ms)
+                if self._size >= max_size:
+                    # The limit was lowered, and whoever did it is still trimming or was killed. So the cache shrinks
+                    # by one, not by all at once, which would take seconds and more pages than have blocks.
+                    self._room.take_more(PAGES_A_STEP)
+                    self._evict(1, now_ms)
             sequence = self._next_sequence(stored)
             record = entry.pack(stored, key, expiry_ms, sequence, value, start)
             self._size += 1
             self._held_bytes += entry.size_bytes(stored, len(record))
         else:
+            if len(old) > LISTED_BYTES:
+                self._reserve_list(old)
             sequence = entry.expiry_and_sequence(old)[1]
             record = entry.pack(stored, key, expiry_ms, sequence, value, start)
             self._held_bytes += len(record) - len(old)
@@ -210,6 +226,8 @@ class Write:
             record = txn.get(stored)
             if record is None:
                 return False
+        if len(record) > LISTED_BYTES:
+            self._reserve_list(record)
         self._size -= 1
         self._held_bytes -= entry.size_bytes(stored, len(record))
         txn.delete(stored)
@@ -230,8 +248,9 @@ class Write:
         )
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
         end_s = time.monotonic() + box_s
-        for slot in slots[: self.reserve_steps(min(len(slots), BOX_STEPS))]:
-            looked_at += 1
+        steps = self.reserve_steps(min(len(slots), BOX_STEPS))
+        smallest = size - steps
+        for slot in slots[:steps]:
             earliest_ms, before = 0, size
             sequences = expiries.sequences(slot, first, following)
             for sequence in sequences if len(sequences) <= FEW else self._stored(sequences):
@@ -246,16 +265,23 @@ class Write:
                 if expiry_ms > now_ms:
                     earliest_ms = min(expiry_ms, earliest_ms or expiry_ms)
                     continue
+                if size == smallest:
+                    break  # there is room for no more; the next box goes on with this slot
+                if len(record) > LISTED_BYTES:
+                    self._reserve_list(record)
                 generations[crc32(stored) & GENERATION_MASK] = generation
                 txn.delete(stored)
                 txn.delete(at, b"", order)
                 held_bytes -= entry.size_bytes(stored, len(record))
                 size -= 1
-            # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
-            if size == before:
-                words[slot] = expiries.second(earliest_ms) if earliest_ms else 0
-            if not looked_at & 15 and time.monotonic() > end_s:
-                break
+            else:
+                looked_at += 1
+                # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
+                if size == before:
+                    words[slot] = expiries.second(earliest_ms) if earliest_ms else 0
+                if looked_at & 15 or time.monotonic() <= end_s:
+                    continue
+            break
         removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
         self._size, self._held_bytes = size, held_bytes
         return looked_at, removed, freed_bytes
@@ -281,7 +307,7 @@ class Write:
 
     def clear(self, _: None = None) -> None:
         """Removes every entry."""
-        self._room.take(pages_to_free(self._store.used_pages()))
+        self._room.take(PAGES_A_WRITE + pages_to_list(self._store.used_pages()))
         self.board.forget_all(self.generation)
         self._txn.drop(self._entries, False)
         self._txn.drop(self._order, False)
