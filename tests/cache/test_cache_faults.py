@@ -210,6 +210,39 @@ def test_files_removed_or_swapped_while_open_are_noticed(filled, replaced, monke
     assert run("print(MetadataCache(sys.argv[1]).get('k2'))", filled).stdout == "2\n"
 
 
+WITHOUT_RIGHTS = """
+import os
+from sereno.cache import session
+session.CHECK_EVERY_S = 0.0
+cache = MetadataCache(sys.argv[1])
+assert cache.get('k1') == 'v' * 40
+if os.geteuid() == 0:
+    os.setgroups([]), os.setegid(65534), os.seteuid(65534)
+else:
+    os.chmod(sys.argv[1], 0)
+for use in ("cache.get('k2')", "cache.get_many(['k2'])", "cache.set('k1', 1)", "cache.invalidate('k1')",
+            "cache.clear()", "cache.cleanup()", "cache.get_stats()"):
+    try:
+        eval(use)
+    except OSError as error:
+        print(type(error).__name__, error.errno, 'SERENO_CACHE_DIR' in str(error), flush=True)
+cache.close()
+"""
+
+
+def test_a_process_that_loses_its_rights_is_refused_and_harms_nobody(filled):
+    cache = MetadataCache(filled)
+    assert cache.get("k1") == "v" * 40
+    done = run(WITHOUT_RIGHTS, filled)
+    filled.chmod(0o700)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"CacheError {errno.EACCES} True"] * 7
+    assert not cache._session.store.words[words.RETIRED]
+    assert len(cache) == 200
+    cache.close()
+    assert (cache.get("k2"), len(cache), set_aside(filled)) == ("v" * 80, 200, [])
+
+
 def test_a_backend_that_crashed_on_a_truncated_file_does_not_crash_again(filled):
     crash = (
         "import os\ncache = MetadataCache(sys.argv[1], level_bytes=0)\ncache.get('k199')\n"

@@ -89,11 +89,19 @@ def lock_path(directory: str) -> str:
 
 
 def is_current(where: Place, board: Board) -> bool:
-    """Are the files of that board still the ones in use?"""
-    return (
-        not board.words[words.RETIRED]
-        and _inode(os.path.join(_current(where), "board")) == board.inode
-    )
+    """Are the files of that board still the ones in use?
+
+    Raises:
+        CacheError: that cannot be told, for instance because this process has lost its rights. Nothing follows from it
+            for those who have theirs.
+    """
+    try:
+        return (
+            not board.words[words.RETIRED]
+            and _inode(os.path.join(_current(where), "board")) == board.inode
+        )
+    except OSError as error:
+        raise place.refused(where.path, error) from error
 
 
 def _open_locked(where: Place, map_bytes: int) -> Store:
@@ -281,9 +289,10 @@ def _current(where: Place) -> str:
 
 
 def _inode(path: str) -> tuple[int, int] | None:
+    """Raises OSError where it cannot be told whether there is such a file."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 
