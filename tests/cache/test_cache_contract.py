@@ -257,6 +257,24 @@ def test_max_size_is_never_exceeded_and_what_was_read_lately_stays(tmp_path):
     assert cache.get_stats()["evictions"] == 451
 
 
+@pytest.mark.parametrize(
+    ("read", "stays"),
+    [
+        (lambda cache: cache.get_many(["a", "nothing"]), True),
+        (lambda cache: cache["a"], True),
+        (lambda cache: cache.peek("a"), False),
+        (lambda cache: "a" in cache, False),
+    ],
+    ids=["get_many", "[]", "peek", "in"],
+)
+def test_what_counts_as_a_read_lets_an_entry_stay(tmp_path, read, stays):
+    cache = MetadataCache(tmp_path / "c", max_size=2)
+    cache.set_many({"a": 1, "b": 2})
+    assert read(cache)
+    cache.set("new", 3)
+    assert cache.is_live("a") is stays
+
+
 def test_expired_entries_go_before_living_ones(tmp_path, clock):
     cache = MetadataCache(tmp_path / "c", max_size=10, clock=clock)
     for number in range(10):

@@ -126,7 +126,7 @@ class MetadataCache(Reader, CacheMapping):
         wanted = list(dict.fromkeys(keys))
         stored = [entry.store_key(key) for key in wanted]
         self._prepare()
-        texts = self._session.reading(operations.read_many, (stored, self._now_ms()))
+        texts = self._session.reading(operations.read_many_visibly, (stored, self._now_ms()))
         found = {
             key: codec.decode(text)
             for key, text in zip(wanted, texts, strict=True)

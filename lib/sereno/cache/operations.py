@@ -43,30 +43,36 @@ def intact(stored: bytes, record: bytes) -> bytes:
 
 def read_many(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | None]:
     """The texts of live entries, all from one snapshot."""
-    keys, now_ms = argument
-    texts: list[bytes | None] = []
-    with store.begin(store.entries) as txn:
-        for stored in keys:
-            record = txn.get(stored)
-            if record is None or entry.expiry_and_sequence(intact(stored, record))[0] <= now_ms:
-                texts.append(None)
-            else:
-                texts.append(entry.value_of(record))
-    return texts
+    return _texts(store, *argument, None)
+
+
+def read_many_visibly(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | None]:
+    """`read_many`, whose live entries count as visited."""
+    return _texts(store, *argument, store.board.visited)
 
 
 def read_visibly(store: Store, argument: tuple[bytes, int]) -> bytes | None:
-    """The text of a live entry, which counts as visited."""
+    """`read_many_visibly` of one entry."""
     stored, now_ms = argument
+    return _texts(store, [stored], now_ms, store.board.visited)[0]
+
+
+def _texts(
+    store: Store, keys: list[bytes], now_ms: int, visited: memoryview | None
+) -> list[bytes | None]:
+    texts: list[bytes | None] = []
     with store.begin(store.entries) as txn:
-        record = txn.get(stored)
-    if record is None:
-        return None
-    expiry_ms, sequence = entry.expiry_and_sequence(intact(stored, record))
-    if expiry_ms <= now_ms:
-        return None
-    store.board.visited[sequence & VISITED_MASK] = 1
-    return entry.value_of(record)
+        for stored in keys:
+            text = None
+            record = txn.get(stored)
+            if record is not None:
+                expiry_ms, sequence = entry.expiry_and_sequence(intact(stored, record))
+                if expiry_ms > now_ms:
+                    text = entry.value_of(record)
+                    if visited is not None:
+                        visited[sequence & VISITED_MASK] = 1
+            texts.append(text)
+    return texts
 
 
 def live_keys(store: Store, argument: tuple[bytes, int]) -> tuple[list[str], bytes | None]:
