@@ -178,7 +178,8 @@ class Scheduler:
                 `sereno.errors.RunInterrupted`; ten seconds later it is killed.
             user: system user of the run; default: the template's (sereno). Only in the system scope. One that this
                 machine does not have is refused when the job is installed.
-            network: whether the run may use the network; the system scope's sandbox has none.
+            network: whether the run may use the network; the system scope's sandbox has none. There, after a boot,
+                such a run waits for network-online.target.
             home: whether the run finds /home, /root and /run/user: False, "read-only" or True. What its user may read
                 and write there is another matter.
             write_paths: path of a file or directory, or several, that the run may write, as far as its user may; the

@@ -81,6 +81,14 @@ def access_lines(job: Job) -> list[str]:
     return lines
 
 
-def ordering_lines(after: tuple[str, ...]) -> list[str]:
-    """The `[Unit]` lines by which a run waits for runs of other jobs that are under way or about to start."""
-    return [f"After={' '.join(f'sereno@{job_id}.service' for job_id in after)}"] if after else []
+def ordering_lines(job: Job) -> list[str]:
+    """The `[Unit]` lines by which a run waits for what must come before it: runs of other jobs that are under way or
+    about to start, and the network."""
+    lines = []
+    if job.after:
+        lines.append(f"After={' '.join(f'sereno@{job_id}.service' for job_id in job.after)}")
+    if job.sandboxed and job.access.network:
+        # A run that a boot makes up for would come before the network is up (systemd.special(7)). Wants=: where that
+        # fails the run comes all the same. A user's manager has no such target.
+        lines += ["Wants=network-online.target", "After=network-online.target"]
+    return lines

@@ -71,7 +71,7 @@ def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
     """
     files = {timer_name(job.id): _timer(job, local_zone)}
     settings = _service_settings(job)
-    ordering = ordering_lines(job.after)
+    ordering = ordering_lines(job)
     if settings or ordering:
         unit = [f"Description={plain(job.name)}", *ordering]
         files[drop_in_name(job.id)] = _section_text(

@@ -16,6 +16,20 @@ pytestmark = pytest.mark.every_systemd
 
 WARM_UP = "add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')"
 TIMER = "sereno@warm_up.timer"
+NETWORK = "late-network.service"
+# As a wait-online service is that waits for a cable: everything else of the boot is long over.
+LATE_NETWORK = """\
+[Unit]
+Before=network-online.target
+
+[Service]
+Type=oneshot
+SyslogIdentifier=late-network
+ExecStart=/bin/sh -c 'sleep 2; echo no carrier; exit 1'
+
+[Install]
+WantedBy=network-online.target
+"""
 
 
 def what_starts_no_job(shop: Shop) -> Iterator[str]:
@@ -48,6 +62,12 @@ def what_starts_no_job(shop: Shop) -> Iterator[str]:
     yield "sereno apply and a restart of the timer"
 
 
+def moment_us(machine: Machine, unit: str, which: str) -> int:
+    """When the main process of a service last started or ended in this boot; 0: it has not."""
+    name = f"ExecMain{which}TimestampMonotonic"
+    return int(machine.show(unit, name)[name])
+
+
 def runs_settled(machine: Machine, shop: Shop) -> int:
     """How many runs there were, once nothing that could be one is under way."""
     units = ("list-jobs", "--no-legend")
@@ -76,6 +96,28 @@ def test_each_boot_runs_it_once_and_no_change_of_anything_does(shop: Shop) -> No
         )
     assert runs_settled(machine, shop) == 3
     assert "warm_up" in machine.run("sereno", "list").stdout
+
+
+def test_at_boot_a_job_with_network_waits_for_it_and_runs_all_the_same_when_it_does_not_come(
+    shop: Shop,
+) -> None:
+    machine = shop.machine
+    machine.write(f"/etc/systemd/system/{NETWORK}", LATE_NETWORK)
+    shop.install(WARM_UP, WARM_UP.replace("'warm_up', ", "'remote', network=True, "))
+    # Nobody has waited for the network so far, and nothing here brings it up.
+    machine.run("systemctl", "start", "sereno@remote.service")
+    machine.run("systemctl", "enable", NETWORK)
+    machine.reboot()
+    # systemd's own times: on a busy machine Python takes seconds to say its first word.
+    begun_us = {
+        job_id: machine.wait_for(
+            lambda unit=f"sereno@{job_id}.service": moment_us(machine, unit, "Start"),
+            what=f"the run of {job_id}",
+        )
+        for job_id in ("warm_up", "remote")
+    }
+    assert begun_us["warm_up"] < moment_us(machine, NETWORK, "Exit") < begun_us["remote"]
+    machine.run("systemctl", "disable", NETWORK)
 
 
 def test_a_boot_in_which_it_is_paused_or_shut_down_runs_it_neither_then_nor_when_it_resumes(

@@ -171,6 +171,8 @@ def test_in_a_users_scope_nothing_is_let_through_a_sandbox_that_is_not_there() -
     drop_in = render(job)["sereno@mine.service.d/50-sereno.conf"]
     assert "RestrictAddressFamilies" not in drop_in
     assert "ProtectHome" not in drop_in
+    # A user's manager has no such target.
+    assert "network-online.target" not in drop_in
 
 
 @pytest.fixture(scope="module")
