@@ -54,8 +54,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"exits", "job", "systemctl", "units", "errors"},
     "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
+    "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
     "installation": {
-        *("apply", "history", "job", "journal", "plan", "runs", "scope", "status", "systemctl"),
+        *(
+            "apply",
+            "history",
+            "job",
+            "journal",
+            "leavings",
+            "plan",
+            "runs",
+            "scope",
+            "status",
+            "systemctl",
+        ),
         *("triggers", "unit_diff", "unitdir", "units", "errors"),
     },
     # Watching: what became of the runs.

@@ -139,18 +139,25 @@ class Installation:
             active = self._active(app, start)
             start = active is not None and self._may_start(app, enable_app, active)
             todo = self._plan(app, jobs, prune, active if start else None, announce)
-            apply(
-                todo,
-                app,
-                self.units,
-                self._manager,
-                enable_app=enable_app,
-                start=start,
-            )
+            self._apply(todo, app, enable_app=enable_app, start=start)
         if self._manager is not None:
             now = [service_name(job) for job in todo.restart if job in run_now]
             self._manager.start(now, wait=False)
         return todo.lines()
+
+    def _apply(
+        self, todo: plan.Plan, app: str, *, enable_app: bool = False, start: bool = True
+    ) -> None:
+        """Carry out a plan; what runs of the jobs that it removes have left goes with them."""
+        left = []
+        if todo.remove and self._manager is not None:
+            from sereno import leavings
+
+            left = leavings.places(self._manager, todo.remove)
+        apply(todo, app, self.units, self._manager, enable_app=enable_app, start=start)
+        if left:
+            for error in leavings.delete(left):
+                _logger.warning("%s was not deleted: %s", error.filename, error.strerror)
 
     def _active(self, app: str, start: bool) -> set[str] | None:
         """The active units among those that an install needs to know of: one question. None: nothing can be started."""
@@ -195,7 +202,7 @@ class Installation:
         with self.units.locked():
             found = self.units.find()
             todo = plan.build([], found.jobs, app=app, active=None, prune=job_ids)
-            apply(todo, app, self.units, self._manager)
+            self._apply(todo, app)
         if self._manager is not None:
             self._manager.reset_failed(service_name(job_id) for job_id in todo.remove)
         return todo.lines()

@@ -55,6 +55,11 @@ _logger = logging.getLogger(__name__)
 _warned = False
 
 
+def file_name(job_id: str) -> str:
+    """Name of a job's file."""
+    return f"sereno_job_{job_id}.prom"
+
+
 def record_run(job_id: str, directory: str) -> None:
     """From now on, have this process's closing record also written as the job's file in `directory`."""
     # After the journal's own handler: a directory that hangs must not keep the record back.
@@ -65,10 +70,14 @@ class _Recorder(logging.Handler):
     def __init__(self, job_id: str, directory: str) -> None:
         super().__init__()
         self._job_id = job_id
-        self._path = os.path.join(directory, f"sereno_job_{job_id}.prom")
+        self._path = os.path.join(directory, file_name(job_id))
+        self._was_there = os.path.exists(self._path)
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name != "sereno.runner" or not hasattr(record, "SERENO_STATUS"):
+            return
+        if self._was_there and not os.path.exists(self._path):
+            # The job was removed during the run, and its file with it (sereno.leavings).
             return
         try:
             previous = textfile.read(self._path)

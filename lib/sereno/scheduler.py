@@ -403,6 +403,8 @@ class Scheduler:
     def remove_job(self, job_id: str) -> bool:
         """Remove a job, registered or installed; a run that is under way goes on. False when there was none.
 
+        Its metrics and what people were told of it go too.
+
         Raises:
             Conflict: the job belongs to another application.
         """

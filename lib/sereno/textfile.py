@@ -57,6 +57,11 @@ def read(path: str) -> dict[str, float]:
     return values
 
 
+def unfinished(name: str) -> str:
+    """Name under which a file is written before it takes its place."""
+    return f".{name}.new"
+
+
 def write(path: str, text: str) -> None:
     """Put `text` in the place of the file, readable by all; at any moment the file is the old one or the new one.
 
@@ -66,7 +71,7 @@ def write(path: str, text: str) -> None:
     directory, name = os.path.split(path)
     # node_exporter reads *.prom alone. The name is always the same one, so what a killed run left does not pile up; it
     # may belong to another user, so it is made anew.
-    made = os.path.join(directory, f".{name}.new")
+    made = os.path.join(directory, unfinished(name))
     with suppress(FileNotFoundError):
         os.unlink(made)
     descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from shop import FINISHED, Shop
+from shop import FINISHED, INTERRUPTED, Shop
 
 if TYPE_CHECKING:
     from machine import Machine
 
 DIRECTORY = "/var/lib/prometheus/node-exporter"
+STATE = "/var/lib/sereno/notify"
 DROP_IN = f"""\
 [Service]
 Environment=SERENO_TEXTFILE_DIR={DIRECTORY}
@@ -67,6 +68,51 @@ def test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_ru
     machine.run("rm", "-r", DIRECTORY)
     machine.run("systemctl", "start", "sereno@measured.service")
     assert len(warnings(machine, "measured")) == 2
+
+
+def test_a_removed_job_takes_its_files_along_also_when_a_run_of_it_is_under_way(
+    shop: Shop,
+) -> None:
+    machine = shop.machine
+    machine.run("install", "-d", "-g", "sereno", "-m", "775", DIRECTORY)
+    machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
+    shop.install(
+        *(
+            f"add_interval_job(shop_jobs.endless, '{job_id}', hours=1)"
+            for job_id in ("kept", "idle", "busy")
+        )
+    )
+
+    def begin(job_id: str, runs: int) -> None:
+        machine.run("systemctl", "start", "--no-block", f"sereno@{job_id}.service")
+        machine.wait_for(lambda: len(shop.runs(job_id)) == runs, what=f"run {runs} of {job_id}")
+
+    def stop(job_id: str, runs: int) -> None:
+        machine.run("systemctl", "stop", f"sereno@{job_id}.service")
+        machine.wait_for(
+            lambda: len(shop.runs(job_id, INTERRUPTED)) == runs, what=f"end {runs} of {job_id}"
+        )
+
+    for job_id in ("kept", "idle", "busy"):
+        begin(job_id, 1)
+        stop(job_id, 1)
+        # What sereno-failed@.service keeps of a job that failed.
+        for name in (f"{job_id}.json", f"{job_id}.failing"):
+            machine.run("install", "-D", "/dev/null", f"{STATE}/{name}")
+    begin("busy", 2)
+    assert left(machine, DIRECTORY, "sereno_job_*") == [
+        f"sereno_job_{job_id}.prom" for job_id in ("busy", "idle", "kept")
+    ]
+    machine.run("sereno", "remove", "idle")
+    shop.call("scheduler.remove_job('busy')")
+    stop("busy", 2)
+    assert left(machine, DIRECTORY, "sereno_job_*") == ["sereno_job_kept.prom"]
+    assert left(machine, STATE, "*") == ["kept.failing", "kept.json"]
+
+
+def left(machine: Machine, directory: str, pattern: str) -> list[str]:
+    found = machine.run("find", directory, "-type", "f", "-name", pattern, "-printf", "%f\n")
+    return sorted(found.stdout.split())
 
 
 def warnings(machine: Machine, job_id: str) -> list[dict[str, str]]:

@@ -25,6 +25,7 @@ class FakeManager(Systemctl):
         self.shown: dict[str, str] = {}
         self.runs: list[set[str]] = []
         self.service_states: dict[str, str] = {}
+        self.environment: dict[str, str] = {}
         self.asked: list[tuple[str, ...]] = []
 
     def _record(self, *call: str) -> None:
@@ -69,6 +70,11 @@ class FakeManager(Systemctl):
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         return self.shown
+
+    def show_all(self, units: Iterable[str], *properties: str) -> dict[str, dict[str, str]]:
+        units = tuple(units)
+        self.asked.append(units)
+        return {unit: {"Environment": self.environment.get(unit, "")} for unit in units}
 
     def is_active(self, unit: str) -> bool:
         return unit in self.active

@@ -45,12 +45,22 @@ class States:
         path, flag = self._directory / f"{job_id}.json", self._directory / flag_name(job_id)
         if state.failing_since_s is not None:
             flag.touch()
-        temporary = path.with_name(f".{path.name}.new")
+        temporary = self._directory / _unfinished(path.name)
         temporary.write_text(json.dumps(to_json(state)), "utf-8")
         os.replace(temporary, path)
         if state.failing_since_s is None:
             with suppress(FileNotFoundError):
                 flag.unlink()
+
+
+def file_names(job_id: str) -> tuple[str, ...]:
+    """Names of all files that may be there of a job."""
+    name = f"{job_id}.json"
+    return name, flag_name(job_id), _unfinished(name)
+
+
+def _unfinished(name: str) -> str:
+    return f".{name}.new"
 
 
 def flag_name(job_id: str) -> str:

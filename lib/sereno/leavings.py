@@ -1,0 +1,66 @@
+"""What runs of a job leave in files that its unit's environment names: metrics, and what people were told of it.
+
+They go when the job is removed. Left behind, node_exporter would export the metrics of a job that is gone for ever, and
+the alert "no success for so long" would fire for it; a later job of the same name would begin as failing. The manager
+is asked, before the units go, because it alone has read all of a unit's drop-ins; a sweep by a later run would have to
+guess from names which files in a directory of node_exporter's are those of jobs that are no more, and of which scope.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+
+from sereno import metrics, textfile
+from sereno.notify import state, wake
+from sereno.systemctl import Systemctl
+from sereno.units import service_name
+
+
+def places(manager: Systemctl, job_ids: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """Directories and the files that runs of these jobs may have left in each: one question for all of them."""
+    shown = manager.show_all(map(service_name, job_ids), "Environment")
+    found = []
+    for job_id in job_ids:
+        environment = _variables(shown.get(service_name(job_id), {}).get("Environment", ""))
+        metrics_file = metrics.file_name(job_id)
+        for variable, names in (
+            (metrics.DIRECTORY, (metrics_file, textfile.unfinished(metrics_file))),
+            (wake.STATE, state.file_names(job_id)),
+        ):
+            directory = environment.get(variable, "")
+            if os.path.isabs(directory):
+                found.append((directory, names))
+    return found
+
+
+def _variables(shown: str) -> dict[str, str]:
+    # systemctl parts them by spaces, and shows one with a space in it as "[unprintable]": its files stay.
+    pairs = (word.partition("=") for word in shown.split(" "))
+    return {name: value for name, _, value in pairs}
+
+
+def delete(found: Collection[tuple[str, tuple[str, ...]]]) -> Iterator[OSError]:
+    """Delete these files; what cannot be deleted stays, and its error is yielded."""
+    for directory, names in found:
+        try:
+            # Another user may own the directory above, and this may be root: a link is not followed.
+            descriptor = os.open(
+                directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield error
+            continue
+        try:
+            for name in names:
+                try:
+                    os.unlink(name, dir_fd=descriptor)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    error.filename = os.path.join(directory, name)
+                    yield error
+        finally:
+            os.close(descriptor)
