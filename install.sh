@@ -302,7 +302,8 @@ make_environment() {
     # Where the tree is staged, this line names a path that will not exist.
     run sed -i '/^command = /d' "$tree/venv/pyvenv.cfg"
     set -- -q --no-input --disable-pip-version-check install \
-        --no-deps --require-hashes --only-binary :all: --no-compile -r lib/requirements.txt
+        --no-deps --require-hashes --only-binary :all: --no-compile \
+        -r lib/requirements.txt -r lib/requirements-command.txt
     if [ -n "$wheels" ]; then
         set -- --isolated "$@" --no-index --find-links "$wheels"
         export PIP_CONFIG_FILE=/dev/null

@@ -138,6 +138,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # The command is where all of it comes together.
 MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
+# What a backend that shares the cache and declares jobs never loads.
+OF_THE_COMMAND = {*MAY_IMPORT_ALL, "completion", "report"}
 
 SCHEDULING = {
     *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
@@ -220,6 +222,36 @@ def test_a_part_imports_only_what_it_may(part: str) -> None:
         imports.visit(ast.parse(file.read_text(), str(file)))
         unwanted = imports.found - MAY_IMPORT[part] - {part}
         assert not unwanted, f"{file.relative_to(LIB)} imports {', '.join(sorted(unwanted))}"
+
+
+def test_a_backends_requirements_are_what_all_but_the_command_imports() -> None:
+    pinned = {name: _pinned(f"requirements{name}.txt") for name in ("", "-command")}
+    found: dict[str, set[str]] = {"": set(), "-command": set()}
+    for part in parts():
+        for file in files_of(part):
+            nodes = list(ast.walk(ast.parse(file.read_text(), str(file))))
+            modules = [
+                alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
+            ]
+            modules += [
+                node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module
+            ]
+            found["-command" if part in OF_THE_COMMAND else ""].update(
+                module.partition(".")[0] for module in modules
+            )
+    of_others = sys.stdlib_module_names | {"sereno", "systemd"}
+    assert found[""] - of_others == pinned[""]
+    # The others are what these need.
+    assert found["-command"] - of_others - pinned[""] == pinned["-command"] - {
+        "typing-extensions",
+        "wcwidth",
+    }
+    assert not pinned[""] & pinned["-command"]
+
+
+def _pinned(name: str) -> set[str]:
+    lines = (LIB / name).read_text().splitlines()
+    return {line.partition("==")[0] for line in lines if "==" in line}
 
 
 def test_the_table_has_no_circle() -> None:

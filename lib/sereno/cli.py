@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (error.name or "").startswith("sereno"):
             raise
         print(f"sereno: {sys.executable} has no module {error.name!r}", file=sys.stderr)
-        print("hint: ./install.sh, or: pip install -r lib/requirements.txt", file=sys.stderr)
+        files = "-r lib/requirements.txt -r lib/requirements-command.txt"
+        print(f"hint: ./install.sh, or: pip install {files}", file=sys.stderr)
         return NotAvailable.exit_code
     except OSError as error:
         # Nothing more is written to it. A reader that has gone (`sereno list | head`) needs no message.

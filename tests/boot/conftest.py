@@ -75,7 +75,7 @@ def trees(request: pytest.FixtureRequest, suite: str) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def wheels() -> Path:
-    """The wheels of lib/requirements.txt."""
+    """The wheels of lib/requirements*.txt."""
     folder = image.cache_directory() / "wheels"
     assert folder.is_dir(), f"{folder} is missing: tests/run downloads it"
     return folder.resolve()

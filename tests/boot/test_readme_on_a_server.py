@@ -52,6 +52,10 @@ def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
     for block in later:
         run(machine, block.text, "/root/sereno")
 
+    installed = machine.run("ls", "/srv/shop/venv/lib/python3.11/site-packages").stdout.split()
+    assert "orjson" in installed
+    assert "urwid" not in installed
+
     timer = machine.read("/etc/systemd/system/sereno@cache_report_daily.timer").splitlines()
     for block in blocks():
         if block.kind == "part of":

@@ -164,7 +164,7 @@ def test_every_module_of_the_picture_exists() -> None:
 
 
 def test_every_dependency_is_named_with_its_reason() -> None:
-    pinned = (REPOSITORY / "lib/requirements.txt").read_text()
+    pinned = "".join(path.read_text() for path in REPOSITORY.glob("lib/requirements*.txt"))
     names = re.findall(r"^([a-z]+)==", pinned, re.MULTILINE)
     assert names
     for name in names:

@@ -23,7 +23,7 @@ ACCOUNTS = {
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheels of lib/requirements.txt: that of tests/run, or one that is downloaded."""
+    """A folder with the wheels of lib/requirements*.txt: that of tests/run, or one that is downloaded."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     ready = Path(os.environ.get("SERENO_TEST_CACHE") or f"{cache}/sereno-tests", "wheels")
     if any(ready.glob("*.whl")):
@@ -35,7 +35,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             *(str(environment / "bin/pip"), "-q", "download", "--no-deps", "--require-hashes"),
             *("--only-binary", ":all:", "-d", str(folder)),
-            *("-r", str(REPOSITORY / "lib/requirements.txt")),
+            *(f"--requirement={path}" for path in REPOSITORY.glob("lib/requirements*.txt")),
         ],
         check=True,
     )

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.staged
 
 
 def test_every_dependency_has_one_version_and_hashes() -> None:
-    text = (REPOSITORY / "lib/requirements.txt").read_text().replace("\\\n", " ")
+    files = (REPOSITORY / f"lib/requirements{kind}.txt" for kind in ("", "-command"))
+    text = "".join(file.read_text() for file in files).replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(lines) >= 3
     for line in lines:
