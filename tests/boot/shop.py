@@ -81,10 +81,14 @@ class Shop:
         )  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1]) if check else done
 
-    def install(self, *registrations: str) -> None:
-        """Register jobs and start: each argument is what follows `scheduler.`."""
+    def install(self, *registrations: str, functions: str = "shop_jobs") -> None:
+        """Register jobs and start: each argument is what follows `scheduler.`.
+
+        Args:
+            functions: the module of the backend that they know as `jobs`.
+        """
         lines = [f"scheduler.{registration}" for registration in registrations]
-        self.call("\n".join([*lines, "scheduler.start()"]))
+        self.call("\n".join([f"import {functions} as jobs", *lines, "scheduler.start()"]))
 
     def remove_all(self) -> None:
         self.install()

@@ -43,8 +43,7 @@ def own_machine(
 
 
 def install(machine: Machine, *registrations: str, app: str = "shop") -> None:
-    lines = [f"scheduler.{registration}" for registration in registrations]
-    Shop(machine, app).call("\n".join(["import meeting_jobs as jobs", *lines, "scheduler.start()"]))
+    Shop(machine, app).install(*registrations, functions="meeting_jobs")
 
 
 def begin(machine: Machine, job_id: str) -> str:

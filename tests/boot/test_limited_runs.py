@@ -96,8 +96,7 @@ def jobs(shop: Shop) -> Shop:
 
 
 def install(shop: Shop, *registrations: str) -> None:
-    lines = [f"scheduler.{registration}" for registration in registrations]
-    shop.call("\n".join(["import limit_jobs as jobs", *lines, "scheduler.start()"]))
+    shop.install(*registrations, functions="limit_jobs")
 
 
 def service(job_id: str) -> str:

@@ -77,8 +77,7 @@ def jobs(shop: Shop) -> Shop:
 
 
 def install(shop: Shop, *registrations: str) -> None:
-    lines = [f"scheduler.{registration}" for registration in registrations]
-    shop.call("\n".join(["import bad_jobs as jobs", *lines, "scheduler.start()"]))
+    shop.install(*registrations, functions="bad_jobs")
 
 
 def start(machine: Machine, job_id: str, timeout: float = 60) -> str:

@@ -70,8 +70,7 @@ def jobs(shop: Shop) -> Shop:
 
 
 def install(shop: Shop, *registrations: str) -> None:
-    lines = [f"scheduler.{registration}" for registration in registrations]
-    shop.call("\n".join(["import sandbox_jobs as jobs", *lines, "scheduler.start()"]))
+    shop.install(*registrations, functions="sandbox_jobs")
 
 
 def stats(shop: Shop, job_id: str) -> Any:

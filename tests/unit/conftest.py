@@ -1,4 +1,6 @@
+import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,22 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(journal, "require_installed", lambda: None)
     monkeypatch.setattr(installation, "machine_zone", lambda root: None)
     return provide_templates(tmp_path)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
+    """Records as python-systemd is given them, sent through `logging`."""
+    records: list[dict[str, str]] = []
+
+    def sendv(*lines: bytes) -> None:
+        records.append(dict(line.decode().split("=", 1) for line in lines))
+
+    monkeypatch.setattr(journal, "_sendv", lambda: sendv)
+    monkeypatch.setattr(journal, "is_connected", lambda: True)
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    journal.set_up("a_job", "f00d")
+    yield records
+    for handler in [handler for handler in root.handlers if handler not in before]:
+        root.removeHandler(handler)
+    root.setLevel(level)

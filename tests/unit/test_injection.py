@@ -5,18 +5,16 @@ from __future__ import annotations
 import ast
 import json
 import logging
-import os
 import random
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systemd_judge import assert_reads_without_a_word
 
-from sereno import cli, ending, exits, journal
+from sereno import cli, ending, exits
 from sereno.access import access_of
 from sereno.errors import InvalidJob, InvalidTrigger, SerenoError
 from sereno.inputs import inputs_of
@@ -143,37 +141,12 @@ def test_systemd_reads_units_of_odd_text_without_a_warning(tmp_path: Path) -> No
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(unit)
         units += [timer_name(job.id), service_name(job.id)]
-    done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
-         *(str(tmp_path / name) for name in units)],
-        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    assert_reads_without_a_word(tmp_path, units)
 
 
 # --- records ----------------------------------------------------------------------------------------------------------
 
 FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
-    """Records as python-systemd is given them, sent through `logging`."""
-    records: list[dict[str, str]] = []
-
-    def sendv(*lines: bytes) -> None:
-        records.append(dict(line.decode().split("=", 1) for line in lines))
-
-    monkeypatch.setattr(journal, "_sendv", lambda: sendv)
-    monkeypatch.setattr(journal, "is_connected", lambda: True)
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    journal.set_up("a_job", "f00d")
-    yield records
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-    root.setLevel(level)
 
 
 def assert_is_a_record_of_ours(record: dict[str, object]) -> None:

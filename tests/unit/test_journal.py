@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -12,25 +11,6 @@ from hypothesis import strategies as st
 from sereno import journal
 
 JOURNAL_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-
-
-@pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
-    """Records as python-systemd is given them, sent through `logging`."""
-    records: list[dict[str, str]] = []
-
-    def sendv(*lines: bytes) -> None:
-        records.append(dict(line.decode().split("=", 1) for line in lines))
-
-    monkeypatch.setattr(journal, "_sendv", lambda: sendv)
-    monkeypatch.setattr(journal, "is_connected", lambda: True)
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    journal.set_up("a_job", "f00d")
-    yield records
-    for handler in [handler for handler in root.handlers if handler not in before]:
-        root.removeHandler(handler)
-    root.setLevel(level)
 
 
 def test_every_record_carries_the_job_and_the_run(sent) -> None:
