@@ -184,6 +184,21 @@ def test_a_run_that_is_killed_is_told(office: Office) -> None:
     assert any("Tarea killed_now iniciada" in line for line in hook["log"])
 
 
+def test_a_run_that_another_program_ends_is_told(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("ended_early", "endless")
+    office.machine.run("systemctl", "start", "--no-block", "sereno@ended_early.service")
+    office.machine.wait_for(lambda: office.shop.runs("ended_early"), what="the run")
+    # What an early out-of-memory daemon sends; the manager knows nothing of it.
+    pid = office.machine.show("sereno@ended_early.service", "MainPID")["MainPID"]
+    office.machine.run("kill", "-TERM", pid)
+    office.machine.wait_for(office.hooks, what="the message")
+    office.settle("ended_early")
+    assert office.records("ended_early", "SERENO_STATUS=interrupted")
+    (hook,) = office.hooks()
+    assert (hook["event"], hook["result"], hook["exit_status"]) == ("failure", "exit-code", "1")
+
+
 def test_a_run_that_is_stopped_by_hand_is_not_told(office: Office) -> None:
     office.configure(HANDLERS)
     office.install("stopped", "endless")

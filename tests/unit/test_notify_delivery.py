@@ -293,9 +293,9 @@ def test_a_failure_that_no_handler_took_is_told_again_at_the_next_one(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("result", "told"), [("signal", 0), ("exit-code", 0), ("timeout", 1), ("oom-kill", 1)]
+    ("result", "told"), [("signal", 0), ("exit-code", 1), ("timeout", 1), ("oom-kill", 1)]
 )
-def test_a_run_that_was_stopped_is_no_failure_unless_its_limit_stopped_it(
+def test_a_run_that_was_stopped_is_no_failure_unless_its_limit_or_another_program_did(
     tmp_path: Path, result: str, told: int
 ) -> None:
     desk = Desk(tmp_path, status="interrupted")

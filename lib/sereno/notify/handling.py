@@ -27,8 +27,6 @@ _BY_HAND = "by hand: sereno notify --test"
 _FIRST_DESCRIPTOR = 3
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _EVIDENCE_S = 2.0
-# How a run ended by itself or by the administrator; every other result is systemd's own verdict, a failure in any case.
-_STOPPABLE = ("exit-code", "signal")
 _logger = logging.getLogger("sereno.notify")
 
 
@@ -66,8 +64,10 @@ class Handling:
         run_id = environ.get("MONITOR_INVOCATION_ID", "")
         result = environ.get("MONITOR_SERVICE_RESULT", "")
         found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S)
-        if found.status == "interrupted" and result in _STOPPABLE:
-            # Stopped by hand, or by the machine going down. The same record with the result "timeout" is a failure.
+        if found.status == "interrupted" and result == "signal":
+            # Stopped, and killed before it was gone. A run that was only stopped is no failure for systemd; the same
+            # record with "exit-code" is the end by a signal that the manager did not send (`ending`), as of an early
+            # out-of-memory daemon.
             return []
         now_s = self._now_s()
         event = self._event(
