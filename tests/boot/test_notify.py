@@ -55,6 +55,12 @@ def flaky():
 def warns():
     import logging
     logging.getLogger().warning("almost full", extra={"SERENO_ALERT": "disk"})
+
+def warns_early():
+    import logging
+    warns()
+    for number in range(600):
+        logging.getLogger().info("row %d", number)
 """
 
 
@@ -246,6 +252,14 @@ def test_an_alert_of_a_successful_run_is_told_and_then_counted(office: Office) -
     assert (hook["event"], hook["alert"], hook["error"]) == ("alert", "disk", "almost full")
     assert "disk_watch: almost full" in hook["subject"]
     assert len(office.records("disk_watch", HELD_BACK)) == 1
+
+
+def test_an_alert_is_told_however_much_the_run_logged_afterwards(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("disk_watch_4", "warns_early")
+    office.run("disk_watch_4")
+    (hook,) = office.hooks()
+    assert (hook["event"], hook["alert"], hook["error"]) == ("alert", "disk", "almost full")
 
 
 def test_the_cleanups_alert_of_a_full_cache_is_told(office: Office) -> None:

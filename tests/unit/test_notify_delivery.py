@@ -20,8 +20,8 @@ from sereno.notify import handling, wake
 from sereno.notify.config import Handler, parse
 from sereno.notify.delivery import Delivery, deliver
 from sereno.notify.event import FAILURE, Event
-from sereno.notify.evidence import Evidence
-from sereno.notify.handling import Handling, datagrams
+from sereno.notify.evidence import Evidence, gather
+from sereno.notify.handling import Datagram, Handling, datagrams
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
 
@@ -322,6 +322,31 @@ def test_each_alert_of_a_success_is_told(tmp_path: Path) -> None:
     ]
 
 
+def test_an_alert_is_found_however_much_its_run_logged_afterwards() -> None:
+    alert = {"MESSAGE": "disk almost full", "SERENO_ALERT": "disk"}
+    log = [alert, *({"MESSAGE": f"line {n}"} for n in range(600)), {"SERENO_STATUS": "success"}]
+
+    def find(run_id: str, name: str) -> dict[str, str] | None:
+        return alert if name == "disk" else None
+
+    found = gather(
+        "r", 1, deadline_s=0, alerts=["disk", "gone"], read=lambda _, n: log[-n:], find=find
+    )
+    assert found == Evidence("success", None, {"disk": "disk almost full"}, ("line 599",))
+
+
+def test_a_datagram_names_as_many_alerts_as_it_holds(tmp_path: Path) -> None:
+    address = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        wake.send(
+            address, "succeeded", "j", "r", ["a" * 70_000, *(f"n{n:099}" for n in range(999))]
+        )
+        (heard,) = datagrams(receiver)
+    assert heard.alerts == tuple(f"n{n:099}" for n in range(len(heard.alerts)))
+    assert 600 < len(heard.alerts) < 999
+
+
 def test_a_state_file_that_is_garbage_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     for garbage in ("", "[]", "{}", '{"failing_since_s": "x"}', "\0"):
@@ -347,7 +372,7 @@ def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_pa
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        wake.send(address, "succeeded", "a_job", "r1")
+        wake.send(address, "succeeded", "a_job", "r1", ["disk", "ñ\udc80"])
         for garbage in (
             b"",
             b"[]",
@@ -360,17 +385,17 @@ def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_pa
                 sender.sendto(garbage, address)
         wake.send(address, "test", "sereno", "r2")
         assert list(datagrams(receiver)) == [
-            ("succeeded", "a_job", "r1", os.getuid()),
-            ("test", "sereno", "r2", os.getuid()),
+            ("succeeded", "a_job", "r1", os.getuid(), ("disk", "ñ\udc80")),
+            ("test", "sereno", "r2", os.getuid(), ()),
         ]
         assert list(datagrams(receiver)) == []
 
 
 def test_only_root_and_the_user_itself_may_ask_for_a_test(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.handling.heard("test", "sereno", "r", 12345)
+    desk.handling.heard(Datagram("test", "sereno", "r", 12345))
     assert desk.events == []
-    desk.handling.heard("test", "sereno", "r", 0)
+    desk.handling.heard(Datagram("test", "sereno", "r", 0))
     assert [event.kind for event in desk.events] == ["test"]
 
 

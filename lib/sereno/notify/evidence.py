@@ -7,7 +7,8 @@ message goes without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sereno import journal
@@ -28,7 +29,19 @@ class Evidence(NamedTuple):
 
 
 def read_tail(run_id: str, count: int) -> list[dict[str, Any]]:
-    """The last `count` records of a run, and of the manager about it, oldest first; those that the caller may read.
+    """The last `count` records of a run, and of the manager about it, oldest first; those that the caller may read."""
+    return list(islice(_newest_first(run_id), count))[::-1]
+
+
+def read_alert(run_id: str, alert: str) -> dict[str, Any] | None:
+    """The last record by which a run raised this alert, however much it logged afterwards."""
+    # As `journal` writes it.
+    value = alert.encode("utf-8", "backslashreplace")
+    return next(_newest_first(run_id, b"SERENO_ALERT=" + value), None)
+
+
+def _newest_first(run_id: str, *matches: bytes) -> Iterator[dict[str, Any]]:
+    """The records of a run, and of the manager about it, that have these fields.
 
     By `SERENO_RUN` too: journald may not know any more whose record it was when a process ended at once (systemd#2913).
     What another unit's process claims about the run is left out.
@@ -36,7 +49,6 @@ def read_tail(run_id: str, count: int) -> list[dict[str, Any]]:
     journal.require_installed()
     from systemd.journal import Reader
 
-    records: list[dict[str, Any]] = []
     with Reader() as reader:
         for field in (
             "_SYSTEMD_INVOCATION_ID",
@@ -44,13 +56,13 @@ def read_tail(run_id: str, count: int) -> list[dict[str, Any]]:
             "INVOCATION_ID",
             "USER_INVOCATION_ID",
         ):
-            reader.add_match(f"{field}={run_id}")
+            for match in (f"{field}={run_id}", *matches):
+                reader.add_match(match)
             reader.add_disjunction()
         reader.seek_tail()
-        while len(records) < count and (entry := reader.get_previous()):
+        while entry := reader.get_previous():
             if is_of_run(entry, run_id):
-                records.append(entry)
-    return records[::-1]
+                yield entry
 
 
 def is_of_run(record: Mapping[str, Any], run_id: str) -> bool:
@@ -69,18 +81,25 @@ def gather(
     lines: int,
     *,
     deadline_s: float,
+    alerts: Sequence[str] = (),
     read: Callable[[str, int], Sequence[Mapping[str, Any]]] = read_tail,
+    find: Callable[[str, str], Mapping[str, Any] | None] = read_alert,
 ) -> Evidence:
     """Read a run's end; wait for it up to `deadline_s`: journald may show it a moment later (systemd#28650).
 
-    The end is the run's closing record, or that of the manager about its failure.
+    The end is the run's closing record, or that of the manager about its failure. `alerts` are names of alerts that the
+    run may have raised long before: each is looked for.
     """
     give_up = time.monotonic() + deadline_s
     while True:
         records = read(run_id, _RECORDS) if run_id else []
         if any(_closes(record) for record in records) or time.monotonic() > give_up:
-            return judge(records, lines)
+            break
         time.sleep(_POLL_S)
+    found = judge(records, lines)
+    earlier = [find(run_id, alert) for alert in alerts if alert not in found.alerts]
+    older = judge([record for record in earlier if record is not None], 0)
+    return found._replace(alerts={**older.alerts, **found.alerts})
 
 
 def _closes(record: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sereno import journal, messages
 from sereno.errors import SerenoError, UsageError
@@ -28,6 +28,16 @@ _FIRST_DESCRIPTOR = 3
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _EVIDENCE_S = 2.0
 _logger = logging.getLogger("sereno.notify")
+
+
+class Datagram(NamedTuple):
+    """What `wake` sent, and the user id of its sender; `alerts` are the names of those that the run raised."""
+
+    what: str
+    job_id: str
+    run_id: str
+    uid: int
+    alerts: tuple[str, ...] = ()
 
 
 class Handling:
@@ -89,9 +99,9 @@ class Handling:
         )
         return self._judge(event, judge)
 
-    def succeeded(self, job_id: str, run_id: str) -> list[Delivery]:
-        """A run succeeded that follows a failure, or that raised alerts: whatever of it the journal confirms."""
-        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S)
+    def succeeded(self, job_id: str, run_id: str, alerts: tuple[str, ...] = ()) -> list[Delivery]:
+        """A run succeeded that follows a failure, or that raised `alerts`: whatever of it the journal confirms."""
+        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S, alerts=alerts)
         if found.status != "success":
             return []
         now_s = self._now_s()
@@ -121,12 +131,12 @@ class Handling:
         """The administrator asks for a message by every handler."""
         return self._tell(self._event(TEST, "sereno", run_id, self._now_s()), self._config.handlers)
 
-    def heard(self, what: str, job_id: str, run_id: str, uid: int) -> list[Delivery]:
-        """A datagram of `wake` came from a process of the user `uid`."""
-        if what == wake.SUCCEEDED:
-            return self.succeeded(job_id, run_id)
-        if what == wake.TRIED and uid in (0, os.getuid()):
-            return self.tried(run_id)
+    def heard(self, heard: Datagram) -> list[Delivery]:
+        """A datagram of `wake` came."""
+        if heard.what == wake.SUCCEEDED:
+            return self.succeeded(heard.job_id, heard.run_id, heard.alerts)
+        if heard.what == wake.TRIED and heard.uid in (0, os.getuid()):
+            return self.tried(heard.run_id)
         return []
 
     def _event(self, kind: str, job_id: str, run_id: str, time_s: float, **details: Any) -> Event:
@@ -188,7 +198,7 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
         The exit status: 0; 1 if a handler failed, so that `systemctl --failed` shows it; an error's own.
     """
     journal.set_up_as(IDENTIFIER)
-    waiting: list[tuple[str, str, str, int]] = []
+    waiting: list[Datagram] = []
     try:
         if failed is None:
             if environ.get("LISTEN_FDS") != "1":
@@ -200,7 +210,7 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
         if failed is not None:
             deliveries = handling.failed(failed, environ)
         else:
-            deliveries = [one for message in waiting for one in handling.heard(*message)]
+            deliveries = [one for message in waiting for one in handling.heard(message)]
     except SerenoError as error:
         _logger.error(
             messages.NONE_SENT,
@@ -215,20 +225,21 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
     return int(any(delivery.error is not None for delivery in deliveries))
 
 
-def datagrams(receiver: socket.socket) -> Iterator[tuple[str, str, str, int]]:
-    """What waits in the socket, as (what, job id, run id, sender's user id); what `wake` did not write is left out."""
+def datagrams(receiver: socket.socket) -> Iterator[Datagram]:
+    """What waits in the socket; what `wake` did not write is left out."""
     receiver.setblocking(False)
     while True:
         try:
-            data, ancillary, _, _ = receiver.recvmsg(4096, socket.CMSG_SPACE(12))
+            data, ancillary, _, _ = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
         except BlockingIOError:
             return
         try:
-            what, job_id, run_id = json.loads(data)
+            what, job_id, run_id, *alerts = json.loads(data)
         except (TypeError, ValueError):
             continue
-        if all(isinstance(text, str) for text in (what, job_id, run_id)) and _is_name(job_id):
-            yield what, job_id, run_id, _uid(ancillary)
+        texts = (what, job_id, run_id, *alerts)
+        if all(isinstance(text, str) for text in texts) and _is_name(job_id):
+            yield Datagram(what, job_id, run_id, _uid(ancillary), tuple(alerts))
 
 
 def _is_name(job_id: str) -> bool:

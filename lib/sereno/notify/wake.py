@@ -1,6 +1,7 @@
 """What a successful run does when it has something to tell: one datagram to sereno-notify.socket.
 
-The datagram only names the run; what happened is read from the journal by whoever gets it. Nothing waits for an answer.
+The datagram only names the run and its alerts; what happened is read from the journal by whoever gets it. Nothing waits
+for an answer.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Sequence
 
-from sereno import messages
+from sereno import journal, messages
 from sereno.log import Logger
 
 SUCCEEDED, TRIED = "succeeded", "test"
+# A datagram of unix(7) holds twice as much, and a thousand messages would help nobody.
+MOST_BYTES = 64 << 10
 # Where the units' Environment= says that things are.
 CONFIG, SOCKET, STATE = "SERENO_NOTIFY_CONFIG", "SERENO_NOTIFY_SOCKET", "SERENO_NOTIFY_STATE"
 _logger = Logger("sereno.runner")
@@ -24,13 +28,22 @@ def wake(job_id: str, run_id: str) -> None:
     if not address or not os.path.exists(os.environ.get(CONFIG, "")):
         return
     try:
-        send(address, SUCCEEDED, job_id, run_id)
+        send(address, SUCCEEDED, job_id, run_id, sorted(journal.alerts))
     except OSError as error:
         _logger.warning(messages.NOT_ASKED_FOR, job_id, address, error)
 
 
-def send(address: str, what: str, job_id: str, run_id: str) -> None:
-    """Send the datagram. Raises OSError: the socket is not there, not for this user, or full."""
+def send(address: str, what: str, job_id: str, run_id: str, alerts: Sequence[str] = ()) -> None:
+    """Send the datagram, with the names of as many alerts as it holds.
+
+    Raises:
+        OSError: the socket is not there, not for this user, or full.
+    """
+    data = json.dumps([what, job_id, run_id])
+    for alert in alerts:
+        longer = f"{data[:-1]}, {json.dumps(alert)}]"
+        if len(longer) <= MOST_BYTES:
+            data = longer
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
-        sender.sendto(json.dumps([what, job_id, run_id]).encode(), address)
+        sender.sendto(data.encode(), address)
