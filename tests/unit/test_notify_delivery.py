@@ -421,6 +421,79 @@ def test_a_broken_file_is_recorded_and_is_the_units_failure(
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]
 
 
+class Inbox:
+    """The socket that systemd gives to the unit, as its process finds it at each start."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
+        self.config = tmp_path / "notify.toml"
+        self.config.write_text('[[handler]]\ntype = "command"\ncommand = ["/x"]\n')
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(tmp_path / "s"))
+        for number in range(3):
+            wake.send(str(tmp_path / "s"), "succeeded", f"job_{number}", "r")
+        self.environ = {
+            "LISTEN_FDS": "1",
+            wake.CONFIG: str(self.config),
+            wake.STATE: str(tmp_path / "state"),
+        }
+
+    def start(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> int:
+        monkeypatch.setattr(handling, "_FIRST_DESCRIPTOR", os.dup(self.socket.fileno()))
+        return handling.run(None, self.environ, **options)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+    inbox = Inbox(tmp_path, monkeypatch)
+    with inbox.socket:
+        yield inbox
+
+
+def test_a_start_that_is_killed_loses_no_message_but_its_own(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+
+    def succeeded(self: Handling, job_id: str, *_: object) -> list[Delivery]:
+        heard.append(job_id)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+        return []
+
+    monkeypatch.setattr(Handling, "succeeded", succeeded)
+    with pytest.raises(KeyboardInterrupt):
+        inbox.start(monkeypatch)
+    assert inbox.start(monkeypatch) == 0
+    assert heard == ["job_0", "job_1", "job_2"]
+
+
+def test_slow_handlers_are_given_a_start_for_each_message(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, heard = 0.0, list[str]()
+
+    def succeeded(self: Handling, job_id: str, *_: object) -> list[Delivery]:
+        nonlocal now_s
+        now_s += 53.0
+        heard.append(job_id)
+        return [Delivery("dead", "timed out")]
+
+    monkeypatch.setattr(Handling, "succeeded", succeeded)
+    for number in range(3):
+        assert inbox.start(monkeypatch, clock=lambda: now_s) == 1
+        assert heard == [f"job_{n}" for n in range(number + 1)]
+    assert inbox.start(monkeypatch, clock=lambda: now_s) == 0
+
+
+def test_a_broken_file_leaves_nothing_in_the_socket_that_would_start_the_unit_for_ever(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.config.write_text("x = 1")
+    assert inbox.start(monkeypatch) == 2
+    assert list(datagrams(inbox.socket)) == []
+
+
 @pytest.mark.parametrize(("failed", "says"), [("j", "SERENO_NOTIFY_CONFIG"), (None, "LISTEN_FDS")])
 def test_what_the_units_start_is_refused_by_hand_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failed: str | None, says: str

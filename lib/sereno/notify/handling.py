@@ -25,6 +25,8 @@ IDENTIFIER = "sereno-notify"
 _BY_HAND = "by hand: sereno notify --test"
 # SD_LISTEN_FDS_START
 _FIRST_DESCRIPTOR = 3
+# No datagram is begun later than this: with the slowest webhook's 580 s that stays within TimeoutStartSec= of the unit.
+_BEGIN_S = 10.0
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _EVIDENCE_S = 2.0
 _logger = logging.getLogger("sereno.notify")
@@ -191,26 +193,23 @@ def _note_held_back(event: Event) -> None:
     )
 
 
-def run(failed: str | None, environ: Mapping[str, str]) -> int:
+def run(
+    failed: str | None,
+    environ: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
     """Do what a unit asks for: the job `failed` failed, or None: datagrams wait in systemd's socket (sd_listen_fds(3)).
 
     Returns:
         The exit status: 0; 1 if a handler failed, so that `systemctl --failed` shows it; an error's own.
     """
     journal.set_up_as(IDENTIFIER)
-    waiting: list[Datagram] = []
     try:
         if failed is None:
-            if environ.get("LISTEN_FDS") != "1":
-                raise UsageError("LISTEN_FDS: systemd gave no socket", hint=_BY_HAND)
-            # Taken before anything can go wrong: what stays in the socket starts this again, for ever.
-            with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
-                waiting = list(datagrams(receiver))
-        handling = Handling(environ)
-        if failed is not None:
-            deliveries = handling.failed(failed, environ)
+            deliveries = _listen(environ, clock)
         else:
-            deliveries = [one for message in waiting for one in handling.heard(message)]
+            deliveries = Handling(environ).failed(failed, environ)
     except SerenoError as error:
         _logger.error(
             messages.NONE_SENT,
@@ -223,6 +222,27 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
         )
         return error.exit_code
     return int(any(delivery.error is not None for delivery in deliveries))
+
+
+def _listen(environ: Mapping[str, str], clock: Callable[[], float]) -> list[Delivery]:
+    """Handle what waits in the socket, one after the other: what is still in it when this ends starts it again."""
+    if environ.get("LISTEN_FDS") != "1":
+        raise UsageError("LISTEN_FDS: systemd gave no socket", hint=_BY_HAND)
+    give_up = clock() + _BEGIN_S
+    deliveries: list[Delivery] = []
+    handling = None
+    with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
+        for heard in datagrams(receiver):
+            try:
+                handling = handling or Handling(environ)
+            except SerenoError:
+                # Nothing here mends itself, and what stays in the socket would start this for ever.
+                list(datagrams(receiver))
+                raise
+            deliveries += handling.heard(heard)
+            if clock() > give_up:
+                break
+    return deliveries
 
 
 def datagrams(receiver: socket.socket) -> Iterator[Datagram]:
