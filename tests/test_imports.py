@@ -132,8 +132,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"cache", "log", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
-        *("cache", "elapses", "installation", "jobs", "journal", "notify", "scope", "seed"),
-        *("systemctl", "triggers", "unitdir", "units", "errors"),
+        *("cache", "elapses", "history", "installation", "jobs", "journal", "notify", "runs"),
+        *("scope", "seed", "systemctl", "triggers", "unitdir", "units", "errors"),
     },
 }
 # The command is where all of it comes together.

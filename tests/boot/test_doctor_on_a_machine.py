@@ -120,6 +120,29 @@ def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) ->
     assert examine(well) == []
 
 
+# Two records that any user may send: the job's last run failed, and a message did not leave.
+FORGED = """
+import time
+from systemd import journal
+journal.send("x", MESSAGE_ID="c8db476b7d964ab2bd2d7abc51d7b261", SERENO_JOB="cache_cleanup_hourly",
+    SERENO_RUN="f" * 32, SERENO_STATUS="failed")
+journal.send("x", MESSAGE_ID="2f34b1d9ea8d4da596dc0aa613190056", SERENO_HANDLER="command", SERENO_ERROR="x")
+time.sleep(1)  # journald is to see whose they are
+"""
+
+
+def test_what_any_user_can_write_into_the_journal_is_no_finding(well: Machine) -> None:
+    well.write(
+        "/etc/sereno/notify.toml",
+        '[[handler]]\ntype = "command"\ncommand = ["/bin/true"]\n',
+        0o600,
+    )
+    well.run_unit("python3", "-c", FORGED, user="daemon")
+    well.wait_for(lambda: len(well.journal("MESSAGE=x")) == 2, what="the forged records")
+    assert examine(well) == []
+    well.run("rm", "-r", "/etc/sereno")
+
+
 def test_a_wedged_interval_is_named_and_a_run_sets_it_going_again(well: Machine) -> None:
     shop = Shop(well)
     shop.install("add_interval_job(shop_jobs.mended, 'often', hours=1)")

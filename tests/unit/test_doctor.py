@@ -16,6 +16,7 @@ from sereno.doctor.facts import CacheFacts, Code, DropIn, Entry, Facts, JobFacts
 from sereno.doctor.files import service_settings
 from sereno.doctor.jobs import seconds
 from sereno.doctor.sandbox import WEAKER, weakenings
+from sereno.history import Run
 from sereno.job import Job
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import Installed, is_as_written, read, render, timer_name
@@ -395,14 +396,32 @@ class AskedManager(FakeManager):
         return "252.39"
 
 
+class JournalOfTheUser:
+    """A journal in which a run of the user's own job `a` failed last."""
+
+    def __init__(self, *, user: bool) -> None:
+        assert user
+
+    def __enter__(self) -> JournalOfTheUser:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def latest(self, job_ids: Any) -> dict[str, Run]:
+        return {"a": Run("a", "r", "failed", NOW_S - 1, NOW_S)}
+
+    def begins_s(self) -> None:
+        return None
+
+
 def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     units: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manager = AskedManager()
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
     monkeypatch.setattr(gather.journal, "installed", lambda: True)
-    monkeypatch.setattr(gather, "latest_statuses", lambda ids: {"a": ("failed", NOW_S)})
-    monkeypatch.setattr(gather, "begins_s", lambda: None)
+    monkeypatch.setattr(gather, "Runs", JournalOfTheUser)
     backend = scheduler.Scheduler("shop", scope="user", manager=manager)
     for job_id in "abc":
         backend.add_cron_job(backend_jobs.report, job_id, hour=3)

@@ -40,7 +40,7 @@ def _test(arguments: argparse.Namespace) -> int:
         raise InvalidConfig(f"{path}: there is no [[handler]] in it")
     installation.manager.start(["sereno-notify.socket"])
     failures = 0
-    for delivery in trial.run(loaded, trial.address(user, os.environ)):
+    for delivery in trial.run(loaded, user, os.environ):
         print(f"{delivery.handler}: {delivery.error or 'delivered'}", flush=True)
         failures += delivery.error is not None
     return int(failures > 0)

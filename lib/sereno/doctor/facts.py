@@ -32,7 +32,7 @@ class JobFacts:
         has_own_drop_ins: whether an administrator's drop-in changes the timer.
         program: what the service executes; `program_fault`: "missing" or "not executable"; None: nothing is wrong.
         installed_s: when its timer was written, seconds since the epoch.
-        latest_status, latest_s: SERENO_STATUS and time of its latest closing record; None: there is none.
+        latest_status, latest_s: what its newest run came to and when it ended; None: not known.
     """
 
     installed: Installed

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,10 +20,11 @@ from sereno.doctor.code import code_facts
 from sereno.doctor.facts import DropIn, Facts
 from sereno.doctor.files import UnitFiles, is_mask
 from sereno.doctor.jobs import UNLOADED, Answers, job_facts
-from sereno.doctor.records import begins_s, latest_statuses
 from sereno.errors import SerenoError
+from sereno.history import Run
 from sereno.installation import Installation
 from sereno.notify import health
+from sereno.runs import Runs
 from sereno.seed import machine_id
 from sereno.units import TARGET, app_target_name, service_name
 
@@ -68,7 +69,7 @@ def gather(installation: Installation) -> Facts:
         states=manager.list_units("sereno@*", "sereno-app@*"),
         elapses=manager.list_timers(),
         now_s=time.time(),
-        latest=ask("runs", lambda: latest_statuses(found.jobs), {}) if sees_journal else {},
+        latest=ask("runs", lambda: _latest(scope.is_user, found.jobs), {}) if sees_journal else {},
     )
     jobs = job_facts(found.jobs, answers, units, files, manager, installation.local_zone)
     return Facts(
@@ -102,11 +103,23 @@ def gather(installation: Installation) -> Facts:
         lingers=(LINGER / getpass.getuser()).exists() if scope.is_user else None,
         clock_synchronized=ask("clock", _clock_is_synchronized, None),
         journal_persistent=(JOURNAL / machine_id()).is_dir(),
-        journal_begins_s=ask("journal", begins_s, None) if sees_journal else None,
+        journal_begins_s=ask("journal", lambda: _begins_s(scope.is_user), None)
+        if sees_journal
+        else None,
         cache=ask("cache", lambda: cache_facts(scope.is_user), None),
         untold=tuple(ask("messages", lambda: health.problems(scope.is_user), [])),
         unread=(*attempts.failed, *files.unread),
     )
+
+
+def _latest(user: bool, job_ids: Iterable[str]) -> dict[str, Run]:
+    with Runs(user=user) as runs:
+        return runs.latest(job_ids)
+
+
+def _begins_s(user: bool) -> float | None:
+    with Runs(user=user) as runs:
+        return runs.begins_s()
 
 
 def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:

@@ -12,6 +12,7 @@ from sereno.doctor.facts import JobFacts
 from sereno.doctor.files import UnitFiles
 from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
+from sereno.history import Run
 from sereno.systemctl import Elapse, Systemctl, calendars_in
 from sereno.triggers import CronTrigger
 from sereno.unitdir import UnitDirectory
@@ -34,11 +35,11 @@ _UNIT_S = {
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was asked for all jobs at once: states and elapses by unit name, latest status and its time by job id."""
+    """What was asked for all jobs at once: states and elapses by unit name, the newest runs by job id."""
 
     states: Mapping[str, Properties]
     elapses: Mapping[str, Elapse]
-    latest: Mapping[str, tuple[str, float]]
+    latest: Mapping[str, Run]
     now_s: float
 
 
@@ -84,7 +85,7 @@ def _at_first_sight(
     elapse = answers.elapses.get(timer, Elapse(None, None))
     bases_s = (elapse.last.timestamp() if elapse.last else None, units.last_elapse_s(job.id))
     program = files.program(job)
-    status, at_s = answers.latest.get(job.id, (None, None))
+    latest = answers.latest.get(job.id)
     masked = {"LoadState": "masked"} if service in files.masks else {}
     return JobFacts(
         installed=job,
@@ -103,8 +104,8 @@ def _at_first_sight(
         program=program,
         program_fault=_fault(program) if program else None,
         installed_s=(units.path / timer).stat().st_mtime,
-        latest_status=status,
-        latest_s=at_s,
+        latest_status=latest.status if latest else None,
+        latest_s=latest.end_s if latest else None,
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import pwd
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NamedTuple
 
 from sereno import journal
 from sereno.errors import NotAllowed, SerenoError
 from sereno.notify import config
+
+# User= of the system's units.
+SYSTEM_USER = "sereno-notify"
 
 
 class LastDelivery(NamedTuple):
@@ -21,10 +26,13 @@ class LastDelivery(NamedTuple):
     error: str | None
 
 
-def last_deliveries(*, days: float = 30, event: str | None = None) -> dict[str, LastDelivery]:
+def last_deliveries(
+    user: bool, *, days: float = 30, event: str | None = None
+) -> dict[str, LastDelivery]:
     """The latest attempt of each handler in the last `days`, by its name, as the journal has it.
 
     Args:
+        user: True for the calling user's scope.
         event: the id of one event (SERENO_RUN) to look at, None: of all.
     """
     journal.require_installed()
@@ -34,6 +42,8 @@ def last_deliveries(*, days: float = 30, event: str | None = None) -> dict[str, 
     with Reader() as reader:
         reader.add_match(MESSAGE_ID=journal.DELIVERED)
         reader.add_match(MESSAGE_ID=journal.NOT_DELIVERED)
+        for uid in _senders(user):
+            reader.add_match(_UID=str(uid))
         if event is not None:
             reader.add_match(SERENO_RUN=event)
         reader.seek_realtime(time.time() - timedelta(days=days).total_seconds())
@@ -41,6 +51,16 @@ def last_deliveries(*, days: float = 30, event: str | None = None) -> dict[str, 
             name = str(record.get("SERENO_HANDLER", ""))
             found[name] = _delivery(name, record)
     return found
+
+
+def _senders(user: bool) -> set[int]:
+    """Whose records of deliveries count: any user may send some that look the same, but for the id of the user."""
+    if user:
+        return {os.geteuid()}
+    # Root's too, as which an administrator's drop-in may have the units run.
+    with suppress(KeyError):
+        return {0, pwd.getpwnam(SYSTEM_USER).pw_uid}
+    return {0}
 
 
 def _delivery(name: str, record: Mapping[str, Any]) -> LastDelivery:
@@ -64,7 +84,7 @@ def problems(user: bool, environ: Mapping[str, str] = os.environ) -> list[str]:
         return []
     except SerenoError as error:
         return [error.message]
-    last = last_deliveries()
+    last = last_deliveries(user)
     return [
         f"{path}: handler {handler.name}: its latest message did not leave: {last[handler.name].error}"
         for handler in handlers

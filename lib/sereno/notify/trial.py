@@ -23,26 +23,28 @@ def address(user: bool, environ: Mapping[str, str]) -> str:
     return os.path.join(runtime, "sereno/notify")
 
 
-def run(config: Config, address: str, *, deadline_s: float = DEADLINE_S) -> Iterator[LastDelivery]:
-    """Ask for the test message by the socket at `address`; yield each handler's outcome as the journal shows it.
+def run(
+    config: Config, user: bool, environ: Mapping[str, str], *, deadline_s: float = DEADLINE_S
+) -> Iterator[LastDelivery]:
+    """Ask the scope's socket for the test message; yield each handler's outcome as the journal shows it.
 
     Raises:
         NotAllowed: the caller may not use the socket.
         NotAvailable: the socket is not there, or not every handler left a record in time.
     """
-    event = uuid.uuid4().hex
+    event, socket = uuid.uuid4().hex, address(user, environ)
     try:
-        wake.send(address, wake.TRIED, "sereno", event)
+        wake.send(socket, wake.TRIED, "sereno", event)
     except PermissionError:
-        raise NotAllowed(f"{address}: no right to ask for a test", hint="run as root") from None
+        raise NotAllowed(f"{socket}: no right to ask for a test", hint="run as root") from None
     except OSError as error:
         raise NotAvailable(
-            f"{address}: {error.strerror}", hint="systemctl start sereno-notify.socket"
+            f"{socket}: {error.strerror}", hint="systemctl start sereno-notify.socket"
         ) from None
     waiting = {handler.name for handler in config.handlers}
     give_up = time.monotonic() + deadline_s
     while waiting:
-        done = last_deliveries(days=1, event=event)
+        done = last_deliveries(user, days=1, event=event)
         for name in sorted(waiting & done.keys()):
             waiting.remove(name)
             yield done[name]
