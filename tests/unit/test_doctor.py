@@ -11,7 +11,9 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import cli, doctor, installation, scheduler
+from sereno.cache import MetadataCache
 from sereno.doctor import CHECKS, examine, gather
+from sereno.doctor.cache import cache_facts
 from sereno.doctor.facts import CacheFacts, Code, DropIn, Entry, Facts, JobFacts
 from sereno.doctor.files import service_settings
 from sereno.doctor.jobs import seconds
@@ -145,6 +147,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("cache rights", machine(cache=CacheFacts(directories=(Entry("/c", 0o777, "ada", "ada"),))),
      ("problem", "/c", "mode", "0777"), "chmod o-w /c"),
     ("cache", cache(error="cut off"), ("problem", "cache", "open", "refused"), "journalctl"),
+    ("cache", cache(damaged=("/c/damaged-1",)), ("warning", "/c/damaged-1", "files", "damaged"), "rm -r /c/damaged-1"),
     ("cache", cache(stats={"size": 1801, "max_size": 2000, "hit_rate_percent": 99.0, "total_requests": 1}),
      ("warning", "cache", "size", "1801 of 2000"), "sereno cache clear"),
     ("cache", cache(stats={"size": 9, "max_size": None, "hit_rate_percent": 59.9, "total_requests": 101}),
@@ -368,6 +371,42 @@ def test_a_generated_file_tells_whether_it_was_changed() -> None:
 )  # fmt: skip
 def test_a_span_of_systemctl_is_read(text: str, expected_s: float) -> None:
     assert seconds(text) == expected_s
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the user's own with entries in several pages; its directory."""
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path))
+    cache = MetadataCache()
+    for number in range(50):
+        cache.set(f"k{number}", number)
+    cache.close()
+    return tmp_path / "metadata"
+
+
+def test_a_damaged_cache_is_named_at_once_and_until_somebody_has_looked(own_cache: Path) -> None:
+    with open(own_cache / "current/data.mdb", "r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xa5" * 6 * 4096)
+    for _ in range(2):
+        found = cache_facts(True)
+        assert found is not None
+        (path,) = found.damaged
+        assert Path(path, "data.mdb").exists()
+        assert {entry.path for entry in found.inside} >= {f"{own_cache}/current/data.mdb"}
+        assert not any("damaged-" in entry.path for entry in found.inside)
+
+
+def test_files_of_a_cache_that_vanish_meanwhile_hide_nothing(own_cache: Path) -> None:
+    # Left by a process that was killed while it made them: whoever opens the cache removes them.
+    (own_cache / "new-1").mkdir()
+    (own_cache / "new-1/data.mdb").touch()
+    (own_cache / "current/gone").symlink_to("nowhere")
+    found = cache_facts(True)
+    assert found is not None
+    assert found.stats is not None
+    assert found.stats["size"] == 50
+    assert found.damaged == ()
 
 
 class AskedManager(FakeManager):

@@ -111,6 +111,7 @@ class CacheFacts:
         wanted: the mode, owner and group that its directories must have; None: any that strangers cannot write to.
         directories: those that the installation made; inside: the directories and files that the cache made there.
         missing: directories that should be there.
+        damaged: directories of files that were found damaged and set aside.
         stats: `get_stats()`; None: there is no cache yet.
         error: why it cannot be opened.
     """
@@ -119,6 +120,7 @@ class CacheFacts:
     directories: tuple[Entry, ...] = ()
     inside: tuple[Entry, ...] = ()
     missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     stats: Mapping[str, Any] | None = None
     error: str | None = None
 

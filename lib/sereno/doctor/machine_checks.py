@@ -189,6 +189,12 @@ def cache_health(facts: Facts) -> Iterator[Finding]:
             PROBLEM, "cache", "open", "refused", cache.error,
             "journalctl SERENO_JOB=cache_cleanup_hourly",
         )  # fmt: skip
+    for path in cache.damaged:
+        yield Finding(
+            WARNING, path, "files", "damaged",
+            "the cache was found damaged and started empty; its old files are there for whoever wants to know why",
+            f"rm -r {path}",
+        )  # fmt: skip
     if cache.stats is None:
         return
     size, max_size = cache.stats["size"], cache.stats["max_size"]
