@@ -12,7 +12,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from sereno.journal import CLOSING, STARTED
 
@@ -117,6 +117,12 @@ def text(record: Mapping[str, Any], name: str) -> str:
     if isinstance(value, list):
         value = value[0]
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def is_figure(value: object) -> TypeGuard[float]:
+    """Whether a statistic is a number that can be added up and drawn: a job may give anything, as JSON holds it."""
+    # Neither not-a-number is, nor what is so large that a sum or a difference would be more than a float holds.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
 def runs_of(

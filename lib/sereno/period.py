@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
-from sereno.history import Run
+from sereno.history import Run, is_figure
 
 # A level and not an amount: its sum over several runs means nothing.
 _LEVEL = re.compile(r"(^|_)(rate|percent|ratio|before|after|size|current)$")
@@ -54,7 +54,7 @@ def period_of(runs: Iterable[Run]) -> Period:
     for run in runs:
         counts[run.status] = counts.get(run.status, 0) + 1
         for name, value in (run.stats or {}).items():
-            if _is_number(value):
+            if is_figure(value):
                 values.setdefault(name, []).append(value)
     durations = durations_ms(runs)
     return Period(
@@ -85,11 +85,7 @@ def durations_ms(runs: Iterable[Run]) -> list[float]:
 def series(runs: Iterable[Run], name: str) -> list[float]:
     """The values of one statistic, in the order of the runs that have it."""
     found = ((run.stats or {}).get(name) for run in runs)
-    return [value for value in found if _is_number(value)]
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return [value for value in found if is_figure(value)]
 
 
 def sparkline(values: Sequence[float], width: int = 40, *, ascii_only: bool = False) -> str:

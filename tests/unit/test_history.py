@@ -1,5 +1,6 @@
 """Journal records → runs, and what a period of them amounts to."""
 
+import math
 from datetime import UTC
 
 import pytest
@@ -164,6 +165,13 @@ def test_a_series_has_the_values_of_one_statistic_in_order() -> None:
     found = runs({"rows": 3}, {}, {"rows": "x"}, {"rows": 1})
     assert series(found, "rows") == [3, 1]
     assert durations_ms(found) == [10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("odd", [True, "12", [1], math.nan, math.inf, 1.7e308, -(10**400)])
+def test_a_statistic_that_cannot_be_added_up_is_no_figure(odd: object) -> None:
+    found = runs({"rows": odd}, {"rows": 2}, {"rows": odd})
+    assert series(found, "rows") == [2]
+    assert period_of(found).statistics["rows"] == (2, 2, 2, 2, 2)
 
 
 def test_a_sparkline_goes_from_the_least_to_the_most() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sereno.history import Run
+from sereno.history import Run, is_figure
 from sereno.overview import Overview
 from sereno.report.ahead import DAY_S, Ahead
 from sereno.report.plots import HEIGHT, Window, band, bars, counted, gathered, line
@@ -231,13 +230,7 @@ def _points(runs: Iterable[Run], name: str) -> list[tuple[float, float]]:
 
 
 def _number(value: Any) -> float | None:
-    """A figure that can be drawn: what a job gave as text, as not-a-number or as more than a float holds is none."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return float(value) if is_figure(value) else None
 
 
 def failures_of(runs: Iterable[Run]) -> list[Run]:
