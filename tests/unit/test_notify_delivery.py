@@ -322,15 +322,41 @@ def test_each_alert_of_a_success_is_told(tmp_path: Path) -> None:
     ]
 
 
+CLOSING = {"SERENO_JOB": "j", "SERENO_STATUS": "success"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({}, "success"),
+        ({"_SYSTEMD_UNIT": "sereno@j.service"}, "success"),
+        ({"SERENO_JOB": "other"}, ""),
+        ({"_SYSTEMD_UNIT": "sereno@other.service"}, ""),
+        # The job of the same id of somebody's own manager.
+        ({"_SYSTEMD_UNIT": "user@1.service", "_SYSTEMD_USER_UNIT": "sereno@j.service"}, ""),
+    ],
+)
+def test_a_run_of_another_job_is_no_evidence(fields: dict[str, str], status: str) -> None:
+    read = lambda *_: [{**CLOSING, **fields}]  # noqa: E731
+    assert gather("j", "r", 1, user=False, deadline_s=0, read=read).status == status
+
+
 def test_an_alert_is_found_however_much_its_run_logged_afterwards() -> None:
     alert = {"MESSAGE": "disk almost full", "SERENO_ALERT": "disk"}
-    log = [alert, *({"MESSAGE": f"line {n}"} for n in range(600)), {"SERENO_STATUS": "success"}]
+    log = [alert, *({"MESSAGE": f"line {n}"} for n in range(600)), CLOSING]
 
     def find(run_id: str, name: str) -> dict[str, str] | None:
         return alert if name == "disk" else None
 
     found = gather(
-        "r", 1, deadline_s=0, alerts=["disk", "gone"], read=lambda _, n: log[-n:], find=find
+        "j",
+        "r",
+        1,
+        user=False,
+        deadline_s=0,
+        alerts=["disk", "gone"],
+        read=lambda _, n: log[-n:],
+        find=find,
     )
     assert found == Evidence("success", None, {"disk": "disk almost full"}, ("line 599",))
 

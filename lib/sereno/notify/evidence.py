@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from sereno import journal
-from sereno.history import UNIT_FAILED
+from sereno.history import UNIT_FAILED, text
 
 # Of a run's end only; a job may log without limit.
 _RECORDS = 500
@@ -70,16 +70,26 @@ def is_of_run(record: Mapping[str, Any], run_id: str) -> bool:
 
     It is the run's own, nobody's (see `read_tail`), or that of a manager: process 1, or a user's (systemd.special(7)).
     """
-    # python-systemd gives some ids as UUID, which prints itself with hyphens.
-    sender = str(record.get("_SYSTEMD_INVOCATION_ID", "")).replace("-", "")
+    sender = _id(record, "_SYSTEMD_INVOCATION_ID")
     manager = record.get("_PID") == 1 or record.get("_SYSTEMD_USER_UNIT") == "init.scope"
     return sender in ("", run_id) or manager
 
 
+def is_of_job(record: Mapping[str, Any], job_id: str, user: bool) -> bool:
+    """Whether a run's record is of this job in this scope: by the unit that journald saw, else by its own word."""
+    of_user = "_SYSTEMD_USER_UNIT" in record
+    unit = text(record, "_SYSTEMD_USER_UNIT" if of_user else "_SYSTEMD_UNIT")
+    if not unit:
+        return text(record, "SERENO_JOB") == job_id
+    return unit == f"sereno@{job_id}.service" and of_user is user
+
+
 def gather(
+    job_id: str,
     run_id: str,
     lines: int,
     *,
+    user: bool,
     deadline_s: float,
     alerts: Sequence[str] = (),
     read: Callable[[str, int], Sequence[Mapping[str, Any]]] = read_tail,
@@ -87,12 +97,17 @@ def gather(
 ) -> Evidence:
     """Read a run's end; wait for it up to `deadline_s`: journald may show it a moment later (systemd#28650).
 
-    The end is the run's closing record, or that of the manager about its failure. `alerts` are names of alerts that the
-    run may have raised long before: each is looked for.
+    The end is the run's closing record, or that of the manager about its failure. That of a run of another job is none:
+    whoever named the run may have named the wrong job. `alerts` are names of alerts that the run may have raised long
+    before: each is looked for.
     """
     give_up = time.monotonic() + deadline_s
     while True:
-        records = read(run_id, _RECORDS) if run_id else []
+        records = [
+            record
+            for record in (read(run_id, _RECORDS) if run_id else ())
+            if "SERENO_STATUS" not in record or is_of_job(record, job_id, user)
+        ]
         if any(_closes(record) for record in records) or time.monotonic() > give_up:
             break
         time.sleep(_POLL_S)
@@ -103,12 +118,12 @@ def gather(
 
 
 def _closes(record: Mapping[str, Any]) -> bool:
-    return "SERENO_STATUS" in record or _id(record) == UNIT_FAILED
+    return "SERENO_STATUS" in record or _id(record, "MESSAGE_ID") == UNIT_FAILED
 
 
-def _id(record: Mapping[str, Any]) -> str:
-    # python-systemd gives a UUID, which prints itself with hyphens.
-    return str(record.get("MESSAGE_ID", "")).replace("-", "")
+def _id(record: Mapping[str, Any], name: str) -> str:
+    # python-systemd gives some ids as UUID, which prints itself with hyphens.
+    return text(record, name).replace("-", "")
 
 
 def judge(records: Sequence[Mapping[str, Any]], lines: int) -> Evidence:
@@ -117,16 +132,8 @@ def judge(records: Sequence[Mapping[str, Any]], lines: int) -> Evidence:
     alerts = {}
     for record in records:
         if "SERENO_STATUS" in record:
-            status, error = str(record["SERENO_STATUS"]), record.get("SERENO_ERROR")
+            status, error = text(record, "SERENO_STATUS"), text(record, "SERENO_ERROR") or None
         if "SERENO_ALERT" in record:
-            alerts[str(record["SERENO_ALERT"])] = _text(record.get("MESSAGE", ""))
-    text = [
-        line for record in records for line in _text(record.get("MESSAGE", "")).split("\n") if line
-    ]
-    return Evidence(
-        status, None if error is None else str(error), alerts, tuple(text[-lines:] if lines else ())
-    )
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+            alerts[text(record, "SERENO_ALERT")] = text(record, "MESSAGE")
+    log = [line for record in records for line in text(record, "MESSAGE").split("\n") if line]
+    return Evidence(status, error, alerts, tuple(log[-lines:] if lines else ()))

@@ -69,13 +69,19 @@ class Handling:
         self._states = States(environ[wake.STATE])
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
         self._scope = "user" if "MANAGERPID" in environ else "system"
-        self._now_s, self._tell, self._gather = now_s, tell, gather
+        self._now_s, self._tell = now_s, tell
+        self._gather = partial(
+            gather,
+            lines=self._config.log_lines,
+            user=self._scope == "user",
+            deadline_s=_EVIDENCE_S,
+        )
 
     def failed(self, job_id: str, environ: Mapping[str, str]) -> list[Delivery]:
         """The job's run failed; `environ` has systemd's MONITOR_* variables about it (systemd.exec(5))."""
         run_id = environ.get("MONITOR_INVOCATION_ID", "")
         result = environ.get("MONITOR_SERVICE_RESULT", "")
-        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S)
+        found = self._gather(job_id, run_id)
         if found.status == "interrupted" and result == "signal":
             # Stopped, and killed before it was gone. A run that was only stopped is no failure for systemd; the same
             # record with "exit-code" is the end by a signal that the manager did not send (`ending`), as of an early
@@ -103,7 +109,7 @@ class Handling:
 
     def succeeded(self, job_id: str, run_id: str, alerts: tuple[str, ...] = ()) -> list[Delivery]:
         """A run succeeded that follows a failure, or that raised `alerts`: whatever of it the journal confirms."""
-        found = self._gather(run_id, self._config.log_lines, deadline_s=_EVIDENCE_S, alerts=alerts)
+        found = self._gather(job_id, run_id, alerts=alerts)
         if found.status != "success":
             return []
         now_s = self._now_s()
