@@ -73,10 +73,10 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def written(units: Path, hours: float, *names: str) -> None:
-    """Make the timers as old as that."""
-    for path in units.glob("*.timer"):
+    """Make the timers, and the links that switch them on, as old as that."""
+    for path in (*units.glob("*.timer"), *units.glob("*.wants/*")):
         if not names or path.name in names:
-            os.utime(path, (time.time() - hours * HOUR_S,) * 2)
+            os.utime(path, (time.time() - hours * HOUR_S,) * 2, follow_symlinks=False)
 
 
 def a_run(job_id: str, hours: float, status: str = "success") -> Run:
@@ -151,6 +151,18 @@ def test_no_elapse_is_missed_before_the_journal_begins_or_in_a_job_that_is_pause
     FakeRuns.begins = 0.0
     shop.pause_job("ten")
     written(units, 24)
+    assert counts(page(capsys), "ten") == {}
+
+
+def test_no_elapse_is_missed_of_the_time_in_which_a_job_or_its_application_paused(
+    shop, units, capsys
+) -> None:
+    shop.pause_job("ten")
+    shop.resume_job("ten")
+    assert counts(page(capsys), "ten") == {}
+    written(units, 2)
+    shop.shutdown()
+    shop.start()
     assert counts(page(capsys), "ten") == {}
 
 

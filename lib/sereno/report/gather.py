@@ -26,7 +26,7 @@ from sereno.runs import Runs
 from sereno.survey import Question
 from sereno.systemctl import Elapse
 from sereno.triggers import in_words
-from sereno.units import Installed, service_name, timer_name
+from sereno.units import TARGET, Installed, app_target_name, service_name, timer_name
 
 KINDS = {
     ALERT_CAPACITY: "cache nearly full",
@@ -150,8 +150,7 @@ def _view(
     is_cleanup = job.function == _CLEANUP
     # Before its first run the cache may not be there, and looking must not make it.
     cache = cache_now(job.function) if is_cleanup and runs else None
-    # Before its timer was written, another schedule held, or none.
-    since_s = max(since_s, _written_s(installation, job))
+    since_s = max(since_s, _in_force_s(installation, job))
     due_s = schedules.due(job, since_s) if since_s < window.until_s else None
     return model.job_view(
         shown,
@@ -164,11 +163,17 @@ def _view(
     )
 
 
-def _written_s(installation: Installation, job: Installed) -> float:
+def _in_force_s(installation: Installation, job: Installed) -> float:
+    """Since when the job's timer has been as it is.
+
+    Before it was written another schedule held, or none, and before it was linked the job, or its application, paused.
+    """
+    timer, target = timer_name(job.id), app_target_name(job.app)
+    paths = (timer, f"{target}.wants/{timer}", f"{TARGET}.wants/{target}")
     try:
-        return (installation.units.path / timer_name(job.id)).stat().st_mtime
+        return max((installation.units.path / path).lstat().st_mtime for path in paths)
     except FileNotFoundError:
-        # Removed since it was read.
+        # Paused or removed since it was read.
         return math.inf
 
 
