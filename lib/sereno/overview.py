@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
@@ -81,7 +81,7 @@ def overview(
     schedule: str,
     elapse: Elapse | None,
     service: str | None,
-    last: Run | None,
+    runs: Sequence[Run],
     drop_ins: Mapping[str, Collection[str]],
 ) -> Overview:
     """Put together what is known of one job.
@@ -90,13 +90,16 @@ def overview(
         schedule: when it runs, in words.
         elapse: of its timer; None: it is not active.
         service: its service's ActiveState; None: it is not loaded.
-        last: its newest run; None: the journal shows none.
+        runs: its newest ones, oldest first; of a job that runs the two newest are needed.
         drop_ins: those of administrators, {unit name: paths}.
     """
     running = is_running(service)
+    last = ended = runs[-1] if runs else None
     # The journal cannot tell a run that goes on from one that was cut off; the manager can.
     if last is not None and last.status == "lost" and running:
         last = last._replace(status="running", message="", error=None)
+        # What it came to before counts until this run has come to something.
+        ended = runs[-2] if len(runs) > 1 else None
     units = (timer_name(job.id), "sereno@.timer", service_name(job.id), "sereno@.service")
     if timer_name(job.id) in drop_ins:
         schedule += " (changed by a drop-in)"
@@ -107,6 +110,6 @@ def overview(
         last=last,
         active=elapse is not None,
         running=running,
-        failing=service == "failed" or (last is not None and last.is_bad),
+        failing=service == "failed" or (ended is not None and ended.is_bad),
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
@@ -102,11 +101,7 @@ class Poll:
             # Begun after the manager answered, or its last record is still on its way (systemd#28650): a moment
             # later it is known.
             service = service if is_running(service) else "deactivating"
-        seen = overview(job, self._words[job.id], elapse, service, last, self._drop_ins)
-        if seen.running and len(runs) > 1 and runs[-1].end_s is None:
-            # What it came to before counts until this run has come to something.
-            seen = replace(seen, failing=runs[-2].is_bad)
-        return seen
+        return overview(job, self._words[job.id], elapse, service, runs, self._drop_ins)
 
     def _read_units(self) -> None:
         units = self._installation.units

@@ -85,6 +85,10 @@ class Runs:
                 (found[job_id],) = runs_of(job_id, records)
         return found
 
+    def last_two(self, job_id: str) -> list[Run]:
+        """The two newest runs of a job, the older first; one that is under way is "lost" here."""
+        return runs_of(job_id, self.recent(job_id, 2))
+
     def _newest_run(self, job_id: str) -> list[dict[str, Any]]:
         """The records of the newest run, up to the first that needs no older one."""
         records: list[dict[str, Any]] = []

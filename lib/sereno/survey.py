@@ -5,17 +5,19 @@ The manager takes longest, so it is asked first; what else is needed is loaded a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sereno.errors import NotAvailable
 from sereno.systemctl import Elapse, Systemctl
 
 if TYPE_CHECKING:
-    from sereno.history import Run
     from sereno.installation import Installation
     from sereno.overview import Overview
+    from sereno.runs import Runs
+
+Read = TypeVar("Read")
 
 
 class Question:
@@ -64,33 +66,37 @@ def survey(
     Raises:
         NoSuchJob: `job_id` is not installed.
     """
-    from sereno.overview import overview
+    from sereno.overview import is_running, overview
     from sereno.triggers import in_words
     from sereno.units import service_name, timer_name
 
     jobs = installation.jobs() if job_id is None else {job_id: installation.job(job_id)}
     drop_ins = installation.units.drop_ins()
-    last = _last(installation, jobs)
+    latest = _read(installation, lambda runs: runs.latest(jobs))
+    known = {job_id: [run] for job_id, run in latest.items()}
     words = {job.id: in_words(job.trigger) for job in jobs.values()}
     elapses, services = question.answer()
+    running = [job_id for job_id in jobs if is_running(services.get(service_name(job_id)))]
+    if running:
+        known |= _read(installation, lambda runs: {each: runs.last_two(each) for each in running})
     return [
         overview(
             job,
             words[job.id],
             elapses.get(timer_name(job.id)),
             services.get(service_name(job.id)),
-            last.get(job.id),
+            known.get(job.id, ()),
             drop_ins,
         )
         for _, job in sorted(jobs.items())
     ]
 
 
-def _last(installation: Installation, job_ids: Collection[str]) -> dict[str, Run]:
+def _read(installation: Installation, read: Callable[[Runs], dict[str, Read]]) -> dict[str, Read]:
     from sereno.runs import Runs
 
     try:
         with Runs(user=installation.scope.is_user) as runs:
-            return runs.latest(job_ids)
+            return read(runs)
     except NotAvailable:
         return {}

@@ -49,6 +49,9 @@ class FakeRuns:
     def latest(self, job_ids) -> dict[str, Run]:
         return {run.job_id: run for run in self.past if run.job_id in job_ids}
 
+    def last_two(self, job_id: str) -> list[Run]:
+        return [run for run in self.past if run.job_id == job_id][-2:]
+
     def history(self, job_id: str, *, since_s: float, running_id: str | None) -> list[Run]:
         return [run for run in self.past if run.job_id == job_id]
 
@@ -115,6 +118,18 @@ def test_lists_json_has_a_stable_shape(capsys) -> None:
     assert set(last) == RUN_KEYS
     assert (last["start"], last["duration_ms"]) == ("2025-11-05T14:00:00.000+00:00", 2000.0)
     assert last["stats"] == STATS
+
+
+@pytest.mark.parametrize(("before", "failing"), [("failed", True), ("success", False)])
+def test_a_job_that_runs_again_is_failing_until_this_run_has_come_to_something(
+    before, failing, manager, capsys
+) -> None:
+    FakeRuns.past = [a_run(before), a_run("lost", message=LOST, error=LOST)]
+    manager.service_states = {"sereno@report.service": "activating"}
+    report = listed(capsys)["report"]
+    assert (report["failing"], report["running"]) == (failing, True)
+    assert call("status", "report", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["failing"] is failing
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def _runs(
         in_words(job.trigger),
         elapses.get(timer_name(job.id)),
         services.get(service_name(job.id)),
-        runs[-1] if runs else past.latest([job.id]).get(job.id),
+        runs if len(runs) > 1 else past.last_two(job.id),
         drop_ins,
     )
     if shown.last is not None and (runs or shown.last.status == "running"):
