@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import email.policy
 import json
@@ -11,6 +12,7 @@ import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -142,6 +144,36 @@ def test_a_server_that_does_not_answer_is_given_up_at_the_time_limit() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(DeliveryError, match=r"127\.0\.0\.1: .*timed out"):
             send(webhook(url, "retries = 0\ntimeout_s = 1"), MESSAGE)
+
+
+def test_a_server_that_answers_a_character_at_a_time_is_given_up_at_the_time_limit() -> None:
+    given_up = threading.Event()
+
+    def drip() -> None:
+        connection, _ = slow.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not given_up.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        url = f"http://127.0.0.1:{slow.getsockname()[1]}"
+        with pytest.raises(DeliveryError, match=r"127\.0\.0\.1: timed out: 1 s in all"):
+            send(webhook(url, "retries = 0\ntimeout_s = 1"), MESSAGE)
+        given_up.set()
+        thread.join()
+
+
+def test_apprise_is_given_up_at_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up = threading.Event()
+    service = SimpleNamespace(add=lambda url: True, notify=lambda **_: given_up.wait(10))
+    module = SimpleNamespace(Apprise=lambda: service)
+    monkeypatch.setitem(__import__("sys").modules, "apprise", module)
+    with pytest.raises(DeliveryError, match="apprise: did not end within 1 s"):
+        send(handler('type = "apprise"\nurls = ["json://x"]\ntimeout_s = 1'), MESSAGE)
+    given_up.set()
 
 
 def test_a_command_gets_json_on_stdin_its_words_unchanged_and_no_secret(

@@ -7,15 +7,22 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from email.message import EmailMessage
 from email.utils import formatdate
-from typing import Any
+from threading import Thread
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from sereno.notify.config import Handler
 from sereno.notify.message import Message, safe_line
+from sereno.post import PostError, post
 
 # Before the second, third, … try of a webhook, in seconds.
 BACKOFF_S = (1, 3, 9, 27, 60, 60)
+
+
+Result = TypeVar("Result")
 
 
 class DeliveryError(Exception):
@@ -106,20 +113,45 @@ def _inherited(environ: Any) -> dict[str, str]:
 
 
 def _webhook(handler: Handler, message: Message, pause: Callable[[float], Any]) -> None:
-    from sereno.post import PostError, post
-
     settings = handler.settings
     body = json.dumps(message.payload).encode()
     headers = {"Content-Type": "application/json", **settings["headers"]}
     for number in range(settings["retries"] + 1):
         try:
-            post(settings["url"], body, headers, timeout_s=handler.timeout_s)
+            _post(settings["url"], body, headers, handler.timeout_s)
             return
         except PostError as error:
             if not error.passing or number == settings["retries"]:
                 tries = "" if number == 0 else f" (after {number + 1} tries)"
                 raise DeliveryError(f"{error}{tries}") from None
         pause(BACKOFF_S[number])
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], limit_s: float) -> None:
+    try:
+        _within(limit_s, lambda: post(url, body, headers, timeout_s=limit_s))
+    except TimeoutError:
+        error = f"{urlsplit(url).hostname}: timed out: {limit_s:g} s in all"
+        raise PostError(error, passing=True) from None
+
+
+def _within(limit_s: float, action: Callable[[], Result]) -> Result:
+    """What `action` returns or raises.
+
+    Raises:
+        TimeoutError: it takes longer, and is left to itself: a server may answer one character at a time, and what
+            looks its name up has a limit of its own.
+    """
+    future: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(action())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    return future.result(limit_s)
 
 
 def _apprise(handler: Handler, message: Message) -> None:
@@ -136,5 +168,12 @@ def _apprise(handler: Handler, message: Message) -> None:
         if not service.add(url):
             raise DeliveryError(f"apprise: URL {number} of urls is none that Apprise knows")
     kind = "failure" if message.payload["event"] == "failure" else "info"
-    if not service.notify(title=message.subject, body=message.body, notify_type=kind):
+    try:
+        taken = _within(
+            handler.timeout_s,
+            lambda: service.notify(title=message.subject, body=message.body, notify_type=kind),
+        )
+    except TimeoutError:
+        raise DeliveryError(f"apprise: did not end within {handler.timeout_s:g} s") from None
+    if not taken:
         raise DeliveryError("apprise: not all services took the message; its own records say which")
