@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sereno.notify.throttle import (
+    MOST_ALERTS,
     State,
     alerted,
     failed,
@@ -91,6 +92,18 @@ def test_an_alert_is_told_once_in_the_repeat_time_and_each_alert_for_itself(agai
     assert (second.told, second.quiet_until_s) == (None, DAY_S)
     assert alerted(second.state, "hit_rate", again_s, repeat_after_s=DAY_S).told == 0
     assert alerted(second.state, "capacity", DAY_S, repeat_after_s=DAY_S).told == 1
+
+
+def test_alerts_that_no_longer_count_are_forgotten_and_never_are_more_kept_than_a_bound() -> None:
+    state = State()
+    for day in range(5):
+        for name in ("twice", "twice", f"disk-{day}"):
+            state = alerted(state, name, day * 2 * DAY_S, repeat_after_s=DAY_S).state
+    assert state.alerts.keys() == {"twice", "disk-4"}
+    for number in range(2 * MOST_ALERTS):
+        state = alerted(state, f"disk-{number}", 1e6 + number, repeat_after_s=DAY_S).state
+    assert len(state.alerts) <= MOST_ALERTS + 1
+    assert f"disk-{2 * MOST_ALERTS - 1}" in state.alerts
 
 
 def test_a_failure_that_nobody_took_does_not_hold_the_next_one_back() -> None:

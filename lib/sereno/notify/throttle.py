@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+MOST_ALERTS = 1000
+"""Of one job, the newest, that are remembered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -86,12 +89,23 @@ def succeeded(state: State) -> Verdict:
 def alerted(state: State, alert: str, now_s: float, *, repeat_after_s: float) -> Verdict:
     """A successful run raised an alert."""
     last = state.alerts.get(alert)
+    state = replace(state, alerts=_remembered(state.alerts, now_s, repeat_after_s))
     if last is not None and 0 <= now_s - last.at_s < repeat_after_s:
         held = replace(last, untold=last.untold + 1)
         after = replace(state, alerts={**state.alerts, alert: held})
         return Verdict(after, None, last.at_s + repeat_after_s)
     after = replace(state, alerts={**state.alerts, alert: Told(now_s)})
     return Verdict(after, last.untold if last else 0, now_s + repeat_after_s)
+
+
+def _remembered(alerts: Mapping[str, Told], now_s: float, repeat_after_s: float) -> dict[str, Told]:
+    """Those that still hold back, or count, something; a job may give every alert a name of its own."""
+    needed = [
+        (name, told)
+        for name, told in alerts.items()
+        if told.untold or 0 <= now_s - told.at_s < repeat_after_s
+    ]
+    return dict(sorted(needed, key=lambda each: each[1].at_s)[-MOST_ALERTS:])
 
 
 def undelivered(state: State, alert: str | None, verdict: Verdict) -> State:
