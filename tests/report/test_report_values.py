@@ -3,6 +3,7 @@
 import doctest
 import math
 import re
+from datetime import timedelta, timezone
 from itertools import pairwise
 
 import pytest
@@ -140,6 +141,13 @@ def test_the_day_ahead_counts_every_elapse_once_and_names_a_few_jobs_an_hour() -
     assert first.jobs[0] == ("job000", NOW_S + 60, 1)
     assert coming.hours[1].jobs == (("often", None, 6),)
     assert ahead({}, NOW_S).total == 0
+
+
+def test_the_hours_ahead_begin_when_the_zones_clock_strikes() -> None:
+    zone = timezone(timedelta(hours=5, minutes=30))
+    half = NOW_S // HOUR_S * HOUR_S + 1.5 * HOUR_S
+    coming = ahead({"job": [half - 1, half, half + HOUR_S - 1]}, NOW_S, zone=zone)
+    assert [(hour.begin_s, hour.count) for hour in coming.hours] == [(half - HOUR_S, 1), (half, 2)]
 
 
 def test_the_newest_failures_come_first_and_are_not_all_of_them() -> None:

@@ -38,7 +38,11 @@ def _report(arguments: argparse.Namespace) -> None:
     from sereno.report.writing import write
 
     report = gather(
-        installation_of(arguments), days=arguments.days, now_s=time.time(), cache_now=cache_now
+        installation_of(arguments),
+        days=arguments.days,
+        now_s=time.time(),
+        cache_now=cache_now,
+        zone=arguments.zone,
     )
     text = page(
         report,

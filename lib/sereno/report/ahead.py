@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from sereno.report.plots import Window, bars
 
@@ -36,13 +37,17 @@ class Ahead:
 
 
 def ahead(
-    elapses_s: Mapping[str, Sequence[float]], now_s: float, incomplete: Iterable[str] = ()
+    elapses_s: Mapping[str, Sequence[float]],
+    now_s: float,
+    incomplete: Iterable[str] = (),
+    zone: tzinfo | None = None,
 ) -> Ahead:
     """The next 24 hours, by hours of the clock.
 
     Args:
         elapses_s: of each job.
         incomplete: jobs of which only the next elapse is known.
+        zone: of the clock; None: the local one. Of a zone at UTC+5:30 the hours begin at UTC's half hours.
     """
     window = Window(now_s, now_s + DAY_S, _QUARTERS)
     hours: dict[float, dict[str, list[float]]] = {}
@@ -51,7 +56,7 @@ def ahead(
         for moment_s in moments:
             if now_s <= moment_s <= window.until_s:
                 quarters[window.slot(moment_s)] += 1
-                hour = hours.setdefault(moment_s // _HOUR_S * _HOUR_S, {})
+                hour = hours.setdefault(_begin_s(moment_s, zone), {})
                 hour.setdefault(job_id, []).append(moment_s)
     return Ahead(
         sum(quarters),
@@ -60,6 +65,13 @@ def ahead(
         tuple(_hour(begin_s, jobs) for begin_s, jobs in sorted(hours.items())),
         tuple(sorted(incomplete)),
     )
+
+
+def _begin_s(moment_s: float, zone: tzinfo | None) -> float:
+    """The beginning of the hour of the clock."""
+    offset = datetime.fromtimestamp(moment_s, UTC).astimezone(zone).utcoffset() or timedelta(0)
+    offset_s = offset.total_seconds()
+    return (moment_s + offset_s) // _HOUR_S * _HOUR_S - offset_s
 
 
 def _hour(begin_s: float, jobs: Mapping[str, Sequence[float]]) -> Hour:

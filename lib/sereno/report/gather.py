@@ -9,6 +9,7 @@ import math
 import socket
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import tzinfo
 from typing import Any
 
 from sereno.doctor.gather import may_read_journal
@@ -45,6 +46,7 @@ def gather(
     days: float,
     now_s: float,
     cache_now: CacheNow,
+    zone: tzinfo | None = None,
 ) -> model.Report:
     """The report of the installation's scope.
 
@@ -52,6 +54,7 @@ def gather(
         days: how far back.
         now_s: seconds since the epoch.
         cache_now: called with the function of the cache's cleanup: the cache's `max_size`, …; None: it cannot be read.
+        zone: whose hours the next day is shown by; None: the local one.
 
     Raises:
         NotAvailable: this interpreter has no python-systemd.
@@ -98,6 +101,7 @@ def gather(
             {job_id: moments for job_id, (moments, _) in coming.items()},
             now_s,
             [job_id for job_id, (_, is_all) in coming.items() if not is_all],
+            zone=zone,
         ),
         notices=tuple(_notice(record) for record in records[: -_NEWEST_NOTICES - 1 : -1]),
         notice_count=len(records),
