@@ -8,10 +8,8 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from sereno.history import Run, iso
-from sereno.systemctl import Elapse
+from sereno.systemctl import Elapse, is_running
 from sereno.units import Installed, service_name, timer_name
-
-_RUNNING = ("activating", "active", "reloading", "deactivating")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +67,6 @@ class Overview:
             "failing": self.failing,
             "drop_ins": list(self.drop_ins),
         }
-
-
-def is_running(service: str | None) -> bool:
-    """Whether a run is under way, by its service's ActiveState; None: it is not loaded."""
-    return service in _RUNNING
 
 
 def overview(

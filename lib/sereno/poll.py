@@ -13,12 +13,12 @@ from typing import NamedTuple
 from sereno.errors import NotAvailable
 from sereno.history import Run, runs_of
 from sereno.installation import Installation
-from sereno.overview import Overview, is_running, overview
+from sereno.overview import Overview, overview
 from sereno.period import durations_ms
 from sereno.recent import Recent
 from sereno.runs import Runs
 from sereno.survey import Question
-from sereno.systemctl import Elapse
+from sereno.systemctl import Elapse, is_running
 from sereno.triggers import in_words
 from sereno.units import Installed, service_name, timer_name
 

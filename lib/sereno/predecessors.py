@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from sereno import exits, journal, messages
 from sereno.errors import SerenoError
 from sereno.log import Logger
-from sereno.systemctl import Systemctl
+from sereno.systemctl import Systemctl, is_running
 
 # The generated drop-in's setting of the run: the ids of the other jobs.
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"
@@ -52,7 +52,7 @@ def skips(
 def why_no_success(properties: Mapping[str, str]) -> str | None:
     """What the properties of a service say against a success of its latest run; None if it succeeded."""
     status = properties.get("ExecMainStatus", "")
-    if properties.get("ActiveState") in ("activating", "active", "reloading", "deactivating"):
+    if is_running(properties.get("ActiveState")):
         return str(messages.OTHER_IS_RUNNING)
     if properties.get("Result") != "success":
         return str(messages.OTHER_FAILED) % properties.get("Result")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sereno import exits
-from sereno.systemctl import Elapse
+from sereno.systemctl import Elapse, is_running
 from sereno.units import Installed
 
 # systemd.exec(5), "Process Exit Codes", and org.freedesktop.systemd1(5) name these properties of a service.
@@ -65,7 +65,7 @@ def last_run(properties: Mapping[str, str]) -> dict[str, Any]:
         counts as a success), last_exit_status, last_duration_s and last_run_id: None where there
         was none.
     """
-    running = properties.get("ActiveState") in ("activating", "active", "deactivating")
+    running = is_running(properties.get("ActiveState"))
     start = _moment(properties.get("ExecMainStartTimestamp", ""))
     end = _moment(properties.get("ExecMainExitTimestamp", ""))
     status = properties.get("ExecMainStatus")

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from sereno.errors import NotAvailable
-from sereno.systemctl import Elapse, Systemctl
+from sereno.systemctl import Elapse, Systemctl, is_running
 
 if TYPE_CHECKING:
     from sereno.installation import Installation
@@ -66,7 +66,7 @@ def survey(
     Raises:
         NoSuchJob: `job_id` is not installed.
     """
-    from sereno.overview import is_running, overview
+    from sereno.overview import overview
     from sereno.triggers import in_words
     from sereno.units import service_name, timer_name
 

@@ -36,6 +36,11 @@ class Elapse:
     last: datetime | None
 
 
+def is_running(service: str | None) -> bool:
+    """Whether a run is under way, by its service's ActiveState; None: it is not loaded."""
+    return service in ("activating", "active", "reloading", "deactivating")
+
+
 class Systemctl:
     """One manager: the system's, or the calling user's.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -222,6 +223,15 @@ class Installed:
     def by_stamp(self) -> bool:
         """Whether a start of its timer goes by the stamp alone: a persistent calendar timer's (systemd.timer(5))."""
         return self.interval_s is None and self.persistent
+
+    @property
+    def calendars(self) -> list[str]:
+        """The calendar expressions in its own timer; none of an interval, and of @reboot, whose line is no time."""
+        if self.at_boot:
+            return []
+        return re.findall(
+            r"^OnCalendar=(.*)$", self.files.get(timer_name(self.id), ""), re.MULTILINE
+        )
 
 
 def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:

@@ -94,12 +94,13 @@ def _history(arguments: argparse.Namespace) -> None:
 
 
 def _running_id(installation: Installation, service: str) -> str | None:
+    from sereno.systemctl import is_running
+
     try:
         shown = installation.manager.show(service, "ActiveState", "InvocationID")
     except NotAvailable:
         return None
-    is_running = shown.get("ActiveState") in ("activating", "active", "deactivating")
-    return shown.get("InvocationID") if is_running else None
+    return shown.get("InvocationID") if is_running(shown.get("ActiveState")) else None
 
 
 def cache_now(function: str) -> dict[str, Any] | None:

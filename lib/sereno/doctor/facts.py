@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sereno.systemctl import is_running
 from sereno.units import Installed, service_name, timer_name
 
 # Two readings of a clock are not one, and systemd's own times come to the second.
@@ -74,7 +75,7 @@ class JobFacts:
 
     @property
     def is_running(self) -> bool:
-        return self.service.get("ActiveState") in ("activating", "active", "deactivating")
+        return is_running(self.service.get("ActiveState"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def _at_first_sight(
         next_s=elapse.next.timestamp() if elapse.next else None,
         bases_s=tuple(moment for moment in bases_s if moment is not None),
         slack_s=seconds(_value(job, "AccuracySec")) + seconds(_value(job, "RandomizedDelaySec")),
-        calendars=tuple(_calendars_of(job)),
+        calendars=tuple(job.calendars),
         changed_files=tuple(
             str(units.path / name)
             for name, text in sorted(job.files.items())
@@ -140,11 +140,6 @@ def _with_details(job: JobFacts, shown: Mapping[str, Properties]) -> JobFacts:
 def seconds(span: str) -> float:
     """A time span as a unit file has it or `systemctl show` prints it: "1min 500ms"; 0 for none, or one without end."""
     return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
-
-
-def _calendars_of(job: Installed) -> list[str]:
-    lines = job.files[timer_name(job.id)].splitlines()
-    return [line.removeprefix("OnCalendar=") for line in lines if line.startswith("OnCalendar=")]
 
 
 def _value(job: Installed, key: str) -> str:

@@ -17,7 +17,6 @@ from sereno.report.ahead import DAY_S
 from sereno.systemctl import Elapse, Systemctl, calendars_in
 from sereno.units import Installed, drop_in_name, timer_name
 
-_CALENDAR = re.compile(r"^OnCalendar=(.*)$", re.MULTILINE)
 _SLACK = re.compile(r"^Environment=SERENO_TIMER_SLACK_S=(\S+)$", re.MULTILINE)
 # Elapses that are computed for what is past and for what is ahead, each.
 _MOST = 40_000
@@ -48,7 +47,7 @@ class Schedules:
         """When a calendar job should have elapsed from `since_s` until now; None if that is not known."""
         calendars = self.calendars.get(job.id, ())
         # A drop-in has no time from which it was in force, and a paused job is not to elapse.
-        if not calendars or not job.enabled or list(calendars) != calendars_of(job):
+        if not calendars or not job.enabled or list(calendars) != job.calendars:
             return None
         if any(calendar not in self.past for calendar in calendars):
             return None
@@ -95,11 +94,6 @@ def slack_s(job: Installed) -> float:
         return 0.0
 
 
-def calendars_of(job: Installed) -> list[str]:
-    """The calendar expressions in the job's own timer; none for an interval, and for @reboot, whose line is no time."""
-    return [] if job.at_boot else _CALENDAR.findall(job.files.get(timer_name(job.id), ""))
-
-
 def schedules_of(
     jobs: Mapping[str, Installed],
     changed: Collection[str],
@@ -114,7 +108,7 @@ def schedules_of(
         changed: ids of those whose timer has a drop-in: the manager alone knows what holds.
         since_s, now_s: the time before, seconds since the epoch.
     """
-    calendars: dict[str, Sequence[str]] = {job.id: calendars_of(job) for job in jobs.values()}
+    calendars: dict[str, Sequence[str]] = {job.id: job.calendars for job in jobs.values()}
     remarks = []
     try:
         if changed:
