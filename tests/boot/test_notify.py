@@ -233,6 +233,20 @@ def test_repeated_failures_are_counted_and_the_recovery_is_told_once(office: Off
     assert recovery["run"] == office.shop.runs("flaps", FINISHED)[0]["SERENO_RUN"]
 
 
+def test_what_fails_again_while_a_failure_is_being_told_is_counted(office: Office) -> None:
+    slow = '[[handler]]\ntype = "command"\ncommand = ["/bin/sleep", "5"]\n'
+    office.configure(slow + HANDLERS.replace('"command"\n', '"command"\nname = "page"\n'))
+    office.install("fails_fast")
+    office.machine.write("/srv/shop/mood", "bad")
+    for _ in range(3):
+        office.machine.run("systemctl", "start", "sereno@fails_fast.service", check=False)
+    office.settle("fails_fast")
+    assert [hook["event"] for hook in office.hooks()] == ["failure"]
+    assert len(office.records("fails_fast", HELD_BACK)) == 2
+    office.run("fails_fast")
+    assert [(hook["event"], hook["failures"]) for hook in office.hooks()][1:] == [("recovery", 3)]
+
+
 def test_a_recovery_is_told_over_a_reboot(office: Office) -> None:
     office.configure(HANDLERS)
     office.install("weekly")

@@ -20,10 +20,11 @@ import pytest
 from sereno import journal
 from sereno.notify import handling, wake
 from sereno.notify.config import Handler, parse
+from sereno.notify.datagram import Datagram, datagrams
 from sereno.notify.delivery import Delivery, deliver
 from sereno.notify.event import FAILURE, Event
 from sereno.notify.evidence import Evidence, gather
-from sereno.notify.handling import Datagram, Handling, datagrams
+from sereno.notify.handling import Handling
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
 
@@ -333,6 +334,21 @@ def test_a_run_that_was_stopped_is_no_failure_unless_its_limit_or_another_progra
     desk = Desk(tmp_path, status="interrupted")
     desk.fail(result)
     assert len(desk.events) == told
+
+
+def test_what_failed_again_while_a_failure_was_being_told_is_counted(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.fail()
+    journal = {"r": ["r2", "r3"], "r3": ["r4"], "r4": []}
+
+    def read(job_id: str, run_id: str, **_: object) -> list[dict[str, str]]:
+        found = {"MONITOR_SERVICE_RESULT": "timeout"}
+        return [{"MONITOR_INVOCATION_ID": each, **found} for each in journal[run_id]]
+
+    desk.handling.failed_again("j", "r", 0.0, read)
+    desk.now_s += 86_400
+    desk.fail()
+    assert [(event.failures, event.untold) for event in desk.events] == [(1, 0), (5, 3)]
 
 
 def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno.history import PROCESS_EXITED, UNIT_FAILED
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.evidence import is_of_run, judge
+from sereno.notify.failures import joined
 from sereno.notify.message import compose, safe_line
 from sereno.notify.senders import compose_mail, environment
 
@@ -139,3 +141,22 @@ def test_the_evidence_is_the_runs_own_words_its_alerts_and_its_last_lines() -> N
 )
 def test_what_another_units_process_claims_about_a_run_does_not_count(fields, belongs) -> None:
     assert is_of_run(fields, RUN) is belongs
+
+
+def test_failures_are_read_back_as_systemd_would_have_told_them() -> None:
+    records = [
+        {"MESSAGE_ID": UUID(PROCESS_EXITED), "INVOCATION_ID": UUID(RUN), "EXIT_CODE": "killed", "EXIT_STATUS": "9"},
+        {"MESSAGE_ID": UUID(UNIT_FAILED), "INVOCATION_ID": UUID(RUN), "UNIT_RESULT": "oom-kill"},
+        # A run that was stopped: no failure.
+        {"MESSAGE_ID": PROCESS_EXITED, "USER_INVOCATION_ID": "a", "EXIT_CODE": "exited", "EXIT_STATUS": "143"},
+        {"MESSAGE_ID": PROCESS_EXITED, "USER_INVOCATION_ID": "b", "EXIT_CODE": "exited", "EXIT_STATUS": "1"},
+        {"MESSAGE_ID": UNIT_FAILED, "USER_INVOCATION_ID": "b", "UNIT_RESULT": "exit-code"},
+        # systemd could not start it.
+        {"MESSAGE_ID": UNIT_FAILED, "USER_INVOCATION_ID": "c", "UNIT_RESULT": "resources"},
+    ]  # fmt: skip
+    names = ("INVOCATION_ID", "SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
+    assert [tuple(one.get(f"MONITOR_{name}") for name in names) for one in joined(records)] == [
+        (RUN, "oom-kill", "killed", "KILL"),
+        ("b", "exit-code", "exited", "1"),
+        ("c", "resources", None, None),
+    ]

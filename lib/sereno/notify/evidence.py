@@ -70,7 +70,7 @@ def is_of_run(record: Mapping[str, Any], run_id: str) -> bool:
 
     It is the run's own, nobody's (see `read_tail`), or that of a manager: process 1, or a user's (systemd.special(7)).
     """
-    sender = _id(record, "_SYSTEMD_INVOCATION_ID")
+    sender = id_in(record, "_SYSTEMD_INVOCATION_ID")
     manager = record.get("_PID") == 1 or record.get("_SYSTEMD_USER_UNIT") == "init.scope"
     return sender in ("", run_id) or manager
 
@@ -118,10 +118,11 @@ def gather(
 
 
 def _closes(record: Mapping[str, Any]) -> bool:
-    return "SERENO_STATUS" in record or _id(record, "MESSAGE_ID") == UNIT_FAILED
+    return "SERENO_STATUS" in record or id_in(record, "MESSAGE_ID") == UNIT_FAILED
 
 
-def _id(record: Mapping[str, Any], name: str) -> str:
+def id_in(record: Mapping[str, Any], name: str) -> str:
+    """An id without hyphens, "" if there is none."""
     # python-systemd gives some ids as UUID, which prints itself with hyphens.
     return text(record, name).replace("-", "")
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from sereno import journal, messages
 from sereno.errors import SerenoError, UsageError
-from sereno.notify import config, evidence, throttle, wake
+from sereno.notify import config, evidence, failures, throttle, wake
+from sereno.notify.datagram import Datagram, datagrams
 from sereno.notify.delivery import Delivery, deliver, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.state import States
@@ -27,19 +27,11 @@ _BY_HAND = "by hand: sereno notify --test"
 _FIRST_DESCRIPTOR = 3
 # No datagram is begun later than this: with the slowest webhook's 580 s that stays within TimeoutStartSec= of the unit.
 _BEGIN_S = 10.0
+# From a failure to its handler, on a busy machine.
+_START_S = 5.0
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _EVIDENCE_S = 2.0
 _logger = logging.getLogger("sereno.notify")
-
-
-class Datagram(NamedTuple):
-    """What `wake` sent, and the user id of its sender; `alerts` are the names of those that the run raised."""
-
-    what: str
-    job_id: str
-    run_id: str
-    uid: int
-    alerts: tuple[str, ...] = ()
 
 
 class Handling:
@@ -106,6 +98,22 @@ class Handling:
             max_failures=self._config.max_failures,
         )
         return self._judge(event, judge)
+
+    def failed_again(
+        self,
+        job_id: str,
+        run_id: str,
+        since_s: float,
+        read: Callable[..., list[dict[str, str]]] = failures.read,
+    ) -> list[Delivery]:
+        """The job may have failed again, since `since_s`, while its failure in the run `run_id` was being told."""
+        deliveries: list[Delivery] = []
+        user = self._scope == "user"
+        while joined := read(job_id, run_id, user=user, since_s=since_s):
+            for failure in joined:
+                deliveries += self.failed(job_id, failure)
+            run_id = joined[-1]["MONITOR_INVOCATION_ID"]
+        return deliveries
 
     def succeeded(self, job_id: str, run_id: str, alerts: tuple[str, ...] = ()) -> list[Delivery]:
         """A run succeeded that follows a failure, or that raised `alerts`: whatever of it the journal confirms."""
@@ -215,7 +223,10 @@ def run(
         if failed is None:
             deliveries = _listen(environ, clock)
         else:
-            deliveries = Handling(environ).failed(failed, environ)
+            handling, since_s = Handling(environ), time.time() - _START_S
+            deliveries = handling.failed(failed, environ)
+            run_id = environ.get("MONITOR_INVOCATION_ID", "")
+            deliveries += handling.failed_again(failed, run_id, since_s)
     except SerenoError as error:
         _logger.error(
             messages.NONE_SENT,
@@ -249,35 +260,3 @@ def _listen(environ: Mapping[str, str], clock: Callable[[], float]) -> list[Deli
             if clock() > give_up:
                 break
     return deliveries
-
-
-def datagrams(receiver: socket.socket) -> Iterator[Datagram]:
-    """What waits in the socket; what `wake` did not write is left out."""
-    receiver.setblocking(False)
-    while True:
-        try:
-            data, ancillary, _, _ = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
-        except BlockingIOError:
-            return
-        try:
-            what, job_id, run_id, *alerts = json.loads(data)
-        except (TypeError, ValueError):
-            continue
-        texts = (what, job_id, run_id, *alerts)
-        if all(isinstance(text, str) for text in texts) and _is_name(job_id):
-            yield Datagram(what, job_id, run_id, _uid(ancillary), tuple(alerts))
-
-
-def _is_name(job_id: str) -> bool:
-    # It becomes a file name; `sereno.job` has the whole rule.
-    return "/" not in job_id and "\0" not in job_id and 0 < len(job_id) <= 200 and job_id[0] != "."
-
-
-def _uid(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """unix(7): the kernel vouches for pid, uid and gid of the sender."""
-    from struct import unpack
-
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return int(unpack("3i", data[:12])[1])
-    return -1
