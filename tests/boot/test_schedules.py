@@ -116,6 +116,36 @@ def test_run_immediately_runs_once(shop: Shop) -> None:
     assert len(shop.runs("once")) == 1
 
 
+def test_a_timer_that_cannot_start_fails_the_start_in_systemds_words_and_none_other(
+    shop: Shop,
+) -> None:
+    machine, drop_in = shop.machine, "/etc/systemd/system/sereno@stuck.timer.d/local.conf"
+    machine.write(drop_in, "[Unit]\nAssertPathExists=/nowhere\n")
+    try:
+        said = shop.call(
+            """
+            from sereno.errors import SystemdError
+            scheduler.add_interval_job(shop_jobs.quick, "stuck", hours=1)
+            scheduler.add_cron_job(shop_jobs.quick, "well", hour=3)
+            try:
+                scheduler.start()
+            except SystemdError as error:
+                result = str(error)
+            """
+        )
+    finally:
+        machine.run("rm", "-r", drop_in.rpartition("/")[0])
+    assert "sereno@stuck.timer" in said
+    assert shop.next_elapse("well") is not None
+    assert shop.next_elapse("stuck") is None
+    shop.install(
+        "add_interval_job(shop_jobs.quick, 'stuck', hours=1)",
+        "add_cron_job(shop_jobs.quick, 'well', hour=3)",
+    )
+    assert shop.next_elapse("stuck") is not None
+    assert machine.run("find", "/etc/systemd/system", "-name", ".sereno*").stdout == ""
+
+
 def test_workers_that_start_the_same_jobs_at_once_do_what_one_does(shop: Shop) -> None:
     shop.call(
         """

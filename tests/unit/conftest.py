@@ -20,8 +20,8 @@ def _only_the_shipped_job(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def manager() -> FakeManager:
-    return FakeManager()
+def manager(tmp_path: Path) -> FakeManager:
+    return FakeManager(tmp_path / ".config/systemd/user")
 
 
 @pytest.fixture

@@ -17,8 +17,15 @@ NEXT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class FakeManager(Systemctl):
-    def __init__(self) -> None:
+    """units: the directory of generated units, from whose links a target knows what to start; None: it starts nothing.
+
+    refused: timers that no start brings up; one by name fails.
+    """
+
+    def __init__(self, units: Path | None = None) -> None:
         super().__init__()
+        self.units = units
+        self.refused: set[str] = set()
         self.active: set[str] = {"sereno.target"}
         self.calls: list[tuple[str, ...]] = []
         self.fail_at: int | None = None
@@ -43,7 +50,12 @@ class FakeManager(Systemctl):
     def start(self, units: Iterable[str], *, wait: bool = True) -> None:
         if units := list(units):
             self._record("start", *units)
+            if failed := self.refused.intersection(units):
+                raise SystemdError(f"systemctl start: {', '.join(failed)} made to fail")
             self.active.update(units)
+            for unit in units if self.units else ():
+                links = (link.name for link in self.units.glob(f"{unit}.wants/*"))
+                self.active.update(name for name in links if name not in self.refused)
 
     def stop(self, units: Iterable[str]) -> None:
         if units := list(units):

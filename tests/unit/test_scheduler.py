@@ -52,6 +52,20 @@ def test_the_application_is_sereno_app_else_sereno(monkeypatch: pytest.MonkeyPat
     assert sereno.get_scheduler().app == "shop"
 
 
+def test_a_timer_that_its_target_could_not_start_fails_the_start_by_name(
+    scheduler, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_cron_job(backend_jobs.sync, "sync", hour=3)
+    manager.refused = {"sereno@sync.timer"}
+    with pytest.raises(SystemdError, match=r"sereno@sync\.timer"):
+        scheduler.start()
+    assert manager.calls[-1] == ("start", "sereno@sync.timer")
+    manager.refused = set()
+    scheduler.start()
+    assert {"sereno@report.timer", "sereno@sync.timer"} <= manager.active
+
+
 def test_adding_registers_and_touches_nothing(scheduler, units, manager) -> None:
     assert scheduler.add_interval_job(backend_jobs.report, "report", minutes=5) == "report"
     assert not units.exists()
@@ -65,10 +79,8 @@ def test_start_installs_the_registered_jobs_with_one_reload_and_one_start(
     scheduler.add_interval_job(backend_jobs.report, "report", hours=1, minutes=30, seconds=15)
     scheduler.add_cron_job(backend_jobs.sync, "sync", hour="3", minute="0")
     scheduler.start()
-    assert manager.calls == [
-        ("reload",),
-        ("start", "sereno-app@backend.target", "sereno@report.timer", "sereno@sync.timer"),
-    ]
+    assert manager.calls == [("reload",), ("start", "sereno-app@backend.target")]
+    assert {"sereno@report.timer", "sereno@sync.timer"} <= manager.active
     assert set(files(units)) == {
         "sereno@report.timer",
         "sereno@report.service.d/50-sereno.conf",
