@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -149,6 +148,13 @@ class UnitDirectory:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    @staticmethod
+    def _names(path: Path) -> set[str]:
+        try:
+            return set(os.listdir(path))
+        except FileNotFoundError:
+            return set()
+
     def _text(self, name: str) -> str:
         # Not by pathlib or io: with a thousand jobs they took most of the time of `sereno list`.
         descriptor = os.open(os.path.join(self.path, name), os.O_RDONLY | os.O_CLOEXEC)
@@ -187,43 +193,33 @@ class UnitDirectory:
         self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(job_ids))})
 
     def replace(self, files: Mapping[str, str]) -> None:
-        """Write all of `files` ({name: text}), or none of them when one cannot be written (disk full, no rights)."""
-        staged: dict[str, str] = {}
+        """Write all of `files` ({name: text}), or none of them when one cannot be written (disk full, no rights).
+
+        Durable when it returns. Only under the lock, which makes the names of the temporary files nobody else's.
+        """
+        staged = {name: f"{self.path}/{TEMPORARY_PREFIX}{n}" for n, name in enumerate(files)}
         try:
             with self._rights():
-                for name, text in files.items():
-                    staged[name] = self._stage(text)
+                for name, temporary in staged.items():
+                    _write(temporary, files[name])
+                # Only when all are under way: synced one by one, two thousand took four times as long (ext4).
+                for temporary in staged.values():
+                    _sync(temporary)
+                changed = {str(self.path)}
                 for name, temporary in list(staged.items()):
-                    path = os.path.join(self.path, name)
-                    if "/" in name and not os.path.isdir(os.path.dirname(path)):
-                        os.mkdir(os.path.dirname(path))
+                    path = f"{self.path}/{name}"
+                    changed.add(directory := os.path.dirname(path))
+                    if "/" in name:
+                        with suppress(FileExistsError):
+                            os.mkdir(directory)
                     os.replace(temporary, path)
                     del staged[name]
-                self._sync()
+                for directory in changed:
+                    _sync(directory)
         finally:
             for temporary in staged.values():
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
-
-    def _stage(self, text: str) -> str:
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=self.path)
-        try:
-            with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(text)
-                os.fchmod(file.fileno(), 0o644)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        return temporary
-
-    def _sync(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def sweep(self) -> None:
         """Remove the temporary files of killed processes; only under the lock."""
@@ -249,9 +245,8 @@ class UnitDirectory:
 
     def link(self, app: str, job_ids: Iterable[str]) -> None:
         """Let the application's target start these timers, as `systemctl enable` would."""
-        for job_id in job_ids:
-            unit = timer_name(job_id)
-            self._link(f"{app_target_name(app)}.wants/{unit}", f"../{unit}")
+        timers = map(timer_name, job_ids)
+        self._link(f"{app_target_name(app)}.wants", {timer: f"../{timer}" for timer in timers})
 
     def unlink(self, app: str, job_ids: Iterable[str]) -> None:
         wants = self.path / f"{app_target_name(app)}.wants"
@@ -279,19 +274,22 @@ class UnitDirectory:
         if self.scope.name == "system":
             # A staged tree's links must be right in the system that it becomes.
             found = Path("/") / found.relative_to(self.path.parents[2])
-        self._link(f"{TARGET}.wants/{app_target_name(app)}", str(found))
+        self._link(f"{TARGET}.wants", {app_target_name(app): str(found)})
 
     def unlink_app(self, app: str) -> None:
         wants = self.path / f"{TARGET}.wants"
         (wants / app_target_name(app)).unlink(missing_ok=True)
         self._remove_if_empty(wants)
 
-    def _link(self, name: str, target: str) -> None:
-        path = os.path.join(self.path, name)
+    def _link(self, place: str, links: Mapping[str, str]) -> None:
+        """Make symbolic links, {name: target}, in the directory `place`, where they are not there."""
         with self._rights():
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            if not os.path.islink(path):
-                os.symlink(target, path)
+            if links:
+                os.makedirs(f"{self.path}/{place}", exist_ok=True)
+            for name, target in links.items():
+                path = f"{self.path}/{place}/{name}"
+                if not os.path.islink(path):
+                    os.symlink(target, path)
 
     @staticmethod
     def _remove_if_empty(directory: Path) -> None:
@@ -313,20 +311,21 @@ class UnitDirectory:
 
     def forget_stamps(self, job_ids: Iterable[str]) -> None:
         """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
+        stamps, turns = self._names(self.scope.stamps), self._names(self.scope.runtime)
         for job_id in job_ids:
-            for place, name in (
-                (self.scope.stamps, stamp_name(job_id)),
-                (self.scope.runtime, turn_name(job_id)),
-            ):
-                with suppress(FileNotFoundError):
-                    os.unlink(os.path.join(place, name))
+            if (stamp := stamp_name(job_id)) in stamps:
+                (self.scope.stamps / stamp).unlink(missing_ok=True)
+            if (turn := turn_name(job_id)) in turns:
+                (self.scope.runtime / turn).unlink(missing_ok=True)
 
     def forget_seeds(self, job_ids: Iterable[str]) -> None:
         """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
+        present = self._names(self.scope.runtime)
         for job_id in job_ids:
             seed = self.scope.runtime / seed_name(job_id)
-            seed.unlink(missing_ok=True)
-            self._remove_if_empty(seed.parent)
+            if seed.parent.name in present:
+                seed.unlink(missing_ok=True)
+                self._remove_if_empty(seed.parent)
 
     def turn_is_over(self, job_id: str) -> bool:
         """Whether this boot's run of a job has been given or waived."""
@@ -381,6 +380,23 @@ class UnitDirectory:
             if not self.scope.is_user
             else "the directory must belong to you",
         )
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        # Begins to write it to the disk and waits for nothing: Python has no sync_file_range(2).
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def seed_name(job_id: str) -> str:

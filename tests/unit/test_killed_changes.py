@@ -227,3 +227,35 @@ def test_a_change_without_room_on_the_disk_leaves_the_timers_as_they_were(
     else:
         pytest.fail("every write found the disk full")
     assert full_at > 5
+
+
+def test_unit_files_are_on_the_disk_before_they_take_their_names_and_before_the_manager_is_told(
+    backend, units: Path, monkeypatch
+) -> None:
+    """In the order of the calls: what is synced, what is renamed, and the manager's reload."""
+    done: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def renamed(source: str, target: str) -> None:
+        assert done.count(("sync", source)) == 1, "renamed before it was on the disk"
+        replace(source, target)
+        done.remove(("sync", source))
+        done.append(("rename", os.path.dirname(target)))
+
+    scheduler = backend()
+    manager = scheduler.installation.manager
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(manager, "reload", lambda: done.append(("reload", "")))
+    monkeypatch.setattr(manager, "_save", lambda: None)
+    before(scheduler)
+    told = done[: done.index(("reload", ""))]
+    directories = {directory for step, directory in told if step == "rename"}
+    assert directories == {str(units), *map(str, units.glob("*.service.d"))}
+    for directory in directories:
+        last = max(n for n, step in enumerate(told) if step == ("rename", directory))
+        assert ("sync", directory) in told[last:], directory
