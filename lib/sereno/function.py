@@ -49,7 +49,7 @@ def how_to_run(
 
 def leads_into_a_home(*paths: str | None) -> bool:
     """Whether one of the paths is a link to where the template's ProtectHome= hides everything, as uv's and pyenv's."""
-    return any(is_in_a_home(os.path.realpath(path)) for path in paths if path)
+    return any(is_in_a_home(_real_path(path)) for path in paths if path)
 
 
 def function_reference(
@@ -132,9 +132,20 @@ def import_root(module: ModuleType) -> str | None:
         raise InvalidJob(
             f"func: module {module.__name__!r} has no file that another process could load"
         )
+    return _import_root(module.__name__, file)
+
+
+# These two: the jobs of an application are in a few modules, and run by one interpreter.
+@functools.cache
+def _import_root(module_name: str, file: str) -> str | None:
     path = Path(os.path.abspath(file))
-    root = path.parents[module.__name__.count(".") + (path.name == "__init__.py")]
+    root = path.parents[module_name.count(".") + (path.name == "__init__.py")]
     return None if os.path.realpath(root) in _always_on_path() else str(root)
+
+
+@functools.cache
+def _real_path(path: str) -> str:
+    return os.path.realpath(path)
 
 
 @functools.cache
