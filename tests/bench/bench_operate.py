@@ -3,8 +3,10 @@
 Run it as root, after tests/run has made the environment: python tests/bench/bench_operate.py [jobs] [runs]
 
 `list` is compared with `systemctl list-timers`, `start()` from nothing with a daemon-reload and one start call for the
-same unit files, each as a process of its own; figures are medians of the rounds. `start()` is what `sereno apply` does
-for an application. The history is one job's, as it would be after so many runs.
+same unit files: of all timers by name, and of the target that wants them. Each is a process of its own, and figures are
+medians of the rounds; a round does all three from the same state, in turns, and the spread is that of the rounds'
+ratios. `start()` is what `sereno apply` does for an application. The disk is a tmpfs, which has nothing to sync: what a
+disk takes to do so comes on top of `start()`. The history is one job's, as it would be after so many runs.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 UNITS = "/etc/systemd/system"
 WANTED = "sereno.target.wants/sereno-app@bench.target"
 ROUNDS = 5
-INSTALL_ROUNDS = 3
+INSTALL_ROUNDS = 7
 PYTHON = "/opt/sereno/current/venv/bin/python3"
 
 # argv: how many jobs. Prints how often the manager was asked, and for what.
@@ -100,31 +102,33 @@ def bench_apply(machine: Machine, jobs: int) -> None:
         asked: list[str] = json.loads(done.stdout)
         return asked
 
-    def bare() -> None:
-        machine.run("systemctl", "daemon-reload", timeout=300)
-        timers = [f"sereno@bench_{number:05}.timer" for number in range(jobs)]
-        machine.run("systemctl", "start", "sereno-app@bench.target", *timers, timeout=300)
-
-    asked = apply()
-    machine.run(
-        "sh",
-        "-c",
-        f"mkdir /root/kept && cd {UNITS} && cp -a sereno@bench_* sereno-app@bench* /root/kept/",
-    )
-    measured: dict[str, list[float]] = {"bare": [], "apply": []}
-    for _ in range(INSTALL_ROUNDS):
-        clear(machine)
+    def restore() -> None:
         link = f"ln -s /usr/local/lib/systemd/system/sereno-app@.target {UNITS}/{WANTED}"
         machine.run("sh", "-c", f"cp -a /root/kept/* {UNITS}/ && {link}")
-        measured["bare"].append(timed_s(bare))
-        clear(machine)
-        measured["apply"].append(timed_s(apply))
-    report(
-        f"start() of {jobs} jobs from nothing",
-        measured["apply"],
-        "daemon-reload and start",
-        measured["bare"],
-    )
+
+    def bare(*units: str) -> None:
+        machine.run("systemctl", "daemon-reload", timeout=300)
+        machine.run("systemctl", "start", "sereno-app@bench.target", *units, timeout=300)
+
+    names = [f"sereno@bench_{number:05}.timer" for number in range(jobs)]
+    asked = apply()
+    kept = f"mkdir /root/kept && cd {UNITS} && cp -a sereno@bench_* sereno-app@bench* /root/kept/"
+    machine.run("sh", "-c", kept)
+    ways: list[tuple[str, Callable[[], object], Callable[[], object]]] = [
+        ("start()", lambda: None, apply),
+        ("daemon-reload and start of all by name", restore, lambda: bare(*names)),
+        ("daemon-reload and start of their target", restore, bare),
+    ]
+    measured: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+    for number in range(INSTALL_ROUNDS):
+        turn = number % len(ways)
+        for name, prepare, action in ways[turn:] + ways[:turn]:
+            clear(machine)
+            prepare()
+            measured[name].append(timed_s(action))
+    ours, *others = measured.items()
+    for against, theirs in others:
+        report(f"start() of {jobs} jobs from nothing", ours[1], against, theirs)
     print(f"  the manager was asked: {', '.join(asked)}")
     again_s = timed_s(apply)
     print(f"start() without a change: {again_s:.3f} s; the manager was asked: {', '.join(apply())}")
@@ -179,7 +183,11 @@ def bench_history(machine: Machine, runs: int) -> None:
 
 def report(what: str, ours: list[float], against: str, theirs: list[float]) -> None:
     mine_s, other_s = statistics.median(ours), statistics.median(theirs)
-    print(f"{what}: {mine_s:.3f} s, {against}: {other_s:.3f} s, ratio {mine_s / other_s:.2f}")
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    print(
+        f"{what}: {mine_s:.3f} s, {against}: {other_s:.3f} s, ratio {mine_s / other_s:.2f}"
+        f" ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":
