@@ -123,8 +123,8 @@ class Reader:
             now_s = self._clock(BOOTTIME)
             start = _crc32(stored)
             slot = start & GENERATION_MASK
-            self._acquire()
-            try:
+            # `with`, whose beginning no signal's handler can come into, as it could behind a call of `acquire`.
+            with self._lock:
                 # Noted before the snapshot is taken: a writer sets it before it commits.
                 generations = self._generations
                 generation = generations[slot]
@@ -132,8 +132,6 @@ class Reader:
                 record = txn.get(stored)
                 snapshot = txn.id()
                 txn.abort()
-            finally:
-                self._release()
             if (
                 generation == NO_GENERATION  # the files were retired
                 or now_s >= self._checked.check_at_s
@@ -180,7 +178,7 @@ class Reader:
         self._level = None
         self._kept_get = _nothing_kept.get
         self._store = store
-        self._acquire, self._release = self._session.lock.acquire, self._session.lock.release
+        self._lock = self._session.lock
         # The short way is open once `_prepare` has been there.
         self._begin: Callable[[Any], Any] = _not_open
         if store is None:
