@@ -243,6 +243,25 @@ def test_a_process_that_loses_its_rights_is_refused_and_harms_nobody(filled):
     assert (cache.get("k2"), len(cache), set_aside(filled)) == ("v" * 80, 200, [])
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_files_removed_or_swapped_are_noticed_by_who_reads_only_what_the_process_keeps(
+    filled, replaced, monkeypatch
+):
+    monkeypatch.setattr(session, "CHECK_EVERY_S", 3600.0)
+    cache = MetadataCache(filled)
+    for _ in range(3):
+        assert cache.get("k1") == "v" * 40
+    assert cache._level is not None
+    assert "k1" in cache._level.kept
+    os.rename(filled / "current", filled.parent / "gone")
+    if replaced:
+        other = run("MetadataCache(sys.argv[1]).set('k1', 'other')", filled)
+        assert other.returncode == 0, other.stderr
+    cache._session.check_at_s = 0.0  # that hour is over
+    assert cache.get("k1") == ("other" if replaced else None)
+    cache.close()
+
+
 def test_a_backend_that_crashed_on_a_truncated_file_does_not_crash_again(filled):
     crash = (
         "import os\ncache = MetadataCache(sys.argv[1], level_bytes=0)\ncache.get('k199')\n"

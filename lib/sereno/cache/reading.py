@@ -102,25 +102,31 @@ class Reader:
         self.files_changed(None)
         session.add_user(self)
 
-    def get(self, key: str, default: codec.Json = None) -> codec.Json:  # noqa: PLR0915 in one piece
+    def get(self, key: str, default: codec.Json = None) -> codec.Json:
         """The value, new at each call, or `default` on a miss or when it has expired.
 
         Raises:
             TypeError: `key` is not a str.
             CacheError: the cache cannot be used.
         """
-        kept = self._kept_get(key)
+        # Local names for what is called: CPython 3.11 looks an attribute of `self` up twice when it is called at once.
+        kept_get, clock = self._kept_get, self._clock
+        kept = kept_get(key)
         if kept is not None:
             text, until_s, generations, slot, generation, mark = kept
-            if generations[slot] == generation and self._clock(BOOTTIME) < until_s:
+            if (
+                generations[slot] == generation
+                and until_s > clock(BOOTTIME) < self._checked.check_at_s
+            ):
                 self._visited[mark] = 1
                 if self._counts:
                     # One statement without a call, so CPython does not switch threads within it.
                     self._line[HITS] += 1
-                return self._decode(text)
+                decode = self._decode
+                return decode(text)
         try:
             stored = key.encode()
-            now_s = self._clock(BOOTTIME)
+            now_s = clock(BOOTTIME)
             start = _crc32(stored)
             slot = start & GENERATION_MASK
             # `with`, whose beginning no signal's handler can come into, as it could behind a call of `acquire`.
