@@ -13,6 +13,7 @@ import cachetools.keys
 import pytest
 
 from sereno.cache import MetadataCache
+from sereno.cache.memoize import Flight
 
 
 @pytest.fixture
@@ -184,6 +185,58 @@ def test_nobody_waits_longer_than_wait_s(cache):
     assert compute_here(cache, wait_s=0.05)() == os.getpid()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
+
+
+def is_free(cache, key: str) -> bool:
+    flight = cache.flight(key)
+    try:
+        return flight.try_to_take()
+    finally:
+        flight.release()
+
+
+def test_a_child_forked_during_a_computation_keeps_no_lock_after_it(cache):
+    flight = cache.flight("k")
+    assert flight.try_to_take()
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        assert not is_free(cache, "k")
+        flight.release()
+        assert is_free(cache, "k")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_child_that_leaves_the_computation_it_was_forked_in_does_not_release_the_lock(cache):
+    flight = cache.flight("k")
+    assert flight.try_to_take()
+    pid = os.fork()
+    if pid == 0:
+        flight.release()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert not is_free(cache, "k")
+    flight.release()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_lock_whose_release_was_interrupted_goes_with_its_owner(cache, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    @cache.memoize(key=lambda: "k")
+    def compute() -> int:
+        monkeypatch.setattr(Flight, "release", interrupt)
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        compute()
+    monkeypatch.undo()
+    assert is_free(cache, f"{compute.__module__}.{compute.__qualname__}:k")
 
 
 def test_a_key_is_computed_once_by_many_processes(cache, tmp_path):

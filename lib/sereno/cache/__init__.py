@@ -14,6 +14,7 @@ store        entries in LMDB, and what is read of them
 write        a transaction that changes them
 room         blocks on the disk for what is written into the map
 board        words shared without transactions: generations, counters, marks
+byte_lock    locks that die with their process
 tally        how many entries there are, and their bytes
 level        what one process keeps
 policy       which entry goes: SIEVE

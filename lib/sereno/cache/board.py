@@ -12,21 +12,19 @@ It holds what must be read or written without a transaction:
 
 An aligned 8-byte store is one machine instruction on every 64-bit machine, so a word is never seen half written.
 
-Who holds a line is told by a lock on one byte of the file, of the kind that belongs to the open file (fcntl(2),
-"Open file description locks"): the kernel drops it when the process dies, however it dies; process ids would be taken
-for others after a while, and mean nothing in another container.
+Who holds a line is told by a lock on one byte of the file (`sereno.cache.byte_lock`), which the kernel drops when the
+process dies; process ids would be taken for others after a while, and mean nothing in another container.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
 import struct
 from typing import NamedTuple
 
-from sereno.cache import expiries
+from sereno.cache import byte_lock, expiries
 from sereno.errors import CacheFormatError
 
 FORMAT = 2
@@ -75,9 +73,6 @@ TALLY_AFTER = 19  # and 20: the same after it
 IN_USE = 0
 COUNTERS = ("hits", "misses", "evictions", "invalidations", "expired_removals", "sets")
 HITS, MISSES, EVICTIONS, INVALIDATIONS, EXPIRED_REMOVALS, SETS = range(1, 7)
-
-# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (0 for this kind).
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class Damaged(Exception):
@@ -150,7 +145,7 @@ class Board:
             OSError: EAGAIN, `LINES` processes have the cache open.
         """
         for number in range(LINES):
-            if _lock(self._fd, _line_at(number), fcntl.F_WRLCK):
+            if byte_lock.take(self._fd, _line_at(number)):
                 start = _line_at(number)
                 self.line = self._whole[start : start + _LINE_WORDS * _WORD_BYTES].cast("Q")
                 self.line[IN_USE] = 1
@@ -172,7 +167,7 @@ class Board:
         for number, in_use in enumerate(lines[IN_USE::_LINE_WORDS].tolist()):
             if not in_use or number == self.line_number:
                 continue
-            if _is_locked(self._fd, _line_at(number)):
+            if byte_lock.is_taken(self._fd, _line_at(number)):
                 alive += 1
             else:
                 died += 1
@@ -184,7 +179,7 @@ class Board:
         lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
         in_use = lines[IN_USE::_LINE_WORDS].tolist()
         return any(
-            taken and number != self.line_number and _is_locked(self._fd, _line_at(number))
+            taken and number != self.line_number and byte_lock.is_taken(self._fd, _line_at(number))
             for number, taken in enumerate(in_use)
         )
 
@@ -268,19 +263,3 @@ def _recognise(path: str, head: bytes, size: int) -> None:
 
 def _line_at(number: int) -> int:
     return _LINES_AT + number * _LINE_WORDS * _WORD_BYTES
-
-
-def _lock(fd: int, at: int, kind: int) -> bool:
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
-
-
-def _is_locked(fd: int, at: int) -> bool:
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0)
-    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0]
-    return kind != fcntl.F_UNLCK

@@ -1,9 +1,11 @@
 """`@cache.memoize()`: a function's results in the cache, each computed once at a time across all processes.
 
 Who misses takes a lock on one byte of a file, at a place derived from the key, and computes; the others look again
-and again for the value, or for the lock when its holder gave up. The lock belongs to an open file (fcntl(2), "Open
-file description locks"), so the kernel releases it when the holder dies, and threads and coroutines of one process
-exclude each other as well: each opens the file anew. Locks of bytes need no table and no cleaning up.
+and again for the value, or for the lock when its holder gave up. The lock belongs to an open file
+(`sereno.cache.byte_lock`), so the kernel releases it when the holder dies, and threads and coroutines of one process
+exclude each other as well: each opens the file anew. A child that was forked during a computation whose process is
+then killed has the lock still; that makes nobody wait longer than `wait_s`. Locks of bytes need no table and no
+cleaning up.
 
 Waiting is polling, not F_OFD_SETLKW: it ends with a deadline, it sees a value that came from elsewhere, and an event
 loop is not blocked by it.
@@ -11,16 +13,15 @@ loop is not blocked by it.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import functools
 import inspect
+import io
 import os
-import struct
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from sereno.cache import byte_lock
 from sereno.cache.mapping import text_key
 from sereno.errors import UsageError
 
@@ -32,8 +33,6 @@ Result = TypeVar("Result")
 
 FIRST_PAUSE_S = 0.001
 LONGEST_PAUSE_S = 0.05
-
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, len, pid
 
 
 class Flight:
@@ -50,25 +49,25 @@ class Flight:
         self._at = (
             int.from_bytes(digest, "little") >> 2
         )  # offsets are signed; two keys in 2^62 share one
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._pid = os.getpid()
+        # An object that closes its file when it goes: a signal's handler may raise anywhere before `release`.
+        self._file = io.FileIO(path, "r+", opener=_open)
 
     def try_to_take(self) -> bool:
         """Is it ours now?"""
-        try:
-            fcntl.fcntl(
-                self._fd,
-                fcntl.F_OFD_SETLK,
-                _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self._at, 1, 0),
-            )
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        return True
+        return byte_lock.take(self._file.fileno(), self._at)
 
     def release(self) -> None:
         """Lets the next one compute."""
-        os.close(self._fd)
+        # Closing is not enough while a child that was forked meanwhile has the file open, and such a child, should it
+        # come here too, must only close.
+        if os.getpid() == self._pid:
+            byte_lock.drop(self._file.fileno(), self._at)
+        self._file.close()
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def memoize(
