@@ -7,12 +7,15 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 import cachetools
 import cachetools.keys
 import pytest
 
 from sereno.cache import MetadataCache
+from sereno.cache.board import REMEMBERED
 from sereno.cache.memoize import Flight
 
 
@@ -136,6 +139,100 @@ def test_coroutines_wait_for_the_one_that_computes_and_block_no_loop(cache):
     assert asyncio.run(main()) == [n % 2 for n in range(20)]
     assert sorted(calls) == [0, 1]
     assert time.monotonic() - began_s < 5
+
+
+OTHERS_CHANGES = {
+    "invalidate": lambda cache, function, key: function.invalidate(),
+    "invalidate_pattern": lambda cache, function, key: cache.invalidate_pattern(key[:-3]),
+    "invalidate_pattern of all": lambda cache, function, key: cache.invalidate_pattern(""),
+    "clear": lambda cache, function, key: cache.clear(),
+    "set": lambda cache, function, key: cache.set(key, ["newer"]),
+    "set and invalidate": lambda cache, function, key: (
+        cache.set(key, ["newer"]),
+        function.invalidate(),
+    ),
+    "close and invalidate": lambda cache, function, key: (cache.close(), function.invalidate()),
+    "more prefixes than are remembered": lambda cache, function, key: [
+        cache.invalidate_pattern(prefix) for prefix in [key[:-1], *["other"] * REMEMBERED]
+    ],
+}
+
+
+def in_a_child(action: Callable[[], object]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("change", OTHERS_CHANGES)
+@pytest.mark.parametrize("is_asynchronous", [False, True])
+@pytest.mark.parametrize("by", ["this process", "another process"])
+def test_what_was_changed_during_its_computation_is_not_stored(cache, change, is_asynchronous, by):
+    calls = []
+
+    def compute() -> str:
+        calls.append(1)
+        if len(calls) > 1:
+            return "new"
+        key = f"{function.__module__}.{function.__qualname__}:key"
+        act = partial(OTHERS_CHANGES[change], cache, function, key)
+        act() if by == "this process" else in_a_child(act)
+        return "old"
+
+    async def compute_too() -> str:
+        return compute()
+
+    wanted = compute_too if is_asynchronous else compute
+    function = cache.memoize(key=lambda: "key")(wanted)
+    call = (lambda: asyncio.run(function())) if is_asynchronous else function
+    assert call() == "old"
+    assert call() == ("newer" if change == "set" else "new")
+    assert call() == ("newer" if change == "set" else "new")
+    assert len(calls) == (1 if change == "set" else 2)
+
+
+def test_other_changes_during_a_computation_do_not_keep_its_result_out(cache):
+    calls = []
+
+    @cache.memoize(key=lambda: "key")
+    def compute() -> int:
+        calls.append(1)
+        cache.set("other", 1)
+        cache.invalidate_pattern("other")
+        cache.invalidate_pattern(f"{compute.__module__}.{compute.__qualname__}:key:longer")
+        cache.cleanup()
+        return 1
+
+    assert compute() == compute() == 1
+    assert calls == [1]
+
+
+def test_who_waits_for_a_value_that_is_invalidated_meanwhile_gets_a_newer_one(cache):
+    source, computing, changed = ["old"], threading.Event(), threading.Event()
+
+    @cache.memoize(key=lambda: "key")
+    def read() -> str:
+        value = source[0]
+        computing.set()
+        changed.wait(10)
+        return value
+
+    results: dict[str, str] = {}
+    first = threading.Thread(target=lambda: results.update(first=read()))
+    first.start()
+    assert computing.wait(10)
+    second = threading.Thread(target=lambda: results.update(second=read()))
+    second.start()
+    source[0] = "new"
+    read.invalidate()
+    changed.set()
+    first.join(), second.join()
+    assert results == {"first": "old", "second": "new"}
 
 
 def start_computing(path, seconds: float) -> int:

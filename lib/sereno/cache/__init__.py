@@ -3,6 +3,7 @@
 metadata     the class of the contract: arguments, counting, what a process keeps
 mapping      the same as a mutable mapping
 memoize      a decorator: one computation at a time per key, across processes
+watch        what becomes of a key while its value is computed
 operations   what is done inside one transaction
 cleanup      removing what has expired, paced
 statistics   counters and limits, and the reports made of them

@@ -24,6 +24,7 @@ from sereno.cache.place import default_path
 from sereno.cache.reading import Reader
 from sereno.cache.session import session_for
 from sereno.cache.store import Store
+from sereno.cache.watch import Watch, remove_prefix
 from sereno.cache.write import Write
 
 if TYPE_CHECKING:
@@ -96,20 +97,7 @@ class MetadataCache(Reader, CacheMapping):
             TypeError: `value` is something else, or `key` is not a str; nothing was changed.
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
-        put = (
-            key,
-            entry.store_key(key),
-            codec.encode(value),
-            None if ttl is None else limits.ttl_ms(ttl),
-        )
-        if not self._is_prepared:
-            self._prepare()
-        stored, evictions = self._session.written(
-            operations.put_one, (put, self._now_ms(), self._shorten)
-        )
-        self._line[SETS] += stored
-        if evictions:
-            self._line[EVICTIONS] += evictions
+        self._put(operations.put_one, key, value, ttl)
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
@@ -160,11 +148,10 @@ class MetadataCache(Reader, CacheMapping):
         wanted = entry.utf8(prefix)
         start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
         self._prepare()
+        remove = functools.partial(remove_prefix, self._session)
         live = 0
         while start is not None:
-            removed = self._session.written(
-                operations.remove_prefix, (wanted, start, self._now_ms())
-            )
+            removed = self._session.written(remove, (wanted, start, self._now_ms()))
             self._count_removed(removed)
             live += removed.live
             start = removed.following
@@ -194,7 +181,8 @@ class MetadataCache(Reader, CacheMapping):
     ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
         """A decorator that keeps a function's results, plain or async; one process at a time computes a key.
 
-        The others wait for its value. `function.invalidate(*args)` forgets a result. An exception is not kept.
+        The others wait for its value. `function.invalidate(*args)` forgets a result. An exception is not kept, nor a
+        result whose key was invalidated, set or cleared while it was computed: that goes to its caller alone.
 
         Args:
             ttl: seconds; None: the cache's `default_ttl`.
@@ -214,6 +202,14 @@ class MetadataCache(Reader, CacheMapping):
 
         self._prepare()
         return Flight(self._session.lock_file(), key)
+
+    def watch(self, key: str) -> Watch:
+        """For `memoize`: notes how `key` is before its value is computed."""
+        return Watch(self._session, key)
+
+    def set_watched(self, watched: Watch, value: Json, ttl: float | None) -> None:
+        """For `memoize`: `set`, unless something may have changed the key since it is watched."""
+        self._put(watched.put_one, watched.key, value, ttl)
 
     # Cleanup, limits, statistics
 
@@ -267,6 +263,22 @@ class MetadataCache(Reader, CacheMapping):
         self._session.close()
 
     # Inside
+
+    def _put(
+        self, put_one: Callable[..., tuple[int, int]], key: str, value: Json, ttl: float | None
+    ) -> None:
+        put = (
+            key,
+            entry.store_key(key),
+            codec.encode(value),
+            None if ttl is None else limits.ttl_ms(ttl),
+        )
+        if not self._is_prepared:
+            self._prepare()
+        stored, evictions = self._session.written(put_one, (put, self._now_ms(), self._shorten))
+        self._line[SETS] += stored
+        if evictions:
+            self._line[EVICTIONS] += evictions
 
     def _prepare(self) -> None:
         """Opens the files and, once for each time they are opened, stores the limits that were given."""
