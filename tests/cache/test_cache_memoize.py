@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import itertools
 import os
 import signal
 import threading
@@ -17,6 +19,9 @@ import pytest
 from sereno.cache import MetadataCache
 from sereno.cache.board import REMEMBERED
 from sereno.cache.memoize import Flight
+from sereno.cache.spelling import one_way_to_call
+
+UNKNOWN = object()
 
 
 @pytest.fixture
@@ -66,6 +71,59 @@ def test_invalidate_forgets_the_result_of_these_arguments(cache):
     assert square.invalidate(2) is False
     square(2), square(3)
     assert calls == [2, 3, 2]
+
+
+def test_it_makes_no_difference_how_a_call_is_written(cache):
+    calls = []
+
+    @cache.memoize()
+    def add(a: int, b: int = 2, *, c: int = 3, d: object = UNKNOWN) -> int:
+        calls.append((a, b, c))
+        return a + b + c
+
+    for _ in range(2):
+        assert add(1) == add(a=1) == add(1, 2) == add(b=2, a=1) == add(1, c=3) == 6
+        assert add(1, c=4) == add(c=4, b=2, a=1) == 7
+    assert calls == [(1, 2, 3), (1, 2, 4)]
+    assert add.invalidate(c=3, b=2, a=1) is True
+    assert add(1) == 6
+    assert len(calls) == 3
+
+
+def signatures() -> list[Callable[..., object]]:
+    return [
+        lambda a, b=2: None,
+        lambda a, b, c=UNKNOWN, d=4: None,
+        lambda a=1, /, b=2, **others: None,
+        lambda a, *more, b, c=3: None,
+        lambda *more, **others: None,
+        lambda a, /, b=2, *more, c=UNKNOWN, **others: None,
+    ]
+
+
+@pytest.mark.parametrize("at", range(len(signatures())))
+def test_calls_have_one_key_exactly_when_they_bind_the_same_arguments(at):
+    function = signatures()[at]
+    canonical = one_way_to_call(function, lambda value: value is not UNKNOWN)
+    signature = inspect.signature(function)
+    bound_by_text: dict[str, dict[str, object]] = {}
+    positions = [n for count in range(4) for n in itertools.product((1, 2), repeat=count)]
+    names = [n for count in range(4) for n in itertools.combinations("abcd", count)]
+    for args, given, value in itertools.product(positions, names, (2, 3)):
+        kwargs = dict.fromkeys(given, value)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            continue
+        bound.apply_defaults()
+        text = repr(canonical(args, kwargs))
+        assert bound_by_text.setdefault(text, bound.arguments) == bound.arguments
+        spelled_args, spelled_kwargs = canonical(args, kwargs)
+        again = signature.bind(*spelled_args, **spelled_kwargs)
+        again.apply_defaults()
+        assert again == bound
+    distinct = {repr(arguments) for arguments in bound_by_text.values()}
+    assert len(distinct) == len(bound_by_text) > 1
 
 
 def test_an_exception_is_raised_and_not_kept(cache):

@@ -3,6 +3,7 @@
 metadata     the class of the contract: arguments, counting, what a process keeps
 mapping      the same as a mutable mapping
 memoize      a decorator: one computation at a time per key, across processes
+spelling     one way to write a call, for memoize
 watch        what becomes of a key while its value is computed
 operations   what is done inside one transaction
 cleanup      removing what has expired, paced

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from sereno.cache import byte_lock
 from sereno.cache.mapping import text_key
+from sereno.cache.spelling import OneWay, one_way_to_call
 from sereno.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,8 +86,13 @@ def memoize(
         raise UsageError(f"memoize: {function!r} is not a function", hint="write @cache.memoize()")
     name = f"{function.__module__}.{function.__qualname__}"
 
+    @functools.cache
+    def canonical() -> OneWay:
+        # At the first call: what can be a key is told by orjson, which takes long to import.
+        return one_way_to_call(function, _can_be_key)
+
     def full_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        own = key(*args, **kwargs) if key else text_key((list(args), kwargs))
+        own = key(*args, **kwargs) if key else text_key(canonical()(args, kwargs))
         return f"{name}:{own}"
 
     if inspect.iscoroutinefunction(function):
@@ -102,6 +108,14 @@ def memoize(
 
     wrapper.invalidate = invalidate  # type: ignore[attr-defined]
     return wrapper
+
+
+def _can_be_key(value: object) -> bool:
+    try:
+        text_key((value,))
+    except TypeError:
+        return False
+    return True
 
 
 def _synchronous(

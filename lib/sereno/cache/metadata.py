@@ -186,7 +186,8 @@ class MetadataCache(Reader, CacheMapping):
 
         Args:
             ttl: seconds; None: the cache's `default_ttl`.
-            key: makes a text of the arguments; without it they must be what JSON can hold.
+            key: makes a text of the arguments; without it they must be what JSON can hold, and it makes no difference
+                whether one is given by position, by name or as its default (the order of `**` arguments does).
             wait_s: after that many seconds of waiting for another's computation it is done here as well.
 
         Raises:
