@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,8 @@ class SieveTable:
             number, victim = policy.choose(
                 self.circle(), self.visited, len(self.visited) - 1, lambda _: False
             )
-            self.hand = number + 1
+            # From the newest one on to the oldest, not to the one that comes next.
+            self.hand = number + 1 if number + 1 < self.next_number else 0
             del self.order[number], self.number_of[victim]
         self.order[self.next_number] = key
         self.number_of[key] = self.next_number
@@ -149,6 +151,19 @@ def test_an_unvisited_entry_goes_first_and_the_hand_clears_the_marks_it_passes()
     circle = [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
     chosen = policy.choose(circle, visited, 7, lambda _: False)
     assert (chosen, visited) == ((3, "c"), bytearray([0, 0, 0, 0, 0, 0, 0, 1]))
+
+
+def test_the_hand_goes_from_the_newest_entry_to_the_oldest_and_not_to_the_one_that_comes_next(
+    tmp_path: Path,
+):
+    cache = MetadataCache(tmp_path, max_size=10)
+    for number in range(10):
+        cache.set(f"old{number}", number)
+    for number in range(9):
+        cache.get(f"old{number}")
+    for number in range(30):
+        cache.set(f"new{number}", number)
+    assert not [key for key in cache if key.startswith("old")]
 
 
 def test_an_expired_entry_goes_although_it_was_visited():

@@ -341,7 +341,9 @@ class Write:
                 )
             except LookupError:
                 raise Damaged("entries that stand in no order") from None
-            self._words[HAND] = sequence + 1
+            # After the newest comes the oldest, not the entry that is about to be stored.
+            newest = sequence + 1 >= self._words[NEXT_SEQUENCE]
+            self._words[HAND] = 0 if newest else sequence + 1
             if not self.delete(stored):
                 raise Damaged(f"sequence number {sequence} has no entry")
             self.evictions += 1
