@@ -30,7 +30,7 @@ def apply(
     Args:
         manager: None: only files and links, for a staged system or one that systemd has not booted.
         enable_app: let sereno.target start the application's target.
-        start: start the timers (and, with `enable_app`, the application's target) now.
+        start: with `enable_app`, start the application's target now.
     """
     units.sweep()
     link_app = enable_app and not units.app_is_linked(app)
@@ -64,8 +64,8 @@ def apply(
     if manager is not None:
         if plan.changes_files or link_app:
             manager.reload()
-        if start:
-            _start(manager, app if enable_app else None, list(map(timer_name, plan.restart)))
+        starts_app = app if enable_app and start else None
+        _start(manager, starts_app, list(map(timer_name, plan.restart)))
     units.end((*plan.create, *plan.update, *plan.keep, *plan.remove))
     return True
 

@@ -118,7 +118,7 @@ class Installation:
         Args:
             prune: which of the application's other installed jobs to remove; None: none.
             enable_app: start (now, and at boot) the application's target; False: start timers only if it is active.
-            start: False: start nothing now.
+            start: False: start nothing now. A timer that is active goes on, with the new schedule.
             run_now: ids to run once if their timer is started by this call.
             dry_run: change nothing.
             announce: called with the lines of a unified diff of the unit files, before anything is changed.
@@ -134,11 +134,11 @@ class Installation:
         if self._manager is not None:
             journal.require_installed()
         if dry_run:
-            return self._plan(app, jobs, prune, self._active(app, start), announce).lines()
+            return self._plan(app, jobs, prune, self._active(app), start, announce).lines()
         with self.units.locked():
-            active = self._active(app, start)
-            start = active is not None and self._may_start(app, enable_app, active)
-            todo = self._plan(app, jobs, prune, active if start else None, announce)
+            active = self._active(app)
+            start = start and active is not None and self._may_start(app, enable_app, active)
+            todo = self._plan(app, jobs, prune, active, start, announce)
             self._apply(todo, app, enable_app=enable_app, start=start)
         if self._manager is not None:
             now = [service_name(job) for job in todo.restart if job in run_now]
@@ -159,9 +159,9 @@ class Installation:
             for error in leavings.delete(left):
                 _logger.warning("%s was not deleted: %s", error.filename, error.strerror)
 
-    def _active(self, app: str, start: bool) -> set[str] | None:
+    def _active(self, app: str) -> set[str] | None:
         """The active units among those that an install needs to know of: one question. None: nothing can be started."""
-        if self._manager is None or not start:
+        if self._manager is None:
             return None
         return self._manager.active_units(TARGET, app_target_name(app), "sereno@*.timer")
 
@@ -171,6 +171,7 @@ class Installation:
         jobs: Iterable[Job],
         prune: Callable[[Installed], bool] | None,
         active: Collection[str] | None,
+        start: bool,
         announce: Callable[[list[str]], None] | None,
     ) -> plan.Plan:
         found = self.units.find()
@@ -180,6 +181,7 @@ class Installation:
             app=app,
             foreign=found.foreign,
             active=active,
+            start=start,
             interrupted=_own(found.interrupted, found.jobs, app),
             prune=[job.id for job in found.jobs.values() if prune and prune(job)],
             local_zone=self.local_zone,

@@ -28,7 +28,8 @@ class Plan:
         delete: unit files to delete.
         unlink: the part of `remove` that is not paused.
         link: job ids whose timer the application's target is to start; also those that a killed process left unlinked.
-        restart: job ids whose timer must be (stopped and) started, because it is new, changed or not active.
+        restart: job ids whose timer must be (stopped and) started, because it is new or not active, or because it is
+            active with another schedule.
         forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
             interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
         resumed: an earlier change was killed, so the manager may not know what is on disk.
@@ -76,6 +77,7 @@ def build(
     app: str,
     foreign: Collection[str] = (),
     active: Collection[str] | None = (),
+    start: bool = True,
     interrupted: Collection[str] | None = None,
     prune: Collection[str] = (),
     local_zone: str | None = None,
@@ -87,6 +89,7 @@ def build(
         installed: every job that is installed on the machine, of any application, by id.
         foreign: names of unit files that are in the way and not sereno's.
         active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
+        start: False: no timer is started that is not active.
         interrupted: ids that an earlier, killed change was going to link; None: there was none.
         local_zone: the machine's time zone.
         prune: ids to remove if they are installed for `app` and not desired.
@@ -101,7 +104,7 @@ def build(
         before = installed.get(job.id)
         files = render(job, local_zone=local_zone)
         _check_owner(job, before, files, foreign, app)
-        changes.append(_change(job, files, before, active, interrupted or ()))
+        changes.append(_change(job, files, before, active, start, interrupted or ()))
     wanted = {change.job_id for change in changes}
     remove = sorted(
         job_id
@@ -167,13 +170,14 @@ def _change(
     files: Mapping[str, str],
     before: Installed | None,
     active: Collection[str] | None,
+    start: bool,
     interrupted: Collection[str],
 ) -> _Change:
     old: Mapping[str, str] = before.files if before else {}
     # An unlinked timer was paused (or disabled by the administrator), unless a killed change left it so.
     paused = before is not None and not before.enabled and job.id not in interrupted
     rescheduled = before is not None and _schedule(old) != _schedule(files)
-    startable = active is not None and not paused
+    is_active = active is not None and timer_name(job.id) in active
     by_stamp = job.interval_s is None and job.persistent
     return _Change(
         job_id=job.id,
@@ -185,8 +189,10 @@ def _change(
         at_boot=job.at_boot,
         rescheduled=rescheduled,
         link=not paused and not (before and before.enabled),
-        restart=startable
-        and (before is None or rescheduled or timer_name(job.id) not in (active or ())),
+        # One that is active must never see its schedule change: a daemon-reload counts from its last elapse.
+        restart=active is not None
+        and not paused
+        and (before is None or rescheduled if is_active else start),
     )
 
 

@@ -310,7 +310,7 @@ class Scheduler:
         """What `sereno apply` does: like `start()`, but from outside the backend. Return one line per change.
 
         Args:
-            start: False: the timers start with the next boot.
+            start: False: no timer is started before the next boot; those that are active go on.
             dry_run: change nothing.
             shipped: the registered jobs are those with an entry script, which come and go with install.sh. False: they
                 are a backend's.

@@ -76,6 +76,33 @@ def test_no_change_of_a_schedule_runs_a_job(shop: Shop) -> None:
     assert {job_id: len(shop.runs(job_id)) for job_id in paused} == paused
 
 
+def test_a_change_without_starting_anything_runs_no_job_whose_timer_is_active(shop: Shop) -> None:
+    """Each new schedule has just missed an elapse, which a daemon-reload would make up at once."""
+    cron = (
+        "add_cron_job(shop_jobs.quick, 'by_stamp', hour={}, minute={}, second={}, timezone='UTC')"
+    )
+    unstamped = cron.replace("'by_stamp'", "'by_memory', persistent=False")
+    job_ids = ("by_stamp", "by_memory")
+    ahead = time.gmtime(time.time() + 12 * 3600)[3:6]
+    shop.install(cron.format(*ahead), unstamped.format(*ahead))
+    for job_id in job_ids:
+        # What it counts from: systemd 252 takes the last activation for one without a stamp.
+        shop.machine.run("systemctl", "start", f"sereno@{job_id}.service")
+    deadline_us = now_us() + 3_000_000
+    shop.machine.wait_for(lambda: now_us() > deadline_us, what="three seconds")
+    missed = time.gmtime(time.time() - 1)[3:6]
+    changes = (cron.format(*missed), unstamped.format(*missed))
+    body = "".join(f"scheduler.{change}\n" for change in changes)
+    shop.call(body + "scheduler.apply(start=False, shipped=False)")
+    shop.machine.run("systemctl", "daemon-reload")
+    for job_id in job_ids:
+        # A day later, less a moment.
+        assert (shop.next_elapse(job_id) or 0) - now_us() > 23 * HOUR_US
+    deadline_us = now_us() + 1_000_000
+    shop.machine.wait_for(lambda: now_us() > deadline_us, what="a run that comes at once")
+    assert [len(shop.runs(job_id)) for job_id in job_ids] == [1, 1]
+
+
 def test_a_jitter_delays_a_calendar_and_moves_an_intervals_first_run_and_no_reload_draws_it_anew(
     shop: Shop,
 ) -> None:

@@ -206,6 +206,33 @@ def test_a_job_without_a_stamp_is_forgotten_before_it_is_resumed(scheduler, unit
     assert manager.changes() == ["reset-failed", "reload", "reload", "start"]
 
 
+@pytest.mark.parametrize(("switch", "start"), [("sereno.target", False), ("none", True)])
+def test_a_timer_that_runs_never_sees_its_schedule_change_also_where_nothing_may_be_started(
+    switch, start, scheduler, units, manager
+) -> None:
+    """By the daemon-reload alone it would count from its last elapse, and might run the job at once."""
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_interval_job(backend_jobs.other, "stopped", minutes=5)
+    scheduler.start()
+    manager.stop(["sereno@stopped.timer"])
+    manager.active.discard("sereno.target")
+    manager.active.add(switch)
+    there = set(manager.active)
+    later = another(manager)
+    for job_id in ("report", "stopped", "new"):
+        later.add_interval_job(backend_jobs.report, job_id, minutes=6)
+    manager.calls.clear()
+    later.apply(start=start)
+    assert manager.calls == [
+        ("stop", "sereno@report.timer"),
+        ("reset-failed", "sereno@report.service"),
+        ("reload",),
+        ("reload",),
+        ("start", "sereno@report.timer"),
+    ]
+    assert manager.active == there
+
+
 def test_a_changed_limit_does_not_touch_the_running_timer(scheduler, units, manager) -> None:
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
     scheduler.start()
