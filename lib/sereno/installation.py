@@ -134,11 +134,9 @@ class Installation:
         if self._manager is not None:
             journal.require_installed()
         if dry_run:
-            return self._plan(app, jobs, prune, self._active(app), start, announce).lines()
+            return self._plan(app, jobs, prune, enable_app, start, announce)[0].lines()
         with self.units.locked():
-            active = self._active(app)
-            start = start and active is not None and self._may_start(app, enable_app, active)
-            todo = self._plan(app, jobs, prune, active, start, announce)
+            todo, start = self._plan(app, jobs, prune, enable_app, start, announce)
             self._apply(todo, app, enable_app=enable_app, start=start)
         if self._manager is not None:
             now = [service_name(job) for job in todo.restart if job in run_now]
@@ -170,10 +168,13 @@ class Installation:
         app: str,
         jobs: Iterable[Job],
         prune: Callable[[Installed], bool] | None,
-        active: Collection[str] | None,
+        enable_app: bool,
         start: bool,
         announce: Callable[[list[str]], None] | None,
-    ) -> plan.Plan:
+    ) -> tuple[plan.Plan, bool]:
+        """What `install` is to do, and whether it may start what is not active."""
+        active = self._active(app)
+        start = start and active is not None and self._may_start(app, enable_app, active)
         found = self.units.find()
         todo = plan.build(
             jobs,
@@ -190,7 +191,7 @@ class Installation:
             from sereno.unit_diff import unit_diff
 
             announce(unit_diff(todo, found.jobs))
-        return todo
+        return todo, start
 
     def _may_start(self, app: str, enable_app: bool, active: Collection[str]) -> bool:
         if TARGET not in active:

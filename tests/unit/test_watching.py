@@ -426,6 +426,18 @@ def test_apply_without_a_change_asks_the_manager_once_and_reloads_nothing(manage
     ]
 
 
+@pytest.mark.parametrize("switch", ["sereno.target", "none"])
+def test_a_dry_run_announces_what_apply_does_and_nothing_else(switch, manager, capsys) -> None:
+    call("apply", "--no-diff")
+    manager.active -= {"sereno@cache_cleanup_hourly.timer", "sereno.target"}
+    manager.active.add(switch)
+    capsys.readouterr()
+    said = [call("apply", "--dry-run") or capsys.readouterr() for _ in range(2)]
+    done = call("apply") or capsys.readouterr()
+    assert said == [done, done]
+    assert ("start" in done.out) == (switch == "sereno.target")
+
+
 def test_a_failed_timer_counts_as_not_active_and_is_started_again(manager, capsys) -> None:
     call("apply", "--no-diff")
     manager.active.discard("sereno@cache_cleanup_hourly.timer")
