@@ -280,9 +280,17 @@ class Installation:
         except SystemdError as error:
             failure = error.message
         shown = self.manager.show(service, *status.SERVICE_PROPERTIES)
+        run_id, successor = shown.get("InvocationID"), None
+        if shown.get("ActiveState") == "activating":
+            # One longer than its interval is followed at once by the next, which the manager then tells of.
+            run_id, successor = None, run_id
         with Runs(user=self.scope.is_user) as past:
             closed = past.closing(
-                job_id, shown.get("InvocationID"), since_s=since_s, deadline_s=1 if failure else 5
+                job_id,
+                run_id,
+                but_not=successor,
+                since_s=since_s,
+                deadline_s=1 if failure else 5,
             )
         if closed is not None:
             return closed

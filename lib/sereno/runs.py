@@ -134,12 +134,19 @@ class Runs:
                 yield job_id, record
 
     def closing(
-        self, job_id: str, run_id: str | None, *, since_s: float, deadline_s: float = 5.0
+        self,
+        job_id: str,
+        run_id: str | None,
+        *,
+        but_not: str | None = None,
+        since_s: float,
+        deadline_s: float = 5.0,
     ) -> Run | None:
         """A run that has ended, the newest; None if the journal does not show its closing record within `deadline_s`.
 
         Args:
             run_id: the invocation id; None: any run of the job that was closed after `since_s`.
+            but_not: the invocation id of one that is not meant.
             since_s: seconds since the epoch.
             deadline_s: journald may show a record a moment after the process that sent it has ended (systemd#28650).
         """
@@ -147,7 +154,8 @@ class Runs:
         while True:
             self._match(job_id, *CLOSING, run_id=run_id)
             self._reader.seek_tail()
-            record = next(self._own(job_id, self._backwards()), None)
+            own = self._own(job_id, self._backwards())
+            record = next((record for record in own if run_id_of(record) != but_not), None)
             if record is not None and record["__REALTIME_TIMESTAMP"] >= since_s * 1e6:
                 return runs_of(job_id, [record])[0]
             if time.monotonic() > give_up:

@@ -31,6 +31,10 @@ def slow():
     time.sleep(3)
     return {"slept": 3}
 
+def slow_by_name():
+    time.sleep(5)
+    return {"run": os.environ["INVOCATION_ID"]}
+
 def endless():
     time.sleep(600)
 

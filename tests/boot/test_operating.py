@@ -132,6 +132,18 @@ def test_a_run_is_followed_while_it_goes_and_its_status_is_the_commands(shop: Sh
     assert "no such table: ventas" in done.stderr
 
 
+def test_a_run_that_its_successor_follows_at_once_is_the_one_that_was_waited_for(
+    shop: Shop,
+) -> None:
+    shop.install("add_interval_job(shop_jobs.slow_by_name, 'overrunning', seconds=1)")
+    shop.machine.wait_for(lambda: shop.runs("overrunning"), what="the first run")
+    first = shop.runs("overrunning")[0]["SERENO_RUN"]
+    stats = json.loads(shop.machine.run("sereno", "run", "overrunning", "--wait").stdout)
+    assert stats == {"run": first}
+    assert len(shop.runs("overrunning")) == 2, "the next one did not follow"
+    shop.install("add_interval_job(shop_jobs.quick, 'overrunning', hours=1)")
+
+
 def test_ctrl_c_leaves_the_run_alone(shop: Shop) -> None:
     machine = shop.machine
     shop.install("add_interval_job(shop_jobs.slow, 'left_alone', hours=1)")

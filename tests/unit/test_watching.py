@@ -67,8 +67,13 @@ class FakeRuns:
             pass
         yield from self.log
 
-    def closing(self, job_id: str, run_id: str | None, **_: object) -> Run | None:
-        return next((run for run in self.past if run.job_id == job_id), None)
+    def closing(
+        self, job_id: str, run_id: str | None, *, but_not: str | None, **_: object
+    ) -> Run | None:
+        for run in reversed(self.past):
+            if run.job_id == job_id and run_id in (None, run.run_id) and run.run_id != but_not:
+                return run
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -362,6 +367,19 @@ def test_run_and_wait_prints_the_log_and_ends_with_the_statistics_and_status(cap
         "",
         ["sereno: fallida", f"hint: sereno logs report --run {RUN}"],
     )
+
+
+@pytest.mark.parametrize("successor", ["not closed", "closed"])
+def test_run_and_wait_is_about_the_run_that_was_waited_for_and_not_its_successor(
+    successor, manager, capsys
+) -> None:
+    """A run longer than its interval is followed by the next before anybody can ask about it."""
+    manager.shown = {"ActiveState": "activating", "InvocationID": "f" * 32}
+    FakeRuns.past = [a_run()]
+    if successor == "closed":
+        FakeRuns.past.append(a_run(stats={"rows": 4})._replace(run_id="f" * 32))
+    assert call("run", "report", "--wait") == 0
+    assert json.loads(capsys.readouterr().out) == STATS
 
 
 def test_ctrl_c_stops_following_and_not_the_run(manager, monkeypatch, capsys) -> None:
