@@ -89,10 +89,15 @@ class Installation:
 
     def elapses(self) -> dict[str, Elapse]:
         """Elapses of the active timers by unit name; empty where systemd does not run."""
+        if self._manager is None:
+            return {}
         try:
-            return {} if self._manager is None else self._manager.list_timers()
+            elapses = self._manager.list_timers()
+            # Those that have failed are listed as well.
+            active = self._manager.active_units("sereno@*.timer")
         except NotAvailable:
             return {}
+        return {timer: elapse for timer, elapse in elapses.items() if timer in active}
 
     def is_running(self, app: str) -> bool:
         """Whether the timers of `app` are active."""

@@ -32,14 +32,21 @@ class Question:
         self._job_id = job_id
         self._error: BaseException | None = None
         self._elapses: dict[str, Elapse] = {}
-        self._services: dict[str, str] = {}
+        self._states: dict[str, str] = {}
         self._thread = Thread(target=self._ask, daemon=True)
         self._thread.start()
 
     def _ask(self) -> None:
         try:
-            self._elapses = self._manager.list_timers(f"sereno@{self._job_id}.timer")
-            self._services = self._manager.states(f"sereno@{self._job_id}.service")
+            timers = f"sereno@{self._job_id}.timer"
+            elapses = self._manager.list_timers(timers)
+            self._states = self._manager.states(timers, f"sereno@{self._job_id}.service")
+            # Those that have failed are listed as well.
+            self._elapses = {
+                timer: elapse
+                for timer, elapse in elapses.items()
+                if self._states.get(timer) == "active"
+            }
         except NotAvailable:
             # Where systemd does not run, nothing has a next elapse.
             pass
@@ -47,7 +54,7 @@ class Question:
             self._error = error
 
     def answer(self) -> tuple[dict[str, Elapse], dict[str, str]]:
-        """Elapses of the active timers and ActiveState of the loaded services, by unit name.
+        """Elapses of the active timers and ActiveState of the loaded timers and services, by unit name.
 
         Raises:
             NotAllowed, SystemdError: the manager refused or failed.
@@ -55,7 +62,7 @@ class Question:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._elapses, self._services
+        return self._elapses, self._states
 
 
 def survey(

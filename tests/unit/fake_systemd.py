@@ -69,7 +69,9 @@ class FakeManager(Systemctl):
             self._record("reset-failed", *units)
 
     def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
-        return {unit: Elapse(NEXT, None) for unit in self.active if unit.endswith(".timer")}
+        # systemctl lists timers that have failed as well.
+        failed = {unit for unit, state in self.service_states.items() if state == "failed"}
+        return {unit: Elapse(NEXT, None) for unit in self.active | failed if unit.endswith(".timer")}
 
     def states(self, *patterns: str) -> dict[str, str]:
         self.asked.append(patterns)

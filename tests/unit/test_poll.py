@@ -184,7 +184,7 @@ def test_the_manager_is_asked_as_often_as_for_a_list(poll, manager) -> None:
     poll.ask()
     manager.asked.clear()
     poll.ask()
-    assert manager.asked == [("sereno@*.service",)]
+    assert manager.asked == [("sereno@*.timer", "sereno@*.service")]
 
 
 def test_without_time_the_past_is_looked_up_later(shop, manager, journal) -> None:

@@ -14,6 +14,7 @@ from sereno import cli, installation, runs, scheduler, systemctl
 from sereno.errors import SystemdError
 from sereno.history import LOST, Run
 
+BOTH = ("sereno@*.timer", "sereno@*.service")
 RUN = "0123456789abcdef0123456789abcdef"
 STATS = {"rows": 3, "hit_rate": 78.5, "note": "\x1b[31mx"}
 START_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC
@@ -175,7 +176,7 @@ def test_list_asks_the_manager_twice_however_many_jobs_there_are(
     shop.start()
     manager.asked.clear()
     assert len(listed(capsys)) == 22
-    assert (asked, manager.asked) == (["sereno@*.timer"], [("sereno@*.service",)])
+    assert (asked, manager.asked) == (["sereno@*.timer"], [BOTH])
 
 
 def test_a_paused_a_stopped_and_a_changed_timer_are_marked(shop, units, manager, capsys) -> None:
@@ -192,6 +193,19 @@ def test_a_paused_a_stopped_and_a_changed_timer_are_marked(shop, units, manager,
     jobs = listed(capsys)
     assert jobs["other"]["drop_ins"] == [str(drop_in)]
     assert (jobs["report"]["paused"], jobs["report"]["drop_ins"]) == (True, [])
+
+
+def test_a_timer_that_has_failed_is_stopped_and_has_no_next_elapse(shop, manager, capsys) -> None:
+    manager.active.discard("sereno@report.timer")
+    manager.service_states = {"sereno@report.timer": "failed"}
+    report = listed(capsys)["report"]
+    assert (report["active"], report["next"]) == (False, None)
+    assert call("list") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("stopped")
+    assert [(job["active"], job["next_run"]) for job in shop.get_jobs()] == [
+        (True, NEXT),
+        (False, None),
+    ]
 
 
 def test_a_manager_that_refuses_is_an_error_and_no_empty_list(manager, monkeypatch, capsys) -> None:
