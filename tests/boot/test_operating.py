@@ -140,8 +140,38 @@ def test_a_run_that_its_successor_follows_at_once_is_the_one_that_was_waited_for
     first = shop.runs("overrunning")[0]["SERENO_RUN"]
     stats = json.loads(shop.machine.run("sereno", "run", "overrunning", "--wait").stdout)
     assert stats == {"run": first}
-    assert len(shop.runs("overrunning")) == 2, "the next one did not follow"
+    shop.machine.wait_for(lambda: len(shop.runs("overrunning")) == 2, what="its successor")
     shop.install("add_interval_job(shop_jobs.quick, 'overrunning', hours=1)")
+
+
+def test_a_timer_that_does_not_run_is_shown_as_that_with_what_starts_it(shop: Shop) -> None:
+    machine = shop.machine
+    shop.install(
+        "add_interval_job(shop_jobs.quick, 'broken_off', seconds=1)",
+        "add_interval_job(shop_jobs.quick, 'halted', hours=1)",
+    )
+    drop_in = "/etc/systemd/system/sereno@broken_off.service.d/typo.conf"
+    machine.write(drop_in, "[Service]\nType=onshot\nExecStart=\n")
+    machine.run("systemctl", "daemon-reload")
+    timer = "sereno@broken_off.timer"
+    machine.wait_for(
+        lambda: machine.show(timer, "ActiveState") == {"ActiveState": "failed"},
+        what="the failure of the timer",
+    )
+    machine.run("systemctl", "stop", "sereno@halted.timer")
+    jobs = listed(machine)
+    for job_id in ("broken_off", "halted"):
+        assert (jobs[job_id]["active"], jobs[job_id]["next"]) == (False, None)
+    active = "result = {job['id']: job['active'] for job in scheduler.get_jobs()}"
+    assert shop.call(active) == {"broken_off": False, "halted": False}
+    hint = machine.run("sereno", "status", "broken_off").stdout.splitlines()[-1]
+    assert "sereno doctor says why" in hint
+    assert timer in machine.run("sereno", "doctor", check=False).stdout
+    hint = machine.run("sereno", "status", "halted").stdout.splitlines()[-1]
+    machine.run(*hint.rpartition(": ")[2].split())
+    assert listed(machine)["halted"]["active"] is True
+    machine.run("rm", drop_in)
+    machine.run("systemctl", "daemon-reload")
 
 
 def test_ctrl_c_leaves_the_run_alone(shop: Shop) -> None:

@@ -71,7 +71,9 @@ class FakeManager(Systemctl):
     def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
         # systemctl lists timers that have failed as well.
         failed = {unit for unit, state in self.service_states.items() if state == "failed"}
-        return {unit: Elapse(NEXT, None) for unit in self.active | failed if unit.endswith(".timer")}
+        return {
+            unit: Elapse(NEXT, None) for unit in self.active | failed if unit.endswith(".timer")
+        }
 
     def states(self, *patterns: str) -> dict[str, str]:
         self.asked.append(patterns)

@@ -237,6 +237,34 @@ def test_status_says_why_a_job_failed_and_what_to_do(units, capsys) -> None:
         assert line in text.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("stopped", "says"),
+    [
+        ("sereno.target", "sereno.target is stopped: systemctl --user start sereno.target"),
+        (
+            "sereno-app@shop.target",
+            "its application was shut down: let it call start(), or apply its jobs again",
+        ),
+        ("sereno@report.timer", "it was stopped: systemctl --user start sereno@report.timer"),
+    ],
+)
+def test_status_names_what_keeps_a_timer_from_running_and_would_start_it(
+    stopped, says, manager, capsys
+) -> None:
+    manager.active -= {stopped, "sereno@report.timer"}
+    assert call("status", "report") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Its timer does not run: {says}"
+
+
+def test_status_sends_to_the_doctor_for_a_timer_that_has_failed(manager, capsys) -> None:
+    manager.active.discard("sereno@report.timer")
+    manager.service_states = {"sereno@report.timer": "failed"}
+    assert call("status", "report") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "Its timer does not run: it has failed; sereno doctor says why"
+    )
+
+
 def test_statuses_json_has_a_stable_shape(capsys) -> None:
     FakeRuns.past = [a_run()]
     FakeRuns.log = [{"__REALTIME_TIMESTAMP": START_S * 1e6, "MESSAGE": "hola"}]

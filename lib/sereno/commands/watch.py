@@ -118,6 +118,7 @@ def _status(arguments: argparse.Namespace) -> None:
         print_json({**job.as_json(zone), "timer": timer, "files": files, "log": lines})
     else:
         _print_status(job, timer, files, log, arguments.zone)
+        print(f"\n{_what_to_do(installation, job)}")
 
 
 def _timer_lines(job: Overview) -> list[str]:
@@ -169,7 +170,6 @@ def _print_status(
         print(
             f"  {when(record['__REALTIME_TIMESTAMP'] / 1e6, zone)} {safe(text(record, 'MESSAGE'))}"
         )
-    print(f"\n{_what_to_do(job)}")
 
 
 def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
@@ -190,13 +190,33 @@ def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[s
     return [*lines, ("run", safe(run.run_id))]
 
 
-def _what_to_do(job: Overview) -> str:
+def _what_to_do(installation: Installation, job: Overview) -> str:
     name = job.job.id
     if not job.job.enabled:
         return f"It is paused: sereno resume {name}"
     if not job.active:
-        return "Its timer does not run: start sereno.target, or let the application call start()"
+        return f"Its timer does not run: {_standstill(installation, job)}"
     if job.failing and job.last is not None:
         run_id = job.last.run_id[:8]
         return f"That run: sereno logs {name} --run {run_id}; again: sereno run {name} --wait"
     return f"Now: sereno run {name} --wait; its past: sereno history {name}, sereno logs {name}"
+
+
+def _standstill(installation: Installation, job: Overview) -> str:
+    """What keeps a timer from running that nobody has paused, and the way out."""
+    from sereno.errors import NotAvailable
+    from sereno.units import TARGET, app_target_name, timer_name
+
+    timer, of_app = timer_name(job.job.id), app_target_name(job.job.app)
+    systemctl = "systemctl --user" if installation.scope.is_user else "systemctl"
+    try:
+        states = installation.manager.states(timer, of_app, TARGET)
+    except NotAvailable as error:
+        return error.message
+    if states.get(timer) == "failed":
+        return "it has failed; sereno doctor says why"
+    if states.get(TARGET) != "active":
+        return f"{TARGET} is stopped: {systemctl} start {TARGET}"
+    if states.get(of_app) != "active":
+        return "its application was shut down: let it call start(), or apply its jobs again"
+    return f"it was stopped: {systemctl} start {timer}"
