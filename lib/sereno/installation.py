@@ -196,6 +196,13 @@ class Installation:
             from sereno.unit_diff import unit_diff
 
             announce(unit_diff(todo, found.jobs))
+        for job_id, gone in todo.bereft:
+            # No refusal: an application's start must not depend on what another one has registered.
+            _logger.warning(
+                "the job %r comes after %r, which is removed: register it without, or its start() fails",
+                job_id,
+                gone,
+            )
         return todo, start
 
     def _may_start(self, app: str, enable_app: bool, active: Collection[str]) -> bool:
@@ -205,11 +212,23 @@ class Installation:
             return False
         return enable_app or app_target_name(app) in active
 
-    def remove(self, app: str, job_ids: Collection[str]) -> list[str]:
-        """Remove jobs of `app`; runs that are under way go on. Return one line per change."""
+    def remove(self, app: str, job_ids: Collection[str], *, forced: bool = False) -> list[str]:
+        """Remove jobs of `app`; runs that are under way go on. Return one line per change.
+
+        Args:
+            forced: also those that others come after.
+
+        Raises:
+            InvalidJob: a job that stays comes after one of them; nothing was changed.
+        """
         with self.units.locked():
             found = self.units.find()
             todo = plan.build([], found.jobs, app=app, active=None, prune=job_ids)
+            for job_id, gone in () if forced else todo.bereft:
+                raise InvalidJob(
+                    f"job id: {gone!r} cannot be removed: {job_id!r} comes after it",
+                    hint=f"remove {job_id!r} first, or register it without; or pause {gone!r}",
+                )
             self._apply(todo, app)
         if self._manager is not None:
             self._manager.reset_failed(service_name(job_id) for job_id in todo.remove)
@@ -220,7 +239,7 @@ class Installation:
         lines = []
         apps = {job.app for job in self.jobs().values()}
         for app in sorted(apps | self.units.linked_apps()):
-            lines += self.remove(app, list(self.jobs(app)))
+            lines += self.remove(app, list(self.jobs(app)), forced=True)
             self._disable_app(app)
         with self.units.locked():
             self.units.sweep_all()

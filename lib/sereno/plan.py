@@ -36,6 +36,7 @@ class Plan:
         waive: persistent calendar timers whose missed elapses are waived, so that starting them causes no run.
         anew: other timers that begin anew: their last elapse no longer counts.
         at_boot: timers of @reboot that are new or begin anew, so that this boot runs them no more.
+        bereft: jobs that stay, of any application, each with one in `remove` that it comes after.
     """
 
     create: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Plan:
     waive: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
     at_boot: tuple[str, ...] = ()
+    bereft: tuple[tuple[str, str], ...] = ()
     resumed: bool = False
 
     @property
@@ -111,7 +113,9 @@ def build(
         for job_id in prune
         if job_id not in wanted and job_id in installed and installed[job_id].app == app
     )
-    _check_after(desired, installed, remove)
+    left = {job_id: job.after for job_id, job in installed.items() if job_id not in remove}
+    after = left | {job.id: job.after for job in desired}
+    check_order(after, [job.id for job in desired], after)
 
     def ids(chosen: Callable[[_Change], bool]) -> tuple[str, ...]:
         return tuple(change.job_id for change in changes if chosen(change))
@@ -137,6 +141,7 @@ def build(
         waive=ids(lambda change: change.begins_again and change.by_stamp),
         anew=ids(lambda change: change.begins_again and not change.by_stamp),
         at_boot=ids(lambda change: change.at_boot and (change.is_new or change.begins_again)),
+        bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
         resumed=interrupted is not None,
     )
 
@@ -214,14 +219,6 @@ def _check_owner(
                 f"unit file: {name} exists and is not sereno's; it was left as it is",
                 hint="move it away, or choose another job id",
             )
-
-
-def _check_after(
-    desired: Collection[Job], installed: Mapping[str, Installed], remove: Collection[str]
-) -> None:
-    left = {job_id: job.after for job_id, job in installed.items() if job_id not in remove}
-    after = left | {job.id: job.after for job in desired}
-    check_order(after, [job.id for job in desired], after)
 
 
 def _schedule(files: Mapping[str, str]) -> tuple[str, ...]:

@@ -407,6 +407,7 @@ class Scheduler:
 
         Raises:
             Conflict: the job belongs to another application.
+            InvalidJob: another installed job comes after it; nothing was changed.
         """
         with self._lock:
             try:

@@ -523,6 +523,63 @@ def test_a_job_cannot_be_left_out_of_a_start_while_another_comes_after_it(
         later.start()
 
 
+def test_a_job_is_not_removed_while_another_comes_after_it(scheduler, units, manager) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=5)
+    scheduler.start()
+    elsewhere = another(manager, "elsewhere")
+    elsewhere.add_interval_job(backend_jobs.report, "last", minutes=5, after="first")
+    elsewhere.start()
+    before = files(units)
+    manager.calls.clear()
+    with pytest.raises(InvalidJob, match="'first' cannot be removed: 'last' comes after it") as no:
+        scheduler.remove_job("first")
+    assert no.value.hint is not None
+    assert "remove 'last' first" in no.value.hint
+    assert (files(units), manager.calls) == (before, [])
+    assert elsewhere.remove_job("last")
+    assert scheduler.remove_job("first")
+
+
+@pytest.mark.parametrize("first_app", ["a", "z"])
+def test_all_jobs_are_removed_whatever_their_order(first_app, units, manager) -> None:
+    first = another(manager, first_app)
+    first.add_interval_job(backend_jobs.report, "first", minutes=5)
+    first.start()
+    last = another(manager, "m")
+    last.add_interval_job(backend_jobs.report, "last", minutes=5, after="first")
+    last.start()
+    first.installation.remove_all()
+    assert files(units) == {}
+
+
+def test_an_application_drops_a_job_that_anothers_comes_after_and_says_so(
+    scheduler, manager, caplog
+) -> None:
+    """No application keeps another from starting."""
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=5)
+    scheduler.start()
+    elsewhere = another(manager, "elsewhere")
+    elsewhere.add_interval_job(backend_jobs.report, "last", minutes=5, after="first")
+    elsewhere.start()
+    later = another(manager)
+    for dry_run in (True, False):
+        caplog.clear()
+        assert later.apply(shipped=False, dry_run=dry_run) == ["remove sereno@first.timer"]
+        assert "'last' comes after 'first', which is removed" in caplog.text
+
+
+def test_nothing_is_said_of_a_job_that_comes_after_a_dropped_one_no_longer(
+    scheduler, manager, caplog
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=5)
+    scheduler.add_interval_job(backend_jobs.report, "last", minutes=5, after="first")
+    scheduler.start()
+    later = another(manager)
+    later.add_interval_job(backend_jobs.report, "last", minutes=5)
+    later.start()
+    assert caplog.text == ""
+
+
 def test_the_arguments_of_a_job_are_shown_with_it(scheduler) -> None:
     kwargs = {"limit": 3, "text": "50% \\"}
     scheduler.add_interval_job(backend_jobs.trim, "trim", minutes=5, kwargs=kwargs)
