@@ -11,6 +11,8 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 from sereno import cli, installation, runs, scheduler, systemctl
+from sereno.cache import MetadataCache
+from sereno.commands.past import cache_now
 from sereno.errors import SystemdError
 from sereno.history import LOST, Run
 
@@ -326,7 +328,7 @@ def test_the_cleanups_history_has_the_cache_of_this_moment(tmp_path, monkeypatch
     assert call("history", "cache_cleanup_hourly", "--json") == 0
     assert json.loads(capsys.readouterr().out)["now"] is None
     assert not (tmp_path / "cache").exists()
-    FakeRuns.past = [a_run(job_id="cache_cleanup_hourly")]
+    MetadataCache(tmp_path / "cache/metadata").set("key", 1)
     assert call("history", "cache_cleanup_hourly", "--json") == 0
     now = json.loads(capsys.readouterr().out)["now"]
     assert set(now) == {"size", "max_size", "hit_rate_percent"}
@@ -335,6 +337,23 @@ def test_the_cleanups_history_has_the_cache_of_this_moment(tmp_path, monkeypatch
     assert (
         f"the cache now: {size}, hit rate {now['hit_rate_percent']:.1f}%" in capsys.readouterr().out
     )
+
+
+def test_the_machines_cleanup_is_shown_with_the_machines_cache_or_with_none(
+    tmp_path, monkeypatch
+) -> None:
+    """Who may not read it would else see, and make, a cache of their own."""
+    monkeypatch.setattr("sereno.cache.place.MACHINE_DIRECTORY", str(tmp_path / "machine"))
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "own"))
+    cleanup = "sereno.jobs.cache_cleanup_job:cleanup_expired_cache"
+    assert [cache_now(cleanup, user=user) for user in (False, True)] == [None, None]
+    assert not list(tmp_path.glob("[mo]*"))
+    for owner, size in (("machine", 2), ("own", 1)):
+        cache = MetadataCache(tmp_path / owner / "metadata")
+        for number in range(size):
+            cache.set(f"key {number}", number)
+    seen = [cache_now(cleanup, user=user) for user in (False, True)]
+    assert [now and now["size"] for now in seen] == [2, 1]
 
 
 @pytest.mark.parametrize("words", [("--days", "0"), ("--days", "nan"), ("-n", "-1")])

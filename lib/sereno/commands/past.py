@@ -75,8 +75,7 @@ def _history(arguments: argparse.Namespace) -> None:
             job.id, since_s=since_s, running_id=_running_id(installation, service_name(job.id))
         )
     period = period_of(runs)
-    # Before its first run the cache may not be there, and looking must not make it.
-    now = cache_now(job.function) if runs else None
+    now = cache_now(job.function, user=installation.scope.is_user)
     if arguments.json:
         print_json(
             {
@@ -103,8 +102,8 @@ def _running_id(installation: Installation, service: str) -> str | None:
     return shown.get("InvocationID") if is_running(shown.get("ActiveState")) else None
 
 
-def cache_now(function: str) -> dict[str, Any] | None:
-    """Of the cache's cleanup: the cache at this moment; None for other jobs, and where it cannot be read."""
+def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
+    """Of the cache's cleanup: the scope's cache at this moment; None for other jobs, and where it cannot be read."""
     from sereno.jobs import cache_cleanup_job
 
     if function != f"{cache_cleanup_job.__name__}:cleanup_expired_cache":
@@ -112,9 +111,14 @@ def cache_now(function: str) -> dict[str, Any] | None:
     from sereno.errors import SerenoError
 
     try:
-        from sereno.cache import get_metadata_cache
+        from sereno.cache import MetadataCache, place
 
-        stats = get_metadata_cache().get_stats()
+        # The machine's runs have the machine's cache, also for somebody who may not use it and so has another.
+        path = place.default_path("metadata") if user else f"{place.MACHINE_DIRECTORY}/metadata"
+        # Looking must not make it.
+        if not os.path.lexists(f"{path}/current"):
+            return None
+        stats = MetadataCache(path).get_stats()
     except (SerenoError, OSError, ImportError):
         return None
     return {name: stats[name] for name in ("size", "max_size", "hit_rate_percent")}

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from datetime import UTC
+from functools import partial
 
 from sereno.commands import Commands, add_scope, installation_of
 from sereno.errors import UsageError
@@ -37,11 +38,12 @@ def _report(arguments: argparse.Namespace) -> None:
     from sereno.report.page import page
     from sereno.report.writing import write
 
+    installation = installation_of(arguments)
     report = gather(
-        installation_of(arguments),
+        installation,
         days=arguments.days,
         now_s=time.time(),
-        cache_now=cache_now,
+        cache_now=partial(cache_now, user=installation.scope.is_user),
         zone=arguments.zone,
     )
     text = page(
