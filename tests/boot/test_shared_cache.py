@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,11 @@ def test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it(
     assert done.returncode == 1
     assert "permission are needed" in done.stderr
     assert "usermod -aG sereno eve" in done.stderr
+    # Nor is the machine's cleanup shown to her with a cache of her own.
+    machine.run("usermod", "-aG", "systemd-journal", "eve")
+    history = ("sereno", "history", "cache_cleanup_hourly", "--system", "--json")
+    shown = [json.loads(machine.run(*history, user=user).stdout)["now"] for user in ("eve", None)]
+    assert [now is None for now in shown] == [True, False]
     # Left to choose, eve has her own.
     own = works(python(machine, "eve", "print(cache.get('secret'), cache.path)"))
     assert own == "None /home/eve/.cache/sereno/metadata\n"
