@@ -744,3 +744,18 @@ def test_every_file_is_closed_with_the_cache(path):
         cache.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
     assert opening.is_current(cache._session._where, words.Board(str(path / "current" / "board")))
+
+
+def test_a_cache_that_others_have_open_was_not_lost_in_a_reboot_whatever_the_boot_id_says(
+    tmp_path, monkeypatch
+):
+    cache = MetadataCache(tmp_path)
+    cache.set("a", 1)
+    code = (
+        f"import sys; sys.path.insert(0, {str(LIB)!r})\n"
+        "from sereno.cache import MetadataCache, clock\nclock.boot_id = lambda: bytes(16)\n"
+        f"print(MetadataCache({str(tmp_path)!r}).get('a'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert cache.get("a") == 1

@@ -157,7 +157,10 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
     board.words[words.DEATHS] += census.died
-    rebooted = board.words[words.BOOT_ID : words.BOOT_ID + 2].tobytes() != clock.boot_id()
+    # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
+    # own, a service in a sandbox with a /proc of its own reads the host's.
+    same_id = board.words[words.BOOT_ID : words.BOOT_ID + 2].tobytes() == clock.boot_id()
+    rebooted = not same_id and not census.alive
     if rebooted and not os.path.exists(synced.path_in(current)):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
