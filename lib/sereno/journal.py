@@ -15,6 +15,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sereno import log, messages
@@ -96,7 +97,7 @@ def set_up_as(identifier: str, **fields: str) -> None:
     """Like `set_up`, for a program that is no run: with SYSLOG_IDENTIFIER and these fields in every record."""
     if is_connected() and _sendv() is not None:
         fields = {"SYSLOG_IDENTIFIER": identifier, **fields}
-        log.set_up(lambda record: _send_record(record, fields), lambda: _attach(fields))
+        log.set_up(partial(_send_directly, fields), partial(_attach, fields))
         return
     import logging
 
@@ -146,26 +147,16 @@ def _attach(fields: Mapping[str, str]) -> None:
     _add(ToJournal())
 
 
-def _send_record(record: log.Record, fields: Mapping[str, str]) -> None:
-    code = record.code
+def _send_directly(
+    own: Mapping[str, str], level: int, text: str, fields: Mapping[str, Any]
+) -> None:
     try:
-        _send(
-            {
-                "MESSAGE": record.text,
-                **fields,
-                **record.fields,
-                "PRIORITY": _priority(record.level),
-                "LOGGER": record.logger,
-                "CODE_FILE": code.co_filename,
-                "CODE_LINE": record.line,
-                "CODE_FUNC": code.co_name,
-            }
-        )
+        _send({"MESSAGE": text, **own, **fields, "PRIORITY": _priority(level)})
     except OSError as error:
         # As with logging: a record that is lost is no reason for a run to fail. Nor is a stderr that leads to the same
         # journal, or that the job has closed.
         with suppress(OSError, ValueError):
-            print(f"{record.text}\n(journal: {error})", file=sys.stderr)
+            print(f"{text}\n(journal: {error})", file=sys.stderr)
 
 
 def _priority(level: int) -> int:

@@ -10,37 +10,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
-    from types import CodeType, ModuleType
+    from types import ModuleType
 
 # The levels of logging.
 INFO, WARNING, ERROR = 20, 30, 40
 
 
-class Record(NamedTuple):
-    """One thing said.
+# Takes a level, a text, and fields as the journal names them; None means that there is no such field.
+Direct = Callable[[int, str, Mapping[str, Any]], None]
 
-    Attributes:
-        logger: name of the logger.
-        fields: what `extra` was; None means that there is no such field.
-        code, line: where it was said.
-    """
-
-    logger: str
-    level: int
-    text: str
-    fields: Mapping[str, Any]
-    code: CodeType
-    line: int
+_direct: Direct | None = None
 
 
-_direct: Callable[[Record], None] | None = None
-
-
-def set_up(direct: Callable[[Record], None], attach: Callable[[], None]) -> None:
+def set_up(direct: Direct, attach: Callable[[], None]) -> None:
     """From now on give what loggers say to `direct`, and once `logging` is loaded, to it; then call `attach` first.
 
     Args:
@@ -94,8 +80,14 @@ class Logger:
             )
         else:
             caller = sys._getframe(2)
+            where = {
+                "LOGGER": self.name,
+                "CODE_FILE": caller.f_code.co_filename,
+                "CODE_LINE": caller.f_lineno,
+                "CODE_FUNC": caller.f_code.co_name,
+            }
             text = str(message) % args if args else str(message)
-            _direct(Record(self.name, level, text, extra or {}, caller.f_code, caller.f_lineno))
+            _direct(level, text, {**(extra or {}), **where})
 
 
 class _WhenLogging:

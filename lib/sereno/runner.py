@@ -130,7 +130,7 @@ def _run(job_id: str, function: str) -> int:
     duration_ms = (time.perf_counter() - start) * 1000
     stopped = stop.delivered or (stop.requested and tried.error is not None)
     status = close(Ending(job_id, duration_ms, tries, *tried), stopped=stopped)
-    stop.forget(status)
+    stop.end_with(status)
     return status
 
 

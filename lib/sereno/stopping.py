@@ -54,7 +54,7 @@ class Stop:
     def __exit__(self, *_: object) -> None:
         self._armed = False
 
-    def forget(self, status: int) -> None:
+    def end_with(self, status: int) -> None:
         """The record is sent: from now on SIGTERM ends the process at once, and with the run's own status.
 
         Such as one that a thread of the job keeps alive, or that waits for a dead monitor.
