@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,23 +35,23 @@ def _part(part: object) -> Any:
     return part
 
 
-class CacheMapping:
-    """The mapping's methods on top of `get`, `set`, `invalidate`, `is_live` and `live_keys`."""
+class CacheMapping(ABC):
+    """The mapping's methods on top of those of a cache, which are the abstract ones."""
 
-    def get(self, key: str, default: Any = None) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def get(self, key: str, default: Any = None) -> Any: ...
 
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def set(self, key: str, value: Any, ttl: float | None = None) -> None: ...
 
-    def invalidate(self, key: str) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def invalidate(self, key: str) -> bool: ...
 
-    def is_live(self, key: str) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def is_live(self, key: str) -> bool: ...
 
-    def live_keys(self) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def live_keys(self) -> Iterator[str]: ...
 
     def __getitem__(self, key: object) -> Any:
         value = self.get(text_key(key), _ABSENT)

@@ -8,6 +8,7 @@ replaced or damaged, a long key, a wrong argument) leaves it and goes through `S
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
@@ -67,7 +68,7 @@ class _NoMarks:
         pass
 
 
-class Reader:
+class Reader(ABC):
     """Reads and counts; keeps what it read twice, as long as no write can have changed it.
 
     Args:
@@ -199,9 +200,9 @@ class Reader:
         self._line = board.line if self._counts else unused_line()
         self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()
 
+    @abstractmethod
     def _prepare(self) -> None:
         """Opens the files where they are not open, and calls `_prepared`."""
-        raise NotImplementedError
 
     def _prepared(self) -> None:
         """Lets reads go the short way."""
