@@ -9,11 +9,13 @@ operations   what is done inside one transaction
 cleanup      removing what has expired, paced
 statistics   counters and limits, and the reports made of them
 session      a process's hold on a directory: open lazily, fork, damage
-opening      creating and replacing the files
+opening      opening, closing and replacing the files
+making       creating them
 judging      whether they can be trusted
 synced       the mark of a clean end
 store        entries in LMDB, and what is read of them
 write        a transaction that changes them
+order        the order in which the entries came
 room         blocks on the disk for what is written into the map
 board        words shared without transactions: generations, counters, marks
 byte_lock    locks that die with their process

@@ -191,6 +191,15 @@ class Board:
         lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
         return {name: sum(lines[at::_LINE_WORDS].tolist()) for at, name in enumerate(COUNTERS, 1)}
 
+    @property
+    def boot_id(self) -> bytes:
+        """The id of the boot in which the files were used last (`clock.boot_id`)."""
+        return self.words[BOOT_ID : BOOT_ID + 2].tobytes()
+
+    @boot_id.setter
+    def boot_id(self, value: bytes) -> None:
+        self.words[BOOT_ID : BOOT_ID + 2] = memoryview(value).cast("Q")
+
     def forget_all(self, generation: int) -> None:
         """Makes every process drop whatever it keeps, of every key."""
         self.generations[:] = memoryview(generation.to_bytes(8, "little") * GENERATIONS).cast("Q")

@@ -33,12 +33,8 @@ from sereno.cache import aside, clock, judging, place, rights, synced, tally
 from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged, OlderFormat
 from sereno.cache.place import Place
-from sereno.cache.store import MAP_BYTES, State, Store, translated
-from sereno.cache.write import Write
+from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.errors import CacheError
-
-DEFAULT_MAX_SIZE = 2000
-DEFAULT_TTL_MS = 3_600_000
 
 
 def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
@@ -108,7 +104,7 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
     aside.sweep(where.path)
     current = _current(where)
     if not os.path.lexists(current):
-        _build(where, map_bytes)
+        _make(where, map_bytes)
     try:
         return _open_current(where, map_bytes)
     except OlderFormat as why:
@@ -118,11 +114,18 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
         aside.drop(_current(where), str(why))
     except (Damaged, FileNotFoundError) as why:
         aside.move(_current(where), str(why))
-    _build(where, map_bytes)
+    _make(where, map_bytes)
     try:
         return _open_current(where, map_bytes)
     except (Damaged, FileNotFoundError) as why:
         raise CacheError(f"cache {current}: new files, and yet {why}") from why
+
+
+def _make(where: Place, map_bytes: int) -> None:
+    # Loaded here: a cache is made once.
+    from sereno.cache.making import make
+
+    make(where, _current(where), map_bytes)
 
 
 def _open_current(where: Place, map_bytes: int) -> Store:
@@ -159,15 +162,16 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
     board.words[words.DEATHS] += census.died
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
-    same_id = board.words[words.BOOT_ID : words.BOOT_ID + 2].tobytes() == clock.boot_id()
-    rebooted = not same_id and not census.alive
+    rebooted = board.boot_id != clock.boot_id() and not census.alive
     if rebooted and not os.path.exists(synced.path_in(current)):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
     judging.check_structure(current, board, census.alive)
     _make_lock_file(where, current)
-    store = _store(where, current, board, map_bytes)
+    store = Store(
+        current, board, file_mode=where.file_mode, in_place=where.in_place, map_bytes=map_bytes
+    )
     try:
         store.env.reader_check()
         store.state()
@@ -192,16 +196,6 @@ class _LostInReboot(Damaged):
     """Nothing is wrong with the files as files; their content cannot be trusted."""
 
 
-def _store(where: Place, directory: str, board: Board, map_bytes: int) -> Store:
-    return Store(
-        directory,
-        board,
-        file_mode=where.file_mode,
-        in_place=where.in_place,
-        map_bytes=map_bytes,
-    )
-
-
 def _begin_boot(store: Store) -> None:
     header = store.board.words
     if store.last_transaction() != synced.read(store.directory):
@@ -213,35 +207,7 @@ def _begin_boot(store: Store) -> None:
     header[words.EPOCH_MS] = clock.epoch_ms(header[words.LAST_MS])
     header[words.SYNCED] = 1
     store.board.forget_all(0)
-    _set_boot_id(store.board)
-
-
-def _build(where: Place, map_bytes: int) -> None:
-    """Makes the files of an empty cache and puts them in place as one."""
-    new = os.path.join(where.path, f"new-{os.getpid()}")
-    place.make_directory(new, where.dir_mode)
-    try:
-        words.create(os.path.join(new, "board"), where.file_mode)
-        board = Board(os.path.join(new, "board"))
-        try:
-            store = _store(where, new, board, map_bytes)
-            Write(store).run(Write.set_state, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
-            _own_all_blocks(os.path.join(new, "lock.mdb"))
-            for name in ("data.mdb", "lock.mdb"):
-                os.chmod(os.path.join(new, name), where.file_mode)
-            store.close()
-            board.words[words.EPOCH_MS] = clock.epoch_ms()
-            _set_boot_id(board)
-            judging.remember_file(board, new)
-        finally:
-            board.close()
-        os.rename(new, _current(where))
-    except lmdb.Error as error:
-        aside.remove_tree(new)
-        raise translated(error, new) from error
-    except BaseException:
-        aside.remove_tree(new)
-        raise
+    store.board.boot_id = clock.boot_id()
 
 
 def _make_lock_file(where: Place, directory: str) -> None:
@@ -253,16 +219,6 @@ def _make_lock_file(where: Place, directory: str) -> None:
         return
     os.fchmod(fd, where.file_mode)
     os.close(fd)
-
-
-def _own_all_blocks(path: str) -> None:
-    # LMDB only extends its lock file, which it maps: on a full disk the first touch of a new
-    # reader's slot would be a SIGBUS.
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
 
 
 def _end_cleanly(store: Store) -> None:
@@ -280,11 +236,6 @@ def _end_cleanly(store: Store) -> None:
         board.flush()
         synced.write(directory, transaction)
         header[words.SYNCED] = 1
-
-
-def _set_boot_id(board: Board) -> None:
-    halves = memoryview(clock.boot_id()).cast("Q")
-    board.words[words.BOOT_ID], board.words[words.BOOT_ID + 1] = halves
 
 
 def _current(where: Place) -> str:

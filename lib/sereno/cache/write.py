@@ -7,8 +7,7 @@ two gets the old value and a generation that is newer than its snapshot, so it k
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from zlib import crc32
 
@@ -25,6 +24,7 @@ from sereno.cache.board import (
     VISITED_MASK,
     Damaged,
 )
+from sereno.cache.order import circle, first, in_use
 from sereno.cache.room import (
     LISTED_BYTES,
     PAGES_A_STEP,
@@ -241,19 +241,20 @@ class Write:
         """
         # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
         txn, order, words, generations = self._txn, self._order, self._expiries, self._generations
-        generation, first, following = (
+        generation, following, cursor = (
             self.generation,
-            self._first_sequence(),
             self._words[NEXT_SEQUENCE],
+            txn.cursor(order),
         )
+        oldest = first(cursor)
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
         end_s = time.monotonic() + box_s
         steps = self.reserve_steps(min(len(slots), BOX_STEPS))
         smallest = size - steps
         for slot in slots[:steps]:
             earliest_ms, before = 0, size
-            sequences = expiries.sequences(slot, first, following)
-            for sequence in sequences if len(sequences) <= FEW else self._stored(sequences):
+            sequences = expiries.sequences(slot, following if oldest is None else oldest, following)
+            for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
                 at = sequence.to_bytes(8, "big")
                 stored = txn.get(at, None, order)
                 if stored is None:
@@ -285,25 +286,6 @@ class Write:
         removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
         self._size, self._held_bytes = size, held_bytes
         return looked_at, removed, freed_bytes
-
-    def _stored(self, sequences: Sequence[int]) -> Iterator[int]:
-        """Those of `sequences`, which have equal steps, that entries have, without asking for each."""
-        cursor = self._txn.cursor(self._order)
-        at, last = 0, len(sequences)
-        while at < last and cursor.set_range(sequences[at].to_bytes(8, "big")):
-            found = int.from_bytes(cursor.key(), "big")
-            if found == sequences[at]:
-                yield found
-                at += 1
-            else:
-                at = bisect_left(sequences, found, at)
-
-    def _first_sequence(self) -> int:
-        """The smallest sequence number in use; the next one to be given when there is none."""
-        cursor = self._txn.cursor(self._order)
-        if cursor.first():
-            return int.from_bytes(cursor.key(), "big")
-        return int(self._words[NEXT_SEQUENCE])
 
     def clear(self, _: None = None) -> None:
         """Removes every entry."""
@@ -337,7 +319,10 @@ class Write:
         for _ in range(entries):
             try:
                 sequence, stored = policy.choose(
-                    self._circle(), self._visited, VISITED_MASK, self._is_expired_at(now_ms)
+                    circle(self._txn.cursor(self._order), self._words[HAND]),
+                    self._visited,
+                    VISITED_MASK,
+                    self._is_expired_at(now_ms),
                 )
             except LookupError:
                 raise Damaged("entries that stand in no order") from None
@@ -356,10 +341,3 @@ class Write:
             return record is None or entry.expiry_and_sequence(record)[0] <= now_ms
 
         return is_expired
-
-    def _circle(self) -> Iterator[tuple[int, bytes]]:
-        cursor = self._txn.cursor(self._order)
-        found = cursor.set_range(self._words[HAND].to_bytes(8, "big")) or cursor.first()
-        while found:
-            yield int.from_bytes(cursor.key(), "big"), cursor.value()
-            found = cursor.next() or cursor.first()
