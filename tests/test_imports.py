@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
     "systemctl": {"errors"},
-    "unitdir": {"scope", "units", "errors"},
+    "timer_memory": {"scope", "units"},
+    "unitdir": {"scope", "timer_memory", "units", "errors"},
     "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
     "status": {"exits", "job", "systemctl", "units", "errors"},
     "unit_diff": {"plan", "units"},
@@ -133,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
         *("cache", "elapses", "history", "installation", "jobs", "journal", "notify", "runs"),
-        *("scope", "seed", "systemctl", "triggers", "unitdir", "units", "errors"),
+        *("scope", "seed", "systemctl", "timer_memory", "triggers", "unitdir", "units", "errors"),
     },
 }
 # The command is where all of it comes together.

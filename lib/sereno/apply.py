@@ -53,11 +53,11 @@ def apply(
         manager.reload()
     units.replace(later)
     units.delete(plan.delete)
-    units.forget_stamps((*plan.remove, *plan.create, *plan.anew))
-    units.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
-    units.waive_missed(plan.waive)
+    units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
+    units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
+    units.timers.waive_missed(plan.waive)
     if manager is not None:
-        units.end_turns(plan.at_boot)
+        units.timers.end_turns(plan.at_boot)
     units.link(app, (*plan.link, *plan.forget))
     if link_app:
         units.link_app(app)
@@ -91,14 +91,14 @@ def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: b
     """Let the application's target start the timer again; what it missed meanwhile is waived."""
     units.begin([job.id])
     if job.by_stamp:
-        units.waive_missed([job.id])
+        units.timers.waive_missed([job.id])
     else:
         manager.reset_failed([service_name(job.id)])
         manager.reload()
-        units.forget_stamps([job.id])
-        units.forget_seeds([job.id])
+        units.timers.forget_elapses([job.id])
+        units.timers.forget_seeds([job.id])
     if job.at_boot:
-        units.end_turns([job.id])
+        units.timers.end_turns([job.id])
     units.link(job.app, [job.id])
     manager.reload()
     if start:

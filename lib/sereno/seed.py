@@ -86,11 +86,11 @@ def seed(
             away_s = known.next.timestamp() - now_s()
             if away_s <= job.interval_s + _CLOCK_S:
                 continue
-        last = units.last_elapse_s(job.id)
+        last = units.timers.last_elapse_s(job.id)
         if last is None:
             last = now_s() - phase_s(machine, unit, job.jitter_s)
-            units.waive_missed([job.id], last)
-        units.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
+            units.timers.waive_missed([job.id], last)
+        units.timers.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
         seeded.append(unit)
     if seeded:
         manager.reload()
@@ -102,9 +102,9 @@ def _give_turn(units: UnitDirectory, job: Installed) -> bool:
 
     Killed between the two steps, the turn is given again by the timer's next start, and never lost.
     """
-    if units.turn_is_over(job.id):
+    if units.timers.turn_is_over(job.id):
         return False
     if job.enabled:
-        units.waive_missed([job.id], ELAPSE_S - 1)
-    units.end_turns([job.id])
+        units.timers.waive_missed([job.id], ELAPSE_S - 1)
+    units.timers.end_turns([job.id])
     return job.enabled

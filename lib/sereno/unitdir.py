@@ -1,4 +1,4 @@
-"""The generated unit files on disk: the only module that reads or writes them.
+"""The generated unit files on disk: the only module that reads or writes them, but for this boot's in `timer_memory`.
 
 Every file is replaced by rename, so a reader sees the old text or the new one. A change of several files is announced
 in the file `.sereno-pending` (the ids that it is going to link) and ends when that file goes: whoever finds it knows
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sereno.errors import NotAllowed, NotAvailable, SerenoError
 from sereno.scope import Scope
+from sereno.timer_memory import SEED_DROP_IN, TimerMemory
 from sereno.units import (
     DROP_IN,
     TARGET,
@@ -24,13 +25,11 @@ from sereno.units import (
     job_of,
     own_keys,
     read,
-    stamp_name,
     timer_name,
 )
 
 PENDING = ".sereno-pending"
 TEMPORARY_PREFIX = ".sereno-new-"
-SEED_DROP_IN = "50-sereno-seed.conf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ class UnitDirectory:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.path = scope.units
+        self.timers = TimerMemory(scope)
 
     def require(self, unit: str) -> None:
         """Raise `NotAvailable` if none of systemd's directories has the hand-written unit `unit`."""
@@ -147,13 +147,6 @@ class UnitDirectory:
                 return sorted(entries, key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
             return []
-
-    @staticmethod
-    def _names(path: Path) -> set[str]:
-        try:
-            return set(os.listdir(path))
-        except FileNotFoundError:
-            return set()
 
     def _text(self, name: str) -> str:
         # Not by pathlib or io: with a thousand jobs they took most of the time of `sereno list`.
@@ -296,72 +289,6 @@ class UnitDirectory:
         with suppress(OSError):
             directory.rmdir()
 
-    def waive_missed(self, job_ids: Iterable[str], at_s: float | None = None) -> None:
-        """Make the elapses up to `at_s` count as done: systemd reads the stamp's time when it starts the timer.
-
-        Args:
-            at_s: seconds since the epoch; default: now.
-        """
-        for job_id in job_ids:
-            stamp = self.scope.stamps / stamp_name(job_id)
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.touch()
-            if at_s is not None:
-                os.utime(stamp, (at_s, at_s))
-
-    def forget_stamps(self, job_ids: Iterable[str]) -> None:
-        """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
-        stamps, turns = self._names(self.scope.stamps), self._names(self.scope.runtime)
-        for job_id in job_ids:
-            if (stamp := stamp_name(job_id)) in stamps:
-                (self.scope.stamps / stamp).unlink(missing_ok=True)
-            if (turn := turn_name(job_id)) in turns:
-                (self.scope.runtime / turn).unlink(missing_ok=True)
-
-    def forget_seeds(self, job_ids: Iterable[str]) -> None:
-        """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
-        present = self._names(self.scope.runtime)
-        for job_id in job_ids:
-            seed = self.scope.runtime / seed_name(job_id)
-            if seed.parent.name in present:
-                seed.unlink(missing_ok=True)
-                self._remove_if_empty(seed.parent)
-
-    def turn_is_over(self, job_id: str) -> bool:
-        """Whether this boot's run of a job has been given or waived."""
-        return (self.scope.runtime / turn_name(job_id)).exists()
-
-    def end_turns(self, job_ids: Iterable[str]) -> None:
-        """Let this boot run these jobs of @reboot no more."""
-        for job_id in job_ids:
-            path = self.scope.runtime / turn_name(job_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-
-    def last_elapse_s(self, job_id: str) -> float | None:
-        """Time of the timer's last elapse, seconds since the epoch, as systemd remembers it over a reboot."""
-        try:
-            return (self.scope.stamps / stamp_name(job_id)).stat().st_mtime
-        except FileNotFoundError:
-            return None
-
-    def old_stamps(self) -> tuple[str, ...]:
-        """Paths of the stamps whose timer is no longer there."""
-        found = {
-            entry.path: entry.name.removeprefix("stamp-")
-            for entry in self._entries(self.scope.stamps)
-            if entry.name.startswith("stamp-sereno@") and entry.name.endswith(".timer")
-        }
-        return tuple(path for path, timer in found.items() if not (self.path / timer).exists())
-
-    def write_seed(self, job_id: str, text: str) -> None:
-        """Write a timer's drop-in for this boot."""
-        path = self.scope.runtime / seed_name(job_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, path)
-
     @contextmanager
     def _rights(self) -> Iterator[None]:
         try:
@@ -397,14 +324,3 @@ def _sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def seed_name(job_id: str) -> str:
-    """File name of a timer's first elapse of this boot, below the runtime directory."""
-    return f"{timer_name(job_id)}.d/{SEED_DROP_IN}"
-
-
-def turn_name(job_id: str) -> str:
-    """Name of the file, below the runtime directory, that says that this boot runs the job no more. Not a drop-in:
-    systemd would ask for a reload."""
-    return f".sereno-booted@{job_id}"

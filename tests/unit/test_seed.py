@@ -10,8 +10,9 @@ from fake_systemd import NEXT, FakeManager
 from sereno.scheduler import Scheduler
 from sereno.seed import machine_id, phase_s, seed, seed_text
 from sereno.systemctl import Elapse
+from sereno.timer_memory import turn_name
 from sereno.triggers.boot import ELAPSE_S
-from sereno.unitdir import UnitDirectory, turn_name
+from sereno.unitdir import UnitDirectory
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 
@@ -102,7 +103,7 @@ def test_a_jitter_brings_a_first_run_forward_by_the_machines_own_share_and_only_
     seed(directory, manager, lambda: NOON + 60, "a")
     assert abs(stamp.stat().st_mtime - (NOON - share_s)) < 0.001
     assert line(written.read_text())[:-8] == line(first)[:-8]
-    assert directory.last_elapse_s("waits") == stamp.stat().st_mtime
+    assert directory.timers.last_elapse_s("waits") == stamp.stat().st_mtime
 
 
 def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
@@ -112,7 +113,7 @@ def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
     scheduler.start()
     directory = scheduler.installation.units
     # systemd dates the stamp when it starts the timer, and /run is empty after a boot.
-    directory.waive_missed(["warm_up"])
+    directory.timers.waive_missed(["warm_up"])
     (directory.scope.runtime / turn_name("warm_up")).unlink()
     return scheduler, directory
 
@@ -123,10 +124,10 @@ def test_each_boot_gives_its_turn_once_by_a_stamp_older_than_the_timers_elapse(
     _, directory = boot_job(manager)
     manager.calls.clear()
     assert seed(directory, manager, lambda: NOON, "a") == ["sereno@warm_up.timer"]
-    assert directory.last_elapse_s("warm_up") == ELAPSE_S - 1
-    directory.waive_missed(["warm_up"], NOON)  # as systemd does when it has run the job
+    assert directory.timers.last_elapse_s("warm_up") == ELAPSE_S - 1
+    directory.timers.waive_missed(["warm_up"], NOON)  # as systemd does when it has run the job
     assert seed(directory, manager, lambda: NOON, "a") == []
-    assert directory.last_elapse_s("warm_up") == NOON
+    assert directory.timers.last_elapse_s("warm_up") == NOON
     assert manager.calls == []
 
 
@@ -138,7 +139,7 @@ def test_a_paused_job_has_no_turn_in_the_boot_in_which_it_is_resumed(
     assert seed(directory, manager, lambda: NOON, "a") == []
     scheduler.resume_job("warm_up")
     assert seed(directory, manager, lambda: NOON, "a") == []
-    assert directory.last_elapse_s("warm_up") > ELAPSE_S
+    assert directory.timers.last_elapse_s("warm_up") > ELAPSE_S
 
 
 def test_a_boot_has_no_turn_for_what_is_made_resumed_or_rescheduled_in_it(
@@ -176,7 +177,7 @@ def test_what_is_written_while_nothing_starts_has_its_turn_in_the_next_boot(
     staged.start()
     directory = staged.installation.units
     assert seed(directory, manager, lambda: NOON, "a") == ["sereno@warm_up.timer"]
-    assert directory.last_elapse_s("warm_up") == ELAPSE_S - 1
+    assert directory.timers.last_elapse_s("warm_up") == ELAPSE_S - 1
 
 
 def test_a_job_that_is_no_interval_any_more_keeps_no_first_elapse_of_one(

@@ -12,11 +12,10 @@ from pathlib import Path
 
 from sereno.installation import TEMPLATE
 from sereno.scope import Scope
-from sereno.unitdir import seed_name
+from sereno.timer_memory import SEED_DROP_IN
 from sereno.units import DROP_IN, Installed, drop_in_name, service_name
 
 Settings = tuple[tuple[str, str], ...]
-_SEED = seed_name("").rpartition("/")[2]
 _PREFIXES = "@-:+!|"
 
 
@@ -41,7 +40,7 @@ class UnitFiles:
                 path = place / name
                 if name.endswith(".d"):
                     files = sorted(each for each in _names(path) if each.endswith(".conf"))
-                    found = [path / each for each in files if each not in (DROP_IN, _SEED)]
+                    found = [path / each for each in files if each not in (DROP_IN, SEED_DROP_IN)]
                     if found:
                         self.drop_ins.setdefault(name.removesuffix(".d"), []).extend(found)
                 elif name.endswith(".service") and is_mask(path):

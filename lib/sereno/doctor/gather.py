@@ -99,7 +99,7 @@ def gather(installation: Installation) -> Facts:
             )
         ),
         drop_ins=_drop_ins(files, list(found.jobs)),
-        old_stamps=units.old_stamps(),
+        old_stamps=units.timers.old_stamps(),
         lingers=(LINGER / getpass.getuser()).exists() if scope.is_user else None,
         clock_synchronized=ask("clock", _clock_is_synchronized, None),
         journal_persistent=(JOURNAL / machine_id()).is_dir(),

@@ -83,7 +83,7 @@ def _at_first_sight(
 ) -> JobFacts:
     timer, service = timer_name(job.id), service_name(job.id)
     elapse = answers.elapses.get(timer, Elapse(None, None))
-    bases_s = (elapse.last.timestamp() if elapse.last else None, units.last_elapse_s(job.id))
+    bases_s = (elapse.last.timestamp() if elapse.last else None, units.timers.last_elapse_s(job.id))
     program = files.program(job)
     latest = answers.latest.get(job.id)
     masked = {"LoadState": "masked"} if service in files.masks else {}

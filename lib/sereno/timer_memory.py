@@ -1,0 +1,117 @@
+"""What is remembered of timers in files: their last elapses, over a reboot, and what this boot has of them.
+
+systemd's own stamps say when a timer elapsed last; it reads a stamp's time when it starts the timer. For this boot
+there are *seeds*, drop-ins with the first elapse of an interval, and *turns*, which say that a job of @reboot has had
+its run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from sereno.scope import Scope
+from sereno.units import stamp_name, timer_name
+
+SEED_DROP_IN = "50-sereno-seed.conf"
+
+
+class TimerMemory:
+    """The files of one scope; see `sereno.scope.Scope`."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    def last_elapse_s(self, job_id: str) -> float | None:
+        """Time of the timer's last elapse, seconds since the epoch, as systemd remembers it over a reboot."""
+        try:
+            return self._stamp(job_id).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def waive_missed(self, job_ids: Iterable[str], at_s: float | None = None) -> None:
+        """Make the elapses up to `at_s` count as done.
+
+        Args:
+            at_s: seconds since the epoch; default: now.
+        """
+        for job_id in job_ids:
+            stamp = self._stamp(job_id)
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.touch()
+            if at_s is not None:
+                os.utime(stamp, (at_s, at_s))
+
+    def forget_elapses(self, job_ids: Iterable[str]) -> None:
+        """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
+        stamps, turns = _names(self.scope.stamps), _names(self.scope.runtime)
+        for job_id in job_ids:
+            if stamp_name(job_id) in stamps:
+                self._stamp(job_id).unlink(missing_ok=True)
+            if turn_name(job_id) in turns:
+                self._turn(job_id).unlink(missing_ok=True)
+
+    def old_stamps(self) -> tuple[str, ...]:
+        """Paths of the stamps whose timer is no longer there."""
+        return tuple(
+            str(self.scope.stamps / name)
+            for name in sorted(_names(self.scope.stamps))
+            if name.startswith("stamp-sereno@")
+            and name.endswith(".timer")
+            and not (self.scope.units / name.removeprefix("stamp-")).exists()
+        )
+
+    def write_seed(self, job_id: str, text: str) -> None:
+        """Write a timer's drop-in for this boot."""
+        path = self.scope.runtime / seed_name(job_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, path)
+
+    def forget_seeds(self, job_ids: Iterable[str]) -> None:
+        """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
+        present = _names(self.scope.runtime)
+        for job_id in job_ids:
+            seed = self.scope.runtime / seed_name(job_id)
+            if seed.parent.name in present:
+                seed.unlink(missing_ok=True)
+                with suppress(OSError):
+                    seed.parent.rmdir()
+
+    def turn_is_over(self, job_id: str) -> bool:
+        """Whether this boot's run of a job has been given or waived."""
+        return self._turn(job_id).exists()
+
+    def end_turns(self, job_ids: Iterable[str]) -> None:
+        """Let this boot run these jobs of @reboot no more."""
+        for job_id in job_ids:
+            turn = self._turn(job_id)
+            turn.parent.mkdir(parents=True, exist_ok=True)
+            turn.touch()
+
+    def _stamp(self, job_id: str) -> Path:
+        return self.scope.stamps / stamp_name(job_id)
+
+    def _turn(self, job_id: str) -> Path:
+        return self.scope.runtime / turn_name(job_id)
+
+
+def _names(directory: Path) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def seed_name(job_id: str) -> str:
+    """File name of a timer's first elapse of this boot, below the runtime directory."""
+    return f"{timer_name(job_id)}.d/{SEED_DROP_IN}"
+
+
+def turn_name(job_id: str) -> str:
+    """Name of the file, below the runtime directory, that says that this boot runs the job no more. Not a drop-in:
+    systemd would ask for a reload."""
+    return f".sereno-booted@{job_id}"
