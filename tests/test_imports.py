@@ -56,20 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
+    "by_hand": {"history", "runs", "status", "systemctl", "units", "errors"},
     "installation": {
-        *(
-            "apply",
-            "history",
-            "job",
-            "journal",
-            "leavings",
-            "plan",
-            "runs",
-            "scope",
-            "status",
-            "systemctl",
-        ),
-        *("triggers", "unit_diff", "unitdir", "units", "errors"),
+        *("apply", "by_hand", "errors", "job", "journal", "leavings", "plan", "scope"),
+        *("status", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
     },
     # Watching: what became of the runs.
     "history": {"journal"},

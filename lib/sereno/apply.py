@@ -24,8 +24,8 @@ def apply(
     *,
     enable_app: bool = False,
     start: bool = True,
-) -> bool:
-    """Apply `plan` to the timers of `app`, under the lock of `units`. Return whether there was anything to do.
+) -> None:
+    """Apply `plan` to the timers of `app`, under the lock of `units`.
 
     Args:
         manager: None: only files and links, for a staged system or one that systemd has not booted.
@@ -35,7 +35,7 @@ def apply(
     units.sweep()
     link_app = enable_app and not units.app_is_linked(app)
     if plan.is_empty and not link_app:
-        return False
+        return
     # A removal that is killed leaves jobs unlinked that nobody has paused: should they be registered again.
     units.begin({*plan.link, *plan.forget, *plan.unlink})
     # The first step that can fail for want of space or rights comes while everything still runs as before.
@@ -67,7 +67,6 @@ def apply(
         starts_app = app if enable_app and start else None
         _start(manager, starts_app, list(map(timer_name, plan.restart)))
     units.end((*plan.create, *plan.update, *plan.keep, *plan.remove))
-    return True
 
 
 def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:

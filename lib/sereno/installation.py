@@ -9,15 +9,13 @@ from __future__ import annotations
 import logging
 import pwd
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sereno import journal, plan, status
 from sereno.apply import apply, pause, resume
-from sereno.errors import Conflict, InvalidJob, JobFailed, NoSuchJob, NotAvailable, SystemdError
-from sereno.history import Run
-from sereno.runs import Runs
+from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable
 from sereno.scope import Scope, of_this_process
 from sereno.systemctl import Elapse, Systemctl
 from sereno.triggers import machine_zone
@@ -25,10 +23,11 @@ from sereno.unitdir import UnitDirectory
 from sereno.units import TARGET, Installed, app_target_name, service_name
 
 if TYPE_CHECKING:
+    from sereno.history import Run
     from sereno.job import Job
 
 TEMPLATE = "sereno@.service"
-# How often the manager is asked whether a run has ended.
+# How often the manager is asked whether runs have ended.
 POLL_S = 0.1
 _logger = logging.getLogger("sereno.scheduler")
 
@@ -136,7 +135,6 @@ class Installation:
         jobs = list(jobs)
         if self._manager is not None:
             _check_users(job.user for job in jobs if job.user is not None)
-        if self._manager is not None:
             journal.require_installed()
         if dry_run:
             return self._plan(app, jobs, prune, enable_app, start, announce)[0].lines()
@@ -162,12 +160,6 @@ class Installation:
             for error in leavings.delete(left):
                 _logger.warning("%s was not deleted: %s", error.filename, error.strerror)
 
-    def _active(self, app: str) -> set[str] | None:
-        """The active units among those that an install needs to know of: one question. None: nothing can be started."""
-        if self._manager is None:
-            return None
-        return self._manager.active_units(TARGET, app_target_name(app), "sereno@*.timer")
-
     def _plan(
         self,
         app: str,
@@ -178,7 +170,9 @@ class Installation:
         announce: Callable[[list[str]], None] | None,
     ) -> tuple[plan.Plan, bool]:
         """What `install` is to do, and whether it may start what is not active."""
-        active = self._active(app)
+        active = None
+        if self._manager is not None:
+            active = self._manager.active_units(TARGET, app_target_name(app), "sereno@*.timer")
         start = start and active is not None and self._may_start(app, enable_app, active)
         found = self.units.find()
         todo = plan.build(
@@ -188,7 +182,7 @@ class Installation:
             foreign=found.foreign,
             active=active,
             start=start,
-            interrupted=_own(found.interrupted, found.jobs, app),
+            interrupted=found.interrupted,
             prune=[job.id for job in found.jobs.values() if prune and prune(job)],
             local_zone=self.local_zone,
         )
@@ -288,47 +282,10 @@ class Installation:
         self.manager.start([service_name(job_id)], wait=False)
 
     def run(self, job_id: str) -> Run:
-        """Run a job now, wait for its end, and return its closing record.
+        """Run a job now and wait for it; see `sereno.by_hand.run`."""
+        from sereno import by_hand
 
-        A run that is under way already is waited for instead of starting a second one.
-
-        Raises:
-            JobFailed: the run left no record: it was killed, exceeded its time limit, or the caller may not read it.
-        """
-        service = service_name(job_id)
-        # What was closed before this moment is another run; the journal's clock is this one.
-        since_s = time.time()
-        failure = ""
-        try:
-            self.manager.start([service])
-        except SystemdError as error:
-            failure = error.message
-        shown = self.manager.show(service, *status.SERVICE_PROPERTIES)
-        run_id, successor = shown.get("InvocationID"), None
-        if shown.get("ActiveState") == "activating":
-            # One longer than its interval is followed at once by the next, which the manager then tells of.
-            run_id, successor = None, run_id
-        with Runs(user=self.scope.is_user) as past:
-            closed = past.closing(
-                job_id,
-                run_id,
-                but_not=successor,
-                since_s=since_s,
-                deadline_s=1 if failure else 5,
-            )
-        if closed is not None:
-            return closed
-        if failure:
-            raise JobFailed(
-                f"job {job_id}: the run ended without a record, with the result"
-                f" {shown.get('Result', 'unknown')!r} and the status {shown.get('ExecMainStatus', '?')}",
-                hint=f"journalctl -u {service}",
-            )
-        raise JobFailed(
-            f"job {job_id}: the run ended with status 0, and no closing record of it can be read",
-            hint="either the job left by os._exit(), or this user may not read the journal:"
-            " usermod -aG systemd-journal USER, then log in again",
-        )
+        return by_hand.run(job_id, self.manager, user=self.scope.is_user)
 
 
 def _check_users(users: Iterable[str]) -> None:
@@ -341,15 +298,3 @@ def _check_users(users: Iterable[str]) -> None:
                 f"user: {user!r} is not a user of this machine",
                 hint=f"useradd --system {user}, or leave user= away",
             ) from None
-
-
-def _own(
-    interrupted: frozenset[str] | None, jobs: Mapping[str, Installed], app: str
-) -> frozenset[str] | None:
-    """What of a killed change concerns `app`: None if all that it announced is another application's."""
-    if not interrupted:
-        return interrupted
-    own = frozenset(
-        job_id for job_id in interrupted if job_id not in jobs or jobs[job_id].app == app
-    )
-    return own or None

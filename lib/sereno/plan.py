@@ -92,7 +92,7 @@ def build(
         foreign: names of unit files that are in the way and not sereno's.
         active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
         start: False: no timer is started that is not active.
-        interrupted: ids that an earlier, killed change was going to link; None: there was none.
+        interrupted: ids that an earlier, killed change was going to link, of any application; None: there was none.
         local_zone: the machine's time zone.
         prune: ids to remove if they are installed for `app` and not desired.
 
@@ -101,6 +101,7 @@ def build(
         InvalidJob: a job comes after one that is not there, or after itself.
     """
     changes = []
+    interrupted = _own(interrupted, installed, app)
     desired = sorted(desired, key=lambda job: job.id)
     for job in desired:
         before = installed.get(job.id)
@@ -199,6 +200,18 @@ def _change(
         and not paused
         and (before is None or rescheduled if is_active else start),
     )
+
+
+def _own(
+    interrupted: Collection[str] | None, installed: Mapping[str, Installed], app: str
+) -> Collection[str] | None:
+    """What of a killed change concerns `app`: None if all that it announced is another application's."""
+    if not interrupted:
+        return interrupted
+    own = [
+        job_id for job_id in interrupted if job_id not in installed or installed[job_id].app == app
+    ]
+    return own or None
 
 
 def _check_owner(

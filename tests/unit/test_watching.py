@@ -10,7 +10,7 @@ import backend_jobs
 import pytest
 from fake_systemd import NEXT, FakeManager
 
-from sereno import cli, installation, runs, scheduler, systemctl
+from sereno import by_hand, cli, installation, runs, scheduler, systemctl
 from sereno.cache import MetadataCache
 from sereno.commands.past import cache_now
 from sereno.errors import SystemdError
@@ -84,7 +84,7 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
     """A backend with two installed jobs, and a journal without runs."""
     for module in (installation, systemctl):
         monkeypatch.setattr(module, "Systemctl", lambda user: manager)
-    for module in (installation, runs):
+    for module in (by_hand, runs):
         monkeypatch.setattr(module, "Runs", FakeRuns)
     monkeypatch.setattr(FakeRuns, "past", [])
     monkeypatch.setattr(FakeRuns, "log", [])
