@@ -11,7 +11,6 @@ from typing import Any
 
 import shtab
 
-SHELLS = ("bash", "zsh", "fish")
 # Both scopes: which one is meant may not be typed yet.
 _LISTS = "; ".join(
     f"systemctl {scope} list-unit-files --no-legend 'sereno@*.timer'"
@@ -34,7 +33,7 @@ _BY_METAVAR: dict[str, Any] = {"JOB": JOB_IDS, "DIR": shtab.DIRECTORY, "FILE": s
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The completion script of `parser` for one of `SHELLS`."""
+    """The completion script of `parser` for bash, zsh or fish."""
     for action in _actions(parser):
         if isinstance(action.metavar, str) and action.metavar in _BY_METAVAR:
             action.complete = _BY_METAVAR[action.metavar]  # type: ignore[attr-defined]

@@ -13,10 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sereno.quoting import plain as plain
-from sereno.quoting import quote as quote
-from sereno.quoting import quote_argument as quote_argument
-from sereno.quoting import span as span
+from sereno.quoting import plain, quote, quote_argument, span
 from sereno.service_lines import access_lines, ordering_lines, run_lines
 from sereno.triggers import CronTrigger
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sereno import cli
-from sereno.completion import SHELLS
+from sereno.commands.completion import SHELLS
 
 COMMAND = Path(cli.__file__).parents[2] / "bin/sereno"
 UNIT_FILES = (

@@ -18,18 +18,10 @@ from sereno.inputs import inputs_of
 from sereno.job import Job
 from sereno.limits import Limits
 from sereno.ping import Ping
+from sereno.quoting import quote, quote_argument, span
 from sereno.retry import Retry
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
-from sereno.units import (
-    own_keys,
-    quote,
-    quote_argument,
-    read,
-    render,
-    service_name,
-    span,
-    timer_name,
-)
+from sereno.units import own_keys, read, render, service_name, timer_name
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE.parents[1] / "systemd" / "system"

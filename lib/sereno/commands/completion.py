@@ -6,6 +6,8 @@ import argparse
 
 from sereno.commands import Commands
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 def add_to(commands: Commands) -> None:
     def completion(arguments: argparse.Namespace) -> None:
@@ -14,4 +16,4 @@ def add_to(commands: Commands) -> None:
         print(script(commands.parser, arguments.shell), end="")
 
     sub = commands.add("completion", completion, "print the completion script of a shell")
-    sub.add_argument("shell", choices=("bash", "zsh", "fish"))
+    sub.add_argument("shell", choices=SHELLS)

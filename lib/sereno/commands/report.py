@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from datetime import UTC
 from functools import partial
 
-from sereno.commands import Commands, add_scope, installation_of
+from sereno.commands import Commands, add_scope, add_zone, installation_of
 from sereno.errors import UsageError
 
 
@@ -22,10 +21,7 @@ def add_to(commands: Commands) -> None:
     sub.add_argument(
         "-o", required=True, metavar="FILE", dest="output", help="where to; - prints it"
     )
-    sub.add_argument(
-        "--utc", dest="zone", action="store_const", const=UTC,
-        help="show times in UTC instead of the local zone",
-    )  # fmt: skip
+    add_zone(sub)
     add_scope(sub)
 
 

@@ -14,7 +14,7 @@ from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
 from sereno.history import Run
 from sereno.systemctl import Elapse, Systemctl, calendars_in
-from sereno.triggers import CronTrigger
+from sereno.triggers import CronTrigger, parse_text
 from sereno.unitdir import UnitDirectory
 from sereno.units import Installed, is_as_written, service_name, timer_name
 
@@ -148,10 +148,11 @@ def _value(job: Installed, key: str) -> str:
 
 
 def _calendars_now(job: Installed, local_zone: str | None) -> tuple[str, ...] | None:
-    if job.interval_s is not None:
-        return None
     try:
-        lines = CronTrigger.from_text(job.trigger).timer_lines(local_zone=local_zone)
+        trigger = parse_text(job.trigger)
+        if not isinstance(trigger, CronTrigger):
+            return None
+        lines = trigger.timer_lines(local_zone=local_zone)
     except InvalidTrigger:
         return None
     return tuple(line.removeprefix("OnCalendar=") for line in lines)

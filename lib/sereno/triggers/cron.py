@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from sereno.errors import InvalidTrigger
@@ -15,9 +14,6 @@ from sereno.triggers.zone import Repeats, check_zone, minutes_in_utc, repeats_in
 
 _EVERY_MONTH = tuple(range(1, 13))
 _EVERY_HOUR = tuple(range(24))
-_TEXT = re.compile(
-    r"cron\[(?P<whole>.*?)(?: second=(?P<second>\S+))?(?: timezone=(?P<timezone>\S+))?\]"
-)
 _AT_SECOND_0 = Values(frozenset((0,)), star=False)
 
 
@@ -112,28 +108,6 @@ class CronTrigger:
         }
         whole = " ".join(texts[each.name] for each in CRON_FIELDS)
         return cls._build(parsed, whole, texts["second"], timezone)
-
-    @classmethod
-    def from_text(cls, text: str) -> CronTrigger:
-        """Read back what `text` of such a trigger is.
-
-        Raises:
-            InvalidTrigger: it is no such text.
-
-        >>> CronTrigger.from_text("cron[0 3 * * * timezone=Europe/Berlin]").timezone
-        'Europe/Berlin'
-        """
-        found = _TEXT.fullmatch(text)
-        if found is None:
-            raise InvalidTrigger(f"trigger: {text!r} is not the text of a cron trigger")
-        given = read_expression(found["whole"])
-        parsed = {
-            each.name: fields.parse(each, field_text)
-            for each, field_text in zip(CRON_FIELDS, given.texts, strict=True)
-        }
-        second = found["second"] or "0"
-        parsed["second"] = fields.parse(SECOND, second)
-        return cls._build(parsed, given.whole, second, found["timezone"])
 
     @classmethod
     def _build(
