@@ -19,6 +19,15 @@ from sereno.errors import (
 from sereno.jobs import register_cache_cleanup_job
 from sereno.scheduler import Scheduler
 
+# What the manager is asked for a timer whose interval changes: it must forget the last activation in between.
+WITH_ANOTHER_INTERVAL = [
+    ("stop", "sereno@report.timer"),
+    ("reset-failed", "sereno@report.service"),
+    ("reload",),
+    ("reload",),
+    ("start", "sereno@report.timer"),
+]
+
 
 @pytest.fixture
 def scheduler(units: Path, manager: FakeManager) -> Scheduler:
@@ -148,13 +157,7 @@ def test_a_changed_interval_is_stopped_forgotten_and_started_anew(
     scheduler.start()
     manager.calls.clear()
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
-    assert manager.calls == [
-        ("stop", "sereno@report.timer"),
-        ("reset-failed", "sereno@report.service"),
-        ("reload",),
-        ("reload",),
-        ("start", "sereno@report.timer"),
-    ]
+    assert manager.calls == WITH_ANOTHER_INTERVAL
     assert "OnUnitActiveSec=6min" in (units / "sereno@report.timer").read_text()
 
 
@@ -223,13 +226,7 @@ def test_a_timer_that_runs_never_sees_its_schedule_change_also_where_nothing_may
         later.add_interval_job(backend_jobs.report, job_id, minutes=6)
     manager.calls.clear()
     later.apply(start=start)
-    assert manager.calls == [
-        ("stop", "sereno@report.timer"),
-        ("reset-failed", "sereno@report.service"),
-        ("reload",),
-        ("reload",),
-        ("start", "sereno@report.timer"),
-    ]
+    assert manager.calls == WITH_ANOTHER_INTERVAL
     assert manager.active == there
 
 
