@@ -58,6 +58,16 @@ def test_the_job_of_the_readme_passes_the_test_of_the_readme(checkout: Path) -> 
     assert "1 passed" in done.stdout
 
 
+def test_who_adds_the_job_of_the_readme_finds_the_linters_content(checkout: Path) -> None:
+    write_into_checkout(checkout)
+    for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", "lib")):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=checkout, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_commands_of_the_readme_for_the_checkout_work(checkout: Path) -> None:
     write_into_checkout(checkout)
     for block in blocks():
