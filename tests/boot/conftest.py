@@ -11,13 +11,14 @@ import machine as machines
 import pytest
 from shop import Shop
 
+from shipped import copy_of_checkout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from machine import Machine
 
 HERE = Path(__file__).parent
-REPOSITORY = HERE.parent.parent
 INSTALL_DEADLINE_S = 180.0
 ORDINARY = ("bookworm", "trixie")
 
@@ -82,11 +83,17 @@ def wheels() -> Path:
 
 
 @pytest.fixture(scope="session")
-def boot(wheels: Path) -> Callable[..., Machine]:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the machines have at /src."""
+    return copy_of_checkout(tmp_path_factory.mktemp("src") / "sereno")
+
+
+@pytest.fixture(scope="session")
+def boot(checkout: Path, wheels: Path) -> Callable[..., Machine]:
     """boot(layer, …): a started machine with the usual binds; whoever calls it closes it."""
 
     def boot(*layers: Path) -> Machine:
-        machine = machines.Machine(layers, binds={"/src": REPOSITORY, "/wheels": wheels})
+        machine = machines.Machine(layers, binds={"/src": checkout, "/wheels": wheels})
         try:
             return machine.start()
         except BaseException:

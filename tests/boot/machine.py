@@ -10,7 +10,8 @@ In a test, take one of the fixtures of conftest.py:
         machine.run("systemctl", "start", "sereno@cache_cleanup_hourly.service")
         machine.wait_for(lambda: machine.journal("SERENO_JOB=cache_cleanup_hourly"), what="a record of the run")
 
-The repository is at /src and the wheels of lib/requirements*.txt are at /wheels, both read-only. There is no network.
+The checkout (shipped.py) is at /src, the wheels of lib/requirements*.txt are at /wheels, both read-only. There is no
+network.
 `run` enters the container's namespaces (3 ms) but not its cgroups: use `run_unit` (17 ms) for anything that asks
 systemd who it is, for limits and for sandboxes. MemoryMax=, TasksMax= and CPUQuota= are accepted but not enforced where
 the host's controllers are on cgroup v1. A boot takes 0.3 to 1 s. Never sleep: `wait_for` polls and, when it gives up,

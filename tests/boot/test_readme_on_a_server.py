@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 
-from readme import REPOSITORY, blocks, write_into_checkout
+from readme import blocks, write_into_checkout
+
+from shipped import copy_of_checkout
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -32,16 +33,11 @@ def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
 ) -> None:
     machine = blank_machine
     install, *later = [block for block in blocks() if block.argument == "server"]
-    copy_checkout(machine, REPOSITORY)
+    machine.run("cp", "-r", "/src", "/root/sereno")
     run(machine, install.text, "/root/sereno")
     assert "cache_cleanup_hourly" in machine.run("sereno", "list").stdout
 
-    checkout = tmp_path / "sereno"
-    shutil.copytree(
-        REPOSITORY / "lib", checkout / "lib", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    shutil.copytree(REPOSITORY / "bin", checkout / "bin")
-    (checkout / "tests/unit").mkdir(parents=True)
+    checkout = copy_of_checkout(tmp_path / "sereno")
     write_into_checkout(checkout)
     for path in (*checkout.glob("lib/sereno/jobs/*.py"), *checkout.glob("bin/*")):
         mode = 0o755 if path.parent.name == "bin" else 0o644
@@ -67,11 +63,6 @@ def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
     machine.run("systemctl", "start", "sereno@cache_cleanup_hourly.service")
     assert machine.exists("/var/lib/prometheus/node-exporter/sereno_cache_metadata.prom")
     assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
-
-
-def copy_checkout(machine: Machine, source: Path) -> None:
-    names = " ".join(sorted(path.name for path in source.iterdir() if path.name != ".git"))
-    machine.run("sh", "-c", f"mkdir -p /root/sereno && cd /src && cp -r {names} /root/sereno/")
 
 
 def run(machine: Machine, text: str, directory: str) -> None:

@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from textwrap import wrap
 
-from readme import REPOSITORY
-
 import sereno
 from sereno import cli
+from shipped import REPOSITORY
 
 PAGES = REPOSITORY / "systemd/man"
 # When the pages got their present form; mandoc wants a date, and the release has the version.

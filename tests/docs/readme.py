@@ -13,7 +13,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-REPOSITORY = Path(__file__).parents[2]
+from shipped import REPOSITORY
+
 _BLOCK = re.compile(
     r"^(?P<indent> *)<!-- (?P<kind>[a-z ]+): (?P<argument>[^\n]+) -->\n"
     r"(?P=indent)```(?P<language>[a-z]+)\n(?P<text>.*?)^(?P=indent)```$",

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,13 +11,14 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from readme import REPOSITORY, blocks, fences, write_into_checkout
+from readme import blocks, fences, write_into_checkout
 
 from sereno import cli, explanations
 from sereno.cache import MetadataCache
 from sereno.notify import config
 from sereno.notify.event import Event
 from sereno.notify.message import compose
+from shipped import REPOSITORY, copy_of_checkout
 
 UNTESTED = 3  # the picture, the benchmark, and the entry point (tests/unit/test_registration.py)
 NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."
@@ -27,14 +27,7 @@ README = (REPOSITORY / "README.md").read_text()
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    copy = tmp_path / "sereno"
-    for name in ("lib", "bin", "systemd", "tests", "pyproject.toml", "README.md", "install.sh"):
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy / name)
-    return copy
+    return copy_of_checkout(tmp_path / "sereno")
 
 
 def test_every_block_says_what_it_is_and_so_is_tested() -> None:

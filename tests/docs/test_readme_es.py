@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 import pytest
-from readme import REPOSITORY, fences
+from readme import fences
+
+from shipped import REPOSITORY
 
 ENGLISH, SPANISH = ((REPOSITORY / name).read_text() for name in ("README.md", "README.es.md"))
 CROSS_LINKS = ("[En español](README.es.md)", "[In English](README.md)")

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from staged_system import REPOSITORY, Image, copy_checkout, make_newer
+from staged_system import Image, make_newer
+
+from shipped import REPOSITORY, copy_of_checkout
 
 ACCOUNTS = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\n",
@@ -44,12 +46,12 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_checkout(tmp_path_factory.mktemp("checkout") / "sereno")
+    return copy_of_checkout(tmp_path_factory.mktemp("checkout") / "sereno")
 
 
 @pytest.fixture(scope="session")
 def newer_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_newer(copy_checkout(tmp_path_factory.mktemp("newer") / "sereno"))
+    return make_newer(copy_of_checkout(tmp_path_factory.mktemp("newer") / "sereno"))
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-SHIPPED = ("lib", "bin", "systemd", "install.sh")
 RELEASES = "opt/sereno/releases"
 TEMPLATE = "usr/local/lib/systemd/system/sereno@.service"
 TIMER = "etc/systemd/system/sereno@cache_cleanup_hourly.timer"
@@ -37,18 +34,6 @@ esac
 PATH=${PATH#*:}
 exec "${0##*/}" "$@"
 """
-
-
-def copy_checkout(to: Path) -> Path:
-    """A checkout of its own: the one under test may be edited while the tests run."""
-    to.mkdir(parents=True)
-    for name in SHIPPED:
-        source = REPOSITORY / name
-        if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-        else:
-            shutil.copy(source, to / name)
-    return to
 
 
 def make_newer(checkout: Path) -> Path:

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from staged_system import RELEASES, REPOSITORY, Image
+from staged_system import RELEASES, Image
+
+from shipped import REPOSITORY
 
 pytestmark = pytest.mark.staged
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import installation, jobs, journal
+from sereno import cache, installation, jobs, journal
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +17,12 @@ def _only_the_shipped_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests say what happens to cache_cleanup_hourly; who adds a job to the checkout need not change them."""
     shipped = {name: home for name, home in jobs._HOMES.items() if home == "cache_cleanup_job"}
     monkeypatch.setattr(jobs, "_HOMES", shipped)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test of a job asks for the process's cache; the next one gets a cache of its own."""
+    monkeypatch.setattr(cache, "_process_cache", None)
 
 
 @pytest.fixture

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).resolve().parents[2]
-PARTS = ("lib", "bin", "systemd", "tests/unit", "tests/conftest.py", "pyproject.toml", "install.sh")
+from shipped import copy_of_checkout
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    copy = tmp_path / "checkout"
-    for part in PARTS:
-        (copy / part).parent.mkdir(parents=True, exist_ok=True)
-        if (TOP / part).is_dir():
-            shutil.copytree(TOP / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(TOP / part, copy / part)
-    return copy
+    return copy_of_checkout(tmp_path / "checkout")
 
 
 def new(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:

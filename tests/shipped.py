@@ -1,0 +1,30 @@
+"""The checkout with no job but the one that sereno ships: who adds jobs to it need change no test of sereno's."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HOME = "cache_cleanup_job"
+SCRIPTS = ("sereno", "cache_cleanup_hourly")
+
+
+def copy_of_checkout(to: Path) -> Path:
+    """Copy the checkout to `to` without the jobs that somebody has added: their module, test and entry script.
+
+    It is a copy also because the checkout may be edited while the tests run.
+    """
+    shutil.copytree(REPOSITORY, to, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    for script in (to / "bin").iterdir():
+        if script.name not in SCRIPTS:
+            script.unlink()
+    for module in (to / "lib/sereno/jobs").glob("*_job.py"):
+        if module.stem != HOME:
+            module.unlink()
+            (to / f"tests/unit/test_{module.name}").unlink(missing_ok=True)
+    homes = to / "lib/sereno/jobs/__init__.py"
+    added = re.compile(rf'^    "\w+": "(?!{HOME}")\w+",\n', re.MULTILINE)
+    homes.write_text(added.sub("", homes.read_text("utf-8")), "utf-8")
+    return to
