@@ -23,6 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exits": set(),
     "retry": set(),
     "url": set(),
+    # Text of others for people's eyes.
+    "printable": set(),
     # Declaring: pure values and text.
     "triggers": {"errors"},
     "quantities": {"errors"},
@@ -90,17 +92,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explanations": {"messages"},
     # Running.
     "log": set(),
-    "journal": {"log", "messages", "errors"},
+    "journal": {"log", "messages", "printable", "errors"},
     "textfile": set(),
     "metrics": {"messages", "textfile"},
     "misfire": {"elapses", "systemctl", "journal", "log", "messages", "errors"},
     "predecessors": {"exits", "systemctl", "journal", "log", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
-    "ending": {"exits", "stopping", "journal", "log", "messages", "errors"},
+    "ending": {"exits", "stopping", "journal", "log", "messages", "printable", "errors"},
     "post": {"errors"},
     "heartbeat": {"post", "journal", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
-    "notify": {"history", "post", "journal", "log", "messages", "url", "errors"},
+    "notify": {"history", "post", "journal", "log", "messages", "printable", "url", "errors"},
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
         *("stopping", "journal", "log", "messages", "metrics", "errors"),

@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     """On standard error; what is quoted of units, arguments and systemctl's words is shown and not obeyed."""
-    from sereno.commands.terminal import safe
+    from sereno.printable import printable
 
-    print("\n".join(safe(line) for line in text.split("\n")), file=sys.stderr)
+    print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

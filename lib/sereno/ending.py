@@ -9,6 +9,7 @@ from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
 from sereno.log import Logger
+from sereno.printable import printable
 
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
@@ -18,7 +19,7 @@ _logger = Logger("sereno.runner")
 
 def one_line(text: str) -> str:
     """`text` as one line of at most 500 characters."""
-    text = journal.printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()))
+    text = printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()))
     return text if len(text) <= 500 else text[:499] + "…"
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sereno import log, messages
 from sereno.errors import NotAvailable
+from sereno.printable import printable_json
 
 if TYPE_CHECKING:
     import logging
@@ -233,10 +234,9 @@ def to_json(value: Any) -> str:
 
     What JSON has no form for is given as text, not-a-number as null, what is nested too deeply, or too much, as "…".
     """
-    text = json.dumps(_plain(value, _MOST_DEPTH, [_MOST_VALUES]), ensure_ascii=False)
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    return printable_json(
+        json.dumps(_plain(value, _MOST_DEPTH, [_MOST_VALUES]), ensure_ascii=False)
+    )
 
 
 def _plain(value: Any, depth: int, values_left: list[int]) -> Any:
@@ -263,10 +263,3 @@ def _text(value: object) -> str:
         return str(value)
     except Exception as error:
         return f"<{type(value).__name__}: {type(error).__name__}>"
-
-
-def printable(text: str) -> str:
-    r"""`text` without anything that a terminal would obey: control and format characters as \x1b, \u202e, …"""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sereno.commands.terminal import duration, number, safe
+from sereno.commands.terminal import duration, number
 from sereno.history import LOST, Run
 from sereno.overview import Overview
+from sereno.printable import printable
 from sereno.report import model
 from sereno.report.ahead import DAY_S, ahead
 from sereno.report.page import page
@@ -95,4 +96,6 @@ def a_report(*jobs: model.JobView) -> model.Report:
 
 
 def html(report: model.Report) -> str:
-    return page(report, filters={"duration": duration, "number": number}, printable=safe, zone=UTC)
+    return page(
+        report, filters={"duration": duration, "number": number}, printable=printable, zone=UTC
+    )

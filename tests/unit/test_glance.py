@@ -73,7 +73,7 @@ def test_the_chosen_job_says_why_it_failed_or_when_it_runs_next() -> None:
 
 def test_what_a_job_says_is_not_obeyed() -> None:
     job = a_job("shop", "failed", error="\x1b[2J\nx", schedule="at \x9b")
-    assert r"\x1b[2J\x0ax" in lines([job], width=None)[1]
+    assert r"\x1b[2J\nx" in lines([job], width=None)[1]
     assert text(Table(glance(Snapshot([job], {}), NOW_S), None).line(0)).isprintable()
     assert detail(job, None).isprintable()
 

@@ -75,12 +75,9 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     """Print `value` for other programs: one document, UTF-8 as it is, without anything that a terminal would obey."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    if not text.replace("\n", "").isprintable():
-        text = "".join(
-            one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text
-        )
-    print(text)
+    from sereno.printable import printable_json
+
+    print(printable_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 def add_job(sub: argparse.ArgumentParser) -> None:

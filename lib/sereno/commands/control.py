@@ -57,8 +57,8 @@ def _followed(installation: Installation, job_id: str) -> Run:
     """Run a job, print what it logs as it comes, and return its run."""
     from threading import Thread
 
-    from sereno.commands.terminal import safe
     from sereno.history import text
+    from sereno.printable import printable
     from sereno.runs import Runs
 
     ended: list[Run | BaseException] = []
@@ -75,7 +75,7 @@ def _followed(installation: Installation, job_id: str) -> Run:
         # A daemon: whoever stops following must not wait for the run.
         Thread(target=run, daemon=True).start()
         for record in lines:
-            print(safe(text(record, "MESSAGE")), file=sys.stderr, flush=True)
+            print(printable(text(record, "MESSAGE")), file=sys.stderr, flush=True)
     (result,) = ended
     if isinstance(result, BaseException):
         raise result

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from sereno.commands.terminal import columns, duration, fit, safe, shortened, when
+from sereno.commands.terminal import columns, duration, fit, shortened, when
 from sereno.overview import Overview
 from sereno.period import sparkline
 from sereno.poll import Snapshot
+from sereno.printable import printable
 
 HEADER = ("  JOB", "SCHEDULE", "NEXT IN", "AGO", "RESULT", "TOOK", "TREND", "WHY")
 _CUT = ("  JOB", "SCHEDULE", "WHY")
@@ -94,7 +95,7 @@ def counts(jobs: Sequence[Overview]) -> Line:
 def _cells(job: Overview, now_s: float) -> dict[str, str]:
     last = job.last
     took = "-" if last is None else duration(last.duration_ms)
-    result = "-" if last is None else safe(last.status)
+    result = "-" if last is None else printable(last.status)
     if job.running:
         # The record of its start may be on its way still.
         began_s = last.start_s if last is not None and last.status == "running" else None
@@ -102,13 +103,13 @@ def _cells(job: Overview, now_s: float) -> dict[str, str]:
         result = "running"
     moment_s = None if last is None else last.start_s or last.end_s
     return {
-        "  JOB": f"{_KINDS[kind(job)][0]} {safe(job.job.id)}",
-        "SCHEDULE": safe(job.schedule),
+        "  JOB": f"{_KINDS[kind(job)][0]} {printable(job.job.id)}",
+        "SCHEDULE": printable(job.schedule),
         "NEXT IN": _next(job, now_s),
         "AGO": "-" if moment_s is None else span(now_s - moment_s, units=1),
         "RESULT": result,
         "TOOK": took,
-        "WHY": safe(last.error or "") if last is not None else "",
+        "WHY": printable(last.error or "") if last is not None else "",
     }
 
 
@@ -186,7 +187,7 @@ class Table:
 def detail(job: Overview, zone: tzinfo | None) -> str:
     """The selected job in one line: why it failed, else when it runs next, and its name."""
     if job.failing and job.last is not None and job.last.error:
-        return f"{safe(job.job.id)}: {safe(job.last.error)}"
+        return f"{printable(job.job.id)}: {printable(job.last.error)}"
     next_: datetime | None = job.next
     then = f", next {when(next_, zone)}" if next_ is not None else ""
-    return f"{safe(job.job.id)}: {safe(job.schedule)}{then}"
+    return f"{printable(job.job.id)}: {printable(job.schedule)}{then}"

@@ -109,13 +109,14 @@ def _apply(arguments: argparse.Namespace) -> None:
 
 def _print_diff(lines: list[str]) -> None:
     """Print a unified diff of unit files; it is there to be read before anything is changed."""
-    from sereno.commands.terminal import Screen, safe
+    from sereno.commands.terminal import Screen
+    from sereno.printable import printable
 
     screen = Screen()
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:
         heading = line.startswith(("+++ ", "--- "))
-        print(screen.coloured(safe(line), "bold" if heading else colours.get(line[:1])))
+        print(screen.coloured(printable(line), "bold" if heading else colours.get(line[:1])))
     screen.stream.flush()
 
 

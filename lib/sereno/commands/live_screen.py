@@ -17,11 +17,12 @@ from typing import Any
 import urwid
 
 from sereno.commands.glance import Line, Table, counts, detail, glance
-from sereno.commands.terminal import Screen, safe, when
+from sereno.commands.terminal import Screen, when
 from sereno.errors import SerenoError
 from sereno.history import text
 from sereno.overview import Overview
 from sereno.poll import Poll, Snapshot
+from sereno.printable import printable
 
 LOG_LINES = 200
 # Asking takes at most a quarter of the time: a manager of very many jobs has their timers to serve.
@@ -202,13 +203,13 @@ class LiveScreen:
 
     def _tell(self) -> None:
         """The lines above and below: they are about all jobs, and about the chosen one."""
-        about = f"   {self._time()}   {self._scope} scope   {safe(socket.gethostname())}"
+        about = f"   {self._time()}   {self._scope} scope   {printable(socket.gethostname())}"
         self._title.set_text(_markup([*counts(self._jobs), (about, None)]))
         chosen = self._chosen()
         if self._error:
-            note: Line = [(safe(self._error), "red")]
+            note: Line = [(printable(self._error), "red")]
         elif self._log_of is not None:
-            note = [(f"log of {safe(self._log_of)}", "bold")]
+            note = [(f"log of {printable(self._log_of)}", "bold")]
         elif chosen is None:
             note = [(f"no jobs in the {self._scope} scope", None)]
         else:
@@ -242,7 +243,7 @@ class LiveScreen:
             records = []
         # Month, day and time: a terminal is narrow.
         lines = [
-            f"{when(record['__REALTIME_TIMESTAMP'] / 1e6, self._zone)[5:19]}  {safe(text(record, 'MESSAGE'))}"
+            f"{when(record['__REALTIME_TIMESTAMP'] / 1e6, self._zone)[5:19]}  {printable(text(record, 'MESSAGE'))}"
             for record in records
         ]
         place = len(lines) - 1 if at_end else min(self._log.focus, len(lines) - 1)

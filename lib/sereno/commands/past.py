@@ -125,16 +125,17 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
 
 
 def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, duration, safe, when
+    from sereno.commands.terminal import Screen, duration, when
     from sereno.journal import to_json
+    from sereno.printable import printable
 
     rows = [
         (
             when(run.start_s or run.end_s, zone),
-            safe(run.status),
+            printable(run.status),
             duration(run.duration_ms),
-            safe(run.run_id[:_SHOWN_ID]),
-            safe(run.error or ("" if run.stats is None else to_json(run.stats))),
+            printable(run.run_id[:_SHOWN_ID]),
+            printable(run.error or ("" if run.stats is None else to_json(run.stats))),
         )
         for run in runs
     ]
@@ -151,11 +152,12 @@ def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
 def _print_period(
     runs: Sequence[Run], period: Period, days: float, now: dict[str, Any] | None
 ) -> None:
-    from sereno.commands.terminal import Screen, safe
+    from sereno.commands.terminal import Screen
     from sereno.period import durations_ms, series
+    from sereno.printable import printable
 
     screen = Screen()
-    counts = ", ".join(f"{count} {safe(status)}" for status, count in period.counts.items())
+    counts = ", ".join(f"{count} {printable(status)}" for status, count in period.counts.items())
     print(
         f"{'' if not runs else chr(10)}{days:g} days: {len(runs)} runs"
         + (f" ({counts})" if counts else "")
@@ -180,11 +182,12 @@ def _print_period(
 def _figures(
     screen: Screen, name: str, figure: Statistic, values: Sequence[float]
 ) -> tuple[str, ...]:
-    from sereno.commands.terminal import number, safe
+    from sereno.commands.terminal import number
     from sereno.period import sparkline
+    from sereno.printable import printable
 
     line = sparkline(values, ascii_only=screen.is_ascii)
-    return (safe(name), *(number(value) for value in figure), line)
+    return (printable(name), *(number(value) for value in figure), line)
 
 
 def _logs(arguments: argparse.Namespace) -> None:

@@ -29,7 +29,8 @@ def _report(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.days <= 366:
         raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 366")
     from sereno.commands.past import cache_now
-    from sereno.commands.terminal import duration, number, safe
+    from sereno.commands.terminal import duration, number
+    from sereno.printable import printable
     from sereno.report.gather import gather
     from sereno.report.page import page
     from sereno.report.writing import write
@@ -45,7 +46,7 @@ def _report(arguments: argparse.Namespace) -> None:
     text = page(
         report,
         filters={"duration": duration, "number": number},
-        printable=safe,
+        printable=printable,
         zone=arguments.zone,
     )
     if arguments.output == "-":

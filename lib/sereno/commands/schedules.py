@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from sereno.commands import Commands
-from sereno.commands.terminal import safe
 from sereno.errors import UsageError
+from sereno.printable import printable
 
 
 def add_to(commands: Commands) -> None:
@@ -89,14 +89,14 @@ def _import_crontab(arguments: argparse.Namespace) -> None:
         local_zone=zone,
     )
     for remark in crontab.remarks:
-        print(safe(f"# {remark}"))
+        print(printable(f"# {remark}"))
     directory = "~/.config/systemd/user" if user_scope else "/etc/systemd/system"
     for entry in crontab.entries:
         files = render_entry(entry, user_scope=user_scope, local_zone=zone)
         for name, text in files.items():
             print(f"\n# {directory}/{name} (line {entry.line})\n{text}", end="")
     for refused in crontab.refused:
-        print(safe(f"sereno: {arguments.file}: {refused}"), file=sys.stderr)
+        print(printable(f"sereno: {arguments.file}: {refused}"), file=sys.stderr)
     if crontab.refused:
         raise UsageError(f"{arguments.file}: lines left out: {len(crontab.refused)}")
 

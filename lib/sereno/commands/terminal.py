@@ -113,25 +113,6 @@ def fit(
     return keep, widths
 
 
-def safe(text: str) -> str:
-    r"""`text` without anything that a terminal would obey: control and format characters as \x1b, \u202e, …"""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else _escape(ord(character)) for character in text
-    )
-
-
-def _escape(code: int) -> str:
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
-
-
 def columns(text: str) -> int:
     """How many columns of a terminal `text` takes."""
     if text.isascii():

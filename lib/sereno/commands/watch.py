@@ -75,16 +75,17 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, duration, safe, when
+    from sereno.commands.terminal import Screen, duration, when
+    from sereno.printable import printable
 
     rows = [
         (
-            safe(job.job.id),
-            safe(job.job.app),
-            safe(job.schedule),
+            printable(job.job.id),
+            printable(job.job.app),
+            printable(job.schedule),
             when(job.next, zone),
             when(job.last.start_s or job.last.end_s, zone) if job.last else "-",
-            safe(job.last.status) if job.last else "-",
+            printable(job.last.status) if job.last else "-",
             duration(job.last.duration_ms) if job.last else "-",
             job.state,
         )
@@ -146,21 +147,22 @@ def _print_status(
     log: Sequence[dict[str, Any]],
     zone: tzinfo | None,
 ) -> None:
-    from sereno.commands.terminal import Screen, safe, when
+    from sereno.commands.terminal import Screen, when
     from sereno.history import text
+    from sereno.printable import printable
 
     screen = Screen()
     installed = job.job
-    print(f"{screen.coloured(safe(installed.id), 'bold')} - {safe(installed.name)}")
+    print(f"{screen.coloured(printable(installed.id), 'bold')} - {printable(installed.name)}")
     facts = [
         ("state", screen.coloured(job.state, _colour(job.state))),
-        ("schedule", safe(job.schedule)),
+        ("schedule", printable(job.schedule)),
         *(("", line) for line in timer),
         ("next", when(job.next, zone)),
         *_about_last(screen, job, zone),
-        ("function", f"{safe(installed.function)}, application {safe(installed.app)}"),
-        *(("files" if not number else "", safe(path)) for number, path in enumerate(files)),
-        *(("changed by", safe(path)) for path in job.drop_ins),
+        ("function", f"{printable(installed.function)}, application {printable(installed.app)}"),
+        *(("files" if not number else "", printable(path)) for number, path in enumerate(files)),
+        *(("changed by", printable(path)) for path in job.drop_ins),
     ]
     for label, value in facts:
         print(f"{label:>10}{':' if label else ' '} {value}")
@@ -168,26 +170,27 @@ def _print_status(
         print("\nlast of its log:")
     for record in log:
         print(
-            f"  {when(record['__REALTIME_TIMESTAMP'] / 1e6, zone)} {safe(text(record, 'MESSAGE'))}"
+            f"  {when(record['__REALTIME_TIMESTAMP'] / 1e6, zone)} {printable(text(record, 'MESSAGE'))}"
         )
 
 
 def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
-    from sereno.commands.terminal import duration, safe, when
+    from sereno.commands.terminal import duration, when
     from sereno.journal import to_json
+    from sereno.printable import printable
 
     run = job.last
     if run is None:
         return [("last", "no run in the journal, or no right to read it")]
     took = "" if run.duration_ms is None else f" in {duration(run.duration_ms)}"
-    result = screen.coloured(safe(run.status), _colour(run.status))
+    result = screen.coloured(printable(run.status), _colour(run.status))
     lines = [("last", f"{when(run.start_s or run.end_s, zone)}: {result}{took}")]
     if run.error:
-        why = safe(run.error) + (f" (systemd: {safe(run.result)})" if run.result else "")
+        why = printable(run.error) + (f" (systemd: {printable(run.result)})" if run.result else "")
         lines.append(("error", screen.coloured(why, "red")))
     if run.stats is not None:
-        lines.append(("statistics", safe(to_json(run.stats))))
-    return [*lines, ("run", safe(run.run_id))]
+        lines.append(("statistics", printable(to_json(run.stats))))
+    return [*lines, ("run", printable(run.run_id))]
 
 
 def _what_to_do(installation: Installation, job: Overview) -> str:

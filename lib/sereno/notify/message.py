@@ -12,6 +12,7 @@ from typing import Any
 
 from sereno import messages
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.printable import printable
 
 SUBJECT_LENGTH, LINE_LENGTH = 200, 1000
 
@@ -117,14 +118,8 @@ def _body(event: Event) -> list[str]:
 
 def safe_line(text: str, length: int) -> str:
     r"""`text` as one printable line of at most `length` characters: a line feed becomes `\n`, an escape `\x1b`."""
-    shown = "".join(
-        character if character.isprintable() else _escaped(character) for character in text
-    )
+    shown = printable(text)
     return shown if len(shown) <= length else shown[: length - 1] + "…"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _iso(time_s: float | None) -> str | None:
