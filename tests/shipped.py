@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+DIRECTORIES = ("bin", "lib", "systemd", "tests")
+FILES = ("CHANGELOG.md", "LICENSE", "README.es.md", "README.md", "install.sh", "pyproject.toml")
 HOME = "cache_cleanup_job"
 SCRIPTS = ("sereno", "cache_cleanup_hourly")
 
@@ -16,7 +18,11 @@ def copy_of_checkout(to: Path) -> Path:
 
     It is a copy also because the checkout may be edited while the tests run.
     """
-    shutil.copytree(REPOSITORY, to, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    to.mkdir(parents=True)
+    for name in DIRECTORIES:
+        shutil.copytree(REPOSITORY / name, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(REPOSITORY / name, to / name)
     for script in (to / "bin").iterdir():
         if script.name not in SCRIPTS:
             script.unlink()

@@ -7,6 +7,8 @@ in the unit files and in the journal. A run that loads less starts sooner, so th
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "crontab": {"job", "triggers", "errors"},
     "crontab_units": {"crontab", "quoting", "errors"},
     "plan": {"units", "job", "order", "errors"},
-    # Applying: unitdir alone reads and writes unit files, systemctl alone talks to the manager.
+    # Applying: unitdir and timer_memory alone touch unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
     "systemctl": {"errors"},
     "timer_memory": {"scope", "units"},
@@ -60,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
     "by_hand": {"history", "runs", "status", "systemctl", "units", "errors"},
     "installation": {
-        *("apply", "by_hand", "errors", "job", "journal", "leavings", "plan", "scope"),
+        *("apply", "by_hand", "errors", "journal", "leavings", "plan", "scope"),
         *("status", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
     },
     # Watching: what became of the runs.
@@ -83,8 +85,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("triggers", "errors"),
     },
     "scheduler": {
-        *("declaration", "installation", "job", "jobs", "journal", "plan", "status", "systemctl"),
-        *("triggers", "unitdir", "units", "errors"),
+        *(
+            "declaration",
+            "installation",
+            "job",
+            "status",
+            "systemctl",
+            "triggers",
+            "units",
+            "errors",
+        ),
     },
     "registration": {"scheduler", "job", "errors"},
     # The texts of the log; their explanations are for the catalogue alone.
@@ -122,7 +132,18 @@ MAY_IMPORT_ALL = {"__main__", "cli", "commands"}
 OF_THE_COMMAND = {*MAY_IMPORT_ALL, "completion", "report"}
 
 SCHEDULING = {
-    *("apply", "installation", "job", "plan", "scheduler", "scope", "seed", "status", "systemctl"),
+    *(
+        "apply",
+        "by_hand",
+        "declaration",
+        "installation",
+        "job",
+        "plan",
+        "scheduler",
+        "scope",
+        "seed",
+    ),
+    *("status", "systemctl", "timer_memory"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
     *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
     *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
@@ -260,3 +281,34 @@ def test_no_module_of_ours_is_called_systemd() -> None:
     """It would stand before Debian's python3-systemd; nor may the folder systemd/ become a package."""
     assert not list(LIB.rglob("systemd*"))
     assert not list((LIB.parent / "systemd").rglob("*.py"))
+
+
+def test_a_process_stays_with_the_release_it_began_with(tmp_path: Path) -> None:
+    """A backend finds sereno by the link that an upgrade switches; the upgrade after that removes its release."""
+    copy_code = shutil.ignore_patterns("__pycache__")
+    for release in ("old", "new"):
+        shutil.copytree(SERENO, tmp_path / release / "sereno", ignore=copy_code)
+    (tmp_path / "lib").symlink_to("old")
+    code = """
+import os, shutil
+import sereno
+cache = sereno.MetadataCache("cache")
+cache.set("a", 1)
+assert [cache.get("a") for _ in range(3)] == [1, 1, 1]
+os.symlink("new", "lib.new")
+os.rename("lib.new", "lib")
+from sereno import elapses
+assert "/old/" in elapses.__file__, elapses.__file__
+shutil.rmtree("old")
+cache.close()
+shutil.rmtree("cache/current")
+assert cache.get("a") is None
+cache.set("b", 1)
+assert cache.invalidate_pattern("b") == 1
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 Public names, loaded when they are first used: a job's run imports only what it needs.
 """
 
+from os.path import realpath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from sereno.scheduler import get_scheduler as get_scheduler
 
 __version__ = "0.1.0"
+
+# A backend finds sereno by a link, which an upgrade switches: what a process imports late is of the same release.
+__path__ = [realpath(path) for path in __path__]
 
 _HOMES = {
     "MetadataCache": "sereno.cache",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 from sereno.access import READ_ONLY, access_of
 from sereno.errors import InvalidJob
@@ -17,6 +17,37 @@ from sereno.ping import Ping
 from sereno.quantities import percent, seconds, size_bytes
 from sereno.retry import Retry
 from sereno.triggers import Trigger
+
+
+class Options(TypedDict, total=False):
+    """The options of a job, for type checkers and editors; `declare` says what they mean."""
+
+    name: str | None
+    max_instances: int
+    timeout: float | str | None
+    user: str | None
+    network: bool
+    home: bool | str
+    write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    jitter: float | str
+    persistent: bool
+    accuracy: float | str | None
+    misfire_grace: float | str | None
+    kwargs: Mapping[str, Any] | None
+    environment: Mapping[str, str] | None
+    credentials: Mapping[str, str | os.PathLike[str]] | None
+    retries: int
+    retry_delay: float | str
+    retry_backoff: float
+    retry_delay_max: float | str
+    memory_max: int | str | None
+    cpu_quota: str | None
+    nice: int | None
+    io_class: str | None
+    after: str | Iterable[str]
+    only_if_success: bool
+    ping_url: str | None
+    ping_url_file: str | None
 
 
 def declare(

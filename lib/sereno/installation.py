@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sereno import journal, plan, status
+from sereno import by_hand, journal, plan, status
 from sereno.apply import apply, pause, resume
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable
 from sereno.scope import Scope, of_this_process
@@ -283,8 +283,6 @@ class Installation:
 
     def run(self, job_id: str) -> Run:
         """Run a job now and wait for it; see `sereno.by_hand.run`."""
-        from sereno import by_hand
-
         return by_hand.run(job_id, self.manager, user=self.scope.is_user)
 
 

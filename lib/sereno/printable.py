@@ -16,7 +16,7 @@ def printable(text: str) -> str:
 
 def printable_json(document: str) -> str:
     r"""The same for a JSON document, in its own escapes: `\u001b`. Line feeds between its values stay."""
-    if document.isprintable():
+    if document.replace("\n", "").isprintable():
         return document
     import json
 

@@ -85,8 +85,7 @@ def _main(job_id: str, function: str) -> int:
 
 
 def _prepare(job_id: str, run_id: str) -> None:
-    """Where this process finds its code, and where its words go."""
-    _stay_with_this_release()
+    """Where the words of this process go."""
     journal.set_up(job_id, run_id)
     textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
     if textfile_dir:
@@ -96,12 +95,6 @@ def _prepare(job_id: str, run_id: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The journal's stream is no terminal: what is printed would come in blocks, and be lost when a run is killed.
         sys.stdout.reconfigure(line_buffering=True)
-
-
-def _stay_with_this_release() -> None:
-    """A backend finds sereno by a link, which an upgrade switches: what this run imports late is not to be newer."""
-    package = sys.modules["sereno"]
-    package.__path__ = [os.path.realpath(path) for path in package.__path__]
 
 
 class _Try(NamedTuple):

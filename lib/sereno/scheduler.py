@@ -10,10 +10,10 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from sereno import status
-from sereno.declaration import declare
+from sereno.declaration import Options, declare
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.installation import Installation
 from sereno.job import Job, check_name
@@ -23,6 +23,13 @@ from sereno.units import Installed, render, timer_name
 
 DEFAULT_APP = "sereno"
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
+
+
+class Registration(Options, total=False):
+    """The options of a job and of its registration; see `declare` and `Scheduler.add_job`."""
+
+    replace_existing: bool
+    run_immediately: bool
 
 
 class Scheduler:
@@ -60,12 +67,12 @@ class Scheduler:
         hours: float = 0,
         minutes: float = 0,
         seconds: float = 0,
-        **options: Any,
+        **options: Unpack[Registration],
     ) -> str:
         """Register `func` to run every `hours` + `minutes` + `seconds`; return the job's id.
 
         The first run comes one interval after the timer was first started; an interval is measured from start to start
-        and goes on over reboots. See `add_job` for the options.
+        and goes on over reboots. `add_job` and `sereno.declaration.declare` explain the options.
 
         Raises:
             InvalidTrigger: the interval is not above zero.
@@ -86,14 +93,15 @@ class Scheduler:
         second: int | str | None = None,
         cron_expression: str | None = None,
         timezone: str | None = None,
-        **options: Any,
+        **options: Unpack[Registration],
     ) -> str:
         """Register `func` to run at the times of a cron expression or of cron fields; return the job's id.
 
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
         unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one; in the
-        user scope, after each start of the user's manager. See `add_job` for the options.
+        user scope, after each start of the user's manager. `add_job` and `sereno.declaration.declare` explain the
+        options.
 
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.
@@ -127,7 +135,7 @@ class Scheduler:
         *,
         replace_existing: bool = True,
         run_immediately: bool = False,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> str:
         """Register `func` under `trigger`; after `start()` it takes effect at once.
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sereno.cache import MetadataCache, board, entry, expiries, tally
+from sereno.cache import MetadataCache, board, entry, expiries, tally, write
 
 # Few keys, so that operations meet; some longer than LMDB takes, some that differ only behind that.
 KEYS = st.sampled_from(
@@ -166,10 +166,26 @@ class CacheAgainstADict(RuleBasedStateMachine):
         assert blocks * 512 >= words[board.ALLOCATED] * 4096
 
 
-CacheAgainstADict.TestCase.settings = settings(
+class OfManyEntriesASlot(CacheAgainstADict):
+    """With four slots of expiry words instead of a million, each meets many sequence numbers: as after years."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = pytest.MonkeyPatch()
+        self.narrow.setattr(expiries, "SLOTS", 4)
+        self.narrow.setattr(expiries, "SLOT_MASK", 3)
+        self.narrow.setattr(write, "FEW", 2)
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.narrow.undo()
+
+
+OfManyEntriesASlot.TestCase.settings = CacheAgainstADict.TestCase.settings = settings(
     max_examples=1500 if os.environ.get("SERENO_TEST_LONG") == "1" else 25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 test_the_cache_is_a_dict_with_expiry = pytest.mark.oracle(CacheAgainstADict.TestCase)
+test_so_it_is_with_many_entries_a_slot = pytest.mark.oracle(OfManyEntriesASlot.TestCase)

@@ -17,6 +17,7 @@ TRIGGERS = [
     CronTrigger.from_fields(second="*/10"),
     CronTrigger.from_fields(hour=3, second=30, timezone="UTC"),
     CronTrigger.from_fields(day_of_week="mon", month=2),
+    CronTrigger.from_fields(day="L", second=5),
 ]
 
 
@@ -25,6 +26,8 @@ def test_every_text_is_read_back_as_the_trigger_that_wrote_it(trigger) -> None:
     again = parse_text(trigger.text)
     assert again == trigger
     assert again.text == trigger.text
+    zone = "Asia/Kolkata"
+    assert again.timer_lines(local_zone=zone) == trigger.timer_lines(local_zone=zone)
 
 
 @given(st.integers(1, 3_660 * 86_400))
@@ -34,7 +37,19 @@ def test_every_interval_is_read_back(seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "cron[]", "cron[x]", "boot[60]", "interval[1:2:3]", "cron[0 9 * * * second=99]"]
+    "text",
+    [
+        *(
+            "",
+            "cron[]",
+            "cron[x]",
+            "boot[60]",
+            "interval[1:2:3]",
+            "cron[0 9 * * *",
+            "cron[0 9 * * * second=99]",
+        ),
+        *("cron[0 9 * * second=5]", "cron[0 9 * * * * second=5]", "cron[0 9 * * * * timezone=UTC]"),
+    ],
 )
 def test_what_no_trigger_wrote_is_refused_and_shown_as_it_is(text: str) -> None:
     with pytest.raises(InvalidTrigger):

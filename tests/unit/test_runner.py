@@ -291,7 +291,17 @@ def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
         text=True,
         check=True,
     )
-    needed = ("ending", "errors", "exits", "journal", "log", "messages", "runner", "stopping")
+    needed = (
+        "ending",
+        "errors",
+        "exits",
+        "journal",
+        "log",
+        "messages",
+        "printable",
+        "runner",
+        "stopping",
+    )
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed]
 
 

@@ -1,6 +1,7 @@
 """The facade of the contract over generated timers, with a manager that only records."""
 
 from datetime import UTC
+from inspect import signature
 from pathlib import Path
 
 import backend_jobs
@@ -8,6 +9,7 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 import sereno
+from sereno.declaration import Options, declare
 from sereno.errors import (
     Conflict,
     InvalidJob,
@@ -52,6 +54,15 @@ def files(directory: Path) -> dict[str, str]:
 def test_get_scheduler_gives_one_scheduler_per_process_and_application() -> None:
     assert sereno.get_scheduler() is sereno.get_scheduler()
     assert sereno.get_scheduler(app="one") is not sereno.get_scheduler(app="two")
+
+
+def test_type_checkers_know_every_option_of_a_job() -> None:
+    options = {
+        name
+        for name, parameter in signature(declare).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert set(Options.__annotations__) == options - {"app", "user_scope"}
 
 
 def test_the_application_is_sereno_app_else_sereno(monkeypatch: pytest.MonkeyPatch) -> None:

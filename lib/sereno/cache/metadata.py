@@ -24,12 +24,12 @@ from sereno.cache.place import default_path
 from sereno.cache.reading import Reader
 from sereno.cache.session import session_for
 from sereno.cache.store import Store
+from sereno.cache.watch import Watch, remove_prefix
 from sereno.cache.write import Write
 
 if TYPE_CHECKING:
     from sereno.cache.cleanup import CleanupReport, Swept
     from sereno.cache.memoize import Flight
-    from sereno.cache.watch import Watch
 
 Json = codec.Json
 Parameters = ParamSpec("Parameters")
@@ -145,8 +145,6 @@ class MetadataCache(Reader, CacheMapping):
 
         500 keys go in one transaction; what is set while more than that are removed may stay.
         """
-        from sereno.cache.watch import remove_prefix
-
         wanted = entry.utf8(prefix)
         start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
         self._prepare()
@@ -208,8 +206,6 @@ class MetadataCache(Reader, CacheMapping):
 
     def watch(self, key: str) -> Watch:
         """For `memoize`: notes how `key` is before its value is computed."""
-        from sereno.cache.watch import Watch
-
         return Watch(self._session, key)
 
     def set_watched(self, watched: Watch, value: Json, ttl: float | None) -> None:

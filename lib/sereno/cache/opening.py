@@ -32,6 +32,7 @@ import lmdb
 from sereno.cache import aside, clock, judging, place, rights, synced, tally
 from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged, OlderFormat
+from sereno.cache.making import make
 from sereno.cache.place import Place
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.errors import CacheError
@@ -104,7 +105,7 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
     aside.sweep(where.path)
     current = _current(where)
     if not os.path.lexists(current):
-        _make(where, map_bytes)
+        make(where, current, map_bytes)
     try:
         return _open_current(where, map_bytes)
     except OlderFormat as why:
@@ -114,18 +115,11 @@ def _open_locked(where: Place, map_bytes: int) -> Store:
         aside.drop(_current(where), str(why))
     except (Damaged, FileNotFoundError) as why:
         aside.move(_current(where), str(why))
-    _make(where, map_bytes)
+    make(where, current, map_bytes)
     try:
         return _open_current(where, map_bytes)
     except (Damaged, FileNotFoundError) as why:
         raise CacheError(f"cache {current}: new files, and yet {why}") from why
-
-
-def _make(where: Place, map_bytes: int) -> None:
-    # Loaded here: a cache is made once.
-    from sereno.cache.making import make
-
-    make(where, _current(where), map_bytes)
 
 
 def _open_current(where: Place, map_bytes: int) -> Store:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def first(cursor: Any) -> int | None:
-    """The smallest sequence number in use."""
+    """The smallest sequence number in use; they begin at 1."""
     return int.from_bytes(cursor.key(), "big") if cursor.first() else None
 
 

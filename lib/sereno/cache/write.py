@@ -241,19 +241,16 @@ class Write:
         """
         # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
         txn, order, words, generations = self._txn, self._order, self._expiries, self._generations
-        generation, following, cursor = (
-            self.generation,
-            self._words[NEXT_SEQUENCE],
-            txn.cursor(order),
-        )
-        oldest = first(cursor)
+        generation, following = self.generation, self._words[NEXT_SEQUENCE]
+        cursor = txn.cursor(order)
+        oldest = first(cursor) or following
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
         end_s = time.monotonic() + box_s
         steps = self.reserve_steps(min(len(slots), BOX_STEPS))
         smallest = size - steps
         for slot in slots[:steps]:
             earliest_ms, before = 0, size
-            sequences = expiries.sequences(slot, following if oldest is None else oldest, following)
+            sequences = expiries.sequences(slot, oldest, following)
             for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
                 at = sequence.to_bytes(8, "big")
                 stored = txn.get(at, None, order)

@@ -18,7 +18,7 @@ from sereno.errors import CacheError
 
 # As systemd/sereno.tmpfiles lays it.
 MACHINE_RIGHTS = (0o2770, "root", "sereno")
-# As `sereno.cache.opening` names them.
+# As `sereno.cache.aside` and `making` name them.
 _DATA, _DAMAGED, _NEW = "data.mdb", "damaged-", "new-"
 
 

@@ -152,7 +152,7 @@ def _view(
 ) -> model.JobView:
     job = shown.job
     is_cleanup = job.function == _CLEANUP
-    cache = cache_now(job.function) if is_cleanup and runs else None
+    cache = cache_now(job.function) if is_cleanup else None
     since_s = max(since_s, _in_force_s(installation, job))
     due_s = schedules.due(job, since_s) if since_s < window.until_s else None
     return model.job_view(

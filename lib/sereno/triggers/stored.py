@@ -7,7 +7,9 @@ import re
 from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
+from sereno.triggers.crontext import read_expression
 from sereno.triggers.explain import summary
+from sereno.triggers.fields import CRON_FIELDS
 from sereno.triggers.interval import IntervalTrigger
 
 _CRON = re.compile(
@@ -35,8 +37,8 @@ def parse_text(text: str) -> BootTrigger | CronTrigger | IntervalTrigger:
         raise InvalidTrigger(f"trigger: {text!r} is neither cron[…] nor interval[H:MM:SS]")
     if found["second"] is None:
         return CronTrigger.from_expression(found["fields"], timezone=found["zone"])
-    names = ("minute", "hour", "day", "month", "day_of_week")
-    fields = dict(zip(names, found["fields"].split(), strict=False))
+    texts = read_expression(found["fields"]).texts
+    fields = {field.name: text for field, text in zip(CRON_FIELDS, texts, strict=True)}
     return CronTrigger.from_fields(**fields, second=found["second"], timezone=found["zone"])
 
 
