@@ -50,6 +50,13 @@ class Options(TypedDict, total=False):
     ping_url_file: str | None
 
 
+class Registration(Options, total=False):
+    """With those of its registration, which `Scheduler.add_job` explains."""
+
+    replace_existing: bool
+    run_immediately: bool
+
+
 def declare(
     func: Callable[..., Any],
     job_id: str,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from sereno import status
-from sereno.declaration import Options, declare
+from sereno.declaration import Options, Registration, declare
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.installation import Installation
 from sereno.job import Job, check_name
@@ -23,13 +23,6 @@ from sereno.units import Installed, render, timer_name
 
 DEFAULT_APP = "sereno"
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
-
-
-class Registration(Options, total=False):
-    """The options of a job and of its registration; see `declare` and `Scheduler.add_job`."""
-
-    replace_existing: bool
-    run_immediately: bool
 
 
 class Scheduler:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sereno.durable import TEMPORARY_PREFIX, replace_all
 from sereno.errors import NotAllowed, NotAvailable, SerenoError
 from sereno.scope import Scope
 from sereno.timer_memory import SEED_DROP_IN, TimerMemory
@@ -29,7 +30,6 @@ from sereno.units import (
 )
 
 PENDING = ".sereno-pending"
-TEMPORARY_PREFIX = ".sereno-new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,33 +186,9 @@ class UnitDirectory:
         self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(job_ids))})
 
     def replace(self, files: Mapping[str, str]) -> None:
-        """Write all of `files` ({name: text}), or none of them when one cannot be written (disk full, no rights).
-
-        Durable when it returns. Only under the lock, which makes the names of the temporary files nobody else's.
-        """
-        staged = {name: f"{self.path}/{TEMPORARY_PREFIX}{n}" for n, name in enumerate(files)}
-        try:
-            with self._rights():
-                for name, temporary in staged.items():
-                    _write(temporary, files[name])
-                # Only when all are under way: synced one by one, two thousand took four times as long (ext4).
-                for temporary in staged.values():
-                    _sync(temporary)
-                changed = {str(self.path)}
-                for name, temporary in list(staged.items()):
-                    path = f"{self.path}/{name}"
-                    changed.add(directory := os.path.dirname(path))
-                    if "/" in name:
-                        with suppress(FileExistsError):
-                            os.mkdir(directory)
-                    os.replace(temporary, path)
-                    del staged[name]
-                for directory in changed:
-                    _sync(directory)
-        finally:
-            for temporary in staged.values():
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
+        """Write all of `files` ({name: text}) or none of them, durably; only under the lock."""
+        with self._rights():
+            replace_all(str(self.path), files)
 
     def sweep(self) -> None:
         """Remove the temporary files of killed processes; only under the lock."""
@@ -307,20 +283,3 @@ class UnitDirectory:
             if not self.scope.is_user
             else "the directory must belong to you",
         )
-
-
-def _write(path: str, text: str) -> None:
-    with open(path, "wb") as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
-        file.flush()
-        os.fchmod(file.fileno(), 0o644)
-        # Begins to write it to the disk and waits for nothing: Python has no sync_file_range(2).
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import image
@@ -144,15 +145,12 @@ def main(peers: Path, loads: tuple[Load, ...]) -> None:
             "| jobs | | memory kept, MB | CPU per run, ms | due to first line, ms: median / p99 |"
         )
         print("| --- | --- | --- | --- | --- |")
-        idle_kb = pss_kb(machine, "1")
+        of_sereno = partial(sereno, idle_kb=pss_kb(machine, "1"))
         for load in loads:
             when = f"spread over {load.period_s} s" if load.spread else "due together"
-            measured = (
-                ("sereno", sereno(machine, load, idle_kb)),
-                ("APScheduler 3", apscheduler(machine, load)),
-            )
-            for name, figures in measured:
-                print(f"| {load.count:,}, {when} | {name} | {' | '.join(figures)} |", flush=True)
+            for name, measure in (("sereno", of_sereno), ("APScheduler 3", apscheduler)):
+                figures = " | ".join(measure(machine, load))
+                print(f"| {load.count:,}, {when} | {name} | {figures} |", flush=True)
         print("\n" + cleanup_ratio(machine))
 
 

@@ -53,7 +53,7 @@ def test_a_folder_without_a_wheel_is_refused(empty: Image, checkout: Path, tmp_p
     assert "No matching distribution found for cachetools" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a machine without a network: needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a machine without a network")
 def test_with_a_folder_of_wheels_no_network_is_needed(
     empty: Image, checkout: Path, wheels: Path, tmp_path: Path
 ) -> None:

@@ -228,7 +228,7 @@ def test_uninstall_with_purge_returns_to_the_tree_before(
     assert "root:" in installed.read("etc/passwd")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="accounts and the cache are made by root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make accounts and the cache")
 def test_uninstall_keeps_data_and_accounts_says_so_and_purge_finds_them_later(
     installed: Image, checkout: Path
 ) -> None:
@@ -246,7 +246,7 @@ def test_uninstall_keeps_data_and_accounts_says_so_and_purge_finds_them_later(
     assert "sereno:" not in installed.read("etc/passwd") + installed.read("etc/group")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="accounts are made by root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make accounts")
 def test_purge_leaves_an_account_that_install_did_not_make(
     empty: Image, installed: Image, checkout: Path
 ) -> None:
@@ -357,7 +357,7 @@ def test_a_systemd_that_is_too_old_is_named_with_the_version_that_is_needed(
     assert not empty.root.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="asks what root is told")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it is what root is told")
 def test_the_user_scope_is_refused_to_root(checkout: Path) -> None:
     done = subprocess.run(
         ["sh", str(checkout / "install.sh"), "--user", "--dry-run"],

@@ -195,7 +195,7 @@ def on_a_full_disk(image: Image, checkout: Path, disk: Path, room_kib: int) -> N
         subprocess.run(["umount", str(disk)], check=True)
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a small disk: needs root, to mount it")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
 
 
 @needs_root

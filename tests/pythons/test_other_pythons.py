@@ -17,7 +17,7 @@ if os.environ.get("SERENO_TEST_LONG") == "1":
 
 def test_there_is_another_python() -> None:
     if not PYTHONS:
-        pytest.skip("no Python 3.12 or 3.13 here that tests/run could find")
+        pytest.skip("no python3.12 or python3.13 on the path or in pyenv")
 
 
 @pytest.mark.parametrize("python", PYTHONS)

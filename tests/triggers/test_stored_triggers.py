@@ -20,6 +20,13 @@ TRIGGERS = [
     CronTrigger.from_fields(day="L", second=5),
 ]
 
+WRONG = (
+    "0 9 * * * second=99",
+    "0 9 * * second=5",
+    "0 9 * * * * second=5",
+    "0 9 * * * * timezone=UTC",
+)
+
 
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: trigger.text)
 def test_every_text_is_read_back_as_the_trigger_that_wrote_it(trigger) -> None:
@@ -39,16 +46,8 @@ def test_every_interval_is_read_back(seconds: int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "",
-            "cron[]",
-            "cron[x]",
-            "boot[60]",
-            "interval[1:2:3]",
-            "cron[0 9 * * *",
-            "cron[0 9 * * * second=99]",
-        ),
-        *("cron[0 9 * * second=5]", "cron[0 9 * * * * second=5]", "cron[0 9 * * * * timezone=UTC]"),
+        *("", "cron[]", "cron[x]", "cron[0 9 * * *", "boot[60]", "interval[1:2:3]"),
+        *(f"cron[{inner}]" for inner in WRONG),
     ],
 )
 def test_what_no_trigger_wrote_is_refused_and_shown_as_it_is(text: str) -> None:
