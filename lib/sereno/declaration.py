@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypedDict
 
 from sereno.access import READ_ONLY, access_of
-from sereno.errors import InvalidJob
+from sereno.errors import InvalidJob, UsageError
 from sereno.function import how_to_run, leads_into_a_home
 from sereno.inputs import inputs_of
 from sereno.job import Job, ids_of
@@ -55,6 +56,17 @@ class Registration(Options, total=False):
 
     replace_existing: bool
     run_immediately: bool
+
+
+@contextmanager
+def refusals_name(job_id: str) -> Iterator[None]:
+    """Let what is refused say of which job it is: an application registers many at once."""
+    try:
+        yield
+    except UsageError as error:
+        if not error.message.startswith("id: "):
+            error.message = f"job {job_id}: {error.message}"
+        raise
 
 
 def declare(

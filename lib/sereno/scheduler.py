@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from sereno import status
-from sereno.declaration import Options, Registration, declare
+from sereno.declaration import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.installation import Installation
 from sereno.job import Job, check_name
@@ -70,7 +70,8 @@ class Scheduler:
         Raises:
             InvalidTrigger: the interval is not above zero.
         """
-        trigger = IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+        with refusals_name(job_id):
+            trigger = IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_cron_job(
@@ -108,16 +109,17 @@ class Scheduler:
             "day_of_week": day_of_week,
         }
         trigger: Trigger
-        if cron_expression is None:
-            trigger = CronTrigger.from_fields(**fields, timezone=timezone)
-        else:
-            given = [name for name, value in fields.items() if value is not None]
-            if given:
-                raise InvalidTrigger(
-                    f"cron_expression: given together with {', '.join(given)}",
-                    hint="use one form or the other",
-                )
-            trigger = from_cron_text(cron_expression, timezone=timezone)
+        with refusals_name(job_id):
+            if cron_expression is None:
+                trigger = CronTrigger.from_fields(**fields, timezone=timezone)
+            else:
+                given = [name for name, value in fields.items() if value is not None]
+                if given:
+                    raise InvalidTrigger(
+                        f"cron_expression: given together with {', '.join(given)}",
+                        hint="use one form or the other",
+                    )
+                trigger = from_cron_text(cron_expression, timezone=timezone)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_job(
@@ -141,14 +143,15 @@ class Scheduler:
             InvalidJob: see `declare`.
             Conflict: the id is registered and `replace_existing` is False.
         """
-        job = declare(
-            func,
-            job_id,
-            trigger,
-            app=self.app,
-            user_scope=self.installation.scope.is_user,
-            **options,
-        )
+        with refusals_name(job_id):
+            job = declare(
+                func,
+                job_id,
+                trigger,
+                app=self.app,
+                user_scope=self.installation.scope.is_user,
+                **options,
+            )
         with self._lock:
             if not replace_existing and job_id in self._jobs:
                 raise Conflict(

@@ -484,9 +484,20 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
 def test_an_option_that_cannot_be_right_is_refused_when_the_job_is_added(
     scheduler, options, says
 ) -> None:
-    with pytest.raises(InvalidJob, match=says):
+    with pytest.raises(InvalidJob, match=f"^job report: {says}"):
         scheduler.add_interval_job(backend_jobs.report, "report", minutes=5, **options)
     assert scheduler.get_jobs() == []
+
+
+def test_a_schedule_that_is_refused_names_its_job_and_an_id_that_is_refused_itself(
+    scheduler,
+) -> None:
+    with pytest.raises(InvalidTrigger, match=r"^job report: hour: '26' is out of range"):
+        scheduler.add_cron_job(backend_jobs.report, "report", hour="26")
+    with pytest.raises(InvalidTrigger, match=r"^job report: minutes: -1 is negative"):
+        scheduler.add_interval_job(backend_jobs.report, "report", minutes=-1)
+    with pytest.raises(InvalidJob, match=r"^id: "):
+        scheduler.add_cron_job(backend_jobs.report, "not an id", hour=3)
 
 
 def test_spans_and_sizes_may_be_given_as_text(scheduler) -> None:
