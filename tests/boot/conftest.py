@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 INSTALL_DEADLINE_S = 180.0
 ORDINARY = ("bookworm", "trixie")
+HOUR_S = 3600.0
+# Nearly all tests are shorter.
+TEST_S = 30.0
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -58,6 +62,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
                 if value.running:
                     report.sections.append((f"journal of {value.name}", value.journal_text()))
     return report
+
+
+@pytest.fixture(autouse=True)
+def _not_over_the_hour() -> None:
+    """No test meets the elapse of the hourly cleanup, of minute=0 or of midnight, unless it is a long one."""
+    to_the_hour_s = HOUR_S - time.time() % HOUR_S
+    if to_the_hour_s < TEST_S:
+        time.sleep(to_the_hour_s + 2.0)
 
 
 @pytest.fixture(scope="session")
