@@ -27,6 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "url": set(),
     # Text of others for people's eyes.
     "printable": set(),
+    # What `typing` has, for what a run loads.
+    "named_tuple": set(),
     # Declaring: pure values and text.
     "triggers": {"errors"},
     "quantities": {"errors"},
@@ -99,7 +101,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "registration": {"scheduler", "job", "errors"},
     # The texts of the log; their explanations are for the catalogue alone.
-    "messages": set(),
+    "messages": {"named_tuple"},
     "explanations": {"messages"},
     # Running.
     "log": set(),
@@ -109,17 +111,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "misfire": {"elapses", "systemctl", "journal", "log", "messages", "errors"},
     "predecessors": {"exits", "systemctl", "journal", "log", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
-    "ending": {"exits", "stopping", "journal", "log", "messages", "printable", "errors"},
+    "ending": {
+        *("exits", "stopping", "journal", "log", "messages", "named_tuple", "printable", "errors"),
+    },
     "post": {"errors"},
     "heartbeat": {"post", "journal", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
     "notify": {"history", "post", "journal", "log", "messages", "printable", "url", "errors"},
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
-        *("stopping", "journal", "log", "messages", "metrics", "errors"),
+        *("stopping", "journal", "log", "messages", "metrics", "named_tuple", "errors"),
     },
     "credentials": {"errors"},
-    "cache": {"errors"},
+    "cache": {"named_tuple", "errors"},
     "jobs": {"cache", "log", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
@@ -196,6 +200,9 @@ class Imports(ast.NodeVisitor):
     def visit_If(self, node: ast.If) -> None:
         if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
             self.generic_visit(node)
+            return
+        for statement in node.orelse:
+            self.visit(statement)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:

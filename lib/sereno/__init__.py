@@ -4,8 +4,8 @@ Public names, loaded when they are first used: a job's run imports only what it 
 """
 
 from os.path import realpath
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sereno.cache import MetadataCache as MetadataCache
     from sereno.cache import get_metadata_cache as get_metadata_cache

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
 
 from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
 from sereno.log import Logger
 from sereno.printable import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""

@@ -16,15 +16,16 @@ import re
 import sys
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from sereno import log, messages
 from sereno.errors import NotAvailable
 from sereno.printable import printable_json
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Mapping
+    from typing import Any
 
 # The ids by which each kind of record is found; the table has them with their texts.
 STARTED = messages.STARTED.kind

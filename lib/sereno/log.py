@@ -10,18 +10,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
+    from typing import Any
+
+    # Takes a level, a text, and fields as the journal names them; None means that there is no such field.
+    Direct = Callable[[int, str, Mapping[str, Any]], None]
 
 # The levels of logging.
 INFO, WARNING, ERROR = 20, 30, 40
-
-
-# Takes a level, a text, and fields as the journal names them; None means that there is no such field.
-Direct = Callable[[int, str, Mapping[str, Any]], None]
 
 _direct: Direct | None = None
 

@@ -8,7 +8,12 @@ what to do about it is in `sereno.explanations`, which a run never loads.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 
 class Message(NamedTuple):

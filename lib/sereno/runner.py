@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sereno import journal, messages, stopping
 from sereno.ending import Ending, close, error_fields, one_line, summary
@@ -24,8 +23,13 @@ from sereno.errors import InvalidJob
 from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
 from sereno.log import Logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+
     from sereno.retry import Retry
+else:
+    from sereno.named_tuple import NamedTuple
 
 _logger = Logger("sereno.runner")
 

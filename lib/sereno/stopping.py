@@ -10,10 +10,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
 
 from sereno.errors import RunInterrupted as RunInterrupted
 from sereno.errors import SerenoError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Why a run was stopped, as the manager knows it.
 BY_MANAGER, BY_TIMEOUT, BY_OTHERS = "manager", "timeout", "others"

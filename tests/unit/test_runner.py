@@ -277,21 +277,22 @@ def test_wrong_use_ends_with_2() -> None:
     )
 
 
-def test_a_plain_job_does_not_load_asyncio_nor_the_scheduling_half() -> None:
+def test_a_plain_job_loads_neither_asyncio_nor_typing_nor_the_scheduling_half() -> None:
     code = (
         "import json, sys\nfrom sereno import runner\n"
         "assert runner.main('a_job', 'sample_jobs:stats') == 0\n"
-        "ours = [name for name in sys.modules if name == 'asyncio' or name.startswith('sereno.')]\n"
+        "ours = [name for name in sys.modules if name in ('asyncio', 'typing') or name.startswith('sereno.')]\n"
         "print(json.dumps(sorted(ours)))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        # Without what site-packages may load of their own accord.
+        [sys.executable, "-S", "-c", code],
         env={"PYTHONPATH": f"{HERE}:{LIBRARY}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    needed = "ending errors exits journal log messages printable runner stopping"
+    needed = "ending errors exits journal log messages named_tuple printable runner stopping"
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed.split()]
 
 

@@ -22,10 +22,15 @@ import errno
 import mmap
 import os
 import struct
-from typing import NamedTuple
 
 from sereno.cache import byte_lock, expiries
 from sereno.errors import CacheFormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 FORMAT = 2
 """Version of all the files together: board, store and the header of an entry."""

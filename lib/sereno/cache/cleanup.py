@@ -12,13 +12,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from sereno.cache import expiries
 from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.session import Session
 from sereno.cache.store import Store
 from sereno.cache.write import Write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001

@@ -11,10 +11,13 @@ to run code.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-Json = Any
-"""None, bool, int of 64 bits, finite float, str, list of these, dict of these with str keys."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = Any
+    """None, bool, int of 64 bits, finite float, str, list of these, dict of these with str keys."""
 
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0

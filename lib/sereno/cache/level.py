@@ -7,10 +7,9 @@ more read from the store. Readers look into `kept`, a plain dict with the same c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cachetools
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     _Base = cachetools.FIFOCache[str, "Kept"]
 else:

@@ -6,7 +6,6 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sereno.cache import codec, entry, limits, operations, statistics
 from sereno.cache.board import (
@@ -27,13 +26,16 @@ from sereno.cache.store import Store
 from sereno.cache.watch import Watch, remove_prefix
 from sereno.cache.write import Write
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, ParamSpec, TypeVar
+
     from sereno.cache.cleanup import CleanupReport, Swept
+    from sereno.cache.codec import Json
     from sereno.cache.memoize import Flight
 
-Json = codec.Json
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+    Parameters = ParamSpec("Parameters")
+    Result = TypeVar("Result")
 
 
 class MetadataCache(Reader, CacheMapping):

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from sereno.cache import rights
 from sereno.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
 

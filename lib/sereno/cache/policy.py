@@ -12,11 +12,14 @@ Two things are added: an entry that has expired goes although it is visited, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, MutableSequence
-from typing import TypeVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    Key = TypeVar("Key")
 
 PATIENCE = 256
-
-Key = TypeVar("Key")
 
 
 def choose(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
 from zlib import crc32
 
 import lmdb
@@ -28,7 +27,10 @@ from sereno.cache.clock import BOOTTIME, boottime_s
 from sereno.cache.session import Session
 from sereno.cache.store import Store
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from sereno.cache.level import Kept, Level
 
 _crc32 = crc32

@@ -18,9 +18,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
 
 from sereno.cache.board import ALLOCATED, TAIL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SMALLEST_PAGE_BYTES = 4096
 """Values are counted in these. A machine with larger pages needs fewer of them."""

@@ -13,7 +13,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 import lmdb
 
@@ -23,20 +22,24 @@ from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.cache.write import Write
 from sereno.errors import CacheError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol, TypeVar
+
+    Argument = TypeVar("Argument")
+    Result = TypeVar("Result")
+
+    class User(Protocol):
+        """Who keeps something that depends on the open files."""
+
+        def files_changed(self, store: Store | None) -> None:
+            """`store` is open now, or, when None, the one that was is not any more. Called with `Session.lock` held."""
+
+
 CHECK_EVERY_S = 1.0
 """How long a process may go on with files that somebody removed or swapped by hand."""
 TRIES = 3
 _TRIES_LEFT = tuple(range(TRIES - 1, -1, -1))
-
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
-
-
-class User(Protocol):
-    """Who keeps something that depends on the open files."""
-
-    def files_changed(self, store: Store | None) -> None:
-        """`store` is open now, or, when None, the one that was is not any more. Called with `Session.lock` held."""
 
 
 class Session:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from sereno.cache import limits
 from sereno.cache.board import FORMAT
@@ -17,6 +16,10 @@ from sereno.cache.limits import Unset
 from sereno.cache.session import Session
 from sereno.cache.store import MARK_KEY, RESET_KEY, State, Store
 from sereno.cache.write import Write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TRIM_ENTRIES = 200
 """Entries evicted in one transaction when the limit was lowered: about 2 ms."""

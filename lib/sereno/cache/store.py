@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import Any, NamedTuple
 
 import lmdb
 
@@ -23,6 +22,12 @@ from sereno.cache import tally
 from sereno.cache.board import Board, Damaged
 from sereno.cache.room import PAGES_A_WRITE, Room
 from sereno.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NamedTuple
+else:
+    from sereno.named_tuple import NamedTuple
 
 MAP_BYTES = 1 << 34
 """Address space kept for the file, not disk space. Never changed while the file is shared: LMDB processes with

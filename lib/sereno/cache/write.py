@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
 from zlib import crc32
 
 from sereno.cache import entry, expiries, policy, synced, tally
@@ -42,8 +41,13 @@ from sereno.cache.store import (
     unpack_state,
 )
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Argument = TypeVar("Argument")
+    Result = TypeVar("Result")
+
 
 _expiry_of = entry.expiry_and_sequence
 BOX_STEPS = 128

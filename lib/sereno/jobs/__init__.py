@@ -6,9 +6,10 @@ used, so that a run loads only its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sereno.jobs.cache_cleanup_job import cleanup_expired_cache as cleanup_expired_cache
     from sereno.jobs.cache_cleanup_job import (
         register_cache_cleanup_job as register_cache_cleanup_job,

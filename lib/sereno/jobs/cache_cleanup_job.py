@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
 
 import sereno
 from sereno import messages
 from sereno.errors import SerenoError, UsageError
 from sereno.log import Logger
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sereno.cache import CleanupReport, MetadataCache
     from sereno.scheduler import Scheduler
 

@@ -1,0 +1,66 @@
+"""The named tuples of a run are those of `typing`, made without it."""
+
+from __future__ import annotations
+
+import pickle
+import typing
+
+import pytest
+
+from sereno import named_tuple
+
+
+class Ours(named_tuple.NamedTuple):
+    """What it says."""
+
+    path: str
+    mode: int
+    in_place: bool = True
+
+    @property
+    def octal(self) -> str:
+        return oct(self.mode)
+
+
+class Typings(typing.NamedTuple):
+    """What it says."""
+
+    path: str
+    mode: int
+    in_place: bool = True
+
+    @property
+    def octal(self) -> str:
+        return oct(self.mode)
+
+
+def test_it_is_made_read_changed_and_shown_as_the_original() -> None:
+    ours, original = Ours("a", mode=8), Typings("a", mode=8)
+    assert ours == original == ("a", 8, True)
+    assert hash(ours) == hash(original)
+    assert ours.octal == original.octal == "0o10"
+    assert ours._replace(path="b") == original._replace(path="b")
+    assert ours._asdict() == original._asdict()
+    assert repr(ours).replace("Ours", "Typings") == repr(original)
+    path, *others = ours
+    assert (path, others) == ("a", [8, True])
+    assert pickle.loads(pickle.dumps(ours)) == ours
+
+
+def test_the_class_has_the_fields_and_names_of_the_original() -> None:
+    for name in ("_fields", "_field_defaults", "__doc__", "__module__"):
+        assert getattr(Ours, name) == getattr(Typings, name)
+    assert Ours.__qualname__ == "Ours"
+    assert not hasattr(Ours("a", 8), "__dict__")
+
+
+@pytest.mark.parametrize("change", ["path", "octal", "other"])
+def test_no_field_can_be_set_and_none_added(change: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(Ours("a", 8), change, "b")
+
+
+def test_what_is_missing_or_too_much_is_refused() -> None:
+    for arguments in ((), ("a",), ("a", 8, True, 4)):
+        with pytest.raises(TypeError):
+            Ours(*arguments)
