@@ -1,9 +1,9 @@
 """Periodic jobs as systemd timers beside APScheduler 3 in a process of its own: one table, made in one run.
 
 Both run the same function, which notes when its first line is reached, in one booted container: first one, then the
-other, for the loads of bench_loads.py. "Memory" is what waits between runs: the
-scheduler's process (PSS), or what the manager's grew by (PSS of PID 1). "CPU" is that of everything that a run causes:
-the scheduler's process, or the slice of the runs, PID 1 and the journal together.
+other, for the loads of bench_loads.py. "Memory" is what waits between runs: the scheduler's process (PSS), or what the
+manager's own grew by (anonymous memory of PID 1). "CPU" is that of everything that a run causes: the scheduler's
+process, or the slice of the runs, PID 1 and the journal together.
 """
 
 from __future__ import annotations
@@ -47,9 +47,15 @@ def quantiles(delays_s: list[float]) -> str:
     return f"{statistics.median(ordered):.0f} / {ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]:.0f}"
 
 
-def pss_kb(machine: Machine, pid: str) -> int:
+def memory_kb(machine: Machine, pid: str, kind: str) -> int:
+    """`kind` is a line of proc_pid_smaps_rollup(5)."""
     text = machine.read(f"/proc/{pid}/smaps_rollup")
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{kind}:"))
+
+
+def managers_kb(machine: Machine) -> int:
+    """Not its PSS: of that, each child that it forks and that is not yet the job takes a share."""
+    return memory_kb(machine, "1", "Anonymous")
 
 
 def cpu_s(machine: Machine, pid: str) -> float:
@@ -81,7 +87,7 @@ def sereno(machine: Machine, load: Load, idle_kb: int) -> tuple[str, str, str]:
         "    scheduler.add_cron_job(bench_jobs.record, f'job_{number}', accuracy=0.000001, **load.fields(number))\n"
         "scheduler.start()"
     )
-    kept_kb = pss_kb(machine, "1") - idle_kb
+    kept_kb = managers_kb(machine) - idle_kb
     before_s, begun = of_the_runs_s(machine), len(machine.journal(FINISHED))
     machine.wait_for(
         lambda: len(machine.journal(FINISHED)) - begun >= load.count * load.rounds,
@@ -112,7 +118,7 @@ def apscheduler(machine: Machine, load: Load) -> tuple[str, str, str]:
     )
     pid = machine.show("peer", "MainPID")["MainPID"]
     time.sleep(1 if load.period_s == 2 else 8)
-    kept_kb, before_s = pss_kb(machine, pid), cpu_s(machine, pid)
+    kept_kb, before_s = memory_kb(machine, pid, "Pss"), cpu_s(machine, pid)
     time.sleep(load.rounds * load.period_s)
     used_s = cpu_s(machine, pid) - before_s
     machine.run("systemctl", "stop", "peer")
@@ -145,7 +151,7 @@ def main(peers: Path, loads: tuple[Load, ...]) -> None:
             "| jobs | | memory kept, MB | CPU per run, ms | due to first line, ms: median / p99 |"
         )
         print("| --- | --- | --- | --- | --- |")
-        of_sereno = partial(sereno, idle_kb=pss_kb(machine, "1"))
+        of_sereno = partial(sereno, idle_kb=managers_kb(machine))
         for load in loads:
             when = f"spread over {load.period_s} s" if load.spread else "due together"
             for name, measure in (("sereno", of_sereno), ("APScheduler 3", apscheduler)):
