@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import lmdb
 import pytest
@@ -540,6 +540,13 @@ def test_a_cleanup_loads_neither_the_codec_nor_the_level_nor_logging_nor_typing_
         "lmdb.verify",
     }
     assert heavy.isdisjoint(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "name", "get set get_many set_many get_stats invalidate peek pop setdefault".split()
+)
+def test_the_annotations_of_what_a_backend_may_serve_can_be_evaluated(name):
+    assert get_type_hints(getattr(MetadataCache, name))
 
 
 def test_the_cache_imports_nothing_of_sereno_but_errors_and_named_tuples():

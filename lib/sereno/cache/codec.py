@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     Json = Any
     """None, bool, int of 64 bits, finite float, str, list of these, dict of these with str keys."""
+else:
+    # For tools that evaluate the annotations of a backend's endpoint.
+    Json = object
 
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from sereno.cache.codec import Json, encode
 
 _ABSENT = object()
 
@@ -24,12 +22,10 @@ def text_key(key: object) -> str:
         raise TypeError(
             f"key: {key!r} of type {type(key).__qualname__}, a str or a tuple of JSON values is needed"
         )
-    from sereno.cache import codec
-
-    return codec.encode([_part(part) for part in key]).decode()
+    return encode([_part(part) for part in key]).decode()
 
 
-def _part(part: object) -> Any:
+def _part(part: object) -> Json:
     # hashkey puts a class between positional and keyword arguments, typedkey the arguments' own.
     if isinstance(part, type):
         return {"class": f"{part.__module__}.{part.__qualname__}"}
@@ -42,10 +38,10 @@ class CacheMapping(ABC):
     """The mapping's methods on top of those of a cache, which are the abstract ones."""
 
     @abstractmethod
-    def get(self, key: str, default: Any = None) -> Any: ...
+    def get(self, key: str, default: Json = None) -> Json: ...
 
     @abstractmethod
-    def set(self, key: str, value: Any, ttl: float | None = None) -> None: ...
+    def set(self, key: str, value: Json, ttl: float | None = None) -> None: ...
 
     @abstractmethod
     def invalidate(self, key: str) -> bool: ...
@@ -56,20 +52,20 @@ class CacheMapping(ABC):
     @abstractmethod
     def live_keys(self) -> Iterator[str]: ...
 
-    def __getitem__(self, key: object) -> Any:
+    def __getitem__(self, key: object) -> Json:
         value = self.get(text_key(key), _ABSENT)
         if value is _ABSENT:
             raise KeyError(key)
         return value
 
-    def __setitem__(self, key: object, value: Any) -> None:
+    def __setitem__(self, key: object, value: Json) -> None:
         self.set(text_key(key), value)
 
     def __delitem__(self, key: object) -> None:
         if not self.invalidate(text_key(key)):
             raise KeyError(key)
 
-    def setdefault(self, key: object, default: Any = None) -> Any:
+    def setdefault(self, key: object, default: Json = None) -> Json:
         """The value of the key; stores `default` and returns it where there is none."""
         value = self.get(text_key(key), _ABSENT)
         if value is _ABSENT:
@@ -77,7 +73,7 @@ class CacheMapping(ABC):
             return default
         return value
 
-    def pop(self, key: object, default: Any = _ABSENT) -> Any:
+    def pop(self, key: object, default: Json = _ABSENT) -> Json:
         """Removes the key and returns its value, `default` or KeyError where there is none. Not atomic."""
         value = self.get(text_key(key), _ABSENT)
         if value is not _ABSENT and self.invalidate(text_key(key)):

@@ -16,6 +16,7 @@ from sereno.cache.board import (
     MISSES,
     SETS,
 )
+from sereno.cache.codec import Json
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.operations import BATCH_ENTRIES
@@ -28,10 +29,9 @@ from sereno.cache.write import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ParamSpec, TypeVar
+    from typing import ParamSpec, TypeVar
 
     from sereno.cache.cleanup import CleanupReport, Swept
-    from sereno.cache.codec import Json
     from sereno.cache.memoize import Flight
 
     Parameters = ParamSpec("Parameters")
@@ -243,7 +243,7 @@ class MetadataCache(Reader, CacheMapping):
         self._prepare()
         return limits.seconds(self._session.reading(Store.state, None).default_ttl_ms)
 
-    def get_stats(self) -> dict[str, Any]:
+    def get_stats(self) -> dict[str, Json]:
         """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
 
         `size` counts the stored entries, also expired ones that no cleanup has met yet; `memory_bytes` the bytes of
