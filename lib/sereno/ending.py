@@ -8,13 +8,12 @@ from sereno import journal, messages, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
 from sereno.log import Logger
+from sereno.named_tuple import NamedTuple
 from sereno.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+    from typing import Any
 
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""

@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import os
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+from sereno.named_tuple import NamedTuple
 
 
 class Message(NamedTuple):

@@ -10,19 +10,17 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import NamedTuple as NamedTuple
+else:
 
+    class _Fields(type):
+        """Makes a class with annotated fields one of `collections.namedtuple`, with the methods that it has."""
 
-class _Fields(type):
-    """Makes a class with annotated fields one of `collections.namedtuple`, with the methods that it has."""
+        def __new__(cls, name, _, namespace):
+            # They are there on Python 3.14 too, where __future__ was asked for them, as every module of ours does.
+            fields = namespace["__annotations__"]
+            defaults = [namespace.pop(field) for field in fields if field in namespace]
+            base = namedtuple(name, fields, defaults=defaults)
+            return type(name, (base,), {"__slots__": (), **namespace})
 
-    def __new__(cls, name: str, _: tuple[type, ...], namespace: dict[str, Any]) -> Any:
-        # They are there on Python 3.14 too, where __future__ was asked for them, as every module of ours does.
-        fields = namespace["__annotations__"]
-        defaults = [namespace.pop(field) for field in fields if field in namespace]
-        make: Any = namedtuple
-        base = make(name, fields, defaults=defaults)
-        return type(name, (base,), {"__slots__": (), **namespace})
-
-
-NamedTuple = type.__new__(_Fields, "NamedTuple", (), {})
+    NamedTuple = type.__new__(_Fields, "NamedTuple", (), {})

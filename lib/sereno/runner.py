@@ -22,14 +22,13 @@ from sereno.ending import Ending, close, error_fields, one_line, summary
 from sereno.errors import InvalidJob
 from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
 from sereno.log import Logger
+from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
+    from typing import Any
 
     from sereno.retry import Retry
-else:
-    from sereno.named_tuple import NamedTuple
 
 _logger = Logger("sereno.runner")
 

@@ -25,12 +25,7 @@ import struct
 
 from sereno.cache import byte_lock, expiries
 from sereno.errors import CacheFormatError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+from sereno.named_tuple import NamedTuple
 
 FORMAT = 2
 """Version of all the files together: board, store and the header of an entry."""

@@ -18,12 +18,7 @@ from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.session import Session
 from sereno.cache.store import Store
 from sereno.cache.write import Write
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+from sereno.named_tuple import NamedTuple
 
 CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001

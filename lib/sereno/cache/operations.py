@@ -15,12 +15,7 @@ from sereno.cache.board import VISITED_MASK, Damaged
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.store import Store
 from sereno.cache.write import Write
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+from sereno.named_tuple import NamedTuple
 
 BATCH_ENTRIES = 500
 """Entries in one transaction of a bulk operation: about 5 ms, so that nobody waits longer for the write lock."""

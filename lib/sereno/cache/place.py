@@ -13,12 +13,7 @@ import stat
 
 from sereno.cache import rights
 from sereno.errors import CacheError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+from sereno.named_tuple import NamedTuple
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
 

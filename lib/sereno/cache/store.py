@@ -22,12 +22,11 @@ from sereno.cache import tally
 from sereno.cache.board import Board, Damaged
 from sereno.cache.room import PAGES_A_WRITE, Room
 from sereno.errors import CacheError
+from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NamedTuple
-else:
-    from sereno.named_tuple import NamedTuple
+    from typing import Any
 
 MAP_BYTES = 1 << 34
 """Address space kept for the file, not disk space. Never changed while the file is shared: LMDB processes with
