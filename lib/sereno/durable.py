@@ -20,7 +20,8 @@ def replace_all(directory: str, files: Mapping[str, str]) -> None:
         files: a name may have one directory in it, which is made.
 
     Raises:
-        OSError: nothing was written, and no temporary file is left.
+        OSError: a file could not be written, and none was; or, with all on the disk, a directory could not be made or a
+            file not renamed, and those before it were. No temporary file is left.
     """
     staged = {name: f"{directory}/{TEMPORARY_PREFIX}{n}" for n, name in enumerate(files)}
     try:
