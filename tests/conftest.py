@@ -14,13 +14,32 @@ if TYPE_CHECKING:
 LONG = "SERENO_TEST_LONG"
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that wait come first: side by side with what computes, they cost no time of their own."""
+    waiting = {item.path for item in items if item.get_closest_marker("waiting")}
+    items.sort(key=lambda item: (item.path not in waiting, not item.get_closest_marker("boot")))
     if os.environ.get(LONG) == "1":
         return
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.skip(reason=f"takes minutes; {LONG}=1 runs it"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Iterator[object]:
+    """What a test printed or named may hold lone surrogates, which no process can send to another as text."""
+    return _without_surrogates((yield))
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(it) for key, it in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_surrogates(it) for it in value)
+    return value
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,13 +119,26 @@ def boot(checkout: Path, wheels: Path) -> Callable[..., Machine]:
 
 @pytest.fixture(scope="session")
 def installed_layers(
-    boot: Callable[..., Machine], trees: tuple[Path, Path]
-) -> Iterator[tuple[Path, ...]]:
-    """The disk after `install.sh` on a prepared machine, made once for the session."""
-    with boot(trees[1]) as installer:
-        installer.run("/src/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
-        installer.stop()
-        yield (installer.upper, trees[1])
+    boot: Callable[..., Machine],
+    trees: tuple[Path, Path],
+    suite: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, ...]:
+    """The disk after `install.sh` on a prepared machine, made once for all processes of this run."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    layer = place / f"installed-{suite}"
+    with layer.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not layer.is_dir():
+            with boot(trees[1]) as installer:
+                installer.run("/src/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
+                installer.stop()
+                made = layer.with_suffix(".making")
+                subprocess.run(["cp", "--archive", installer.upper, made], check=True)
+            made.rename(layer)
+    return (layer, trees[1])
 
 
 @pytest.fixture

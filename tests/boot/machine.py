@@ -46,6 +46,7 @@ BOOT_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
 CALL_DEADLINE_S = 60.0
 POLL_S = 0.05
+LONGEST_POLL_S = 0.5
 LEFTOVER_S = 3600.0
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -56,11 +57,28 @@ ENVIRONMENT = {
 # The root too: started in a chroot, nspawn's container has another than its mount namespace.
 NAMESPACES = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
 CLONE_NEWNS = 0x00020000
-# $1: cgroup directories. The container ends when the test process does, even by SIGKILL.
-START = """
-for cgroup in $1; do echo 0 >"$cgroup/cgroup.procs"; done
-shift
-exec setpriv --pdeathsig TERM -- "$@"
+# Starts a machine and ends with its status. It outlives the test process, even one ended by SIGKILL, by the time that
+# it takes to stop the machine and to remove what else would stay: cgroups, and directories whose mounts are gone.
+# $1: the machine's directory; $2: its cgroups; $3: the signal that stops it; then its command.
+KEEPER = r"""
+home=$1 cgroups=$2 signal=$3 parent=$PPID
+shift 3
+trap 'kill -s "$signal" "$child"' TERM
+(
+    for cgroup in $cgroups; do echo 0 >"$cgroup/cgroup.procs"; done
+    exec setpriv --pdeathsig "$signal" -- "$@"
+) &
+child=$!
+while kill -0 "$child" 2>/dev/null; do
+    wait "$child"
+    status=$?
+done
+if ! grep -q "^PPid:[[:space:]]*$parent\$" "/proc/$$/status"; then
+    umount --lazy "$home/root" "$home"
+    rmdir "$home"
+    for cgroup in $cgroups; do find "$cgroup" -depth -type d -exec rmdir {} +; done
+fi
+exit "$status"
 """
 
 _numbers = itertools.count(1)
@@ -80,7 +98,7 @@ class Machine:
         self._binds = dict(binds or {})
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._leader_pid = 0
-        self._cgroups = [_cgroup_of(hierarchy, self.name) for hierarchy in _cgroup_hierarchies()]
+        self._cgroups = [_cgroup_of(hierarchy, self.name) for hierarchy in cgroup_hierarchies()]
         _own_mount_namespace()
         _sweep()
         self._home = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
@@ -142,8 +160,10 @@ class Machine:
         ]
         cgroups = " ".join(str(cgroup) for cgroup in self._cgroups)
         return [
-            *("/bin/sh", "-c", START, "sh", cgroups, "systemd-nspawn", "--quiet"),
+            *keeper(self._home, cgroups, "TERM"),
             *(
+                "systemd-nspawn",
+                "--quiet",
                 "--register=no",
                 "--keep-unit",
                 f"--directory={self._root}",
@@ -383,14 +403,16 @@ class Machine:
         self, predicate: Callable[[], Found], *, deadline_s: float = 30.0, what: str
     ) -> Found:
         """The first true value of `predicate`. At the deadline: AssertionError with `what` and the journal's end."""
-        deadline = time.monotonic() + deadline_s
+        begin = time.monotonic()
         while True:
             found = predicate()
             if found:
                 return found
-            if time.monotonic() > deadline:
+            waited_s = time.monotonic() - begin
+            if waited_s > deadline_s:
                 raise AssertionError(f"not within {deadline_s:g} s: {what}\n{self.journal_text()}")
-            time.sleep(POLL_S)
+            # A question costs some 20 ms of CPU. What takes long is asked for less often.
+            time.sleep(min(POLL_S + waited_s / 10, LONGEST_POLL_S))
 
     def console(self, lines: int = 60) -> str:
         """The end of what the machine wrote on its console since it was made."""
@@ -401,6 +423,12 @@ class Machine:
     def running(self) -> bool:
         """Started, and not yet stopped."""
         return self._leader_pid != 0
+
+
+def keeper(home: Path, cgroups: str, stop_signal: str) -> list[str]:
+    """The words before the command of a machine; see KEEPER."""
+    words = ["setpriv", "--pdeathsig", "TERM", "--", "/bin/sh", "-c", KEEPER, "sh"]
+    return [*words, str(home), cgroups, stop_signal]
 
 
 def why_not() -> str | None:
@@ -439,7 +467,7 @@ def _own_mount_namespace() -> None:
     _has_own_mounts = True
 
 
-def _cgroup_hierarchies() -> list[Path]:
+def cgroup_hierarchies() -> list[Path]:
     """Those that a systemd uses for its units: two on a hybrid host, one otherwise."""
     top = Path("/sys/fs/cgroup")
     named = [
@@ -471,7 +499,7 @@ def _sweep() -> None:
 
     Only old ones: a process id that is not there may be that of a living process in another container.
     """
-    for place in (*_cgroup_hierarchies(), Path(tempfile.gettempdir())):
+    for place in (*cgroup_hierarchies(), Path(tempfile.gettempdir())):
         for left in place.glob(f"{PREFIX}*"):
             pid = left.name.removeprefix(PREFIX).partition("-")[0]
             try:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
+pytestmark = [pytest.mark.every_systemd, pytest.mark.waiting]
 
 WARM_UP = "add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')"
 TIMER = "sereno@warm_up.timer"

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.skipif(clocked.why_not() is not None, reason=str(clocked.why_not()))
+pytestmark = [
+    pytest.mark.skipif(clocked.why_not() is not None, reason=str(clocked.why_not())),
+    pytest.mark.waiting,
+]
 
 BASE = datetime(2027, 2, 10, 12, 20, tzinfo=UTC)
 HOURS = timedelta(hours=5)

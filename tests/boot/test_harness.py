@@ -1,8 +1,23 @@
 """The harness keeps its promises; when these fail, look here before looking at sereno."""
 
-import subprocess
+from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import machine as machines
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
 
 
 def test_a_machine_boots_without_a_failed_unit(blank_machine):
@@ -92,3 +107,62 @@ def test_a_fresh_machine_can_install_what_it_lacks_without_a_network(fresh_machi
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     fresh_machine.run("apt-get", "install", "--yes", *packages, env=environment, timeout=120)
     fresh_machine.run("/usr/bin/python3", "-c", "from systemd import journal; import ensurepip")
+
+
+def side_by_side(name: str, **environment: str) -> subprocess.Popen[str]:
+    """A test of to_be_broken_off.py in a process of xdist's, below a pytest in a session of its own."""
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses", "1"]
+    return subprocess.Popen(
+        [*words, f"{HERE}/to_be_broken_off.py::{name}"],
+        env={**os.environ, "SERENO_TEST_SUITES": "bookworm", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left_of(name: str) -> list[Path]:
+    """What a machine of that name has on this computer: directories, cgroups, processes, mounts that all see."""
+    places = [Path(tempfile.gettempdir()), *machines.cgroup_hierarchies()]
+    left = [path for place in places for path in place.glob(f"{name}*")]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"--machine={name}\0".encode() in (process / "cmdline").read_bytes():
+                left.append(process)
+        except OSError:
+            pass  # it has ended
+    if name in Path("/proc/1/mounts").read_text():
+        left.append(Path("/proc/1/mounts"))
+    return left
+
+
+def test_a_test_that_fails_beside_others_shows_the_journal_of_its_machine() -> None:
+    output, _ = side_by_side("test_that_fails").communicate(timeout=180)
+    assert "journal of sereno-test-" in output
+    assert "seen by the machine" in output
+    assert "console of sereno-test-" in output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_broken_off_leaves_no_machine_behind(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    named = tmp_path / "name"
+    run = side_by_side("test_that_hangs", HANGS_ON=str(named))
+    poll_until(lambda: named.exists() and named.read_text(), 180)
+    assert left_of(named.read_text())
+    if number == signal.SIGINT:
+        # As the terminal does it: to all of them.
+        os.killpg(run.pid, number)
+    else:
+        os.kill(run.pid, number)
+    run.communicate(timeout=60)
+    poll_until(lambda: not left_of(named.read_text()), 60)
+
+
+def poll_until(true: Callable[[], object], deadline_s: float) -> None:
+    deadline = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
+pytestmark = pytest.mark.waiting
+
 JOB = "cache_cleanup_hourly"
 INSTALL = ("/src/install.sh", "--wheels", "/wheels")
 INSTALL_DEADLINE_S = 180.0

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
+pytestmark = pytest.mark.waiting
+
 JOBS = """
 import asyncio, ctypes, os, time
 from sereno import credential

@@ -93,7 +93,7 @@ class Odd:
         ({"a": {"b": (1,)}}, "value['a']['b']: (1,) of type tuple"),
         ({1: 2}, "key 1 of type int"),
         (b"x", "of type bytes"),
-        ({"a", "b"}, "of type set"),
+        ({"a"}, "of type set"),
         ([Odd()], "value[0]: <odd> of type"),
         (1 << 64, "64 bits"),
         ("\ud800", "lone surrogate"),

@@ -26,10 +26,8 @@ ACCOUNTS = {
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheels of lib/requirements*.txt: that of tests/run, or one that is downloaded."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    ready = Path(os.environ.get("SERENO_TEST_CACHE") or f"{cache}/sereno-tests", "wheels")
-    if any(ready.glob("*.whl")):
-        return ready
+    if ready := os.environ.get("SERENO_TEST_WHEELS"):
+        return Path(ready)
     folder = tmp_path_factory.mktemp("wheels")
     environment = tmp_path_factory.mktemp("pip") / "venv"
     subprocess.run(["/usr/bin/python3", "-m", "venv", str(environment)], check=True)
