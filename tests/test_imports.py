@@ -48,9 +48,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Writing a new job, and the shells' scripts.
     "scaffold": {"job", "triggers", "errors"},
     "completion": set(),
-    # Moving a crontab over.
-    "crontab": {"job", "triggers", "errors"},
-    "crontab_units": {"crontab", "quoting", "errors"},
     "plan": {"units", "job", "order", "errors"},
     # Applying: unitdir and timer_memory alone touch unit files, systemctl alone talks to the manager.
     "scope": {"errors"},
@@ -100,9 +97,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
     },
     "registration": {"scheduler", "job", "errors"},
-    # The texts of the log; their explanations are for the catalogue alone.
+    # The texts of the log.
     "messages": {"named_tuple"},
-    "explanations": {"messages"},
     # Running.
     "log": set(),
     "journal": {"log", "messages", "printable", "errors"},
@@ -149,7 +145,7 @@ SCHEDULING = {
         "seed",
     ),
     *("status", "systemctl", "timer_memory"),
-    *("triggers", "unitdir", "units", "cli", "commands", "preview", "crontab", "crontab_units"),
+    *("triggers", "unitdir", "units", "cli", "commands", "preview"),
     *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
     *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
     *("report", "runs", "scaffold", "survey", "unit_diff"),
@@ -162,7 +158,6 @@ NOT_LOADED_BY = {
     | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
     | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
     | {
-        "sereno.explanations",
         "sereno.heartbeat",
         "sereno.metrics",
         "sereno.notify",

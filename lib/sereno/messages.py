@@ -2,7 +2,7 @@
 
 Spanish is the language of the log, to the letter; `SERENO_LANG=en` in a service's environment has its run log in
 English. A message is given to `logging` as it is: `logger.info(messages.STARTED, job_id)`. What each kind means and
-what to do about it is in `sereno.explanations`, which a run never loads.
+what to do about it is in systemd's catalogue, systemd/sereno.catalog.
 """
 
 from __future__ import annotations

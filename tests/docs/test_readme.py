@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from readme import blocks, fences, write_into_checkout
 
-from sereno import cli, explanations
+import catalogue
+from sereno import cli
 from sereno.cache import MetadataCache
 from sereno.notify import config
 from sereno.notify.event import Event
@@ -134,7 +135,7 @@ def fetch(url: str, server: subprocess.Popen[str], deadline_s: float = 30) -> ob
 
 def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
     ids = re.findall(r"\| `([0-9a-f]{32})` \|", README)
-    assert ids == [explanation.kind for explanation in explanations.ALL]
+    assert ids == [entry.kind for entry in catalogue.entries("en")]
     for status in re.findall(r"^  (\d)  ", cli.EXIT_STATUSES, re.MULTILINE):
         assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", README)
 

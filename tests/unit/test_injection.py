@@ -295,7 +295,6 @@ def test_nothing_of_ours_starts_a_shell_or_runs_data_as_code() -> None:
         ("remove", "{}"),
         ("run", "{}"),
         ("history", "{}"),
-        ("import-crontab", "/nowhere/{}"),
     ],
     ids=" ".join,
 )
