@@ -27,6 +27,9 @@ class Options(TypedDict, total=False):
     max_instances: int
     timeout: float | str | None
     user: str | None
+    group: str | None
+    umask: str | None
+    working_directory: str | os.PathLike[str] | None
     network: bool
     home: bool | str
     write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -80,6 +83,9 @@ def declare(
     max_instances: int = 1,
     timeout: float | str | None = None,
     user: str | None = None,
+    group: str | None = None,
+    umask: str | None = None,
+    working_directory: str | os.PathLike[str] | None = None,
     network: bool = False,
     home: bool | str = False,
     write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
@@ -118,8 +124,13 @@ def declare(
         timeout: limit of a whole run, with all of its tries and delays; default: the template's (one hour). At the
             limit the run gets SIGTERM, as when it is stopped: an async function is cancelled, a plain one gets
             `sereno.errors.RunInterrupted`; ten seconds later it is killed.
-        user: system user of the run; default: the template's (sereno). Only in the system scope. One that this
-            machine does not have is refused when the job is installed.
+        user: system user of the run, which has that user's own groups, and sereno's for the shared cache; default: the
+            template's (sereno). Only in the system scope. One that this machine does not have is refused when the job
+            is installed.
+        group: primary group of the run, which its new files get; default: the user's own. As with `user`.
+        umask: what the run's new files are not to grant, as octal text: "0027"; default: the template's ("0007").
+        working_directory: absolute path of the directory in which the run starts; default: the root directory. If it is
+            missing when a run starts, the run fails (status 200).
         network: whether the run may use the network; the system scope's sandbox has none. There, after a boot,
             such a run waits for network-online.target.
         home: whether the run finds /home, /root and /run/user: False, "read-only" or True. What its user may read
@@ -163,10 +174,11 @@ def declare(
     """
     if max_instances != 1 or isinstance(max_instances, bool):
         raise InvalidJob(f"max_instances: {max_instances!r} is not 1; runs of a job never overlap")
-    if user is not None and user_scope:
-        raise InvalidJob(
-            f"user: {user!r} cannot be given in the user scope, whose jobs run as yourself"
-        )
+    for field, value in (("user", user), ("group", group)):
+        if value is not None and user_scope:
+            raise InvalidJob(
+                f"{field}: {value!r} cannot be given in the user scope, whose jobs run as yourself"
+            )
     limits = Limits(
         memory_max_bytes=None if memory_max is None else size_bytes("memory_max", memory_max),
         cpu_quota_percent=None if cpu_quota is None else percent("cpu_quota", cpu_quota),
@@ -175,7 +187,7 @@ def declare(
     )
     if user_scope:
         limits.check_for_user()
-    inputs = inputs_of(kwargs, environment, credentials)
+    inputs = inputs_of(kwargs, environment, credentials, umask, working_directory)
     function, interpreter, import_paths = how_to_run(func, kwargs or ())
     access = access_of(network, home, write_paths)
     if not access.home and leads_into_a_home(interpreter, *import_paths):
@@ -188,6 +200,7 @@ def declare(
         name=name or "",
         timeout_s=seconds("timeout", timeout),
         user=user,
+        group=group,
         access=access,
         sandboxed=not user_scope,
         interpreter=interpreter,

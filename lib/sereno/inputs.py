@@ -1,4 +1,6 @@
-"""`Inputs`: what a run is given, arguments of its function, environment and credentials, as a validated value. Pure."""
+"""`Inputs`: what a run is given, arguments of its function, environment, credentials, umask and working directory, as a
+validated value. Pure.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +37,31 @@ class Inputs:
         environment: (name, value) pairs. Everybody on the machine can read them (`systemctl show`).
         credentials: (name, path) pairs: the file at the absolute path is read by the manager when the run starts, and
             the run alone finds it as $CREDENTIALS_DIRECTORY/name (LoadCredential=).
+        umask: octal digits (UMask=); None: the template's.
+        working_directory: absolute path (WorkingDirectory=); None: the template's, which is the root directory.
     """
 
     kwargs_json: str = ""
     environment: tuple[tuple[str, str], ...] = ()
     credentials: tuple[tuple[str, str], ...] = ()
+    umask: str | None = None
+    working_directory: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.environment:
             _check_variable(name, value)
         for name, path in self.credentials:
             _check_credential(name, path)
+        if self.umask is not None and not _is_umask(self.umask):
+            # Not numbers: 27 and 0o27 are both meant as 0027, and nothing tells them apart.
+            raise InvalidJob(
+                f"umask: {self.umask!r} is not a file mode creation mask", hint="text, as '0027'"
+            )
+        if self.working_directory is not None and not can_be_loaded(self.working_directory):
+            raise InvalidJob(
+                f"working_directory: {self.working_directory!r} is not the path of a directory",
+                hint=PATH_RULE,
+            )
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -58,6 +74,8 @@ def inputs_of(
     kwargs: Mapping[str, Any] | None,
     environment: Mapping[str, str] | None,
     credentials: Mapping[str, str | os.PathLike[str]] | None,
+    umask: str | None = None,
+    working_directory: str | os.PathLike[str] | None = None,
 ) -> Inputs:
     """The inputs that these mappings give.
 
@@ -68,10 +86,16 @@ def inputs_of(
         kwargs_json=_to_json(_mapping("kwargs", kwargs)),
         environment=tuple(sorted(_mapping("environment", environment).items())),
         credentials=tuple(
-            (name, os.fspath(path) if isinstance(path, os.PathLike) else path)
+            (name, _text_of(path))
             for name, path in sorted(_mapping("credentials", credentials).items())
         ),
+        umask=umask,
+        working_directory=None if working_directory is None else _text_of(working_directory),
     )
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def _mapping(field: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -151,8 +175,12 @@ def _check_credential(name: str, path: object) -> None:
         )
 
 
+def _is_umask(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value) is not None
+
+
 def can_be_loaded(path: object) -> bool:
-    """Whether LoadCredential= takes that path: it strips blanks, and wants it normalised."""
+    """Whether LoadCredential= and WorkingDirectory= take that path: they strip blanks, and want it normalised."""
     return (
         isinstance(path, str)
         and path.startswith("/")

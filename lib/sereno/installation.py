@@ -6,6 +6,7 @@ carry out. Every change holds the scope's lock.
 
 from __future__ import annotations
 
+import grp
 import logging
 import pwd
 import time
@@ -129,12 +130,12 @@ class Installation:
 
         Raises:
             Conflict, NotAllowed, NotAvailable, SystemdError: nothing was changed, or the next call finishes it.
-            InvalidJob: a job's user does not exist on this machine, or a job that it comes after; nothing was changed.
+            InvalidJob: this machine has no such user or group, or no job that another comes after; nothing was changed.
         """
         self.units.require(TEMPLATE)
         jobs = list(jobs)
         if self._manager is not None:
-            _check_users(job.user for job in jobs if job.user is not None)
+            _check_accounts(jobs)
             journal.require_installed()
         if dry_run:
             return self._plan(app, jobs, prune, enable_app, start, announce)[0].lines()
@@ -286,13 +287,18 @@ class Installation:
         return by_hand.run(job_id, self.manager, user=self.scope.is_user)
 
 
-def _check_users(users: Iterable[str]) -> None:
-    """systemd would fail each run of such a job with status 217. A staged system has users of its own."""
-    for user in sorted(set(users)):
-        try:
-            pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-        except (KeyError, OverflowError):
-            raise InvalidJob(
-                f"user: {user!r} is not a user of this machine",
-                hint=f"useradd --system {user}, or leave user= away",
-            ) from None
+def _check_accounts(jobs: Iterable[Job]) -> None:
+    """systemd would fail each run of such a job with status 217 or 216. A staged system has users of its own."""
+    for job in jobs:
+        for kind, name, by_id, by_name in (
+            ("user", job.user, pwd.getpwuid, pwd.getpwnam),
+            ("group", job.group, grp.getgrgid, grp.getgrnam),
+        ):
+            try:
+                if name is not None:
+                    by_id(int(name)) if name.isdigit() else by_name(name)
+            except (KeyError, OverflowError):
+                raise InvalidJob(
+                    f"{kind}: {name!r} is not a {kind} of this machine",
+                    hint=f"{kind}add --system {name}, or leave {kind}= away",
+                ) from None

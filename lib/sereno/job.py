@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sereno.access import Access
+from sereno.access import READ_ONLY, Access, is_in_a_home
 from sereno.errors import InvalidJob
 from sereno.inputs import Inputs
 from sereno.limits import Limits, check_retry
@@ -45,6 +45,7 @@ class Job:
         after: ids of jobs whose runs, under way or about to start, a run waits for.
         only_if_success: a run is left out and recorded unless the latest run of each job in `after` succeeded.
         user: system user of the run (User=); None: the template's.
+        group: its primary group (Group=); None: the user's own.
         access: what the run may reach beyond the template's sandbox: the network, homes, places to write.
         sandboxed: whether the template confines the run, so that what it needs must be let through: in the system
             scope. In a user's own scope a list of what is allowed would forbid the rest.
@@ -68,6 +69,7 @@ class Job:
     name: str = ""
     timeout_s: float | None = None
     user: str | None = None
+    group: str | None = None
     access: Access = field(default_factory=Access)
     sandboxed: bool = True
     interpreter: str | None = None
@@ -97,6 +99,9 @@ class Job:
         self._check_ping()
         if self.user is not None:
             check_user("user", self.user)
+        if self.group is not None:
+            check_user("group", self.group, kind="group")
+        self._check_start()
         if self.import_paths and any(name == "PYTHONPATH" for name, _ in self.inputs.environment):
             raise InvalidJob(
                 "environment: 'PYTHONPATH' is how the run finds sereno and the function",
@@ -158,6 +163,14 @@ class Job:
                 "only_if_success: True without after= names no job that must have succeeded"
             )
 
+    def _check_start(self) -> None:
+        start = self.inputs.working_directory
+        if start is not None and self.sandboxed and not self.finds_homes and is_in_a_home(start):
+            raise InvalidJob(
+                f"working_directory: {start!r} is in a home, and the sandbox has none",
+                hint=f"home={READ_ONLY!r} besides",
+            )
+
     def _check_ping(self) -> None:
         if self.ping.is_wanted and self.sandboxed and not self.access.network:
             # Not implied: it would open the network to the job itself, which nobody asked for.
@@ -175,6 +188,12 @@ class Job:
     def at_boot(self) -> bool:
         """Whether each boot runs it once."""
         return isinstance(self.trigger, BootTrigger)
+
+    @property
+    def finds_homes(self) -> bool:
+        """Whether homes are there for its runs: it says so, or its code is in one."""
+        code = (self.interpreter or "", *self.import_paths)
+        return bool(self.access.home) or any(map(is_in_a_home, code))
 
     @property
     def has_entry_script(self) -> bool:
@@ -198,12 +217,13 @@ def ids_of(field: str, value: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def check_user(field: str, value: object) -> str:
-    """Return `value` if it can be a system user's name or number; raise `InvalidJob` that names `field` if not."""
+def check_user(field: str, value: object, *, kind: str = "user") -> str:
+    """Return `value` if it can be the name or number of a system user (or group, which `kind` says); raise `InvalidJob`
+    that names `field` if not."""
     if not isinstance(value, str) or not USER_PATTERN.fullmatch(value):
         raise InvalidJob(
-            f"{field}: {value!r} is not the name of a system user",
-            hint="lower-case letters, digits, '-' and '_', or a numeric user id",
+            f"{field}: {value!r} is not the name of a system {kind}",
+            hint=f"lower-case letters, digits, '-' and '_', or a numeric {kind} id",
         )
     return value
 

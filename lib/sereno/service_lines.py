@@ -1,4 +1,4 @@
-"""Lines of a job's service: its limits, what its run is given and may reach, and the jobs it comes after. Pure.
+"""Lines of a job's service: its account and limits, what its run is given and may reach, what it comes after. Pure.
 
 What the runner itself goes by are variables `SERENO_…`: systemd's own settings cannot say them, and an administrator
 can change them with `systemctl edit` like all others.
@@ -6,14 +6,25 @@ can change them with `systemctl edit` like all others.
 
 from __future__ import annotations
 
-from sereno.access import is_in_a_home
 from sereno.job import Job
 from sereno.quoting import plain, quote
 
 
+def account_lines(job: Job) -> list[str]:
+    """The `[Service]` lines that say as whom a run acts: its user, his own groups, and sereno for the shared cache."""
+    lines = [f"User={job.user}"] if job.user is not None else []
+    if lines or job.group is not None:
+        # Empty, it is no longer the template's, but the user's own.
+        lines += [f"Group={job.group or ''}", "SupplementaryGroups=sereno"]
+    if job.user is not None and (job.user == "root" or job.user.strip("0") == ""):
+        # What the template makes read-only leaves files below /proc that root may write without any capability.
+        lines.append("ProtectKernelTunables=yes")
+    return lines
+
+
 def run_lines(job: Job) -> list[str]:
     """The `[Service]` lines of a job's retries, limits and inputs; of after=, what the run itself must know."""
-    inputs = job.inputs
+    inputs, start = job.inputs, job.inputs.working_directory
     variables = job.retry.environment()
     if job.only_if_success:
         variables["SERENO_ONLY_IF_SUCCESS"] = " ".join(job.after)
@@ -23,6 +34,8 @@ def run_lines(job: Job) -> list[str]:
     return [
         *(f"Environment={quote(f'{name}={value}')}" for name, value in variables.items()),
         *(f"LoadCredential={name}:{plain(path)}" for name, path in inputs.credentials),
+        *([f"UMask={inputs.umask}"] if inputs.umask is not None else []),
+        *([f"WorkingDirectory={plain(start)}"] if start is not None else []),
         *_ping_lines(job),
         *_limit_lines(job),
     ]
@@ -62,12 +75,11 @@ def _limit_lines(job: Job) -> list[str]:
 
 def access_lines(job: Job) -> list[str]:
     """The `[Service]` lines that let a run out of the template's sandbox, as far as it needs."""
-    access, code = job.access, (job.interpreter or "", *job.import_paths)
+    access = job.access
     lines = []
     if access.home is True:
         lines.append("ProtectHome=no")
-    elif access.home or any(map(is_in_a_home, code)):
-        # Also where the code itself lies where the template hides everything.
+    elif job.finds_homes:
         lines.append("ProtectHome=read-only")
     # "-": where it is missing the run begins, and fails with words of its own.
     lines += [f"ReadWritePaths={quote(f'-{path}')}" for path in access.write_paths]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sereno.quoting import plain, quote, quote_argument, span
-from sereno.service_lines import access_lines, ordering_lines, run_lines
+from sereno.service_lines import access_lines, account_lines, ordering_lines, run_lines
 from sereno.triggers import CronTrigger
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def _service_settings(job: Job) -> list[str]:
         settings.append(f"Environment=SERENO_MISFIRE_GRACE_S={job.misfire_grace_s}")
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
-    if job.user is not None:
-        settings.append(f"User={job.user}")
+    settings += account_lines(job)
     settings += run_lines(job)
     if job.sandboxed:
         settings += access_lines(job)

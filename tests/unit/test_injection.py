@@ -59,6 +59,11 @@ FIELDS = {
     "environment": lambda text: job_with(text, inputs=inputs_of(None, {"A": text}, None)),
     "credentials": lambda text: job_with(text, inputs=inputs_of(None, None, {"a": f"/srv/{text}"})),
     "write_paths": lambda text: job_with(text, access=access_of(False, False, f"/srv/{text}")),
+    "working_directory": lambda text: job_with(
+        text, inputs=inputs_of(None, None, None, None, f"/srv/{text}")
+    ),
+    "umask": lambda text: job_with(text, inputs=inputs_of(None, None, None, text)),
+    "group": lambda text: job_with(text, group=text),
     "interpreter": lambda text: Job("odd", "m:f", IntervalTrigger(hours=1), interpreter=f"/srv/{text}"),
     "import_paths": lambda text: Job(
         "odd", "m:f", IntervalTrigger(hours=1), interpreter="/x", import_paths=(f"/srv/{text}",)
@@ -91,7 +96,7 @@ def keys_of(unit: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_no_text_of_a_registration_adds_a_line_or_a_section_to_a_unit(field: str) -> None:
-    plain = {"timezone": "UTC", "cron": "1"}.get(field, "plain")
+    plain = {"timezone": "UTC", "cron": "1", "umask": "0027", "user": "root"}.get(field, "plain")
     expected = {name: keys_of(unit) for name, unit in render(FIELDS[field](plain)).items()}
 
     @given(nasty)
@@ -133,7 +138,7 @@ def test_systemd_reads_units_of_odd_text_without_a_warning(tmp_path: Path) -> No
                 name=text,
                 interpreter="/usr/bin/python3",
                 access=access_of(True, True, f"/srv/{text}"),
-                inputs=inputs_of({"a": text}, None, {"a": f"/srv/{text}"}),
+                inputs=inputs_of({"a": text}, None, {"a": f"/srv/{text}"}, None, f"/srv/{text}"),
             )
         except InvalidJob:
             continue

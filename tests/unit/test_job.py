@@ -10,6 +10,7 @@ import pytest
 from sereno.access import Access
 from sereno.errors import InvalidJob
 from sereno.function import function_reference, how_to_run, import_root, leads_into_a_home
+from sereno.inputs import Inputs
 from sereno.job import Job
 from sereno.ping import Ping
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
@@ -246,6 +247,23 @@ def test_a_monitor_needs_the_network_where_there_is_a_sandbox() -> None:
         Job("j", "m:f", trigger, ping=Ping("https://h/a"))
     Job("j", "m:f", trigger, ping=Ping("https://h/a"), access=Access(network=True))
     Job("j", "m:f", trigger, ping=Ping("https://h/a"), sandboxed=False)
+
+
+def test_a_run_starts_in_a_home_only_where_it_finds_homes() -> None:
+    trigger, there = IntervalTrigger(hours=1), Inputs(working_directory="/home/ada/reports")
+    with pytest.raises(InvalidJob, match="working_directory: '/home/ada/reports' is in a home"):
+        Job("j", "m:f", trigger, inputs=there)
+    Job("j", "m:f", trigger, inputs=there, access=Access(home="read-only"))
+    Job("j", "m:f", trigger, inputs=there, interpreter="/home/ada/venv/bin/python")
+    Job("j", "m:f", trigger, inputs=there, sandboxed=False)
+
+
+def test_an_account_is_a_name_or_a_number() -> None:
+    trigger = IntervalTrigger(hours=1)
+    Job("j", "m:f", trigger, user="1000", group="www-data")
+    for kind in ("user", "group"):
+        with pytest.raises(InvalidJob, match=f"^{kind}: 'a b' is not the name of a system {kind}"):
+            Job("j", "m:f", trigger, **{kind: "a b"})
 
 
 def test_the_import_root_is_the_directory_above_the_outermost_package(tmp_path: Path) -> None:

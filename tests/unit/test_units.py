@@ -109,6 +109,16 @@ JOBS = [
         ),
         **BACKEND,
     ),
+    Job(
+        "as_ada",
+        "shop.jobs:f",
+        IntervalTrigger(hours=1),
+        user="ada",
+        group="www-data",
+        inputs=inputs_of(None, None, None, "0027", Path('/srv/100% "odd" \\path')),
+        **BACKEND,
+    ),
+    Job("as_root", "shop.jobs:f", IntervalTrigger(hours=1), user="root", **BACKEND),
     Job("at_home", "shop.jobs:f", IntervalTrigger(hours=1), access=Access(home=True), **BACKEND),
     Job(
         "after_script",
