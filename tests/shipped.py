@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DIRECTORIES = ("bin", "lib", "systemd", "tests")
+DIRECTORIES = ("bin", "docs", "lib", "systemd", "tests")
 FILES = ("CHANGELOG.md", "LICENSE", "README.es.md", "README.md", "install.sh", "pyproject.toml")
 HOME = "cache_cleanup_job"
 SCRIPTS = ("sereno", "cache_cleanup_hourly")

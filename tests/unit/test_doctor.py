@@ -323,7 +323,10 @@ def test_problems_come_before_warnings_and_commands_name_the_users_scope() -> No
     [
         ("ProtectSystem=no", True), ("ProtectSystem=full", True), ("ProtectSystem=strict", False),
         ("NoNewPrivileges=off", True), ("NoNewPrivileges=yes", False), ("User=root", True), ("User=", True),
-        ("User=web", False), ("CapabilityBoundingSet=CAP_NET_ADMIN", True), ("CapabilityBoundingSet=", False),
+        ("User=web", False), ("Group=", False), ("Group=root", True), ("SupplementaryGroups=web 0", True),
+        ("SupplementaryGroups=web", False), ("ReadOnlyPaths=", True), ("ReadOnlyPaths=/etc", False),
+        ("TemporaryFileSystem=", True), ("TemporaryFileSystem=/x", False), ("ReadWritePaths=/sys", True),
+        ("CapabilityBoundingSet=CAP_NET_ADMIN", True), ("CapabilityBoundingSet=", False),
         ("CapabilityBoundingSet=~CAP_SYS_ADMIN", False), ("SystemCallFilter=", True),
         ("SystemCallFilter=@privileged", True), ("SystemCallFilter=~@mount", False), ("ReadWritePaths=/", True),
         ("ReadWritePaths=-/etc/shop", True), ("ReadWritePaths=/srv/shop", False), ("PrivateNetwork=no", True),

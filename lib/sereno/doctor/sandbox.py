@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 # systemd.syntax(7): the words for no.
 _NO = ("no", "false", "off", "0", "n", "f")
+_SYSTEM = ("/etc/", "/usr/", "/boot/", "/proc/", "/sys/")
 
 
 def _is_no(value: str) -> bool:
@@ -19,9 +20,13 @@ def _is_empty(value: str) -> bool:
     return value == ""
 
 
+def _is_root(value: str) -> bool:
+    return bool({"root", "0"} & {*value.split()})
+
+
 def _allows_root(value: str) -> bool:
     # Without User= a service of the system's manager is root's.
-    return value in ("", "root", "0")
+    return value == "" or _is_root(value)
 
 
 def _adds(value: str) -> bool:
@@ -30,7 +35,7 @@ def _adds(value: str) -> bool:
 
 def _opens_the_system(value: str) -> bool:
     paths = [path.lstrip("-+").rstrip("/") + "/" for path in value.split()]
-    return any(path == "/" or path.startswith(("/etc/", "/usr/", "/boot/")) for path in paths)
+    return any(path == "/" or path.startswith(_SYSTEM) for path in paths)
 
 
 # Of each setting: whether this value is weaker than the template's.
@@ -48,7 +53,9 @@ WEAKER: dict[str, Callable[[str], bool]] = {
     "DevicePolicy": lambda value: value == "auto",
     "KeyringMode": lambda value: value in ("inherit", "shared"),
     "User": _allows_root,
-    "Group": _allows_root,
+    # Without them a service has the groups of its user.
+    "Group": _is_root,
+    "SupplementaryGroups": _is_root,
     "CapabilityBoundingSet": _adds,
     "AmbientCapabilities": _adds,
     # Without "~" it adds to what the template lets through; empty, it lets everything through.
@@ -58,6 +65,9 @@ WEAKER: dict[str, Callable[[str], bool]] = {
     "IPAddressDeny": _is_empty,
     "IPAddressAllow": bool,
     "ReadWritePaths": _opens_the_system,
+    # Empty, they take back what the template says.
+    "ReadOnlyPaths": _is_empty,
+    "TemporaryFileSystem": _is_empty,
 }
 
 
