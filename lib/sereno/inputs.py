@@ -1,6 +1,4 @@
-"""`Inputs`: what a run is given, arguments of its function, environment, credentials, umask and working directory, as a
-validated value. Pure.
-"""
+"""`Inputs`: what a run is given, arguments, environment and the like, as a validated value. Pure."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ _OF_SYSTEMD = {
 }
 # The settings of sereno that are for everybody; the others are how the drop-in speaks to the run.
 _PUBLIC = re.compile(r"SERENO_(?:ALERT_[A-Z_]+|CACHE_DIR)")
+_UMASK = re.compile(r"0?[0-7]{3}")
 PATH_RULE = "an absolute path without '..', '//' and control characters"
 # A process can be given no more in one variable (execve(2), MAX_ARG_STRLEN: 128 KiB), the name included.
 _MOST_BYTES = 64 << 10
@@ -52,11 +51,11 @@ class Inputs:
             _check_variable(name, value)
         for name, path in self.credentials:
             _check_credential(name, path)
-        if self.umask is not None and not _is_umask(self.umask):
-            # Not numbers: 27 and 0o27 are both meant as 0027, and nothing tells them apart.
-            raise InvalidJob(
-                f"umask: {self.umask!r} is not a file mode creation mask", hint="text, as '0027'"
-            )
+        # Not numbers: 27 and 0o27 are both meant as 0027, and nothing tells them apart.
+        if self.umask is not None and not (
+            isinstance(self.umask, str) and _UMASK.fullmatch(self.umask)
+        ):
+            raise InvalidJob(f"umask: {self.umask!r} is not a mask of file modes", hint="as '0027'")
         if self.working_directory is not None and not can_be_loaded(self.working_directory):
             raise InvalidJob(
                 f"working_directory: {self.working_directory!r} is not the path of a directory",
@@ -173,10 +172,6 @@ def _check_credential(name: str, path: object) -> None:
             f"credentials: {name}={path!r} is not the path of a file with the secret",
             hint=f"{PATH_RULE}; the secret itself does not belong into a registration",
         )
-
-
-def _is_umask(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("0?[0-7]{3}", value) is not None
 
 
 def can_be_loaded(path: object) -> bool:

@@ -295,8 +295,7 @@ def _check_accounts(jobs: Iterable[Job]) -> None:
             ("group", job.group, grp.getgrgid, grp.getgrnam),
         ):
             try:
-                if name is not None:
-                    by_id(int(name)) if name.isdigit() else by_name(name)
+                name is None or (by_id(int(name)) if name.isdigit() else by_name(name))
             except (KeyError, OverflowError):
                 raise InvalidJob(
                     f"{kind}: {name!r} is not a {kind} of this machine",

@@ -166,10 +166,8 @@ class Job:
     def _check_start(self) -> None:
         start = self.inputs.working_directory
         if start is not None and self.sandboxed and not self.finds_homes and is_in_a_home(start):
-            raise InvalidJob(
-                f"working_directory: {start!r} is in a home, and the sandbox has none",
-                hint=f"home={READ_ONLY!r} besides",
-            )
+            fault = f"working_directory: {start!r} is in a home, and the sandbox has none"
+            raise InvalidJob(fault, hint=f"home={READ_ONLY!r} besides")
 
     def _check_ping(self) -> None:
         if self.ping.is_wanted and self.sandboxed and not self.access.network:
@@ -218,8 +216,7 @@ def ids_of(field: str, value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def check_user(field: str, value: object, *, kind: str = "user") -> str:
-    """Return `value` if it can be the name or number of a system user (or group, which `kind` says); raise `InvalidJob`
-    that names `field` if not."""
+    """Return `value` if it can be a system user's (or group's: `kind`) name or number, else raise `InvalidJob`."""
     if not isinstance(value, str) or not USER_PATTERN.fullmatch(value):
         raise InvalidJob(
             f"{field}: {value!r} is not the name of a system {kind}",

@@ -451,7 +451,7 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
         ({"timeout": -1}, "timeout: -1"),
         ({"user": "web"}, "user: 'web'"),
         ({"group": "web"}, "group: 'web'"),
-        ({"umask": 0o027}, "umask: 23 is not a file mode creation mask"),
+        ({"umask": 0o027}, "umask: 23 is not a mask of file modes"),
         ({"umask": "27"}, "umask: '27'"),
         ({"umask": "0888"}, "umask: '0888'"),
         ({"working_directory": "out"}, "working_directory: 'out' is not the path"),
