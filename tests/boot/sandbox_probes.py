@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Any
 LIBC = ctypes.CDLL(None, use_errno=True)
 ADDR_NO_RANDOMIZE, UNKNOWN_PERSONALITY = 0x0040000, 0xFFFFFFFF
 IPC_KEY = 4711
+ORIGIN = 0x08048000
 
 
 def said(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -36,10 +38,11 @@ def called(name: str, *arguments: int) -> str:
 
 
 def network() -> list[str]:
-    """A service of this machine by TCP, and one by a Unix socket."""
+    """Services of this machine: by TCP, and by Unix sockets with a path and without."""
     return [
         said(_connect, socket.AF_INET, ("127.0.0.1", 4711)),
         said(_connect, socket.AF_UNIX, "/srv/unix"),
+        said(_connect, socket.AF_UNIX, "\0of-a-test"),
     ]
 
 
@@ -59,6 +62,16 @@ def homes() -> Any:
 
 def writing() -> Any:
     return said(_write, "/srv/open/out")
+
+
+def moving() -> Any:
+    """Between two directories, and in place of a file that is named itself."""
+    for path in ("/srv/writable/one", "/srv/writable/two"):
+        _write(path)
+    return [
+        said(os.rename, "/srv/writable/one", "/srv/setgid/one"),
+        said(os.replace, "/srv/writable/two", "/srv/setgid/named"),
+    ]
 
 
 def temporary() -> Any:
@@ -129,6 +142,20 @@ def namespaces() -> str:
     if not child:
         os._exit(LIBC.unshare(0x10000000) != 0)
     return "done" if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 else "EPERM"
+
+
+def other_architecture() -> str:
+    """A program of x86's 32 bits that does nothing but end."""
+    program = Path("/tmp/ends")
+    header = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack(
+        "<HHIIIIIHHHHHH", 2, 3, 1, ORIGIN + 84, 52, 0, 0, 52, 32, 1, 0, 0, 0
+    )
+    segment = struct.pack("<8I", 1, 0, ORIGIN, ORIGIN, 96, 96, 5, 4096)
+    program.write_bytes(header + segment + bytes.fromhex("b801000000bb00000000cd80"))
+    program.chmod(0o700)
+    ended = subprocess.run([program]).returncode
+    program.unlink()
+    return signal.Signals(-ended).name if ended < 0 else "done"
 
 
 def personality() -> str:

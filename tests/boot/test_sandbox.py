@@ -45,12 +45,14 @@ chown games /srv/of-games
 chgrp readers /srv/of-readers
 chmod 600 /srv/of-games
 chmod 640 /srv/of-readers
+install -o sereno -g sereno -m 666 /dev/null /srv/setgid/named
 touch /tmp/of-others /dev/shm/of-others
 systemd-run --quiet --service-type=notify --unit=probed --property=NotifyAccess=all python3 -c '
 import ctypes, os, socket, time
 ctypes.CDLL(None).msgget(4711, 0o1666)
-kept = [socket.socket(family) for family in (socket.AF_INET, socket.AF_UNIX)]
-for one, address in zip(kept, (("127.0.0.1", 4711), "/srv/unix")):
+places = (("127.0.0.1", 4711), "/srv/unix", b"\\0of-a-test")
+kept = [socket.socket(family) for family in (socket.AF_INET, socket.AF_UNIX, socket.AF_UNIX)]
+for one, address in zip(kept, places):
     one.bind(address)
     one.listen()
 os.chmod("/srv/unix", 0o777)
@@ -82,10 +84,14 @@ class Row:
 # By the first cell of each row.
 ROWS = {
     "The network": Row(
-        "network", ["done", "done"], ["EAFNOSUPPORT", "done"], {"network": True}
+        "network", ["done", "done", "done"], ["EAFNOSUPPORT", "done", "ECONNREFUSED"],
+        {"network": True},
     ),
     "Homes": Row("homes", [["ada"], "done"], ["EACCES", "EACCES"], {"home": True}, user="ada"),
     "Places to write": Row("writing", "done", "EROFS", {"write_paths": ["/srv/open"]}),
+    "Moving files": Row(
+        "moving", ["done", "done"], ["EXDEV", "EXDEV"], {"write_paths": ["/srv"]}
+    ),
     "Temporary files": Row(
         "temporary", [["of-others"], "done"], [[], "done"],
         {"write_paths": ["/tmp", "/var/tmp"]}, ("PrivateTmp=no",),
@@ -109,6 +115,9 @@ ROWS = {
     "`strace`, `gdb`, `py-spy`": Row("debugging", "done", "EPERM", {}, ("SystemCallFilter=@debug",)),
     "`unshare`, `bwrap`": Row("namespaces", "done", "EPERM", {}, ("RestrictNamespaces=no",)),
     "`setarch`": Row("personality", "done", "EPERM", {}, ("LockPersonality=no",)),
+    "32-bit programs": Row(
+        "other_architecture", "done", "SIGSYS", {}, ("SystemCallArchitectures=x86",)
+    ),
     "Root: its rights": Row(
         "rights_of_root", "secret", "EACCES", {},
         ("CapabilityBoundingSet=CAP_DAC_READ_SEARCH", "PrivateUsers=no"), user="root",
@@ -168,7 +177,7 @@ def backend(machine: Machine) -> Shop:
 
 
 def registration(job_id: str, probe: str | list[str], **options: Any) -> str:
-    options.setdefault("write_paths", ["/srv/writable", "/srv/setgid"])
+    options.setdefault("write_paths", ["/srv/writable", "/srv/setgid", "/srv/setgid/named"])
     names = [probe] if isinstance(probe, str) else probe
     given = "".join(f", {name}={value!r}" for name, value in options.items())
     return (
