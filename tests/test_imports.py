@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What both halves know of a run: its exit statuses, its retries.
     "exits": set(),
     "retry": set(),
-    "url": set(),
+    "url": {"printable"},
     # Text of others for people's eyes.
     "printable": set(),
     # What `typing` has, for what a run loads.
@@ -110,10 +110,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ending": {
         *("exits", "stopping", "journal", "log", "messages", "named_tuple", "printable", "errors"),
     },
-    "post": {"errors"},
+    "post": {"url", "errors"},
     "heartbeat": {"post", "journal", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
-    "notify": {"history", "post", "journal", "log", "messages", "printable", "url", "errors"},
+    "notify": {
+        *("history", "post", "journal", "log", "messages", "printable", "systemctl", "url"),
+        "errors",
+    },
     "runner": {
         *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
         *("stopping", "journal", "log", "messages", "metrics", "named_tuple", "errors"),

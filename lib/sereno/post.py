@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http.client import HTTPException, HTTPMessage
-from typing import IO
+from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sereno import __version__
+from sereno.url import secrets_of, without
 
 # The answer is not looked at; a part is read so that a server that is still writing is not cut off.
 _READ_BYTES = 4096
+# Of what a server says: it may say anything.
+_SHOWN_CHARACTERS = 200
 
 
 class PostError(Exception):
@@ -28,12 +30,12 @@ class PostError(Exception):
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """A redirected POST would become a GET without its body: an error instead (urllib's own rule, RFC 9110)."""
+    """A redirected POST would become a GET without its body (RFC 9110): an error, before Location is looked at."""
 
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
+    def http_error_302(self, *_: object, **__: object) -> None:
         return None
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float) -> None:
@@ -54,20 +56,25 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float)
         sent["Authorization"] = "Basic " + b64encode(secret.encode()).decode("ascii")
         parts = parts._replace(netloc=parts.netloc.rpartition("@")[2])
     request = Request(urlunsplit(parts), data=body, headers=sent, method="POST")
+    hidden = [
+        *secrets_of(url.replace(parts.hostname or "", "")),
+        *(word for value in headers.values() for word in value.split()),
+    ]
+
+    def error(said: object, *, passing: bool) -> PostError:
+        text = without(str(said).strip(), hidden, _SHOWN_CHARACTERS)
+        return PostError(f"{parts.hostname}: {text}", passing=passing)
+
     try:
         with build_opener(_NoRedirects).open(request, timeout=timeout_s) as answer:
             answer.read(_READ_BYTES)
-    except HTTPError as error:
+    except HTTPError as refusal:
+        refusal.close()
         # RFC 9110: request timeout, too many requests, and the server's own failures.
-        error.close()
-        raise PostError(
-            f"{parts.hostname}: HTTP {error.code} {error.reason}",
-            passing=error.code in (408, 425, 429) or error.code >= 500,
-        ) from None
-    except URLError as error:
-        raise PostError(f"{parts.hostname}: {error.reason}", passing=True) from None
-    except (OSError, HTTPException, ValueError) as error:
-        raise PostError(
-            f"{parts.hostname}: {type(error).__name__}: {error}".rstrip(": "),
-            passing=not isinstance(error, ValueError),
-        ) from None
+        passing = refusal.code in (408, 425, 429) or refusal.code >= 500
+        raise error(f"HTTP {refusal.code} {refusal.reason}", passing=passing) from None
+    except URLError as failure:
+        raise error(failure.reason, passing=True) from None
+    except (OSError, HTTPException, ValueError) as failure:
+        said = f"{type(failure).__name__}: {failure}".rstrip(": ")
+        raise error(said, passing=not isinstance(failure, ValueError)) from None

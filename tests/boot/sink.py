@@ -6,6 +6,7 @@ It is both: a script that runs inside, and the fixture's way to start it and to 
 from __future__ import annotations
 
 import json
+import os
 import socketserver
 import sys
 import threading
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from machine import Machine
 
 HTTP_PORT, SMTP_PORT = 8090, 8025
-LOG = "/srv/sink/log"
+LOG, DOWN = "/srv/sink/log", "/srv/sink/down"
 # A sendmail(8) that hands what it reads on standard input to the SMTP server: the recipients of its To: lines.
 SENDMAIL = f"""#!/usr/bin/python3
 import email, email.policy, os, smtplib, sys
@@ -39,7 +40,8 @@ def note(**entry: Any) -> None:
 
 
 class Web(BaseHTTPRequestHandler):
-    """Takes everything, but: /status/N answers N, /busy answers 503 to its first request, /hang does not answer."""
+    """Takes everything, but: /status/N answers N, /busy answers 503 to its first request, /hang does not answer, /down
+    answers 503 while there is a file DOWN, and /evil says what a terminal would obey."""
 
     busy = True
 
@@ -53,6 +55,14 @@ class Web(BaseHTTPRequestHandler):
             Web.busy, status = False, 503
         elif self.path.startswith("/hang"):
             time.sleep(600)
+        elif self.path.startswith("/down") and os.path.exists(DOWN):
+            status = 503
+        elif self.path.startswith("/evil"):
+            self.wfile.write(b"HTTP/1.1 302 \x1b]0;owned\x07\x1b[31m" + b"x" * 60_000 + b"\r\n")
+            self.wfile.write(
+                b"Location: http://h/\x1b[2JL0CATION\r\n" + b"X: \x1b[1m\r\n" * 90 + b"\r\n"
+            )
+            return
         self.send_response(status)
         self.end_headers()
         self.wfile.write(b"OK")

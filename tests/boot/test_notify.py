@@ -5,11 +5,15 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import re
+import time
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import FAILED, FINISHED, Shop
-from sink import HTTP_PORT, Sink
+from sink import DOWN, HTTP_PORT, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +127,7 @@ class Office:
         return self.machine.journal(f"SERENO_JOB={job_id}", kind)
 
     def close(self) -> None:
-        self.machine.run("rm", "-rf", "/etc/sereno", "/var/lib/sereno/notify")
+        self.machine.run("rm", "-rf", "/etc/sereno", "/var/lib/sereno/notify", DOWN)
         self.machine.run("systemctl", "reset-failed")
 
 
@@ -408,3 +412,171 @@ def test_a_run_that_has_nothing_to_tell_starts_nothing(office: Office) -> None:
         office.run("plain")
     assert len(office.machine.journal("UNIT=sereno-notify.service")) == before
     assert len(office.machine.journal("UNIT=sereno-notify.socket")) == sockets
+
+
+@pytest.fixture(params=["none", "volatile"])
+def without_journal(machine: Machine, request: pytest.FixtureRequest) -> Iterator[None]:
+    """A machine that keeps no journal, or one whose journal is emptied all the time."""
+    machine.write("/etc/systemd/journald.conf.d/test.conf", f"[Journal]\nStorage={request.param}\n")
+    machine.run("systemctl", "restart", "systemd-journald.service")
+    yield
+    machine.run("rm", "-r", "/etc/systemd/journald.conf.d")
+    machine.run("systemctl", "restart", "systemd-journald.service")
+
+
+@pytest.mark.every_systemd
+@pytest.mark.usefixtures("without_journal")
+def test_without_a_journal_failures_and_recoveries_are_told_all_the_same(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("nightly")
+    for mood in ("bad", "bad", "good", "good", "bad", "good"):
+        office.run("nightly", mood)
+        office.machine.run("journalctl", "--rotate", "--vacuum-size=1")
+    told = [(hook["event"], hook["failures"]) for hook in office.hooks()]
+    assert told == [("failure", 1), ("recovery", 2), ("failure", 1), ("recovery", 1)]
+    assert len(office.sink.got("mail")) == 4
+    shown = office.machine.run("sereno", "notify", "--test").stdout.splitlines()
+    assert sorted(shown) == ["command: delivered", "mail: delivered", "webhook: delivered"]
+
+
+@pytest.mark.every_systemd
+def test_a_success_before_the_last_failure_is_no_recovery_whoever_names_it(office: Office) -> None:
+    office.configure(HANDLERS)
+    office.install("flips")
+    for mood in ("bad", "good", "bad"):
+        office.run("flips", mood)
+    (good,) = office.shop.runs("flips", FINISHED)
+    replay = (
+        "import sys; sys.path.insert(0, '/opt/sereno/lib')\nfrom sereno.notify import wake\n"
+        f"wake.send('/run/sereno/notify', 'succeeded', 'flips', {good['SERENO_RUN']!r})"
+    )
+    office.machine.run_unit("python3", "-c", replay, user="sereno")
+    office.settle("flips")
+    assert [hook["event"] for hook in office.hooks()] == ["failure", "recovery", "failure"]
+    office.run("flips")
+    assert [hook["event"] for hook in office.hooks()][3:] == ["recovery"]
+
+
+TWO = f"""
+[[handler]]
+type = "webhook"
+name = "hook"
+url = "{WEB}/hook"
+[[handler]]
+type = "webhook"
+name = "down"
+url = "{WEB}/down"
+retries = 0
+"""
+
+
+def test_a_handler_that_was_down_tells_the_next_failure_and_hides_none_of_the_other(
+    office: Office,
+) -> None:
+    office.configure(TWO)
+    office.install("shaky")
+    office.machine.write(DOWN, "")
+    office.run("shaky", "bad")
+    office.machine.run("rm", DOWN)
+    office.sink.forget()
+    office.run("shaky", "bad")
+    (late,) = [json.loads(entry["body"]) for entry in office.sink.got("http", "/down")]
+    assert (late["event"], late["failures"], late["untold"]) == ("failure", 2, 1)
+    assert office.hooks() == []
+    office.machine.write(DOWN, "")
+    office.run("shaky")
+    assert [hook["event"] for hook in office.hooks()] == ["recovery"]
+    office.machine.run("rm", DOWN)
+    office.sink.forget()
+    office.run("shaky")
+    (late,) = [json.loads(entry["body"]) for entry in office.sink.got("http", "/down")]
+    assert (late["event"], late["failures"]) == ("recovery", 2)
+    assert office.hooks() == []
+
+
+def test_a_handler_that_hangs_keeps_no_message_of_another_waiting(office: Office) -> None:
+    office.configure(
+        TWO.replace("/down", "/hang").replace("retries = 0", "retries = 0\ntimeout_s = 20")
+    )
+    office.install("hasty")
+    start = time.monotonic()
+    for mood in ("bad", "good"):
+        office.machine.write("/srv/shop/mood", mood)
+        office.machine.run("systemctl", "start", "sereno@hasty.service", check=False)
+    office.machine.wait_for(lambda: len(office.hooks()) == 2, what="both messages")
+    assert time.monotonic() - start < 20
+    assert [hook["event"] for hook in office.hooks()] == ["failure", "recovery"]
+    office.settle("hasty")
+
+
+FLOOD = """
+import json, socket, sys, time
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+rubbish = [b"[" * 60_000, b"\\xff" * 100, b"\\0" * 60_000, b'["succeeded","\\\\ud800","x"]']
+rubbish += [json.dumps(["succeeded", f"job_{n}", f"{n:032x}", "disk"]).encode() for n in range(500)]
+give_up, sent = time.monotonic() + float(sys.argv[1]), 0
+while time.monotonic() < give_up:
+    for data in rubbish:
+        try:
+            sender.sendto(data, "/run/sereno/notify")
+            sent += 1
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+print(sent)
+"""
+
+
+@pytest.mark.every_systemd
+def test_a_flood_of_the_socket_by_a_member_of_the_group_delays_a_recovery_by_seconds_only(
+    office: Office,
+) -> None:
+    office.configure(HANDLERS)
+    office.install("flooded")
+    office.run("flooded", "bad")
+    office.machine.write("/srv/flood.py", FLOOD)
+    web = ["--uid=nobody", "--property=SupplementaryGroups=sereno"]
+    office.machine.run("systemd-run", "--unit=flood", *web, "python3", "/srv/flood.py", "8")
+    office.machine.write("/srv/shop/mood", "good")
+
+    def recovered() -> bool:
+        # The kernel's queue may be full at the moment when a run has something to tell: the next one tells it.
+        office.machine.run("systemctl", "start", "sereno@flooded.service")
+        return "recovery" in [hook["event"] for hook in office.hooks()]
+
+    office.machine.wait_for(recovered, what="the recovery", deadline_s=60)
+    office.machine.wait_for(
+        lambda: office.machine.show("flood.service", "ActiveState")["ActiveState"] == "inactive",
+        what="the end of the flood",
+    )
+    office.settle("flooded")
+    state = office.machine.show("sereno-notify.service", "ActiveState", "Result")
+    assert state == {"ActiveState": "inactive", "Result": "success"}
+
+
+def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(office: Office) -> None:
+    office.configure(f'[[handler]]\ntype = "webhook"\nurl = "{WEB}/evil"\n')
+    done = office.machine.run("sereno", "notify", "--test", check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("webhook: 127.0.0.1: HTTP 302 \\x1b]0;owned")
+    assert done.stdout.rstrip("\n").isprintable()
+    assert len(done.stdout) < 250
+    assert "L0CATION" not in done.stdout
+    record = office.records("sereno", NOT_DELIVERED)[-1]
+    assert record["SERENO_ERROR"].isprintable()
+    assert "L0CATION" not in str(record)
+
+
+@pytest.mark.every_systemd
+def test_the_command_of_the_readme_works(office: Office) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(
+        r"<!-- file: /etc/sereno/notify.toml -->\n```toml\n(.*?)```", readme, re.DOTALL
+    )
+    (handler,) = (one for one in tomllib.loads(text)["handler"] if one["type"] == "command")
+    office.configure(f'[[handler]]\ntype = "command"\ncommand = {json.dumps(handler["command"])}\n')
+    office.install("as_shown")
+    office.run("as_shown", "bad")
+    (record,) = office.machine.journal("SYSLOG_IDENTIFIER=sereno-alarm")
+    told = json.loads(record["MESSAGE"])
+    assert (told["event"], told["job"], told["result"]) == ("failure", "as_shown", "exit-code")
+    assert office.records("as_shown", NOT_DELIVERED) == []

@@ -12,7 +12,7 @@ from fake_systemd import FakeManager
 from sereno import metrics
 from sereno.installation import Installation
 from sereno.notify.state import States
-from sereno.notify.throttle import State
+from sereno.notify.throttle import Row, State
 from sereno.scheduler import Scheduler
 
 STARTED_S = 1_700_000_000.0
@@ -42,10 +42,12 @@ class Place:
             metrics.record_run(job_id, str(self.metrics))
             end_a_run()
             logging.getLogger().removeHandler(logging.getLogger().handlers[-1])
-            States(str(self.states)).write(job_id, State(failing_since_s=STARTED_S, failures=1))
+            failing = State(Row(STARTED_S, 1))
+            States(str(self.states)).change(job_id, lambda _, failing=failing: failing)
 
     def files(self) -> set[str]:
-        return {path.name for path in (*self.metrics.iterdir(), *self.states.iterdir())}
+        found = {path.name for path in (*self.metrics.iterdir(), *self.states.iterdir())}
+        return found - {".lock"}
 
 
 def end_a_run() -> None:
@@ -118,7 +120,7 @@ def test_no_link_is_followed_and_what_cannot_be_deleted_is_named_and_stays(
     place.install()
     assert precious.exists()
     assert [path.name for path in elsewhere.iterdir()] == ["sereno_job_gone.prom"]
-    assert [path.name for path in place.states.iterdir()] == ["gone.failing"]
+    assert {path.name for path in place.states.iterdir()} - {".lock"} == {"gone.failing"}
     warnings = [record.getMessage() for record in caplog.records]
     assert any(text.startswith(f"{place.metrics} was not deleted: ") for text in warnings)
     assert any(f"{place.states}/gone.failing was not deleted" in text for text in warnings)

@@ -67,8 +67,8 @@ def test_handlers_without_a_name_get_names_that_differ() -> None:
         ('[[handler]]\ntype = "mail"\nto = ["a@b\\nBcc: c@d"]', "is not a list of mail addresses"),
         ('[[handler]]\ntype = "mail"\nto = ["-oQ/tmp"]', None),
         (MAIL + 'sendmail = "sendmail"', "sendmail: 'sendmail' is not an absolute path"),
-        ('[[handler]]\ntype = "command"\ncommand = "/bin/x y"', "command: '/bin/x y' is not a list"),
-        ('[[handler]]\ntype = "command"\ncommand = ["x"]', "command: ['x'] is not a list of words"),
+        ('[[handler]]\ntype = "command"\ncommand = "/bin/x y"', "command: the value is not a list"),
+        ('[[handler]]\ntype = "command"\ncommand = ["x"]', "command: the value is not a list of words"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_right_is_refused_by_file_handler_key_and_value_without_secrets(

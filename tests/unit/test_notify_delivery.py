@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import email
 import email.policy
+import fcntl
 import json
 import logging
 import os
+import select
+import signal
 import socket
 import threading
+import time
+from collections import Counter
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +24,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sereno import journal
-from sereno.notify import handling, wake
+from sereno.errors import NotAvailable
+from sereno.notify import account, service, state, trial, wake
+from sereno.notify.account import Account
 from sereno.notify.config import Handler, parse
-from sereno.notify.datagram import Datagram, datagrams
-from sereno.notify.delivery import Delivery, deliver
+from sereno.notify.datagram import Datagram, fair, receive
+from sereno.notify.delivery import Deliveries, Delivery, Task
 from sereno.notify.event import FAILURE, Event
 from sereno.notify.evidence import Evidence, gather
 from sereno.notify.handling import Handling
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
+from sereno.notify.throttle import Moment, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +49,10 @@ QUIET = {"pause": lambda seconds: None}
 
 
 class Server(HTTPServer):
-    """Answers with each of `answers` in turn, then with 200."""
+    """Answers with each of `answers` in turn, then with 200; a text is sent as it is."""
 
     def __init__(self) -> None:
-        self.answers: list[int] = []
+        self.answers: list[int | str] = []
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         super().__init__(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -55,7 +64,12 @@ class Answer(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append((self.path, dict(self.headers), body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        answer = self.server.answers.pop(0) if self.server.answers else 200
+        if isinstance(answer, str):
+            with contextlib.suppress(OSError):
+                self.wfile.write(answer.encode("latin-1"))
+            return
+        self.send_response(answer)
         self.send_header("Location", "/elsewhere")
         self.end_headers()
 
@@ -131,6 +145,49 @@ def test_any_other_refusal_is_final_and_no_redirect_is_followed(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "HTTP/1.1 400 \x1b[31m\x07" + "x" * 60_000 + "\r\n\r\n",
+        "\x1b]0;" + "y" * 60_000 + "\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n" + "X: \x1b[2J\r\n" * 1000 + "\r\n",
+        "HTTP/1.1 200 OK\r\nX: " + "z" * 70_000 + "\r\n\r\n",
+        "HTTP/1.1 400 Bad\r\nContent-Length: 9999999999\r\n\r\n",
+    ],
+)
+def test_of_what_a_server_says_little_is_shown_and_nothing_that_a_terminal_obeys(
+    server: Server, answer: str
+) -> None:
+    server.answers = [answer]
+    with pytest.raises(DeliveryError) as error:
+        send(webhook(server.url, "retries = 0"), MESSAGE)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) <= 220
+
+
+@pytest.mark.parametrize(
+    "location", ["ftp://h/L0CATION", "http://[L0CATION", "file:///L0CATION", "//L0CATION\x1b[1m"]
+)
+def test_where_a_server_wants_to_redirect_to_is_neither_followed_nor_shown(
+    server: Server, location: str
+) -> None:
+    server.answers = [f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n"]
+    with pytest.raises(DeliveryError, match=r"^127\.0\.0\.1: HTTP 302 Found$"):
+        send(webhook(server.url), MESSAGE)
+
+
+def test_a_server_that_repeats_what_it_was_sent_puts_no_secret_into_the_error(
+    server: Server,
+) -> None:
+    server.answers = ["HTTP/1.1 403 /a/T0KEN of ana s%40cret s@cret with geheim\r\n\r\n"]
+    url = server.url.replace("//", "//ana:s%40cret@") + "/a/T0KEN"
+    with pytest.raises(DeliveryError) as error:
+        send(webhook(url, 'headers = {Authorization = "Bearer geheim"}'), MESSAGE)
+    said = str(error.value)
+    assert said.startswith("127.0.0.1: HTTP 403 /a/…")
+    assert not any(secret in said for secret in ("T0KEN", "cret", "geheim"))
+
+
 def test_a_server_that_is_not_there_is_tried_again_and_named_without_the_path() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -202,6 +259,41 @@ def test_a_command_that_fails_or_hangs_or_is_not_there_says_so() -> None:
         send(command("/no/such"), MESSAGE)
 
 
+def test_a_command_that_writes_without_end_fills_nothing_and_is_ended_with_its_children(
+    tmp_path: Path,
+) -> None:
+    script = f"trap '' TERM; sleep 61 & echo $! >{tmp_path}/child; yes; yes"
+    largest, over = 0, threading.Event()
+
+    def measure() -> None:
+        nonlocal largest
+        while not over.wait(0.02):
+            for entry in Path("/proc/self/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if "memfd:output" in os.readlink(entry):
+                        largest = max(largest, os.stat(entry).st_blocks * 512)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    with pytest.raises(DeliveryError, match="did not end within 1 s"):
+        send(command("/bin/sh", "-c", script, more="timeout_s = 1"), MESSAGE)
+    over.set()
+    thread.join()
+    # What is written between two looks, on a machine that is busy.
+    assert 0 < largest < 1 << 30
+    child, give_up = (tmp_path / "child").read_text().strip(), time.monotonic() + 10
+    with contextlib.suppress(OSError):
+        while Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
+
+def test_of_a_commands_last_words_its_own_arguments_are_not_shown() -> None:
+    script = "echo no such host: https://h/T0KEN >&2; exit 6"
+    with pytest.raises(DeliveryError, match=r"^/bin/sh: exit status 6: no such host: …$"):
+        send(command("/bin/sh", "-c", script, "https://h/T0KEN"), MESSAGE)
+
+
 def test_a_command_that_does_not_read_its_input_or_leaves_a_child_is_no_failure() -> None:
     send(command("/bin/true"), MESSAGE)
     send(command("/bin/sh", "-c", "sleep 5 & exit 0", more="timeout_s = 2"), MESSAGE)
@@ -223,7 +315,7 @@ def test_mail_is_handed_to_sendmail_which_takes_the_recipients_from_it(tmp_path:
 
 # Apprise's own imports.
 @pytest.mark.filterwarnings("ignore")
-def test_apprise_speaks_to_its_services(server: Server) -> None:
+def test_apprise_speaks_to_its_services(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     url = server.url.replace("http://", "json://")
     send(handler(f'type = "apprise"\nurls = ["{url}/T0KEN"]'), MESSAGE)
     ((path, _, body),) = server.requests
@@ -235,7 +327,9 @@ def test_apprise_speaks_to_its_services(server: Server) -> None:
     with pytest.raises(DeliveryError, match="not all services took the message"):
         send(handler(f'type = "apprise"\nurls = ["{url}"]'), MESSAGE)
     with pytest.raises(DeliveryError, match="URL 1 of urls is none that Apprise knows"):
-        send(handler('type = "apprise"\nurls = ["nonsense://x"]'), MESSAGE)
+        send(handler('type = "apprise"\nurls = ["nonsense://T0KEN/x"]'), MESSAGE)
+    assert "nonsense://…/x" in caplog.text
+    assert "T0KEN" not in caplog.text
 
 
 def test_apprise_that_is_not_installed_is_named_with_the_way_out(
@@ -246,25 +340,34 @@ def test_apprise_that_is_not_installed_is_named_with_the_way_out(
         send(handler('type = "apprise"\nurls = ["json://x"]'), MESSAGE)
 
 
+def handlers(*names: str) -> tuple[Handler, ...]:
+    text = "".join(
+        f'[[handler]]\ntype = "command"\nname = "{n}"\ncommand = ["/x"]\n' for n in names
+    )
+    return parse(text, "f").handlers
+
+
 def test_no_handlers_failure_stops_another_and_each_leaves_a_record(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    handlers = parse(
-        "".join(f'[[handler]]\ntype = "command"\nname = "{n}"\ncommand = ["/x"]\n' for n in "abc"),
-        "f",
-    ).handlers
     meet = threading.Barrier(3, timeout=10)
 
-    def sender(one: Handler, message: object) -> None:
+    def sender(one: Handler, message: object, **_: object) -> None:
         meet.wait()  # all at the same time: a slow one does not hold up the others
         if one.name == "a":
             raise DeliveryError("refused")
         if one.name == "b":
-            raise RuntimeError("a defect")
+            raise RuntimeError("no such scheme: https://h/T0KEN")
 
-    done = deliver(EVENT, handlers, send=sender)
-    assert dict(done) == {"a": "refused", "b": "RuntimeError: a defect", "c": None}
+    deliveries = Deliveries(time.monotonic() + 10, sender)
+    for one in handlers("a", "b", "c"):
+        deliveries.start(Task(one, EVENT))
+    deliveries.wait()
+    outcomes = dict(deliveries.done)
+    assert (outcomes["b"] or "").startswith(f"RuntimeError ({__file__}:")
+    assert outcomes == {"a": "refused", "b": outcomes["b"], "c": None}
+    assert "T0KEN" not in caplog.text
     kinds = {
         record.SERENO_HANDLER: record.MESSAGE_ID
         for record in caplog.records
@@ -274,55 +377,253 @@ def test_no_handlers_failure_stops_another_and_each_leaves_a_record(
     assert kinds == {"a": bad, "b": bad, "c": good}
 
 
+def test_handlers_that_hang_are_given_up_together_at_the_deadline() -> None:
+    given_up = threading.Event()
+
+    def sender(one: Handler, message: object, **_: object) -> None:
+        if one.name != "works":
+            given_up.wait(60)
+
+    deliveries, start_s = Deliveries(time.monotonic() + 0.5, sender), time.monotonic()
+    for one in handlers("a", "b", "c", "works"):
+        for job in ("j1", "j2", "j3"):
+            deliveries.start(Task(one, replace(EVENT, job=job)))
+    deliveries.wait()
+    assert time.monotonic() - start_s < 5
+    late = "it did not leave in time"
+    assert Counter(deliveries.done) == {
+        **{Delivery(name, late): 3 for name in "abc"},
+        Delivery("works", None): 3,
+    }
+    given_up.set()
+
+
+@pytest.mark.parametrize("name", ["command", "webhook"])
+def test_three_handlers_of_which_each_takes_all_of_its_time_end_at_the_deadline(
+    name: str, server: Server
+) -> None:
+    hanging = {
+        "command": command("/bin/sleep", "60"),
+        "webhook": webhook("http://127.0.0.1:9", "retries = 6"),
+    }
+    deliveries, start_s = Deliveries(time.monotonic() + 1.5), time.monotonic()
+    for number in range(3):
+        deliveries.start(Task(replace(hanging[name], name=f"h{number}"), EVENT))
+    deliveries.wait()
+    assert time.monotonic() - start_s < 8
+    assert [one.error is None for one in deliveries.done] == [False] * 3
+
+
 # --- what the units start -----------------------------------------------------------------------------------------
+
+RUN = "1" * 32
+HANDLERS = "".join(
+    f'[[handler]]\ntype = "command"\nname = "{n}"\ncommand = ["/x"]\n' for n in ("a", "b")
+)
+
+
+def run_id(number: int) -> str:
+    return f"{number:032x}"
 
 
 class Desk:
-    """A `Handling` whose journal and handlers are the test's own."""
+    """A `Handling` whose journal, manager and handlers are the test's own: one `Handling` for each thing that comes."""
 
-    def __init__(self, tmp_path: Path, **evidence: Any) -> None:
-        (tmp_path / "notify.toml").write_text('[[handler]]\ntype = "command"\ncommand = ["/x"]\n')
-        self.now_s, self.events, self.error = 1e9, [], None
-        found = {"status": "failed", "error": "E", "alerts": {}, "lines": ("uno",), **evidence}
-        self.handling = Handling(
-            {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path / "state")},
-            now_s=lambda: self.now_s,
-            tell=self.tell,
-            gather=lambda *_, **__: Evidence(**found),
-        )
+    def __init__(self, tmp_path: Path, text: str = HANDLERS, **found: Any) -> None:
+        (tmp_path / "notify.toml").write_text(text)
+        self.now_s, self.state = 1e9, tmp_path / "state"
+        self.environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(self.state)}
+        self.found: dict[str, Any] = {
+            "status": "failed",
+            "error": "E",
+            "alerts": {},
+            "lines": ("uno",),
+            **found,
+        }
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        self.broken: set[str] = set()
+        self.accounts: dict[str, Account] = {}
+        self.last: dict[str, Moment] = {}
+        self.asked: list[str] = []
+        self.meanwhile: Any = lambda name: None
 
-    def tell(self, event: Event, handlers: object) -> list[Delivery]:
-        self.events.append(event)
-        return [Delivery("command", self.error)]
+    def send(self, one: Handler, message: Any, **_: object) -> None:
+        self.meanwhile(one.name)
+        if one.name in self.broken:
+            raise DeliveryError("out of order")
+        self.messages.append((one.name, message.payload))
 
-    def fail(self, result: str = "exit-code") -> None:
-        monitor = {"MONITOR_INVOCATION_ID": "r", "MONITOR_SERVICE_RESULT": result}
-        self.handling.failed("j", monitor)
+    def gather(
+        self, job_id: str, run_id: str, *_: object, deadline_s: float, **__: object
+    ) -> Evidence:
+        self.asked.append(f"{run_id[-1:]} {deadline_s:g}")
+        return Evidence(**self.found)
+
+    def handling(self) -> tuple[Handling, Deliveries]:
+        deliveries = Deliveries(time.monotonic() + 10, self.send)
+        options: dict[str, Any] = {"gather": self.gather, "last_moment": self.last.get}
+        ask = lambda job_ids: {job: one for job, one in self.accounts.items() if job in job_ids}  # noqa: E731
+        return Handling(
+            self.environ, deliveries, now_s=lambda: self.now_s, ask=ask, **options
+        ), deliveries
+
+    def fail(self, number: int, result: str = "exit-code", joined: Any = ()) -> None:
+        handling, _ = self.handling()
+        self.now_s += 1
+        self.last.setdefault(run_id(number), account.moment(self.now_s - 1e9))
+        handling.failed("j", Account(run_id(number), True, result, "exited", "1"))
+        handling.follow("j", run_id(number), 0.0, lambda *_, **__: list(joined))
+
+    def succeed(self, number: int, **options: Any) -> None:
+        handling, deliveries = self.handling()
+        self.now_s += 1
+        self.last.setdefault(run_id(number), account.moment(self.now_s - 1e9))
+        self.found = {**self.found, "status": "success", "error": None}
+        handling.succeeded("j", run_id(number), self.accounts.get("j"), **options)
+        deliveries.wait()
+        self.found = {**self.found, "status": "failed"}
+
+    def told(self, name: str = "a", *keys: str) -> list[Any]:
+        of_handler = [payload for handler, payload in self.messages if handler == name]
+        return [
+            tuple(one[key] for key in ("event", *keys)) if keys else one["event"]
+            for one in of_handler
+        ]
 
 
 def test_a_failure_is_told_once_and_kept_with_its_flag(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.fail()
-    desk.fail()
-    (event,) = desk.events
-    assert (event.kind, event.job, event.result, event.failures) == ("failure", "j", "exit-code", 1)
-    assert (tmp_path / "state/j.failing").exists()
-    recovered = Desk(tmp_path, status="success", error=None)
-    recovered.handling.succeeded("j", "r2")
-    recovered.handling.succeeded("j", "r3")
-    (event,) = recovered.events
-    assert (event.kind, event.failures, event.untold) == ("recovery", 2, 1)
-    assert not (tmp_path / "state/j.failing").exists()
+    desk.fail(1)
+    desk.fail(2)
+    assert desk.told("a", "job", "result", "failures") == [("failure", "j", "exit-code", 1)]
+    assert (desk.state / "j.failing").exists()
+    desk.succeed(3)
+    desk.succeed(4)
+    assert desk.told("a", "failures", "untold")[1:] == [("recovery", 2, 1)]
+    assert desk.told("b") == ["failure", "recovery"]
+    assert not (desk.state / "j.failing").exists()
 
 
-def test_a_failure_that_no_handler_took_is_told_again_at_the_next_one(tmp_path: Path) -> None:
+def test_a_handler_that_is_down_hides_nothing_of_another_and_tells_later_what_it_owes(
+    tmp_path: Path,
+) -> None:
     desk = Desk(tmp_path)
-    desk.error = "out of order"
-    desk.fail()
-    desk.error = None
-    desk.fail()
-    desk.fail()
-    assert [event.failures for event in desk.events] == [1, 2]
+    desk.broken = {"b"}
+    desk.fail(1)
+    assert (desk.told("a"), desk.told("b")) == (["failure"], [])
+    desk.broken = set()
+    desk.fail(2)
+    assert (desk.told("a"), desk.told("b", "failures", "untold")) == (
+        ["failure"],
+        [("failure", 2, 1)],
+    )
+    desk.broken = {"b"}
+    desk.succeed(3)
+    assert desk.told("a") == ["failure", "recovery"]
+    # A run looks for this to know that its success is of interest.
+    assert (desk.state / "j.failing").exists()
+    desk.broken = set()
+    desk.succeed(4)
+    assert desk.told("a") == ["failure", "recovery"]
+    assert desk.told("b", "failures") == [("failure", 2), ("recovery", 2)]
+    assert not (desk.state / "j.failing").exists()
+
+
+def test_what_a_process_that_was_killed_had_not_told_is_told_at_the_next_failure(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    if not (child := os.fork()):
+        desk.meanwhile = lambda name: os.kill(os.getpid(), signal.SIGKILL)
+        desk.fail(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert (desk.state / "j.failing").exists()
+    desk.fail(2)
+    assert desk.told("a", "failures", "untold") == [("failure", 2, 1)]
+
+
+def test_each_handler_is_asked_only_for_the_events_and_jobs_that_it_wants(tmp_path: Path) -> None:
+    text = HANDLERS.replace('name = "a"', 'name = "a"\nevents = ["recovery"]')
+    desk = Desk(tmp_path, text.replace('name = "b"', 'name = "b"\njobs = ["x*"]'))
+    desk.fail(1)
+    desk.succeed(2)
+    assert (desk.told("a"), desk.told("b")) == (["recovery"], [])
+    assert not (desk.state / "j.failing").exists()
+
+
+def test_a_success_that_ended_before_the_failure_is_no_recovery(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    early, late = account.moment(1.0), account.moment(2.0)
+    desk.last = {run_id(1): early, run_id(2): late}
+    desk.fail(2)
+    desk.succeed(1)
+    assert desk.told() == ["failure"]
+    assert (desk.state / "j.failing").exists()
+
+
+def test_what_came_while_a_failure_was_being_told_is_told_after_it(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    def recover(name: str) -> None:
+        # As another process would, while handler b takes its time.
+        if name == "b" and "j" not in desk.accounts:
+            desk.meanwhile = lambda name: None
+            ended = time.monotonic()
+            desk.accounts["j"] = Account(run_id(2), True, "success", "exited", "0", ended, ended)
+            desk.succeed(2)
+            desk.found["status"] = "success"
+
+    desk.last[run_id(1)] = account.moment(1.0)
+    desk.meanwhile = recover
+    desk.fail(1)
+    assert sorted(desk.told("b")) == ["failure", "recovery"]
+    assert desk.told("b")[-1] == "recovery"
+    assert not (desk.state / "j.failing").exists()
+
+
+def test_without_a_journal_the_managers_word_alone_tells_of_a_recovery(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, status="", error=None, lines=())
+    desk.fail(1)
+    desk.accounts["j"] = Account(run_id(2), True, "success", "exited", "0", 5e9, 6e9)
+    handling, deliveries = desk.handling()
+    assert handling.heard([Datagram("succeeded", "j", run_id(2), 0)]) == []
+    deliveries.wait()
+    assert desk.told("a", "run") == [("failure", run_id(1)), ("recovery", run_id(2))]
+    # What the journal has of it must not say otherwise: the run has left no closing record.
+    desk.accounts["j"] = Account(run_id(3), True, "exit-code", "exited", "1", 7e9, 8e9)
+    desk.fail(3)
+    desk.accounts["j"] = Account(run_id(4), True, "success", "exited", "0", 9e9, 10e9)
+    desk.found["lines"] = ("started",)
+    handling.heard([Datagram("succeeded", "j", run_id(4), 0)])
+    deliveries.wait()
+    assert desk.told().count("recovery") == 1
+
+
+def test_without_a_journal_a_failure_that_joined_another_is_counted(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, status="", error=None, lines=())
+    desk.accounts["j"] = Account(run_id(2), True, "timeout", "killed", "KILL", 5.0, 6.0)
+    desk.fail(1)
+    # systemd then starts a handler for it after all.
+    desk.fail(2)
+    desk.now_s += 86_400
+    desk.fail(3)
+    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 3, 1)]
+
+
+def test_a_journal_that_cannot_be_read_holds_up_no_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+
+    def broken(*_: object, **__: object) -> Any:
+        raise OSError("Bad message")
+
+    handling, _ = desk.handling()
+    handling._gather = handling._last_moment = broken
+    handling.failed("j", Account(run_id(1), True, "exit-code", "exited", "1"))
+    handling.follow("j", run_id(1), 0.0, broken)
+    assert desk.told() == ["failure"]
+    assert "Bad message" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -332,42 +633,80 @@ def test_a_run_that_was_stopped_is_no_failure_unless_its_limit_or_another_progra
     tmp_path: Path, result: str, told: int
 ) -> None:
     desk = Desk(tmp_path, status="interrupted")
-    desk.fail(result)
-    assert len(desk.events) == told
+    desk.fail(1, result)
+    assert len(desk.told()) == told
 
 
 def test_what_failed_again_while_a_failure_was_being_told_is_counted(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.fail()
-    journal = {"r": ["r2", "r3"], "r3": ["r4"], "r4": []}
-
-    def read(job_id: str, run_id: str, **_: object) -> list[dict[str, str]]:
-        found = {"MONITOR_SERVICE_RESULT": "timeout"}
-        return [{"MONITOR_INVOCATION_ID": each, **found} for each in journal[run_id]]
-
-    desk.handling.failed_again("j", "r", 0.0, read)
+    joined = [Account(run_id(number), True, "timeout") for number in (2, 3, 4)]
+    desk.fail(1, joined=joined)
     desk.now_s += 86_400
-    desk.fail()
-    assert [(event.failures, event.untold) for event in desk.events] == [(1, 0), (5, 3)]
+    desk.fail(5)
+    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 5, 3)]
 
 
 def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Path) -> None:
-    Desk(tmp_path).fail()
+    desk = Desk(tmp_path)
+    desk.fail(1)
     for status in ("", "failed", "skipped"):
-        desk = Desk(tmp_path, status=status)
-        desk.handling.succeeded("j", "r")
-        assert desk.events == []
-    assert (tmp_path / "state/j.failing").exists()
+        desk.found["status"] = status
+        handling, deliveries = desk.handling()
+        handling.succeeded("j", run_id(2), None)
+        deliveries.wait()
+    desk.accounts["j"] = Account(run_id(3), True, "exit-code", "exited", "1", 5.0, 6.0)
+    desk.succeed(3)
+    assert desk.told() == ["failure"]
+    assert (desk.state / "j.failing").exists()
 
 
 def test_each_alert_of_a_success_is_told(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, status="success", alerts={"capacity": "95 %", "hit_rate": "3 %"})
-    desk.handling.succeeded("j", "r")
-    desk.handling.succeeded("j", "r2")
-    assert [(event.kind, event.alert, event.error) for event in desk.events] == [
+    desk = Desk(tmp_path, alerts={"capacity": "95 %", "hit_rate": "3 %"})
+    desk.succeed(1)
+    desk.succeed(2)
+    assert sorted(desk.told("b", "alert", "error")) == [
         ("alert", "capacity", "95 %"),
         ("alert", "hit_rate", "3 %"),
     ]
+
+
+def test_what_would_change_nothing_and_runs_that_nobody_knows_are_dropped_without_waiting(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    desk.fail(1)
+    desk.asked.clear()
+    handling, _ = desk.handling()
+    nobody = [Datagram("succeeded", f"job_{n}", run_id(n), 7) for n in range(500)]
+    unknown = [Datagram("succeeded", f"job_{n}", run_id(n), 7, ("disk",)) for n in range(5, 500)]
+    claimed = [Datagram("succeeded", "j", run_id(n), 7) for n in range(500, 1000)]
+    assert handling.heard([*nobody, *unknown, *claimed]) == []
+    assert desk.asked == []
+    # A run of the past that is real is looked at, and not waited for.
+    desk.last[run_id(2)] = account.moment(1.0)
+    handling.heard([Datagram("succeeded", "j", run_id(2), 7)])
+    assert desk.asked == ["2 0"]
+
+
+def test_a_run_that_is_not_over_is_waited_for_within_a_bound_and_holds_up_no_other(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    desk.fail(1)
+    handling, deliveries = desk.handling()
+    desk.accounts["j"] = Account(run_id(2), False, began_s=1.0)
+    soon = Datagram("succeeded", "j", run_id(2), 0, (), time.monotonic())
+    old = soon._replace(heard_s=time.monotonic() - 1000)
+    assert handling.heard([soon]) == [soon]
+    # Of the run before nothing is known: what is under way tells as much.
+    assert handling.heard([soon._replace(run_id=run_id(9))]) == [soon]
+    assert handling.heard([old]) == []
+    assert desk.told() == ["failure"]
+    desk.accounts["j"] = Account(run_id(2), True, "success", "exited", "0", 5e9, 6e9)
+    desk.found = {**desk.found, "status": "success"}
+    assert handling.heard([soon]) == []
+    deliveries.wait()
+    assert desk.told() == ["failure", "recovery"]
 
 
 CLOSING = {"SERENO_JOB": "j", "SERENO_STATUS": "success"}
@@ -414,31 +753,101 @@ def test_a_datagram_names_as_many_alerts_as_it_holds(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
         wake.send(
-            address, "succeeded", "j", "r", ["a" * 70_000, *(f"n{n:099}" for n in range(999))]
+            address, "succeeded", "j", RUN, ["a" * 70_000, *(f"n{n:099}" for n in range(999))]
         )
-        (heard,) = datagrams(receiver)
+        (heard,) = receive(receiver)
     assert heard.alerts == tuple(f"n{n:099}" for n in range(len(heard.alerts)))
     assert 600 < len(heard.alerts) < 999
 
 
-def test_a_state_file_that_is_garbage_counts_as_none(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    for garbage in ("", "[]", "{}", '{"failing_since_s": "x"}', "\0"):
-        (tmp_path / "state/j.json").write_text(garbage)
-        desk = Desk(tmp_path)
-        desk.fail()
-        assert len(desk.events) == 1
-
-
-def test_a_state_that_cannot_be_kept_holds_no_message_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "state").write_text("a file where the directory should be")
+@pytest.mark.parametrize(
+    "garbage", ["", "[]", "{}", '{"failing_since_s": "x"}', "\0", "[" * 60_000, "[1e999, 1]", None]
+)
+def test_a_state_file_that_is_garbage_counts_as_none(tmp_path: Path, garbage: str | None) -> None:
     desk = Desk(tmp_path)
-    desk.error = "and nobody takes it"
-    desk.fail()
-    assert len(desk.events) == 1
+    for number in (1, 2, 3):
+        desk.fail(number)
+        (desk.state / "j.json").unlink()
+        if garbage is None:
+            os.mkfifo(desk.state / "j.json")
+        else:
+            (desk.state / "j.json").write_text(garbage)
+    assert desk.told() == ["failure"] * 3
+    # The flag alone still says that it failed.
+    desk.succeed(4)
+    assert desk.told()[3:] == ["recovery"]
+    assert not (desk.state / "j.failing").exists()
+
+
+def test_a_flag_that_says_what_is_not_so_is_taken_away(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.fail(1)
+    desk.succeed(2)
+    (desk.state / "j.failing").touch()
+    desk.succeed(3)
+    assert not (desk.state / "j.failing").exists()
+
+
+@pytest.mark.parametrize("what", ["no directory", "full"])
+def test_a_state_that_cannot_be_kept_holds_no_message_back_and_repeats_no_recovery(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    desk = Desk(tmp_path)
+    if what == "full":
+        desk.fail(1)
+        full = OSError(28, "No space left on device")
+        monkeypatch.setattr(state.json, "dump", lambda *_: (_ for _ in ()).throw(full))
+    else:
+        desk.state.write_text("a file where the directory should be")
+    desk.broken = {"a", "b"}
+    desk.fail(2)
+    desk.broken = set()
+    desk.fail(3)
+    assert desk.told()[-1] == "failure"
     assert "Tarea j: avisos sin memoria: " in caplog.text
+    if what == "full":
+        desk.succeed(4)
+        desk.succeed(5)
+        assert desk.told().count("recovery") == 1
+        assert not (desk.state / "j.failing").exists()
+
+
+def test_a_lock_that_is_never_given_back_holds_no_message_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "LOCK_S", 0.1)
+    desk = Desk(tmp_path)
+    desk.fail(1)
+    # Whoever may read the directory may lock it; the lock's own file opens to its user alone.
+    assert (desk.state / ".lock").stat().st_mode & 0o777 == 0o600
+    for path in (desk.state, desk.state / ".lock"):
+        with contextlib.ExitStack() as stack:
+            descriptor = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            desk.now_s += 86_400
+            desk.fail(2)
+    assert desk.told() == ["failure"] * 3
+
+
+def test_two_processes_count_every_failure(tmp_path: Path) -> None:
+    kept = state.States(str(tmp_path))
+    count = lambda one: one._replace(failing=Row(1.0, one.failing.number + 1 if one.failing else 1))  # noqa: E731
+    children = []
+    for _ in range(4):
+        if not (child := os.fork()):
+            for _ in range(50):
+                kept.change("j", count)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert kept.read("j").failing == Row(1.0, 200)
+
+
+def send_raw(address: str, *datagrams: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        for data in datagrams:
+            sender.sendto(data, address)
 
 
 def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_path: Path) -> None:
@@ -446,31 +855,44 @@ def test_a_datagram_is_read_with_its_senders_user_and_garbage_is_left_out(tmp_pa
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(address)
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        wake.send(address, "succeeded", "a_job", "r1", ["disk", "ñ\udc80"])
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        heard = []
         for garbage in (
-            b"",
-            b"[]",
-            b"\xff",
-            b'["succeeded", 3, "r"]',
-            b'["a","../x","r"]',
-            b'{"a":1}',
-        ):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(garbage, address)
-        wake.send(address, "test", "sereno", "r2")
-        assert list(datagrams(receiver)) == [
-            ("succeeded", "a_job", "r1", os.getuid(), ("disk", "ñ\udc80")),
-            ("test", "sereno", "r2", os.getuid(), ()),
+            b"", b"[]", b"\xff", b"\0" * 1000, b"[" * 60_000, b'{"a":' * 9_000, b'["' + b"x" * 100_000,
+            b"[" + b"9" * 60_000 + b"]", b'["succeeded", 3, "r"]', b'["a","../x","%s"]' % RUN.encode(),
+            b'["succeeded","j","r"]', b'["succeeded","j\\ud800","%s"]' % RUN.encode(), b'{"a":1}',
+            b'["succeeded","j","\\u0000%s"]' % RUN[1:].encode(), b"[" * 30_000 + b"]" * 30_000,
+        ):  # fmt: skip
+            send_raw(address, garbage)
+            heard += receive(receiver)
+        assert heard == []
+        wake.send(address, "succeeded", "a_job", RUN, ["disk", "ñ\udc80"])
+        wake.send(address, "test", "sereno", RUN)
+        assert [tuple(one[:5]) for one in receive(receiver)] == [
+            ("succeeded", "a_job", RUN, os.getuid(), ("disk", "ñ\udc80")),
+            ("test", "sereno", RUN, os.getuid(), ()),
         ]
-        assert list(datagrams(receiver)) == []
+        assert receive(receiver) == []
+
+
+def test_no_senders_flood_keeps_another_waiting() -> None:
+    flood = [Datagram("succeeded", f"j{n}", run_id(n), 1) for n in range(5000)]
+    again = [Datagram("succeeded", "k", RUN, 2, (f"a{n}",)) for n in range(2000)]
+    found = fair([*flood, *again, Datagram("test", "sereno", RUN, 0)])
+    assert [one.uid for one in found[:3]] == [1, 2, 0]
+    assert [len([one for one in found if one.uid == uid]) for uid in (0, 1, 2)] == [1, 1000, 1]
+    assert len(found[1].alerts) == 1000
 
 
 def test_only_root_and_the_user_itself_may_ask_for_a_test(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.handling.heard(Datagram("test", "sereno", "r", 12345))
-    assert desk.events == []
-    desk.handling.heard(Datagram("test", "sereno", "r", 0))
-    assert [event.kind for event in desk.events] == ["test"]
+    handling, deliveries = desk.handling()
+    handling.heard([Datagram("test", "sereno", RUN, 12345)])
+    deliveries.wait()
+    assert desk.told() == []
+    handling.heard([Datagram("test", "sereno", RUN, 0)])
+    deliveries.wait()
+    assert desk.told() == ["test"]
 
 
 def test_waking_never_raises_and_needs_somebody_who_wants_to_be_told(
@@ -491,7 +913,7 @@ def test_a_broken_file_is_recorded_and_is_the_units_failure(
     monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
     (tmp_path / "notify.toml").write_text("x = 1")
     environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path)}
-    assert handling.run("j", environ) == 2
+    assert service.run("j", environ) == 2
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]
 
 
@@ -500,21 +922,33 @@ class Inbox:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
-        self.config = tmp_path / "notify.toml"
-        self.config.write_text('[[handler]]\ntype = "command"\ncommand = ["/x"]\n')
+        self.desk = Desk(tmp_path)
+        monkeypatch.setattr(service, "Handling", lambda environ, deliveries: self.made(deliveries))
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(str(tmp_path / "s"))
-        for number in range(3):
-            wake.send(str(tmp_path / "s"), "succeeded", f"job_{number}", "r")
-        self.environ = {
-            "LISTEN_FDS": "1",
-            wake.CONFIG: str(self.config),
-            wake.STATE: str(tmp_path / "state"),
-        }
+        self.address = str(tmp_path / "s")
+        self.socket.bind(self.address)
+        self.environ = {"LISTEN_FDS": "1", **self.desk.environ}
+        self.made = lambda deliveries: self.of_desk(deliveries)
 
-    def start(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> int:
-        monkeypatch.setattr(handling, "_FIRST_DESCRIPTOR", os.dup(self.socket.fileno()))
-        return handling.run(None, self.environ, **options)
+    def of_desk(self, deliveries: Deliveries) -> Handling:
+        handling, _ = self.desk.handling()
+        handling._deliveries = deliveries
+        deliveries._send = self.desk.send
+        return handling
+
+    def recovers(self, *jobs: str) -> None:
+        for number, job in enumerate(jobs):
+            (self.desk.state).mkdir(exist_ok=True)
+            (self.desk.state / f"{job}.failing").touch()
+            self.desk.accounts[job] = Account(
+                run_id(number), True, "success", "exited", "0", 5e9, 6e9
+            )
+            wake.send(self.address, "succeeded", job, run_id(number))
+        self.desk.found = {**self.desk.found, "status": "success"}
+
+    def start(self, monkeypatch: pytest.MonkeyPatch) -> int:
+        monkeypatch.setattr(service, "_FIRST_DESCRIPTOR", os.dup(self.socket.fileno()))
+        return service.run(None, self.environ)
 
 
 @pytest.fixture
@@ -524,48 +958,80 @@ def inbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
         yield inbox
 
 
-def test_a_start_that_is_killed_loses_no_message_but_its_own(
+def test_no_datagram_ends_the_listener(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    send_raw(inbox.address, b"[" * 60_000, b"\xff\0", b'["succeeded","k\\ud800","x"]')
+    inbox.recovers("j")
+    assert inbox.start(monkeypatch) == 0
+    assert inbox.desk.told() == ["recovery"]
+
+
+def test_a_slow_handler_holds_up_no_message_of_another_that_comes_meanwhile(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[str] = []
+    told = threading.Event()
 
-    def succeeded(self: Handling, job_id: str, *_: object) -> list[Delivery]:
-        heard.append(job_id)
-        if len(heard) == 1:
-            raise KeyboardInterrupt
-        return []
+    def meanwhile(name: str) -> None:
+        if name == "b" and not told.is_set():
+            inbox.recovers("j", "k")
+            give_up = time.monotonic() + 10
+            while len(inbox.desk.told("a")) < 2 and time.monotonic() < give_up:
+                time.sleep(0.01)
+            assert len(inbox.desk.told("a")) == 2
+            told.set()
 
-    monkeypatch.setattr(Handling, "succeeded", succeeded)
+    inbox.desk.meanwhile = meanwhile
+    inbox.recovers("j")
+    assert inbox.start(monkeypatch) == 0
+    assert inbox.desk.told("a") == inbox.desk.told("b") == ["recovery", "recovery"]
+
+
+def test_a_recovery_that_a_killed_start_did_not_tell_is_told_after_the_next_success(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    inbox.recovers("j", "k")
+    inbox.made = killed
     with pytest.raises(KeyboardInterrupt):
         inbox.start(monkeypatch)
+    assert (inbox.desk.state / "j.failing").exists()
+    inbox.made = lambda deliveries: inbox.of_desk(deliveries)
+    inbox.recovers("j", "k")
     assert inbox.start(monkeypatch) == 0
-    assert heard == ["job_0", "job_1", "job_2"]
-
-
-def test_slow_handlers_are_given_a_start_for_each_message(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s, heard = 0.0, list[str]()
-
-    def succeeded(self: Handling, job_id: str, *_: object) -> list[Delivery]:
-        nonlocal now_s
-        now_s += 53.0
-        heard.append(job_id)
-        return [Delivery("dead", "timed out")]
-
-    monkeypatch.setattr(Handling, "succeeded", succeeded)
-    for number in range(3):
-        assert inbox.start(monkeypatch, clock=lambda: now_s) == 1
-        assert heard == [f"job_{n}" for n in range(number + 1)]
-    assert inbox.start(monkeypatch, clock=lambda: now_s) == 0
+    assert sorted(job for _, job in inbox.desk.told("a", "job")) == ["j", "k"]
 
 
 def test_a_broken_file_leaves_nothing_in_the_socket_that_would_start_the_unit_for_ever(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inbox.config.write_text("x = 1")
+    Path(inbox.environ[wake.CONFIG]).write_text("x = 1")
+    inbox.recovers("j", "k")
     assert inbox.start(monkeypatch) == 2
-    assert list(datagrams(inbox.socket)) == []
+    assert receive(inbox.socket) == []
+
+
+def test_a_test_message_is_answered_by_the_service_without_a_journal(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    (tmp_path / "sereno").mkdir()
+    os.rename(inbox.address, tmp_path / "sereno/notify")
+    inbox.desk.broken = {"b"}
+
+    def serve() -> None:
+        select.select([inbox.socket], [], [], 10)
+        inbox.start(monkeypatch)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    loaded = parse(HANDLERS, "f")
+    found = list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=10))
+    thread.join()
+    assert sorted(found) == [("a", None), ("b", "out of order")]
+    monkeypatch.setattr(trial.health, "senders", lambda user: {12345})
+    with pytest.raises(NotAvailable, match=r"no word of a, b within 0\.1 s"):
+        list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=0.1))
 
 
 @pytest.mark.parametrize(("failed", "says"), [("j", "SERENO_NOTIFY_CONFIG"), (None, "LISTEN_FDS")])
@@ -573,5 +1039,5 @@ def test_what_the_units_start_is_refused_by_hand_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failed: str | None, says: str
 ) -> None:
     monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
-    assert handling.run(failed, {}) == 2
+    assert service.run(failed, {}) == 2
     assert f"{says}: " in caplog.text

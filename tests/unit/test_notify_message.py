@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno.errors import NotAvailable
 from sereno.history import PROCESS_EXITED, UNIT_FAILED
+from sereno.notify.account import Account, ask, of, of_monitored
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.evidence import is_of_run, judge
@@ -47,6 +50,14 @@ def test_a_failure_says_what_failed_how_since_when_and_where_to_look() -> None:
         assert part in message.body
     assert message.payload["log"] == list(FAILED.log)
     assert message.payload["text"] == f"{message.subject}\n\n{message.body}"
+
+
+def test_a_message_is_short_however_much_a_job_says() -> None:
+    much = "x" * 10_000_000
+    message = compose(
+        Event(ALERT, "j", "r", "h", "system", 0.0, error=much, alert=much, log=(much,))
+    )
+    assert len(json.dumps(message.payload)) + len(message.body) < 10_000
 
 
 def test_a_signal_is_called_one() -> None:
@@ -154,9 +165,84 @@ def test_failures_are_read_back_as_systemd_would_have_told_them() -> None:
         # systemd could not start it.
         {"MESSAGE_ID": UNIT_FAILED, "USER_INVOCATION_ID": "c", "UNIT_RESULT": "resources"},
     ]  # fmt: skip
-    names = ("INVOCATION_ID", "SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
-    assert [tuple(one.get(f"MONITOR_{name}") for name in names) for one in joined(records)] == [
-        (RUN, "oom-kill", "killed", "KILL"),
-        ("b", "exit-code", "exited", "1"),
-        ("c", "resources", None, None),
+    assert joined(records) == [
+        Account(RUN, True, "oom-kill", "killed", "KILL"),
+        Account("b", True, "exit-code", "exited", "1"),
+        Account("c", True, "resources"),
     ]
+
+
+SHOWN = {
+    "InvocationID": RUN, "ActiveState": "inactive", "Result": "success", "ExecMainCode": "1", "ExecMainStatus": "0",
+    "InactiveExitTimestampMonotonic": "1000000", "InactiveEnterTimestampMonotonic": "2500000",
+}  # fmt: skip
+
+
+def test_the_managers_account_of_a_run_says_how_it_ended_and_when() -> None:
+    assert of(SHOWN) == Account(RUN, True, "success", "exited", "0", 1.0, 2.5)
+    killed = of(
+        {
+            **SHOWN,
+            "ActiveState": "failed",
+            "Result": "signal",
+            "ExecMainCode": "2",
+            "ExecMainStatus": "9",
+        }
+    )
+    assert killed is not None
+    assert killed[2:5] == ("signal", "killed", "KILL")
+    assert of_monitored(
+        {
+            "MONITOR_INVOCATION_ID": RUN,
+            "MONITOR_SERVICE_RESULT": "signal",
+            "MONITOR_EXIT_CODE": "killed",
+            "MONITOR_EXIT_STATUS": "KILL",
+        }
+    ) == killed._replace(began_s=0.0, ended_s=0.0)
+    # Nothing is believed of a unit that never ran.
+    assert of({"InvocationID": "", "ActiveState": "inactive", "Result": "success"}) is None
+    assert of({}) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "succeeded", "failed"),
+    [
+        ({}, True, False),
+        ({"ActiveState": "activating"}, False, False),
+        # Stopped, and left out.
+        ({"ExecMainStatus": "143"}, False, False),
+        ({"ExecMainStatus": "77"}, False, False),
+        ({"ExecMainCode": "2", "ExecMainStatus": "15"}, False, False),
+        # Not even started.
+        ({"ExecMainCode": "0"}, False, False),
+        ({"ActiveState": "failed", "Result": "resources", "ExecMainCode": "0"}, False, True),
+        ({"ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "0"}, False, True),
+    ],
+)
+def test_a_run_has_succeeded_by_the_managers_account_only_if_it_ended_well_of_itself(
+    shown, succeeded, failed
+) -> None:
+    account = of({**SHOWN, **shown})
+    assert account is not None
+    assert (account.has_succeeded, account.has_failed) == (succeeded, failed)
+
+
+def test_only_services_that_the_manager_knows_are_asked_for() -> None:
+    asked: list[tuple[str, ...]] = []
+
+    class Manager:
+        def list_units(self, *patterns: str) -> dict[str, Any]:
+            return {"sereno@a.service": {}}
+
+        def show_all(self, units: Any, *properties: str) -> dict[str, Any]:
+            asked.append(tuple(units))
+            return dict.fromkeys(units, SHOWN)
+
+    assert ask(Manager(), ["a", "b"]).keys() == {"a"}
+    assert asked == [("sereno@a.service",)]
+
+    class Away(Manager):
+        def list_units(self, *patterns: str) -> dict[str, Any]:
+            raise NotAvailable("systemd: no manager")
+
+    assert ask(Away(), ["a"]) == {}

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
+import sys
 
 from sereno.commands import Commands, add_scope, installation_of
 from sereno.errors import InvalidConfig
+from sereno.printable import printable
 
 
 def add_to(commands: Commands) -> None:
@@ -22,7 +25,7 @@ def add_to(commands: Commands) -> None:
 def _notify(arguments: argparse.Namespace) -> int:
     if arguments.test:
         return _test(arguments)
-    from sereno.notify.handling import run
+    from sereno.notify.service import run
 
     # Its records go to the journal; by the command's own handler, on stderr, each would be there twice.
     logging.getLogger().handlers.clear()
@@ -38,9 +41,14 @@ def _test(arguments: argparse.Namespace) -> int:
     loaded = config.load(path)
     if not loaded.handlers:
         raise InvalidConfig(f"{path}: there is no [[handler]] in it")
+    if os.stat(path).st_mode & 0o077:
+        print(
+            f"warning: {path}: it may hold secrets: chmod 600 {shlex.quote(path)}", file=sys.stderr
+        )
     installation.manager.start(["sereno-notify.socket"])
     failures = 0
     for delivery in trial.run(loaded, user, os.environ):
-        print(f"{delivery.handler}: {delivery.error or 'delivered'}", flush=True)
+        said = printable(f"{delivery.handler}: {delivery.error or 'delivered'}")
+        print(said, flush=True)
         failures += delivery.error is not None
     return int(failures > 0)

@@ -1,10 +1,11 @@
 """Telling people: what fails, what recovers, and what a successful run warns of.
 
     sereno@JOB.service ── OnFailure= ──→ sereno-failed@JOB.service ─┐
-          │                                                         ├─→ handler → evidence, throttle, state → delivery
+          │                                                         ├─→ service → handling → delivery
           └─ a datagram, when a success has something to tell ──→ sereno-notify.socket, .service ─┘
 
-`config`, `event`, `message` and `throttle` are pure. `evidence` and `failures` read the journal, `datagram` the socket,
-`state` the files that remember what was told; `senders` talk to the world, `delivery` lets all of them do so at once
-and records how it went. A run imports `wake` alone, and only when it has something to tell.
+`config`, `event`, `message` and `throttle` are pure. `evidence` and `failures` read the journal, `account` asks the
+manager, `datagram` reads the socket, `state` the files that remember what was told; `senders` talk to the world,
+`delivery` has them do so at once and records how it went. A run imports `wake` alone, and only when it has something
+to tell.
 """

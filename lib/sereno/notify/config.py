@@ -137,7 +137,7 @@ HANDLERS = {
     },
 }
 # What may hold a secret, and so is never shown in an error.
-_SECRET = {"url", "urls", "headers"}
+_SECRET = {"url", "urls", "headers", "command"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,49 +1,77 @@
-"""What comes out of sereno-notify.socket: the other end of `wake`."""
+"""What comes out of sereno-notify.socket: the other end of `wake`. Whoever is in the group may write anything to it."""
 
 from __future__ import annotations
 
 import json
+import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable
+from itertools import islice, zip_longest
 from struct import unpack
 from typing import NamedTuple
 
 from sereno.notify import wake
 
+# It becomes a file name; `sereno.job` has the same rule.
+_JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+MOST_OF_SENDER, MOST_ALERTS = 1000, 1000
+"""Runs that wait for one sender; alerts of one run."""
+
 
 class Datagram(NamedTuple):
-    """What `wake` sent, and the user id of its sender; `alerts` are the names of those that the run raised."""
+    """What `wake` sent, and the user id of its sender; `alerts` are the names of those that the run raised.
+
+    `heard_s` is when it came, by time.monotonic; `address` is the sender's own, if it has one.
+    """
 
     what: str
     job_id: str
     run_id: str
     uid: int
     alerts: tuple[str, ...] = ()
+    heard_s: float = 0.0
+    address: str | bytes | None = None
 
 
-def datagrams(receiver: socket.socket) -> Iterator[Datagram]:
-    """What waits in the socket; what `wake` did not write is left out."""
+def receive(receiver: socket.socket) -> list[Datagram]:
+    """What waits in the socket, as far as `wake` may have written it; the rest may come the next time."""
     receiver.setblocking(False)
-    while True:
+    found = []
+    for _ in range(MOST_OF_SENDER):
         try:
-            data, ancillary, _, _ = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
+            data, ancillary, _, address = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
         except BlockingIOError:
-            return
+            break
         try:
             what, job_id, run_id, *alerts = json.loads(data)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             continue
-        texts = (what, job_id, run_id, *alerts)
-        if all(isinstance(text, str) for text in texts) and _is_name(job_id):
-            yield Datagram(what, job_id, run_id, _uid(ancillary), tuple(alerts))
+        if (
+            all(isinstance(text, str) for text in (what, job_id, run_id, *alerts))
+            and _JOB_ID.fullmatch(job_id)
+            and _RUN_ID.fullmatch(run_id)
+        ):
+            uid, kept = uid_of(ancillary), tuple(alerts[:MOST_ALERTS])
+            heard_s = time.monotonic()
+            found.append(Datagram(what, job_id, run_id, uid, kept, heard_s, address))
+    return found
 
 
-def _is_name(job_id: str) -> bool:
-    # It becomes a file name; `sereno.job` has the whole rule.
-    return "/" not in job_id and "\0" not in job_id and 0 < len(job_id) <= 200 and job_id[0] != "."
+def fair(heard: Iterable[Datagram]) -> list[Datagram]:
+    """Each run once, the senders in turn: a flood of one of them does not keep another waiting."""
+    senders: dict[int, dict[tuple[str, ...], Datagram]] = {}
+    for one in heard:
+        key, of_sender = (one.what, one.job_id, one.run_id), senders.setdefault(one.uid, {})
+        before = of_sender.get(key, one)
+        alerts = dict.fromkeys((*before.alerts, *one.alerts))
+        of_sender[key] = before._replace(alerts=tuple(islice(alerts, MOST_ALERTS)))
+    kept = [list(of_sender.values())[:MOST_OF_SENDER] for of_sender in senders.values()]
+    return [one for turn in zip_longest(*kept) for one in turn if one is not None]
 
 
-def _uid(ancillary: list[tuple[int, int, bytes]]) -> int:
+def uid_of(ancillary: list[tuple[int, int, bytes]]) -> int:
     """unix(7): the kernel vouches for pid, uid and gid of the sender."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:

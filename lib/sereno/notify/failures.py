@@ -7,17 +7,17 @@ the start under way, and leaves a trace in the journal alone.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from sereno import journal
 from sereno.history import PROCESS_EXITED, UNIT_FAILED, text
+from sereno.notify.account import Account, exit_status
 from sereno.notify.evidence import id_in, is_of_job
+from sereno.notify.throttle import Moment
 
 
-def read(job_id: str, run_id: str, *, user: bool, since_s: float) -> list[dict[str, str]]:
+def read(job_id: str, run_id: str, *, user: bool, since_s: float) -> list[Account]:
     """What systemd tells of the failures of a job after that of the run `run_id`, oldest first, as `joined`.
 
     Args:
@@ -51,29 +51,34 @@ def read(job_id: str, run_id: str, *, user: bool, since_s: float) -> list[dict[s
     return joined(records[::-1])
 
 
-def joined(records: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The failures in a manager's records of a service, as the variables of systemd.exec(5) that it would have set."""
-    exits: dict[str, dict[str, str]] = {}
+def last_moment(run_id: str, *, user: bool) -> Moment | None:
+    """When the manager last said something of a run, which was its end if it is over; None: the journal has nothing."""
+    journal.require_installed()
+    from systemd.journal import Reader
+
+    own = {"USER_INVOCATION_ID": run_id, "_UID": str(os.geteuid())}
+    with Reader() as reader:
+        for name, value in (own if user else {"INVOCATION_ID": run_id, "_PID": "1"}).items():
+            reader.add_match(f"{name}={value}")
+        reader.seek_tail()
+        if not run_id or not (record := reader.get_previous()):
+            return None
+    time = record["__MONOTONIC_TIMESTAMP"]
+    return Moment(time.bootid.hex, time.timestamp.total_seconds())
+
+
+def joined(records: Iterable[Mapping[str, Any]]) -> list[Account]:
+    """The failures in a manager's records of a service."""
+    exits: dict[str, tuple[str, str]] = {}
     failures = []
     for record in records:
         run_id = _run_id(record)
         if id_in(record, "MESSAGE_ID") == PROCESS_EXITED:
-            status = text(record, "EXIT_STATUS")
-            if text(record, "EXIT_CODE") != "exited" and status.isdigit():
-                with suppress(ValueError):
-                    status = signal.Signals(int(status)).name.removeprefix("SIG")
-            exits[run_id] = {
-                "MONITOR_EXIT_CODE": text(record, "EXIT_CODE"),
-                "MONITOR_EXIT_STATUS": status,
-            }
+            code = text(record, "EXIT_CODE")
+            exits[run_id] = code, exit_status(code, text(record, "EXIT_STATUS"))
         else:
-            failures.append(
-                {
-                    "MONITOR_INVOCATION_ID": run_id,
-                    "MONITOR_SERVICE_RESULT": text(record, "UNIT_RESULT"),
-                    **exits.get(run_id, {}),
-                }
-            )
+            how = exits.get(run_id, ("", ""))
+            failures.append(Account(run_id, True, text(record, "UNIT_RESULT"), *how))
     return failures
 
 

@@ -1,36 +1,40 @@
-"""What the units of systemd/ start: a failure by OnFailure=, everything else by the datagrams of `wake`."""
+"""What is done about a failure, and about what a successful run has to tell."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sereno import journal, messages
 from sereno.errors import SerenoError, UsageError
-from sereno.notify import config, evidence, failures, throttle, wake
-from sereno.notify.datagram import Datagram, datagrams
-from sereno.notify.delivery import Delivery, deliver, fields_of
+from sereno.notify import account, config, evidence, failures, throttle, wake
+from sereno.notify.account import Account
+from sereno.notify.datagram import Datagram
+from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.state import States
+from sereno.notify.throttle import Moment, State
+from sereno.systemctl import Systemctl
 
-IDENTIFIER = "sereno-notify"
-_BY_HAND = "by hand: sereno notify --test"
-# SD_LISTEN_FDS_START
-_FIRST_DESCRIPTOR = 3
-# No datagram is begun later than this: with the slowest webhook's 580 s that stays within TimeoutStartSec= of the unit.
-_BEGIN_S = 10.0
-# From a failure to its handler, on a busy machine.
-_START_S = 5.0
+BY_HAND = "by hand: sereno notify --test"
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _EVIDENCE_S = 2.0
+# A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
+# success tells the same.
+_END_S = 30.0
+# How often it is looked what becomes of a job whose failure takes long to tell.
+_LOOK_S = 2.0
+Found = TypeVar("Found")
 _logger = logging.getLogger("sereno.notify")
 
 
@@ -39,8 +43,9 @@ class Handling:
 
     Args:
         environ: of the unit that started this process: CONFIG and STATE of `wake`, and what systemd tells it.
+        deliveries: by which it is told.
         now_s: the clock.
-        tell, gather: `deliver` and `evidence.gather`; tests put their own here.
+        gather, ask, last_moment: of `evidence`, `account` and `failures`; tests put their own here.
 
     Raises:
         UsageError: this process was not started by the units, or (InvalidConfig) the file cannot be right.
@@ -49,155 +54,237 @@ class Handling:
     def __init__(
         self,
         environ: Mapping[str, str],
+        deliveries: Deliveries,
         *,
         now_s: Callable[[], float] = time.time,
-        tell: Callable[..., list[Delivery]] = deliver,
         gather: Callable[..., evidence.Evidence] = evidence.gather,
+        ask: Callable[[Collection[str]], Mapping[str, Account]] | None = None,
+        last_moment: Callable[[str], Moment | None] | None = None,
     ) -> None:
         missing = [name for name in (wake.CONFIG, wake.STATE) if name not in environ]
         if missing:
-            raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=_BY_HAND)
+            raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=BY_HAND)
         self._config = config.load(environ[wake.CONFIG])
+        self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[wake.STATE])
+        # States that the disk does not take.
+        self._unkept: dict[str, State] = {}
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-        self._scope = "user" if "MANAGERPID" in environ else "system"
-        self._now_s, self._tell = now_s, tell
-        self._gather = partial(
-            gather,
-            lines=self._config.log_lines,
-            user=self._scope == "user",
-            deadline_s=_EVIDENCE_S,
-        )
+        self._user = "MANAGERPID" in environ
+        self._deliveries, self._now_s = deliveries, now_s
+        self._last_moment = last_moment or partial(failures.last_moment, user=self._user)
+        self._ask = ask or partial(account.ask, Systemctl(user=self._user))
+        self._gather, self._evidence_s, self._waited_for = gather, _EVIDENCE_S, set[str]()
 
-    def failed(self, job_id: str, environ: Mapping[str, str]) -> list[Delivery]:
-        """The job's run failed; `environ` has systemd's MONITOR_* variables about it (systemd.exec(5))."""
-        run_id = environ.get("MONITOR_INVOCATION_ID", "")
-        result = environ.get("MONITOR_SERVICE_RESULT", "")
-        found = self._gather(job_id, run_id)
-        if found.status == "interrupted" and result == "signal":
+    def failed(self, job_id: str, run: Account) -> None:
+        """The job's run failed."""
+        found, log = self._evidence(job_id, run.run_id)
+        if found.status == "interrupted" and run.result == "signal":
             # Stopped, and killed before it was gone. A run that was only stopped is no failure for systemd; the same
             # record with "exit-code" is the end by a signal that the manager did not send (`ending`), as of an early
             # out-of-memory daemon.
-            return []
-        now_s = self._now_s()
-        event = self._event(
-            FAILURE,
-            job_id,
-            run_id,
-            now_s,
-            result=result,
-            exit_code=environ.get("MONITOR_EXIT_CODE", ""),
-            exit_status=environ.get("MONITOR_EXIT_STATUS", ""),
-            error=found.error,
-            log=found.lines,
-        )
-        judge = partial(
-            throttle.failed,
-            now_s=now_s,
-            repeat_after_s=self._config.repeat_after_s,
-            max_failures=self._config.max_failures,
-        )
-        return self._judge(event, judge)
+            return
+        event = self._event(FAILURE, job_id, run, error=found.error, log=log)
+        ended, before = self._ended(self._ask([job_id]).get(job_id), run.run_id), State()
 
-    def failed_again(
-        self,
-        job_id: str,
-        run_id: str,
-        since_s: float,
-        read: Callable[..., list[dict[str, str]]] = failures.read,
-    ) -> list[Delivery]:
-        """The job may have failed again, since `since_s`, while its failure in the run `run_id` was being told."""
-        deliveries: list[Delivery] = []
-        user = self._scope == "user"
-        while joined := read(job_id, run_id, user=user, since_s=since_s):
-            for failure in joined:
-                deliveries += self.failed(job_id, failure)
-            run_id = joined[-1]["MONITOR_INVOCATION_ID"]
-        return deliveries
+        def change(state: State) -> State:
+            nonlocal before
+            before = state
+            if run.run_id and state.run == run.run_id:
+                return state
+            return throttle.failed(state, event, ended, self._rule, self._handlers(job_id))
 
-    def succeeded(self, job_id: str, run_id: str, alerts: tuple[str, ...] = ()) -> list[Delivery]:
-        """A run succeeded that follows a failure, or that raised `alerts`: whatever of it the journal confirms."""
-        found = self._gather(job_id, run_id, alerts=alerts)
-        if found.status != "success":
-            return []
-        now_s = self._now_s()
-        event = self._event(RECOVERY, job_id, run_id, now_s, result="success", log=found.lines)
-        deliveries = self._judge(event, throttle.succeeded)
+        state = self._change(job_id, change)
+        if state is not before:
+            self._offer(event, state)
+
+    def follow(
+        self, job_id: str, run_id: str, since_s: float, read: Callable[..., list[Account]]
+    ) -> None:
+        """Tell what becomes of the job from `since_s` on, while its failure in the run `run_id` is being told.
+
+        By the journal, and by the manager, which needs none but knows of the latest run only.
+        """
+        seen, is_over = {run_id}, False
+        while not is_over:
+            is_over = self._deliveries.wait(_LOOK_S)
+            latest = self._ask([job_id]).get(job_id)
+            find = partial(read, job_id, run_id, user=self._user, since_s=since_s)
+            runs = _of_journal(find, list[Account]())
+            if latest and latest.has_failed:
+                runs.append(latest)
+            for run in runs:
+                if run.run_id not in seen:
+                    self.failed(job_id, run)
+                    seen.add(run_id := run.run_id)
+                    is_over = False
+            # At the end again: of what was under way until then the end is yet to be told.
+            if latest and latest.has_succeeded and (is_over or latest.run_id not in seen):
+                self.succeeded(job_id, latest.run_id, latest)
+                seen.add(latest.run_id)
+        self._deliveries.wait()
+
+    def succeeded(
+        self, job_id: str, run_id: str, latest: Account | None, alerts: tuple[str, ...] = ()
+    ) -> None:
+        """A run succeeded that follows a failure, or that raised `alerts`: whatever of it can be confirmed.
+
+        Args:
+            latest: the manager's account of the job.
+        """
+        is_latest = latest is not None and latest.run_id == run_id
+        if latest and is_latest and not latest.has_succeeded:
+            return
+        found, log = self._evidence(job_id, run_id, alerts, wait=is_latest)
+        # Where no journal keeps anything of the run, the manager's word alone has to do.
+        is_kept = bool(found.status or found.lines or found.alerts)
+        if found.status != "success" and (is_kept or not is_latest):
+            return
+        event = self._event(RECOVERY, job_id, Account(run_id, True, "success"), log=log)
+        ended, handlers = self._ended(latest, run_id), self._handlers(job_id)
+        state = self._change(job_id, lambda state: throttle.succeeded(state, ended, handlers))
+        self._offer(event, state)
         for alert, text in found.alerts.items():
-            event = self._event(
-                ALERT,
-                job_id,
-                run_id,
-                now_s,
-                result="success",
-                alert=alert,
-                error=text,
-                log=found.lines,
-            )
-            judge = partial(
-                throttle.alerted,
-                alert=alert,
-                now_s=now_s,
-                repeat_after_s=self._config.repeat_after_s,
-            )
-            deliveries += self._judge(event, judge)
-        return deliveries
+            event = replace(event, kind=ALERT, alert=alert, error=text)
+            count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
+            self._offer(event, self._change(job_id, count))
 
-    def tried(self, run_id: str) -> list[Delivery]:
-        """The administrator asks for a message by every handler."""
-        return self._tell(self._event(TEST, "sereno", run_id, self._now_s()), self._config.handlers)
+    def heard(self, waiting: list[Datagram]) -> list[Datagram]:
+        """Handle datagrams of `wake`; return those whose run is not over yet."""
+        for one in waiting:
+            if one.what == wake.TRIED and one.uid in (0, os.getuid()):
+                event = self._event(TEST, "sereno", Account(one.run_id, True))
+                answer = partial(_answer, one.address)
+                for handler in self._config.handlers:
+                    self._deliveries.start(Task(handler, event, answer=answer))
+        # What would change nothing is dropped before anything is waited for, and so are runs that nobody knows.
+        news = [
+            one
+            for one in waiting
+            if one.what == wake.SUCCEEDED and (one.alerts or self._state(one.job_id).wants_success)
+        ]
+        accounts, unfinished = self._ask({one.job_id for one in news}), []
+        for one in news:
+            latest = accounts.get(one.job_id)
+            is_latest = latest is not None and latest.run_id == one.run_id
+            if not is_latest and _of_journal(partial(self._last_moment, one.run_id), None):
+                self.succeeded(one.job_id, one.run_id, latest, one.alerts)
+            elif latest and latest.is_over:
+                self.succeeded(one.job_id, latest.run_id, latest, one.alerts)
+            elif latest and time.monotonic() < one.heard_s + _END_S:
+                # Of a run before that nobody knows any more, the one under way will tell as much.
+                unfinished.append(one._replace(run_id=latest.run_id))
+        return unfinished
 
-    def heard(self, heard: Datagram) -> list[Delivery]:
-        """A datagram of `wake` came."""
-        if heard.what == wake.SUCCEEDED:
-            return self.succeeded(heard.job_id, heard.run_id, heard.alerts)
-        if heard.what == wake.TRIED and heard.uid in (0, os.getuid()):
-            return self.tried(heard.run_id)
-        return []
+    def _handlers(self, job_id: str) -> list[str]:
+        """Names of the handlers that are for a job, whatever events they want."""
+        handlers = self._config.handlers
+        return [one.name for one in handlers if any(fnmatchcase(job_id, job) for job in one.jobs)]
 
-    def _event(self, kind: str, job_id: str, run_id: str, time_s: float, **details: Any) -> Event:
-        return Event(kind, job_id, run_id, platform.node(), self._scope, time_s, **details)
+    def _evidence(
+        self, job_id: str, run_id: str, alerts: tuple[str, ...] = (), *, wait: bool = True
+    ) -> tuple[evidence.Evidence, tuple[str, ...]]:
+        """What the journal says of a run, and the lines of it for the message."""
+        lines, user = self._config.log_lines, self._user
+        # Once for each run: whoever may send datagrams may send the same ones all the time.
+        wait_s = self._evidence_s if wait and run_id not in self._waited_for else 0.0
+        self._waited_for.add(run_id)
+        find = partial(self._gather, job_id, run_id, max(lines, 1), user=user, deadline_s=wait_s)
+        found = _of_journal(partial(find, alerts=alerts), evidence.Evidence("", None, {}, ()))
+        if wait_s:
+            # Where there was nothing at all is no journal, or it is far behind: what follows does not wait for it.
+            self._evidence_s = _EVIDENCE_S if found.lines else 0.0
+        return found, found.lines if lines else ()
 
-    def _judge(
-        self, event: Event, judge: Callable[[throttle.State], throttle.Verdict]
-    ) -> list[Delivery]:
-        """Keep the new state, and tell the event unless it is held back."""
-        before = throttle.State()
-        verdict = judge(before)
+    def _ended(self, latest: Account | None, run_id: str) -> Moment:
+        """When a run was over; of one of which that is not known, a time by which it was."""
+        if latest and latest.run_id == run_id and latest.is_over:
+            return account.moment(latest.ended_s)
+        last = _of_journal(partial(self._last_moment, run_id), None)
+        return last or account.moment(latest.began_s if latest else None)
+
+    def _event(self, kind: str, job_id: str, run: Account, **details: Any) -> Event:
+        scope, time_s = "user" if self._user else "system", self._now_s()
+        how = run.result, run.exit_code, run.exit_status
+        return Event(kind, job_id, run.run_id, platform.node(), scope, time_s, *how, **details)
+
+    def _state(self, job_id: str) -> State:
+        return self._unkept.get(job_id) or self._states.read(job_id)
+
+    def _change(self, job_id: str, change: Callable[[State], State]) -> State:
+        """The state of a job after `change`, which is kept."""
+        changed: list[State] = []
+
+        def noting(state: State) -> State:
+            changed.append(change(self._unkept.get(job_id, state)))
+            return changed[0]
+
         try:
-            with self._states.locked():
-                before = self._states.read(event.job)
-                verdict = judge(before)
-                if verdict.state != before:
-                    self._states.write(event.job, verdict.state)
+            self._states.change(job_id, noting)
+            self._unkept.pop(job_id, None)
         except OSError as error:
             # A full disk is what jobs fail of: better told too often than not at all.
-            _logger.warning(messages.NO_MEMORY, event.job, error)
-        # A recovery tells of the failures that it ends.
-        counted = before if event.kind == RECOVERY else verdict.state
-        event = replace(
-            event,
-            failing_since_s=None if event.kind == ALERT else counted.failing_since_s,
-            failures=0 if event.kind == ALERT else counted.failures,
-            untold=verdict.told or 0,
-            quiet_until_s=verdict.quiet_until_s,
+            _logger.warning(messages.NO_MEMORY, job_id, error)
+            self._unkept[job_id] = changed[0] if changed else noting(State())
+        return changed[0]
+
+    def _offer(self, event: Event, state: State) -> None:
+        """Have an event told by every handler that does not hold it back."""
+        held_s, is_told = [], False
+        for handler in self._config.handlers:
+            if handler.name in state.told:
+                told = state.of(handler.name)
+                until_s = throttle.quiet_until_s(told, event, event.time_s, self._rule)
+                if until_s is None:
+                    due, done = partial(self._due, handler.name), partial(self._done, handler.name)
+                    is_told |= self._deliveries.start(Task(handler, event, due, done))
+                else:
+                    held_s.append(until_s)
+        if held_s and not is_told and event.kind != RECOVERY:
+            row = state.failing if event.kind == FAILURE else None
+            _note_held_back(replace(event, failures=row.number if row else 0), min(held_s))
+
+    def _due(self, handler: str, event: Event) -> Event | None:
+        """The event as a handler tells it now; None: it holds it back now."""
+        state, now_s = self._state(event.job), self._now_s()
+        told = state.of(handler)
+        if throttle.quiet_until_s(told, event, now_s, self._rule) is not None:
+            return None
+        last = told.last.get(throttle.name_of(event), throttle.Last())
+        if event.kind == RECOVERY:
+            event, row = replace(event, untold=last.untold), told.owed
+        else:
+            until_s = now_s + self._rule.repeat_after_s
+            event = replace(event, untold=max(last.untold - 1, 0), quiet_until_s=until_s)
+            row = state.failing if event.kind == FAILURE else None
+        return replace(event, failing_since_s=row.since_s, failures=row.number) if row else event
+
+    def _done(self, handler: str, event: Event) -> None:
+        now_s, rule = self._now_s(), self._rule
+        self._change(
+            event.job, lambda state: throttle.delivered(state, handler, event, now_s, rule)
         )
-        if verdict.told is None:
-            if event.kind != RECOVERY:
-                _note_held_back(event)
-            return []
-        deliveries = self._tell(event, self._config.handlers)
-        if deliveries and all(delivery.error is not None for delivery in deliveries):
-            # Nobody was told: the next one must not be held back for the sake of this one.
-            with suppress(OSError), self._states.locked():
-                state = throttle.undelivered(self._states.read(event.job), event.alert, verdict)
-                self._states.write(event.job, state)
-        return deliveries
 
 
-def _note_held_back(event: Event) -> None:
+def _answer(address: str | bytes | None, delivery: Delivery) -> None:
+    """Tell who asked for a test how a handler did: the journal may keep nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
+        if address:
+            sender.sendmsg([json.dumps(delivery).encode()], (), socket.MSG_DONTWAIT, address)
+
+
+def _of_journal(read: Callable[[], Found], nothing: Found) -> Found:
+    """What the journal says; `nothing` where it cannot be read, for telling people needs none."""
+    try:
+        return read()
+    except (OSError, SerenoError) as error:
+        _logger.warning("%s", error)
+        return nothing
+
+
+def _note_held_back(event: Event, until_s: float) -> None:
     what = event.alert or str(messages.FAILURES_IN_A_ROW) % event.failures
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.quiet_until_s))
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until_s))
     _logger.info(
         messages.HELD_BACK,
         event.job,
@@ -205,58 +292,3 @@ def _note_held_back(event: Event) -> None:
         what,
         extra={"MESSAGE_ID": journal.HELD_BACK, **fields_of(event)},
     )
-
-
-def run(
-    failed: str | None,
-    environ: Mapping[str, str],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> int:
-    """Do what a unit asks for: the job `failed` failed, or None: datagrams wait in systemd's socket (sd_listen_fds(3)).
-
-    Returns:
-        The exit status: 0; 1 if a handler failed, so that `systemctl --failed` shows it; an error's own.
-    """
-    journal.set_up_as(IDENTIFIER)
-    try:
-        if failed is None:
-            deliveries = _listen(environ, clock)
-        else:
-            handling, since_s = Handling(environ), time.time() - _START_S
-            deliveries = handling.failed(failed, environ)
-            run_id = environ.get("MONITOR_INVOCATION_ID", "")
-            deliveries += handling.failed_again(failed, run_id, since_s)
-    except SerenoError as error:
-        _logger.error(
-            messages.NONE_SENT,
-            error.message,
-            extra={
-                "MESSAGE_ID": journal.NOT_DELIVERED,
-                "SERENO_ERROR": error.message,
-                "SERENO_JOB": failed,
-            },
-        )
-        return error.exit_code
-    return int(any(delivery.error is not None for delivery in deliveries))
-
-
-def _listen(environ: Mapping[str, str], clock: Callable[[], float]) -> list[Delivery]:
-    """Handle what waits in the socket, one after the other: what is still in it when this ends starts it again."""
-    if environ.get("LISTEN_FDS") != "1":
-        raise UsageError("LISTEN_FDS: systemd gave no socket", hint=_BY_HAND)
-    give_up = clock() + _BEGIN_S
-    deliveries: list[Delivery] = []
-    handling = None
-    with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
-        for heard in datagrams(receiver):
-            try:
-                handling = handling or Handling(environ)
-            except SerenoError:
-                # Nothing here mends itself, and what stays in the socket would start this for ever.
-                list(datagrams(receiver))
-                raise
-            deliveries += handling.heard(heard)
-            if clock() > give_up:
-                break
-    return deliveries

@@ -42,7 +42,7 @@ def last_deliveries(
     with Reader() as reader:
         reader.add_match(MESSAGE_ID=journal.DELIVERED)
         reader.add_match(MESSAGE_ID=journal.NOT_DELIVERED)
-        for uid in _senders(user):
+        for uid in senders(user):
             reader.add_match(_UID=str(uid))
         if event is not None:
             reader.add_match(SERENO_RUN=event)
@@ -53,7 +53,7 @@ def last_deliveries(
     return found
 
 
-def _senders(user: bool) -> set[int]:
+def senders(user: bool) -> set[int]:
     """Whose records of deliveries count: any user may send some that look the same, but for the id of the user."""
     if user:
         return {os.geteuid()}

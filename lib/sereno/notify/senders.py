@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import logging
+import os
+import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
+from math import inf
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,9 +22,13 @@ from urllib.parse import urlsplit
 from sereno.notify.config import Handler
 from sereno.notify.message import Message, safe_line
 from sereno.post import PostError, post
+from sereno.url import secrets_of, without
 
 # Before the second, third, … try of a webhook, in seconds.
 BACKOFF_S = (1, 3, 9, 27, 60, 60)
+# Of a program's output: the last line is what is shown of it.
+_MOST_OUTPUT_BYTES = 1 << 20
+_POLL_S = 0.05
 
 
 Result = TypeVar("Result")
@@ -29,23 +38,34 @@ class DeliveryError(Exception):
     """A message did not leave by a handler; `str()` says why and names no secret."""
 
 
-def send(handler: Handler, message: Message, *, pause: Callable[[float], Any] = time.sleep) -> None:
+def send(
+    handler: Handler,
+    message: Message,
+    *,
+    pause: Callable[[float], Any] = time.sleep,
+    left_s: Callable[[], float] = lambda: inf,
+) -> None:
     """Send `message` by `handler`.
 
     Args:
-        pause: waits so many seconds between two tries.
+        pause: waits so many seconds between two tries; may raise DeliveryError to end them.
+        left_s: how long sending may take from now on; a try has the handler's `timeout_s` at most.
 
     Raises:
         DeliveryError: it was not taken.
     """
+    limit_s = min(handler.timeout_s, left_s())
     if handler.type == "command":
-        _command(handler, message)
+        words = handler.settings["command"]
+        _run(words, json.dumps(message.payload).encode(), limit_s, environment(message))
     elif handler.type == "mail":
-        _mail(handler, message)
+        # -i: a line with a single dot does not end the message.
+        words = [handler.settings["sendmail"], "-t", "-i"]
+        _run(words, compose_mail(handler, message).as_bytes(), limit_s, {})
     elif handler.type == "webhook":
-        _webhook(handler, message, pause)
+        _webhook(handler, message, pause, left_s)
     else:
-        _apprise(handler, message)
+        _apprise(handler, message, limit_s)
 
 
 def environment(message: Message) -> dict[str, str]:
@@ -55,18 +75,6 @@ def environment(message: Message) -> dict[str, str]:
         for key, value in message.payload.items()
         if isinstance(value, (str, int, float)) and key != "text"
     }
-
-
-def _command(handler: Handler, message: Message) -> None:
-    words = handler.settings["command"]
-    _run(words, json.dumps(message.payload).encode(), handler.timeout_s, environment(message))
-
-
-def _mail(handler: Handler, message: Message) -> None:
-    program = handler.settings["sendmail"]
-    mail = compose_mail(handler, message)
-    # -i: a line with a single dot does not end the message.
-    _run([program, "-t", "-i"], mail.as_bytes(), handler.timeout_s, {})
 
 
 def compose_mail(handler: Handler, message: Message) -> EmailMessage:
@@ -85,25 +93,48 @@ def compose_mail(handler: Handler, message: Message) -> EmailMessage:
     return mail
 
 
-def _run(words: list[str], data: bytes, timeout_s: float, extra: dict[str, str]) -> None:
-    from os import environ
-
-    # A file and not a pipe: what the program leaves in the background may keep it open.
-    with tempfile.TemporaryFile() as complaints:
+def _run(words: list[str], data: bytes, limit_s: float, extra: dict[str, str]) -> None:
+    # Files and not pipes: what the program leaves in the background may keep them open. In memory, for a full disk is
+    # what jobs fail of.
+    with (
+        open(os.memfd_create("message"), "w+b") as given,
+        open(os.memfd_create("output"), "w+b") as output,
+    ):
+        given.write(data)
+        given.seek(0)
+        # So that it can be cut while it is written.
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         try:
-            done = subprocess.run(
-                words, input=data, stdout=complaints, stderr=complaints, timeout=timeout_s,
-                env={**_inherited(environ), **extra}, check=False,
+            program = subprocess.Popen(
+                words, stdin=given, stdout=output, stderr=output, process_group=0,
+                env={**_inherited(os.environ), **extra},
             )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise DeliveryError(f"{words[0]}: did not end within {timeout_s:g} s") from None
         except (OSError, ValueError) as error:
             raise DeliveryError(f"{words[0]}: {error}") from None
-        if done.returncode:
-            complaints.seek(0)
-            lines = complaints.read(100_000).decode("utf-8", "replace").strip().splitlines()
-            said = f": {safe_line(lines[-1], 300)}" if lines else ""
-            raise DeliveryError(f"{words[0]}: exit status {done.returncode}{said}")
+        if not _has_ended(program, limit_s, output.fileno()):
+            raise DeliveryError(f"{words[0]}: did not end within {limit_s:g} s")
+        if program.returncode:
+            output.seek(max(os.fstat(output.fileno()).st_size - 10_000, 0))
+            lines = output.read().decode("utf-8", "replace").strip().splitlines()
+            said = f": {without(lines[-1], words[1:], 300)}" if lines else ""
+            raise DeliveryError(f"{words[0]}: exit status {program.returncode}{said}")
+
+
+def _has_ended(program: subprocess.Popen[bytes], limit_s: float, output: int) -> bool:
+    """Wait for a program; at the limit kill it, and what it has started."""
+    give_up = time.monotonic() + limit_s
+    while (left_s := give_up - time.monotonic()) > 0:
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(min(_POLL_S, left_s))
+            return True
+        if os.fstat(output).st_size > _MOST_OUTPUT_BYTES:
+            os.ftruncate(output, 0)
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGKILL)
+    # One in uninterruptible sleep is gone when it can be.
+    with suppress(subprocess.TimeoutExpired):
+        program.wait(1)
+    return False
 
 
 def _inherited(environ: Any) -> dict[str, str]:
@@ -112,24 +143,29 @@ def _inherited(environ: Any) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(private)}
 
 
-def _webhook(handler: Handler, message: Message, pause: Callable[[float], Any]) -> None:
+def _webhook(
+    handler: Handler,
+    message: Message,
+    pause: Callable[[float], Any],
+    left_s: Callable[[], float],
+) -> None:
     settings = handler.settings
     body = json.dumps(message.payload).encode()
     headers = {"Content-Type": "application/json", **settings["headers"]}
     for number in range(settings["retries"] + 1):
         try:
-            _post(settings["url"], body, headers, handler.timeout_s)
+            _post(settings["url"], body, headers, min(handler.timeout_s, left_s()))
             return
         except PostError as error:
-            if not error.passing or number == settings["retries"]:
+            if not error.passing or number == settings["retries"] or left_s() == 0:
                 tries = "" if number == 0 else f" (after {number + 1} tries)"
                 raise DeliveryError(f"{error}{tries}") from None
         pause(BACKOFF_S[number])
 
 
-def _post(url: str, body: bytes, headers: dict[str, str], limit_s: float) -> None:
+def _post(url: str, body: bytes, headers: Mapping[str, str], limit_s: float) -> None:
     try:
-        _within(limit_s, lambda: post(url, body, headers, timeout_s=limit_s))
+        _within(limit_s, lambda: post(url, body, headers, timeout_s=max(limit_s, 0.1)))
     except TimeoutError:
         error = f"{urlsplit(url).hostname}: timed out: {limit_s:g} s in all"
         raise PostError(error, passing=True) from None
@@ -154,7 +190,23 @@ def _within(limit_s: float, action: Callable[[], Result]) -> Result:
     return future.result(limit_s)
 
 
-def _apprise(handler: Handler, message: Message) -> None:
+class _Redacted(logging.Filter):
+    """Takes the words of handlers' URLs out of what Apprise logs: of one that it cannot read it shows everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.secrets: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without(record.getMessage(), self.secrets, 500), ()
+        record.exc_info = record.exc_text = None
+        return True
+
+
+_redacted = _Redacted()
+
+
+def _apprise(handler: Handler, message: Message, limit_s: float) -> None:
     from importlib import import_module
 
     try:
@@ -163,17 +215,20 @@ def _apprise(handler: Handler, message: Message) -> None:
         raise DeliveryError(
             "apprise: this Python has no such module (apt install apprise, or pip install apprise)"
         ) from None
+    urls = handler.settings["urls"]
+    _redacted.secrets.update(word for url in urls for word in secrets_of(url))
+    logging.getLogger("apprise").addFilter(_redacted)
     service = apprise.Apprise()
-    for number, url in enumerate(handler.settings["urls"], 1):
+    for number, url in enumerate(urls, 1):
         if not service.add(url):
             raise DeliveryError(f"apprise: URL {number} of urls is none that Apprise knows")
     kind = "failure" if message.payload["event"] == "failure" else "info"
     try:
         taken = _within(
-            handler.timeout_s,
+            limit_s,
             lambda: service.notify(title=message.subject, body=message.body, notify_type=kind),
         )
     except TimeoutError:
-        raise DeliveryError(f"apprise: did not end within {handler.timeout_s:g} s") from None
+        raise DeliveryError(f"apprise: did not end within {limit_s:g} s") from None
     if not taken:
         raise DeliveryError("apprise: not all services took the message; its own records say which")

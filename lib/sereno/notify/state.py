@@ -1,7 +1,7 @@
-"""What was told of each job, kept in files: `JOB.json`, and `JOB.failing` while the job's last run failed.
+"""What was told of each job, kept in files: `JOB.json`, and `JOB.failing` while a success of the job would be news.
 
 The flag is what a run looks for (one stat(2)) to know that its success is a recovery. All of it is only for counting: a
-file that cannot be read is as good as none.
+file that cannot be read is as good as none, but that the flag still says that the job was failing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import stat
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sereno.notify.throttle import State, from_json, to_json
+from sereno.notify.throttle import Last, Row, State, Told, from_json
+
+# Who holds the lock reads and writes one small file.
+LOCK_S = 5.0
+_MOST_BYTES = 16 << 20
 
 
 class States:
@@ -23,34 +29,82 @@ class States:
         self._directory = Path(directory)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Hold the lock on all of them; handlers of several jobs work at the same time."""
         self._directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A file that nobody else can open: whoever may read the directory could lock that for ever.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor, give_up = (
+            os.open(self._directory / ".lock", flags, 0o600),
+            time.monotonic() + LOCK_S,
+        )
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > give_up:
+                        raise
+                time.sleep(0.02)
             yield
         finally:
             os.close(descriptor)
 
     def read(self, job_id: str) -> State:
         """The state of a job; a new one if nothing is known of it."""
+        with suppress(
+            OSError,
+            ArithmeticError,
+            RecursionError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ):
+            return from_json(json.loads(_bytes(self._directory / f"{job_id}.json")))
         try:
-            return from_json(json.loads((self._directory / f"{job_id}.json").read_bytes()))
-        except (OSError, TypeError, ValueError, KeyError, AttributeError):
+            since_s = max((self._directory / flag_name(job_id)).lstat().st_mtime, 0.0)
+        except OSError:
             return State()
+        # It failed, and whether that was told is unknown: the next failure is told, and so is a recovery.
+        return State(Row(since_s, 1), told={"": Told({"": Last(1.0)})})
 
-    def write(self, job_id: str, state: State) -> None:
-        """Replace the state of a job, under the lock."""
+    def change(self, job_id: str, change: Callable[[State], State]) -> State:
+        """Keep what `change` makes of the state of a job, and return it.
+
+        Raises:
+            OSError: it cannot be kept, or the lock not be had within `LOCK_S`. Nothing is left that is out of date.
+        """
         path, flag = self._directory / f"{job_id}.json", self._directory / flag_name(job_id)
-        if state.failing_since_s is not None:
-            flag.touch()
         temporary = self._directory / _unfinished(path.name)
-        temporary.write_text(json.dumps(to_json(state)), "utf-8")
-        os.replace(temporary, path)
-        if state.failing_since_s is None:
-            with suppress(FileNotFoundError):
-                flag.unlink()
+        with self._locked():
+            before = self.read(job_id)
+            after = change(before)
+            if after == before and after.wants_success == flag.exists():
+                return after
+            try:
+                temporary.unlink(missing_ok=True)
+                if not after.wants_success:
+                    flag.unlink(missing_ok=True)
+                elif not flag.exists():
+                    flag.touch()
+                with temporary.open("x", encoding="utf-8") as file:
+                    json.dump(after, file)
+                os.replace(temporary, path)
+            except OSError:
+                for name in (temporary, path):
+                    with suppress(OSError):
+                        name.unlink()
+                raise
+        return after
+
+
+def _bytes(path: Path) -> bytes:
+    """The content of a regular file; what is none is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        return file.read(_MOST_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def file_names(job_id: str) -> tuple[str, ...]:

@@ -1,148 +1,200 @@
-"""How often people are told of the same thing: (state, event, now) → (state, told or not). Pure.
+"""How often people are told of the same thing: what is known of a job, and what each handler has told of it. Pure.
 
 A job that begins to fail is told at once; one that keeps failing at most once in `repeat_after_s`, with the number of
 failures since; its recovery once, if the failure was told. A job that fails and recovers in turn is told of at most
-`max_failures` failures in `repeat_after_s`. An alert follows the rule of a failure, for each alert by itself.
+`max_failures` failures in `repeat_after_s`. An alert follows the rule of a failure, for each alert by itself. All of
+this is so for each handler: only what it has delivered counts as told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Collection, Mapping
+from math import inf
+from typing import Any, NamedTuple
 
-MOST_ALERTS = 1000
-"""Of one job, the newest, that are remembered."""
+from sereno.notify.event import FAILURE, RECOVERY, Event
+
+MOST_ALERTS, _MOST_NAME = 1000, 200
+"""Of one job, the newest, that are remembered for a handler; characters of a name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """An alert's last message: when (seconds since the epoch), and how many were held back since."""
+class Rule(NamedTuple):
+    """`SETTINGS` of notify.toml."""
 
-    at_s: float
+    repeat_after_s: float
+    max_failures: int
+
+
+class Moment(NamedTuple):
+    """A time that no setting of the clock moves: seconds since the boot of this id."""
+
+    boot: str
+    monotonic_s: float
+
+
+class Row(NamedTuple):
+    """Failures in a row: when the first was (seconds since the epoch), and how many there were."""
+
+    since_s: float
+    number: int
+
+
+class Last(NamedTuple):
+    """The last message of one thing: when (seconds since the epoch; 0: none yet), and how often it happened since."""
+
+    at_s: float = 0.0
     untold: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class Told(NamedTuple):
+    """What a handler has told of one job.
+
+    Attributes:
+        last: by the alert's name; under "" of the failures that go on.
+        sent_s: times of its failure messages in the last `repeat_after_s`, also of failures that are over.
+        owed: failures that it told of and whose end it has yet to tell.
+    """
+
+    last: Mapping[str, Last] = {}
+    sent_s: tuple[float, ...] = ()
+    owed: Row | None = None
+
+
+class State(NamedTuple):
     """What is known of one job.
 
     Attributes:
-        failing_since_s: the first of its failures in a row; None: it did not fail last.
-        failures: how many in a row.
-        told_s: the last message of these failures; None: there was none.
-        untold: failures since that message.
-        sent_s: times of the failure messages in the last `repeat_after_s`, over all periods of failures.
-        alerts: by the alert's name.
+        failing: its failures in a row; None: it did not fail last.
+        run, ended: the last failure's run, and when that was over.
+        told: by the handler's name; under "" of all that are not there.
     """
 
-    failing_since_s: float | None = None
-    failures: int = 0
-    told_s: float | None = None
-    untold: int = 0
-    sent_s: tuple[float, ...] = ()
-    alerts: Mapping[str, Told] = field(default_factory=dict)
+    failing: Row | None = None
+    run: str = ""
+    ended: Moment | None = None
+    told: Mapping[str, Told] = {}
+
+    def of(self, handler: str) -> Told:
+        return self.told.get(handler, self.told.get("", Told()))
+
+    @property
+    def wants_success(self) -> bool:
+        """Whether a success is news."""
+        return self.failing is not None or any(told.owed for told in self.told.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The state after an event, and whether people are told of it.
-
-    Attributes:
-        told: how many like it were held back before, None if it is held back itself.
-        quiet_until_s: until when the next ones are only counted; None: the next is told.
-    """
-
-    state: State
-    told: int | None
-    quiet_until_s: float | None = None
+def name_of(event: Event) -> str:
+    return (event.alert or "")[:_MOST_NAME]
 
 
-def failed(state: State, now_s: float, *, repeat_after_s: float, max_failures: int) -> Verdict:
-    """A run failed."""
-    # Times in the future (the clock was set back) must not hold messages back for years.
-    sent = tuple(s for s in state.sent_s if 0 <= now_s - s < repeat_after_s)
-    if state.failing_since_s is None:
-        state = replace(state, failing_since_s=now_s, failures=0, told_s=None)
-    state = replace(state, failures=state.failures + 1, sent_s=sent)
-    last_s = state.told_s
-    due = last_s is None or not 0 <= now_s - last_s < repeat_after_s
-    if not due or len(sent) >= max_failures:
-        until_s = (last_s if last_s is not None and not due else sent[0]) + repeat_after_s
-        return Verdict(replace(state, untold=state.untold + 1), None, until_s)
-    untold, sent = state.untold, (*sent, now_s)
-    state = replace(state, told_s=now_s, untold=0, sent_s=sent)
-    return Verdict(state, untold, now_s + repeat_after_s)
+def failed(
+    state: State, event: Event, ended: Moment, rule: Rule, handlers: Collection[str]
+) -> State:
+    """The state after a failure, which is yet to be told."""
+    if state.failing is None:
+        told = {name: _without(state.of(name))._replace(owed=None) for name in handlers}
+        state = state._replace(failing=Row(event.time_s, 0), told=told)
+    counted = happened(state, event, rule, handlers)
+    row = state.failing or Row(event.time_s, 0)
+    return State(Row(row.since_s, row.number + 1), event.run, ended, counted.told)
 
 
-def succeeded(state: State) -> Verdict:
-    """A run succeeded."""
-    untold = state.untold
-    told = state.failing_since_s is not None and state.told_s is not None
-    # What was never told stays counted, for the next message.
-    state = replace(
-        state, failing_since_s=None, failures=0, told_s=None, untold=0 if told else untold
-    )
-    return Verdict(state, untold if told else None)
+def _without(told: Told) -> Told:
+    """The failures' message forgotten. What was never told stays counted, for the next one."""
+    untold = told.last.get("", Last()).untold
+    return told._replace(last={**told.last, "": Last(0.0, untold)})
 
 
-def alerted(state: State, alert: str, now_s: float, *, repeat_after_s: float) -> Verdict:
-    """A successful run raised an alert."""
-    last = state.alerts.get(alert)
-    state = replace(state, alerts=_remembered(state.alerts, now_s, repeat_after_s))
-    if last is not None and 0 <= now_s - last.at_s < repeat_after_s:
-        held = replace(last, untold=last.untold + 1)
-        after = replace(state, alerts={**state.alerts, alert: held})
-        return Verdict(after, None, last.at_s + repeat_after_s)
-    after = replace(state, alerts={**state.alerts, alert: Told(now_s)})
-    return Verdict(after, last.untold if last else 0, now_s + repeat_after_s)
+def happened(state: State, event: Event, rule: Rule, handlers: Collection[str]) -> State:
+    """The state after a failure or an alert, which is yet to be told."""
+    counted = {}
+    for handler in handlers:
+        told, name = state.of(handler), name_of(event)
+        last = told.last.get(name, Last())
+        kept = _remembered(told.last, event.time_s, rule)
+        counted[handler] = told._replace(last={**kept, name: last._replace(untold=last.untold + 1)})
+    return state._replace(told=counted)
 
 
-def _remembered(alerts: Mapping[str, Told], now_s: float, repeat_after_s: float) -> dict[str, Told]:
+def _remembered(lasts: Mapping[str, Last], now_s: float, rule: Rule) -> dict[str, Last]:
     """Those that still hold back, or count, something; a job may give every alert a name of its own."""
     needed = [
-        (name, told)
-        for name, told in alerts.items()
-        if told.untold or 0 <= now_s - told.at_s < repeat_after_s
+        (name, last)
+        for name, last in lasts.items()
+        if not name or last.untold or 0 <= now_s - last.at_s < rule.repeat_after_s
     ]
-    return dict(sorted(needed, key=lambda each: each[1].at_s)[-MOST_ALERTS:])
+    return dict(sorted(needed, key=lambda each: (not each[0], each[1].at_s))[-MOST_ALERTS:])
 
 
-def undelivered(state: State, alert: str | None, verdict: Verdict) -> State:
-    """The state after a message that `verdict` allowed and that nobody took: the next event is told at once."""
-    untold = (verdict.told or 0) + 1
-    if alert is not None:
-        return replace(state, alerts={**state.alerts, alert: Told(0.0, untold)})
-    if state.failing_since_s is None:
-        return state
-    return replace(state, told_s=None, untold=state.untold + untold, sent_s=state.sent_s[:-1])
+def succeeded(state: State, ended: Moment, handlers: Collection[str]) -> State:
+    """The state after a success; one that is not later than the last failure changes nothing.
+
+    The success ended in this boot: a failure in another one was before it.
+    """
+    told = {name: state.of(name) for name in handlers}
+    last = state.ended
+    is_later = last is None or last.boot != ended.boot or ended > last
+    if state.failing is None or not is_later:
+        return state._replace(told=told)
+    for name, one in told.items():
+        if one.last.get("", Last()).at_s:
+            told[name] = _without(one)._replace(owed=state.failing)
+    return state._replace(failing=None, told=told)
 
 
-def to_json(state: State) -> dict[str, Any]:
-    return {
-        "failing_since_s": state.failing_since_s,
-        "failures": state.failures,
-        "told_s": state.told_s,
-        "untold": state.untold,
-        "sent_s": list(state.sent_s),
-        "alerts": {name: [told.at_s, told.untold] for name, told in state.alerts.items()},
-    }
+def quiet_until_s(told: Told, event: Event, now_s: float, rule: Rule) -> float | None:
+    """Until when a handler holds this event back; None: it is to be told now."""
+    if event.kind == RECOVERY:
+        return None if told.owed else inf
+
+    # Times in the future (the clock was set back) must not hold messages back for years.
+    def is_recent(time_s: float) -> bool:
+        return 0 <= now_s - time_s < rule.repeat_after_s
+
+    at_s = told.last.get(name_of(event), Last()).at_s
+    if at_s and is_recent(at_s):
+        return at_s + rule.repeat_after_s
+    sent = [*filter(is_recent, told.sent_s)]
+    is_too_many = event.kind == FAILURE and len(sent) >= rule.max_failures
+    return sent[0] + rule.repeat_after_s if is_too_many else None
+
+
+def delivered(state: State, handler: str, event: Event, now_s: float, rule: Rule) -> State:
+    """The state after a handler has told an event."""
+    told = state.of(handler)
+    told = told._replace(last={**told.last, name_of(event): Last(now_s)})
+    if event.kind == RECOVERY:
+        told = told._replace(last={**told.last, "": Last()}, owed=None)
+    elif event.kind == FAILURE:
+        sent = [time_s for time_s in told.sent_s if 0 <= now_s - time_s < rule.repeat_after_s]
+        told = told._replace(sent_s=(*sent, now_s))
+        if state.failing is None:
+            # A success came while it was being told.
+            row = Row(event.failing_since_s or now_s, event.failures)
+            told = told._replace(last={**told.last, "": Last()}, owed=row)
+    return state._replace(told={**state.told, handler: told})
 
 
 def from_json(value: Any) -> State:
-    """Raises TypeError, ValueError, KeyError or AttributeError for what `to_json` did not write."""
+    """The state of which `value` is the JSON. Raises TypeError, ValueError, LookupError or AttributeError if none."""
+    failing, run, ended, told = value
     return State(
-        failing_since_s=_time(value["failing_since_s"]),
-        failures=int(value["failures"]),
-        told_s=_time(value["told_s"]),
-        untold=int(value["untold"]),
-        sent_s=tuple(float(time_s) for time_s in value["sent_s"]),
-        alerts={
-            str(name): Told(float(at_s), int(untold))
-            for name, (at_s, untold) in value["alerts"].items()
+        failing=failing and Row(_time(failing[0]), int(failing[1])),
+        run=str(run),
+        ended=ended and Moment(str(ended[0]), float(ended[1])),
+        told={
+            handler: Told(
+                {name: Last(_time(at_s), int(untold)) for name, (at_s, untold) in last.items()},
+                tuple(map(_time, sent_s)),
+                owed and Row(_time(owed[0]), int(owed[1])),
+            )
+            for handler, (last, sent_s, owed) in told.items()
         },
     )
 
 
-def _time(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _time(value: Any) -> float:
+    # What is no date must not break a message; the year 5138 is far enough.
+    if not 0 <= float(value) < 1e11:
+        raise ValueError(f"{value!r}: no time")
+    return float(value)

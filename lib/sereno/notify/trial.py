@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket as sockets
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 
 from sereno.errors import NotAllowed, NotAvailable
-from sereno.notify import wake
+from sereno.notify import health, wake
 from sereno.notify.config import Config
-from sereno.notify.health import LastDelivery, last_deliveries
+from sereno.notify.datagram import uid_of
+from sereno.notify.delivery import Delivery
 
 # More than a webhook needs that tries as often as it may; sereno-notify.service has as much.
 DEADLINE_S = 600.0
-_POLL_S = 0.1
 
 
 def address(user: bool, environ: Mapping[str, str]) -> str:
@@ -25,33 +27,37 @@ def address(user: bool, environ: Mapping[str, str]) -> str:
 
 def run(
     config: Config, user: bool, environ: Mapping[str, str], *, deadline_s: float = DEADLINE_S
-) -> Iterator[LastDelivery]:
-    """Ask the scope's socket for the test message; yield each handler's outcome as the journal shows it.
+) -> Iterator[Delivery]:
+    """Ask the scope's socket for the test message; yield each handler's outcome as its service answers.
 
     Raises:
         NotAllowed: the caller may not use the socket.
-        NotAvailable: the socket is not there, or not every handler left a record in time.
+        NotAvailable: the socket is not there, or not every handler's outcome came in time.
     """
-    event, socket = uuid.uuid4().hex, address(user, environ)
-    try:
-        wake.send(socket, wake.TRIED, "sereno", event)
-    except PermissionError:
-        raise NotAllowed(f"{socket}: no right to ask for a test", hint="run as root") from None
-    except OSError as error:
-        raise NotAvailable(
-            f"{socket}: {error.strerror}", hint="systemctl start sereno-notify.socket"
-        ) from None
-    waiting = {handler.name for handler in config.handlers}
-    give_up = time.monotonic() + deadline_s
-    while waiting:
-        done = last_deliveries(user, days=1, event=event)
-        for name in sorted(waiting & done.keys()):
-            waiting.remove(name)
-            yield done[name]
-        if waiting and time.monotonic() > give_up:
+    socket = address(user, environ)
+    waiting, give_up = {handler.name for handler in config.handlers}, time.monotonic() + deadline_s
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM) as asking:
+        asking.setsockopt(sockets.SOL_SOCKET, sockets.SO_PASSCRED, 1)
+        # An address of the kernel's choice (unix(7), autobind): anybody may write to it, and who did is looked at.
+        asking.bind("")
+        try:
+            wake.send(socket, wake.TRIED, "sereno", uuid.uuid4().hex, by=asking)
+        except PermissionError:
+            raise NotAllowed(f"{socket}: no right to ask for a test", hint="run as root") from None
+        except OSError as error:
             raise NotAvailable(
-                f"no record of {', '.join(sorted(waiting))} within {deadline_s:g} s",
-                hint="journalctl -u sereno-notify.service",
-            )
-        if waiting:
-            time.sleep(_POLL_S)
+                f"{socket}: {error.strerror}", hint="systemctl start sereno-notify.socket"
+            ) from None
+        while waiting:
+            asking.settimeout(max(give_up - time.monotonic(), 0.001))
+            try:
+                data, ancillary, _, _ = asking.recvmsg(wake.MOST_BYTES, sockets.CMSG_SPACE(12))
+            except TimeoutError:
+                raise NotAvailable(
+                    f"no word of {', '.join(sorted(waiting))} within {deadline_s:g} s",
+                    hint="journalctl -u sereno-notify.service",
+                ) from None
+            if uid_of(ancillary) in health.senders(user):
+                delivery = Delivery(*json.loads(data))
+                waiting.discard(delivery.handler)
+                yield delivery

@@ -33,8 +33,15 @@ def wake(job_id: str, run_id: str) -> None:
         _logger.warning(messages.NOT_ASKED_FOR, job_id, address, error)
 
 
-def send(address: str, what: str, job_id: str, run_id: str, alerts: Sequence[str] = ()) -> None:
-    """Send the datagram, with the names of as many alerts as it holds.
+def send(
+    address: str,
+    what: str,
+    job_id: str,
+    run_id: str,
+    alerts: Sequence[str] = (),
+    by: socket.socket | None = None,
+) -> None:
+    """Send the datagram, with the names of as many alerts as it holds, from the socket `by` if an answer is wanted.
 
     Raises:
         OSError: the socket is not there, not for this user, or full.
@@ -44,6 +51,5 @@ def send(address: str, what: str, job_id: str, run_id: str, alerts: Sequence[str
         longer = f"{data[:-1]}, {json.dumps(alert)}]"
         if len(longer) <= MOST_BYTES:
             data = longer
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.setblocking(False)
-        sender.sendto(data.encode(), address)
+    with by.dup() if by else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendmsg([data.encode()], (), socket.MSG_DONTWAIT, address)
