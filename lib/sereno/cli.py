@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"sereno: {sys.executable} has no module {error.name!r}", file=sys.stderr)
         files = "-r lib/requirements.txt -r lib/requirements-command.txt"
-        print(f"hint: ./install.sh, or: pip install {files}", file=sys.stderr)
+        print(f"hint: ./install.sh again; for a backend: pip install {files}", file=sys.stderr)
         return NotAvailable.exit_code
     except OSError as error:
         # Nothing more is written to it. A reader that has gone (`sereno list | head`) needs no message.
