@@ -4,7 +4,7 @@
 # A version is staged as a whole directory PREFIX/releases/ID, which nothing refers to until it is complete and its
 # units have been verified. Only then are the unit files renamed into place one by one and the link PREFIX/current is
 # switched. Killed at any moment, the version before or the new one works, and the next run finishes. ID is a hash of
-# what is shipped, so installing the same checkout again finds everything done.
+# what is shipped, so installing the same checkout again finds everything done. A first install that fails is undone.
 set -eu
 
 python_min=3.11
@@ -12,6 +12,11 @@ systemd_min=252
 job=cache_cleanup_hourly
 data_dir=/var/cache/sereno
 state_dir=/var/lib/sereno
+# For apt, or another install.sh, to end.
+patience_s=600
+# All that pip takes from pip.conf and PIP_*: where packages are, and how to get there. `user` would put them elsewhere.
+pip_settings='index-url\|extra-index-url\|no-index\|find-links\|proxy\|cert\|client-cert\|trusted-host'
+pip_settings="$pip_settings\|timeout\|default-timeout\|retries"
 
 usage() {
     cat <<'END'
@@ -27,7 +32,7 @@ Installs sereno from this checkout: code, its Python environment, units, timers;
   --no-start    start nothing now; the timers start with the next boot
   --dry-run     print every change and make none
   --uninstall   remove exactly what was installed; cached data, user and group stay
-  --purge       with --uninstall: the data, the timers' stamps, the users and their groups too
+  --purge       with --uninstall: the data, the timers' stamps, the users and their groups too; what you wrote stays
   --help        this text
 
 Exit status: 0 done, 1 something is missing, foreign or failed, 2 wrong use.
@@ -39,6 +44,7 @@ say() { printf '%s\n' "$@"; }
 
 # die MESSAGE [WAY-OUT...]
 die() {
+    told=yes
     printf 'install.sh: %s\n' "$1" >&2
     shift
     [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
@@ -57,12 +63,20 @@ run() {
     if [ "$dry_run" = yes ]; then
         say "would run: $*"
     else
-        "$@" || die "this failed: $*" "What was installed before still works. Mend the cause, then run install.sh again."
+        "$@" 2>"$tmp/error" ||
+            die "this failed: $*: $(cause)" "What was installed before still works. Mend the cause, then run install.sh again."
+        cat "$tmp/error" >&2
     fi
 }
 
+# Why the command failed whose standard error is in $tmp/error: the last error of apt or pip, else the last line.
+cause() {
+    said=$(sed -n 's/^E\(RROR\)\{0,1\}: //p' "$tmp/error" | tail -n 1)
+    say "${said:-$(tail -n 1 "$tmp/error")}"
+}
+
 parse_arguments() {
-    user=no root='' staged=no prefix='' wheels='' start=yes dry_run=no uninstall=no purge=no changed=no
+    user=no root='' staged=no prefix='' wheels='' start=yes dry_run=no uninstall=no purge=no changed=no undo=nothing told=no
     while [ $# -gt 0 ]; do
         case $1 in
             --prefix=* | --wheels=* | --root=*)
@@ -76,8 +90,8 @@ parse_arguments() {
                 [ -n "${2-}" ] || wrong_use "$1 needs a directory"
                 case $1 in
                     --prefix) prefix=$2 ;;
-                    --wheels) wheels=$(absolute "$2") ;;
-                    --root) root=$(absolute "$2") staged=yes ;;
+                    --wheels) wheels=$(readlink -m -- "$2") ;;
+                    --root) root=$(readlink -m -- "$2" | sed 's|^/$||') staged=yes ;;
                 esac
                 shift
                 ;;
@@ -96,23 +110,18 @@ parse_arguments() {
     [ -z "$wheels" ] || [ -d "$wheels" ] || wrong_use "--wheels: $wheels is not a directory"
 }
 
-absolute() {
-    case $1 in
-        /*) printf '%s\n' "$1" ;;
-        *) printf '%s\n' "$PWD/$1" ;;
-    esac
-}
-
 # All paths are those of the installed system; "$root" goes before each that is touched.
 choose_paths() {
-    here=$(cd -- "$(dirname -- "$0")" && pwd -P)
-    root=$(printf '%s\n' "$root" | sed 's|/*$||')
+    here=$(dirname -- "$(readlink -f -- "$0")")
+    { [ -f "$0" ] && [ -f "$here/bin/sereno" ] && [ -d "$here/lib/sereno" ] && [ -d "$here/systemd/system" ]; } ||
+        die "not a checkout of sereno: $here" "Get all of it (a clone, or an unpacked archive), and there: ./install.sh"
     if [ "$user" = yes ]; then
         data_home=$(xdg "${XDG_DATA_HOME-}" "$HOME/.local/share")
         kind=user scope=--user
         prefix=${prefix:-$data_home/sereno}
         unit_dir=$data_home/systemd/user
-        generated_dir=$(xdg "${XDG_CONFIG_HOME-}" "$HOME/.config")/systemd/user
+        config_dir=$(xdg "${XDG_CONFIG_HOME-}" "$HOME/.config")/sereno
+        generated_dir=${config_dir%/*}/systemd/user
         stamp_dir=$data_home/systemd/timers
         data_dir=$(xdg "${XDG_CACHE_HOME-}" "$HOME/.cache")/sereno
         state_dir=$HOME/.local/state/sereno
@@ -122,18 +131,18 @@ choose_paths() {
         kind=system scope=--system
         prefix=${prefix:-/opt/sereno}
         unit_dir=/usr/local/lib/systemd/system
+        config_dir=/etc/sereno
         generated_dir=/etc/systemd/system
         stamp_dir=/var/lib/systemd/timers
         command_path=/usr/local/bin/sereno
         share_dir=/usr/local/share
         sysusers_conf=/usr/local/lib/sysusers.d/sereno.conf
         tmpfiles_conf=/usr/local/lib/tmpfiles.d/sereno.conf
+        needrestart_conf=/etc/needrestart/conf.d/sereno.conf
         # systemd reads two directories of catalogues; the other one belongs to packages.
         catalog_dir=/usr/local/lib/systemd/catalog
     fi
-    for path in "$prefix" "$root$prefix" "$unit_dir" "$generated_dir" "$command_path"; do
-        check_path "$path"
-    done
+    for path in "$prefix" "$root$prefix" "$unit_dir" "$generated_dir" "$command_path"; do check_path "$path"; done
     [ "${#prefix}" -le 120 ] || die "--prefix: longer than 120 characters: $prefix" \
         "The kernel reads no more than 255 of a script's first line."
     manifest=$prefix/manifest
@@ -148,10 +157,7 @@ choose_paths() {
 
 # The XDG base directory specification: a relative path is to be ignored.
 xdg() {
-    case $1 in
-        /*) printf '%s\n' "$1" ;;
-        *) printf '%s\n' "$2" ;;
-    esac
+    case $1 in /*) say "$1" ;; *) say "$2" ;; esac
 }
 
 # Units, scripts and the manifest name these paths; outside this set each would need another way of quoting.
@@ -170,15 +176,13 @@ check_rights() {
     uid=$(id -u)
     if [ "$user" = yes ]; then
         [ "$uid" -ne 0 ] || die "--user as root would install for the user root alone" "For the whole machine: ./install.sh"
-    elif [ "$staged$dry_run" = nono ]; then
-        [ "$uid" -eq 0 ] || die "only root can install for the whole machine" "sudo ./install.sh" \
-            "./install.sh --user   for yourself alone, without root"
-    fi
-    if [ "$user" = yes ]; then
         [ "$manager" = running ] || die "--user needs a user's systemd manager, and systemd is not process 1 here"
         export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$uid}"
         systemctl --user show -P Version >/dev/null 2>&1 || die "no systemd manager runs for $(id -un)" \
             "Log in anew (not by su or sudo), or as root: loginctl enable-linger $(id -un)"
+    elif [ "$staged$dry_run" = nono ]; then
+        [ "$uid" -eq 0 ] || die "only root can install for the whole machine" "sudo ./install.sh, or as root ./install.sh" \
+            "./install.sh --user   for yourself alone, without root"
     fi
 }
 
@@ -188,7 +192,7 @@ check_commands() {
         systemctl systemd-analyze systemd-sysusers systemd-tmpfiles; do
         command -v "$name" >/dev/null || missing="$missing $name"
     done
-    [ -z "$missing" ] || die "commands are missing:$missing" "They are in findutils, diffutils, coreutils, util-linux, systemd."
+    [ -z "$missing" ] || die "commands are missing:$missing" "They are in findutils, diffutils, coreutils, sed, grep, util-linux, systemd."
     version=$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
     [ "${version:-0}" -ge "$systemd_min" ] || die "systemd $systemd_min or newer is needed; here is ${version:-an unknown one}"
 }
@@ -198,9 +202,8 @@ find_python() {
     seen='none is installed'
     for python in /usr/bin/python3 "$(command -v python3 || true)"; do
         [ -x "$python" ] || continue
-        python_version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-        "$python" -I -c 'import sys; sys.exit(sys.version_info[:2] < tuple(map(int, sys.argv[1].split("."))))' \
-            "$python_min" && return
+        python_version=$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])
+sys.exit(sys.version_info[:2] < tuple(map(int, sys.argv[1].split("."))))' "$python_min") && return
         seen="$python is $python_version"
     done
     [ "$seen" = 'none is installed' ] || die "Python $python_min or newer is needed; $seen"
@@ -226,36 +229,86 @@ print(next(wheel for place in places if place for wheel in glob.glob(place + "/p
 check_packages() {
     find_python
     packages=$(missing_packages | tr '\n' ' ')
-    [ -n "$packages" ] || return 0
-    if [ "$uid$staged" = 0no ] && command -v apt-get >/dev/null; then
+    if [ -n "$packages" ] && [ "$uid$staged" = 0no ] && command -v apt-get >/dev/null; then
         # shellcheck disable=SC2086  # package names, one word each
         install_packages $packages
         [ "$dry_run" = no ] || return 0
         find_python
         packages=$(missing_packages | tr '\n' ' ')
-        [ -n "$packages" ] || return 0
     fi
-    die "Python packages of the distribution are missing for ${python:-python3}: $packages" \
+    [ -z "$packages" ] || die "Python packages of the distribution are missing for ${python:-python3}: $packages" \
         "Debian, Ubuntu: sudo apt-get install $packages" "Fedora: sudo dnf install python3 python3-systemd"
 }
 
 install_packages() {
     say "Installing $*"
+    if [ "$dry_run" = yes ]; then say "would run: apt-get install $*"; return; fi
     export DEBIAN_FRONTEND=noninteractive
-    apt-cache show "$@" >/dev/null 2>&1 || run apt-get -q update
-    run apt-get -q -y --no-install-recommends install "$@"
+    set -- --yes --no-install-recommends install "$@"
+    # Lists that are missing, or too old for the mirror: the same again with new ones.
+    apt_get "$@" || { apt_get update && apt_get "$@"; } ||
+        die "this failed: apt-get $*: $(cause)" "Mend the cause, or install the packages in another way, then run install.sh again."
+}
+
+# Fails as apt-get does, its words in $tmp/error. DPkg::Lock::Timeout= would not wait for the lock of the lists, which the
+# first boot's `apt-get update` holds.
+apt_get() {
+    waited_s=0
+    until apt-get --quiet "$@" >/dev/null 2>"$tmp/error" </dev/null; do
+        grep -q 'Could not get lock' "$tmp/error" && [ "$waited_s" -lt "$patience_s" ] || return
+        [ "$waited_s" -gt 0 ] ||
+            say "apt is busy; waiting up to $((patience_s / 60)) minutes: $(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$tmp/error")"
+        sleep 2
+        waited_s=$((waited_s + 2))
+    done
+}
+
+# Whoever can write to the prefix, or rename a directory above it, decides what runs: above a link as above its target.
+check_owners() {
+    writable=/022
+    [ "$kind" = system ] || writable=/002 # a user's own group is often that user alone
+    set --
+    for path in "$root$prefix" "$(readlink -m -- "$root$prefix")"; do
+        until [ "$path" = "$root" ] || [ -z "$path" ]; do set -- "$@" "$path" && path=${path%/*}; done
+    done
+    path=$({
+        find "$@" -maxdepth 0 \( ! -uid 0 ! -uid "$uid" -o ! -type l -perm "$writable" ! -perm -1000 \) || :
+        find "$root$prefix/" \( ! -uid 0 ! -uid "$uid" -o ! -type l -perm "$writable" \) || :
+    } 2>/dev/null | sed -n 1p)
+    [ -z "$path" ] || die "another user could change what runs here: $path is $(stat -c '%U:%G, mode %a' -- "$path")" \
+        "Choose another --prefix; or, when all in it is as it should be: chown -h $(id -un) $path; chmod go-w $path"
+}
+
+check_mounts() {
+    for path in "$unit_dir" "$generated_dir" "${command_path%/*}" "$share_dir" "$prefix"; do
+        path=$root$path
+        while [ -n "$path" ] && [ ! -e "$path" ]; do path=${path%/*}; done
+        [ -w "${path:-/}" ] || die "${path:-/} cannot be written: its file system is read-only, or it is another's" \
+            "For a file system: mount -o remount,rw $(stat -c %m -- "${path:-/}")"
+    done
+    # The last one is the prefix.
+    "$python" -I -c 'import os, sys; sys.exit(os.statvfs(sys.argv[1]).f_flag & os.ST_NOEXEC)' "${path:-/}" ||
+        die "${path:-/} is on a file system that is mounted noexec: no job could run from there" "Choose another --prefix."
+}
+
+# systemd-sysusers takes an account that is there for its own: jobs would run as that person.
+check_accounts() {
+    for name in sereno sereno-notify; do
+        account=$(if [ "$staged" = yes ]; then grep -s "^$name:" "$root/etc/passwd"; else getent passwd "$name"; fi) || continue
+        shell=${account##*/} number=${account#*:*:} number=${number%%:*}
+        if [ "$number" -eq 0 ] || { [ "$number" -ge 1000 ] && [ "$shell" != nologin ] && [ "$shell" != false ]; }; then
+            die "the account $name (uid $number) is a person's: jobs would run as that person" \
+                "Rename it (usermod --login NEW $name; groupmod --new-name NEW $name), or: ./install.sh --user"
+        fi
+    done
 }
 
 # --- the release ---------------------------------------------------------------------------------------------------
 
-# What is shipped: files of lib, bin and systemd, without what interpreters, editors and tools leave there.
-list_shipped() {
-    find lib bin systemd \( -name '.*' -o -name __pycache__ -o -name '*.egg-info' \) -prune -o \
-        -type f ! -name '*~' -print0 | LC_ALL=C sort -z
-}
-
 choose_release() {
-    list_shipped >"$tmp/shipped"
+    # Without what interpreters, editors and tools leave there.
+    find lib bin systemd \( -name '.*' -o -name __pycache__ -o -name '*.egg-info' \) -prune -o \
+        -type f ! -name '*~' -print0 | sort -z >"$tmp/shipped"
     version=$(sed -n 's/^__version__ = "\([A-Za-z0-9.+-]*\)".*/\1/p' lib/sereno/__init__.py)
     hash=$({
         say "$prefix" "$python" "$python_version"
@@ -263,7 +316,8 @@ choose_release() {
     } | sha256sum | cut -c 1-12)
     # A complete release is used again. One that has been changed since is left alone, and made anew beside.
     id=${version:-0}-$hash number=1
-    while [ -e "$root$prefix/releases/$id/MANIFEST" ] && ! is_intact "$root$prefix/releases/$id"; do
+    while [ -e "$root$prefix/releases/$id/MANIFEST" ] &&
+        ! (cd "$root$prefix/releases/$id" && sha256sum --check --quiet --strict MANIFEST >/dev/null 2>&1); do
         number=$((number + 1))
         id=${version:-0}-$hash.$number
     done
@@ -271,17 +325,26 @@ choose_release() {
     tree=$root$release
 }
 
-is_intact() {
-    (cd "$1" && sha256sum --check --quiet --strict MANIFEST >/dev/null 2>&1)
-}
-
 stage() {
+    if [ "$dry_run$state" = noinstalling ] && [ ! -L "$root$prefix/current" ]; then
+        # Data of an earlier installation stay also if this one fails.
+        undo=all purge=yes
+        if [ -e "$root$data_dir" ] || [ -e "$root$state_dir" ] || is_our_user sereno; then purge=no; fi
+    fi
+    [ -d "$root$prefix" ] || run mkdir -p "$root$prefix"
+    [ "$state" = upgrading ] || cmp -s "$tmp/new" "$tmp/old" || put "$tmp/both" "$manifest"
     for path in "$root$prefix"/releases/*; do
         # Left by a run that was killed: the MANIFEST is written last.
         if [ -d "$path" ] && [ ! -e "$path/MANIFEST" ]; then run rm -rf "$path"; fi
     done
-    [ ! -e "$tree/MANIFEST" ] || return 0
+    if [ -e "$tree/MANIFEST" ]; then
+        # `prune` goes by their times: what comes into use again is not an old one.
+        [ "$(readlink "$root$prefix/current" || :)" = "releases/$id" ] || run touch "$tree/MANIFEST"
+        return 0
+    fi
+    fetch
     say "Staging $release"
+    [ "$undo" = all ] || undo=release
     run mkdir -p "$tree"
     run xargs -0 -a "$tmp/shipped" cp --parents -t "$tree" --
     run chmod -R u=rwX,go=rX "$tree"
@@ -290,7 +353,7 @@ stage() {
     make_environment
     make_completions
     [ "$dry_run" = yes ] || (cd "$tree" && find . -type f ! -path '*/__pycache__/*' ! -name 'MANIFEST*' -print0 |
-        LC_ALL=C sort -z | xargs -0 sha256sum --) >"$tmp/MANIFEST"
+        sort -z | xargs -0 sha256sum --) >"$tmp/MANIFEST"
     [ "$staged" = yes ] || run sync -f "$tree"
     run cp "$tmp/MANIFEST" "$tree/MANIFEST.new"
     run mv -T "$tree/MANIFEST.new" "$tree/MANIFEST"
@@ -301,44 +364,72 @@ make_environment() {
     run "$python" -I -m venv --system-site-packages --without-pip "$tree/venv"
     # Where the tree is staged, this line names a path that will not exist.
     run sed -i '/^command = /d' "$tree/venv/pyvenv.cfg"
-    set -- -q --no-input --disable-pip-version-check install \
-        --no-deps --require-hashes --only-binary :all: --no-compile \
-        -r lib/requirements.txt -r lib/requirements-command.txt
-    if [ -n "$wheels" ]; then
-        set -- --isolated "$@" --no-index --find-links "$wheels"
-        export PIP_CONFIG_FILE=/dev/null
-    fi
-    run "$tree/venv/bin/python3" -I "$(find_pip)/pip" "$@"
+    # --ignore-installed: what a package of the distribution has, it may take away again.
+    run pip "$tree/venv/bin/python3" install --no-index --find-links "$tmp/wheels" --ignore-installed --no-compile
     # So do the scripts: those of activation, and those of the dependencies, which nobody starts.
     run find "$tree/venv/bin" -type f -delete
     run "$tree/venv/bin/python3" -I -m compileall -q -s "$root" -p / "$tree/lib" "$tree/venv/lib"
+}
+
+# Whatever comes from outside comes before anything is staged.
+fetch() {
+    if [ "$dry_run" = yes ]; then say "would fetch the packages of lib/requirements*.txt"; return; fi
+    say "Fetching the packages of lib/requirements*.txt"
+    isolate_pip
+    set -- "$python" download --dest "$tmp/wheels"
+    [ -z "$wheels" ] || set -- "$@" --no-index --find-links "$wheels"
+    pip "$@" >"$tmp/error" 2>&1 || die \
+        "the packages cannot be had: $(cause)$(sed -n "s/.*connection broken by '\(.*\)': .*/; \1/p" "$tmp/error" | tail -n 1)" \
+        "$(sed -n 's/^# \(Wheels for .*\)\. To move.*/\1/p' lib/requirements.txt). Here: Python $python_version, $(uname -m)." \
+        "By a mirror or proxy: index-url and proxy in pip.conf; PIP_INDEX_URL, HTTPS_PROXY." \
+        "Without a network: ./install.sh --wheels DIR, which \`pip download -r\` of lib/requirements*.txt has filled elsewhere."
+}
+
+# From here on pip finds the settings of $pip_settings in the environment, and no others anywhere.
+isolate_pip() {
+    # These would choose what is listed; pip.conf may have them for other commands.
+    env -u PIP_PYTHON PIP_QUIET=0 PIP_USER=0 PIP_GLOBAL=0 PIP_SITE=0 "$python" -I "$(find_pip)/pip" config list \
+        >"$tmp/pip" 2>"$tmp/error" ||
+        die "pip's settings cannot be read: $(cause)"
+    for name in $(env | sed -n 's/^\(PIP_[A-Za-z_]*\)=.*/\1/p'); do unset "$name"; done
+    # The later one holds. A value is quoted as in Python, and may have several lines.
+    sed -n "s/^global\./1/; s/^install\./2/; s/^:env:\./3/; s/\\\\n/ /g; s/^\([123]\)\($pip_settings\)='\(.*\)'\$/\1PIP_\U\2\E=\3/p" "$tmp/pip" |
+        sort | sed 's/^.//; :name; s/^\([A-Z_]*\)-/\1_/; t name' >"$tmp/settings"
+    while [ -z "$wheels" ] && IFS= read -r setting; do export "${setting?}"; done <"$tmp/settings"
+    export PIP_CONFIG_FILE=/dev/null
+}
+
+pip() { # pip PYTHON COMMAND OPTION...
+    interpreter=$1
+    shift
+    "$interpreter" -I "$(find_pip)/pip" -q --no-input --disable-pip-version-check --no-cache-dir "$@" --no-deps \
+        --require-hashes --only-binary :all: -r lib/requirements.txt -r lib/requirements-command.txt
 }
 
 make_completions() {
     run mkdir -p "$tree/share"
     [ "$dry_run" = no ] || return 0
     for shell in bash fish zsh; do
-        "$tree/venv/bin/python3" -I "$tree/bin/sereno" completion "$shell" >"$tree/share/sereno.$shell" ||
-            die "the completion script of $shell could not be made; nothing was changed"
+        "$tree/venv/bin/python3" -I "$tree/bin/sereno" completion "$shell" >"$tree/share/sereno.$shell" 2>"$tmp/error" ||
+            die "the completion script of $shell could not be made: $(cause)"
     done
 }
 
 # The files that go outside the release, each at its path below DIRECTORY, with RELEASE in their text.
 render() { # render DIRECTORY RELEASE
     mkdir -p "$1$unit_dir"
-    for path in systemd/"$kind"/*; do
-        sed "s|@RELEASE@|$2|g" "$path" >"$1$unit_dir/${path##*/}"
-    done
+    for path in systemd/"$kind"/*; do sed "s|@RELEASE@|$2|g" "$path" >"$1$unit_dir/${path##*/}"; done
     [ "$kind" = system ] || return 0
-    mkdir -p "$1${sysusers_conf%/*}" "$1${tmpfiles_conf%/*}" "$1$catalog_dir"
+    mkdir -p "$1${sysusers_conf%/*}" "$1${tmpfiles_conf%/*}" "$1${needrestart_conf%/*}" "$1$catalog_dir"
     cp systemd/*.catalog "$1$catalog_dir"
     cp systemd/sereno.sysusers "$1$sysusers_conf"
     cp systemd/sereno.tmpfiles "$1$tmpfiles_conf"
+    cp systemd/needrestart.conf "$1$needrestart_conf"
 }
 
 # The template comes last: it names the release, so it is what switches the jobs over.
 list_outside() {
-    (cd "$tmp/outside" && find . -type f ! -name 'sereno@.service' -printf '/%P\n' | LC_ALL=C sort)
+    (cd "$tmp/outside" && find . -type f ! -name 'sereno@.service' -printf '/%P\n' | sort)
     say "$unit_dir/sereno@.service"
 }
 
@@ -347,8 +438,8 @@ verify() {
     [ "$dry_run" = no ] || return 0
     render "$tmp/verify" "$tree"
     units=$tmp/verify$unit_dir
-    "$tree/venv/bin/python3" -I "$tree/bin/sereno" render --to "$units" >/dev/null ||
-        die "the units of the shipped jobs could not be made; nothing was changed"
+    "$tree/venv/bin/python3" -I "$tree/bin/sereno" render --to "$units" >/dev/null 2>"$tmp/error" ||
+        die "the units of the shipped jobs could not be made: $(cause)"
     for path in "$units"/sereno@?*.timer; do
         instance=${path##*/sereno@} instance=${instance%.timer}.service
         for template in sereno sereno-failed; do
@@ -366,7 +457,8 @@ verify() {
 # --- the manifest: what lies outside the releases ------------------------------------------------------------------
 #
 # First line `sereno installing|upgrading|installed ID`, then `dir - PATH`, `file SHA256 PATH`, `link TARGET PATH`. Before
-# anything is switched it is written with the old lines and the new ones: whatever a kill leaves there is known as ours.
+# anything is switched (a first time: staged) it is written with the old lines and the new ones: whatever a kill leaves
+# there is known as ours.
 
 list_links() { # TARGET:PATH; `current` is what switches people's commands over
     say "releases/$id:$prefix/current"
@@ -387,12 +479,12 @@ wanted_dirs() {
         link=${link#*:}
         case $link in "$prefix"/*) ;; *) say "${link%/*}" ;; esac
     done
-    [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "$catalog_dir" "${data_dir%/*}"
+    [ "$kind" = user ] || say "${sysusers_conf%/*}" "${tmpfiles_conf%/*}" "${needrestart_conf%/*}" "$catalog_dir" "${data_dir%/*}"
 }
 
 hash_of() { sha256sum <"$root$1" | cut -d ' ' -f 1; }
 
-listed() { sed -n "s/^$1 //p" "$tmp/old" | LC_ALL=C sort -u; }
+listed() { sed -n "s/^$1 //p" "$tmp/old" | sort -u; }
 
 is_ours() { grep -qxF -- "$*" "$tmp/old"; }
 
@@ -411,9 +503,9 @@ make_manifests() {
         done
         for path in $(list_outside); do say "file $(sha256sum <"$tmp/outside$path" | cut -d ' ' -f 1) $path"; done
         list_links | sed 's/\(.*\):/link \1 /'
-    } | LC_ALL=C sort -u >"$tmp/lines"
+    } | sort -u >"$tmp/lines"
     { say "sereno installed $id"; cat "$tmp/lines"; } >"$tmp/new"
-    { say "sereno $state $id"; sed 1d "$tmp/old" | LC_ALL=C sort -u - "$tmp/lines"; } >"$tmp/both"
+    { say "sereno $state $id"; sed 1d "$tmp/old" | sort -u - "$tmp/lines"; } >"$tmp/both"
 }
 
 check_foreign() {
@@ -437,24 +529,22 @@ has_entry() { grep -qs "^$2:" "$root/etc/$1"; } # has_entry passwd|group NAME
 # --- commit: the only part that changes what runs ------------------------------------------------------------------
 
 commit() {
+    [ "$undo" = all ] || undo=nothing
     units_changed=no catalog_changed=no
     if ! cmp -s "$tmp/new" "$tmp/old"; then
         put "$tmp/both" "$manifest"
         # Whatever a killed run did or did not get to tell systemd is told again.
         case $was in installing | upgrading) units_changed=yes catalog_changed=yes ;; esac
     fi
-    for path in $(wanted_dirs); do
-        [ -d "$root$path" ] || run mkdir -p "$root$path"
-    done
-    for path in $(list_outside); do
-        put "$tmp/outside$path" "$path"
-    done
+    for path in $(wanted_dirs); do [ -d "$root$path" ] || run mkdir -p "$root$path"; done
+    for path in $(list_outside); do put "$tmp/outside$path" "$path"; done
     [ "$kind" = user ] || make_user_and_cache
     for link in $(list_links); do put_link "${link%%:*}" "${link#*:}"; done
     remove_old_files
     [ "$catalog_changed" = no ] || update_catalog
     enable_timers
     put "$tmp/new" "$manifest"
+    undo=nothing
 }
 
 put() { # put SOURCE PATH
@@ -509,11 +599,9 @@ enable_timers() {
     fi
     set -- "$tree/venv/bin/python3" -I "$tree/bin/sereno" apply --prune --no-diff "$scope" ${offline:+"$offline"}
     [ "$start" = yes ] || set -- "$@" --no-start
-    if [ "$dry_run" = yes ]; then
-        say "would run: $*"
-        return
-    fi
-    "$@" >"$tmp/applied" || die "the timers could not be made" "Mend the cause, then run install.sh again."
+    if [ "$dry_run" = yes ]; then say "would run: $*"; return; fi
+    "$@" >"$tmp/applied" 2>"$tmp/error" || die "the timers could not be made: $(cause)" "Mend the cause, then run install.sh again."
+    cat "$tmp/error" >&2
     grep -qx 'nothing to do' "$tmp/applied" || { cat "$tmp/applied"; changed=yes; }
 }
 
@@ -589,7 +677,7 @@ report_running() {
 # As run, but what fails is remembered and the rest still done.
 try() {
     changed=yes
-    if [ "$dry_run" = yes ]; then say "would run: $*"; else "$@" || failed="$failed; $*"; fi
+    if [ "$dry_run" = yes ]; then say "would run: $*"; else "$@" 2>"$tmp/error" || failed="$failed; $*: $(cause)"; fi
 }
 
 remove_file() { # remove_file PATH: only as we wrote it
@@ -599,31 +687,41 @@ remove_file() { # remove_file PATH: only as we wrote it
 }
 
 uninstall() {
-    kept_files='' failed=''
-    if [ ! -e "$root$manifest" ]; then
+    kept_files='' failed='' metrics_dir=''
+    [ ! -e "$root$manifest" ] || cat "$root$manifest" >"$tmp/old"
+    if [ ! -s "$tmp/old" ]; then
         say "Nothing is installed in $root$prefix: there is no $manifest."
-        # The very last step of an uninstall that was killed.
+        # The very last step of an uninstall that was killed, or the first ones of an install.
+        [ ! -e "$root$manifest.new" ] || try rm -f "$root$manifest.new"
         [ ! -d "$root$prefix" ] || try rmdir --ignore-fail-on-non-empty "$root$prefix"
     else
-        cat "$root$manifest" >"$tmp/old"
         stop_and_remove_timers
         for path in $(listed 'file [^ ]*'); do remove_file "$path"; done
         remove_links_and_releases
         update_catalog
-        [ "$manager" != running ] || try systemctl "$systemctl" daemon-reload
-        [ "$manager" != running ] || try systemctl "$systemctl" reset-failed 'sereno@*' 'sereno-failed@*' 'sereno-notify.*'
+        if [ "$manager" = running ]; then
+            try systemctl "$systemctl" daemon-reload
+            try systemctl "$systemctl" reset-failed 'sereno@*' 'sereno-failed@*' 'sereno-notify.*'
+            [ "$kind" = user ] || [ ! -d /run/sereno ] || try rmdir --ignore-fail-on-non-empty /run/sereno
+        fi
     fi
     if [ "$purge" = yes ]; then remove_data; else say_what_stays; fi
-    [ ! -e "$root$manifest" ] || remove_dirs
+    [ ! -s "$tmp/old" ] || remove_dirs
     [ -z "$kept_files" ] || say "Kept, because it was changed since it was installed:$kept_files"
+    set -- "$root$config_dir" "$root$generated_dir"/sereno* "$root$generated_dir.control"/sereno*
+    yours=$(find "$@" ! -type d -printf ' %p' 2>/dev/null || :)
+    [ -z "$yours" ] || say "Kept, because it is yours:$yours"
     [ -z "$failed" ] || die "only partly uninstalled; this failed: ${failed#; }" "Mend the cause, then run install.sh --uninstall again."
 }
 
 stop_and_remove_timers() {
-    set -- "$root$prefix"/releases/*/venv/bin/python3
-    [ ! -e "$root$prefix/current/venv/bin/python3" ] || set -- "$root$prefix/current/venv/bin/python3" "$@"
-    if [ -x "$1" ]; then
-        try "$1" -I "${1%/venv/bin/python3}/bin/sereno" remove --all "$scope" ${offline:+"$offline"}
+    # What the cleanup leaves in a directory that the administrator chose.
+    [ "$purge$manager" != yesrunning ] || metrics_dir=$(systemctl "$systemctl" show -P Environment "sereno@$job.service" |
+        tr ' ' '\n' | sed -n 's|^SERENO_TEXTFILE_DIR=/|/|p')
+    code=
+    for path in "$root$prefix"/releases/* "$root$prefix/current"; do [ ! -e "$path/MANIFEST" ] || code=$path; done
+    if [ -x "$code/venv/bin/python3" ]; then
+        try "$code/venv/bin/python3" -I "$code/bin/sereno" remove --all "$scope" ${offline:+"$offline"}
     else
         find_python
         try "$python" -I -B bin/sereno remove --all "$scope" ${offline:+"$offline"}
@@ -633,17 +731,10 @@ stop_and_remove_timers() {
     [ ! -e "$root$unit_dir/sereno.target" ] || try systemctl "$systemctl" --no-reload disable sereno.target
     # Links and drop-ins whose timer was gone already, so that nobody but their names says whose they are.
     cd "$root$generated_dir" 2>/dev/null || return 0
-    for path in timers.target.wants/sereno.target sereno.target.wants/sereno-app@*.target sereno-app@*.target.wants/sereno@*.timer; do
-        [ ! -L "$path" ] || try rm -f "$PWD/$path"
-    done
-    for path in sereno.target.wants sereno-app@*.target.wants; do
-        [ ! -d "$path" ] || try rmdir --ignore-fail-on-non-empty "$PWD/$path"
-    done
-    for path in sereno@*.service.d; do
-        grep -qs '^\[X-Sereno\]$' "$path/50-sereno.conf" || continue
-        try rm -f "$PWD/$path/50-sereno.conf"
-        try rmdir --ignore-fail-on-non-empty "$PWD/$path"
-    done
+    try find . -maxdepth 2 -type l \( -path ./timers.target.wants/sereno.target -o -path './sereno.target.wants/sereno-app@*' -o \
+        -path './sereno-app@*.wants/sereno@*.timer' \) -delete
+    for path in $(grep -lsx '\[X-Sereno\]' ./sereno@*.service.d/50-sereno.conf || :); do try rm -f "$path"; done
+    try find . -maxdepth 1 -type d -name 'sereno*[sd]' -empty -delete
     cd "$here"
 }
 
@@ -666,10 +757,9 @@ say_what_stays() {
 
 remove_data() {
     [ ! -e "$root$data_dir" ] || try rm -rf "$root$data_dir"
-    for path in "$root$stamp_dir"/stamp-sereno@*.timer; do
-        [ ! -e "$path" ] || try rm -f "$path"
-    done
+    for path in "$root$stamp_dir"/stamp-sereno@*.timer; do [ ! -e "$path" ] || try rm -f "$path"; done
     [ ! -e "$root$state_dir" ] || try rm -rf "$root$state_dir"
+    [ -z "$metrics_dir" ] || try find "$metrics_dir" -maxdepth 1 -name 'sereno_cache_*.prom' -delete
     for name in sereno sereno-notify; do
         is_our_user "$name" || continue
         set -- "$name"
@@ -687,49 +777,82 @@ is_our_user() { # is_our_user NAME
 
 # The manifest goes when all that it lists is gone, so that an uninstall that was killed or failed can be finished.
 remove_dirs() {
-    for path in $(listed 'dir -' | LC_ALL=C sort -r); do
+    for path in $(listed 'dir -' | sort -r); do
         [ "$path" != "$prefix" ] || [ -n "$failed" ] || try rm -f "$root$manifest" "$root$manifest.new"
         [ ! -d "$root$path" ] || try rmdir --ignore-fail-on-non-empty "$root$path"
     done
 }
 
+# --- the whole -----------------------------------------------------------------------------------------------------
+
+# At the end, whatever it is. What a first install made goes again; of an upgrade, a release that nothing refers to.
+finish() {
+    status=$?
+    trap '' HUP INT TERM
+    [ "$status" -eq 0 ] || [ "$told" = yes ] || say "install.sh: it ended before it was done" >&2
+    case $status:$undo in
+        0:*) ;;
+        *:release) rm -rf "$tree" ;;
+        *:all)
+            say "What this run made is removed again."
+            cat "$tmp/both" >"$tmp/old"
+            (uninstall >/dev/null) || say "  When the cause is mended: ./install.sh --uninstall --purge" >&2
+            ;;
+    esac
+    rm -rf "$tmp"
+    exit "$status"
+}
+
+# One install.sh at a time, whatever its prefix; the lock is on a directory that is always there, and leaves no file.
+lock() {
+    place=${root:-/}
+    [ "$kind" = system ] || place=$HOME
+    [ -d "$place" ] || [ "$uninstall" = yes ] || run mkdir -p "$place"
+    [ -d "$place" ] && [ "$dry_run" = no ] || return 0
+    exec 9<"$place"
+    ! flock -n 9 || return 0
+    say "Another install.sh is at work; waiting up to $((patience_s / 60)) minutes for it to end."
+    flock -w "$patience_s" 9 || die "another install.sh is still at work" "See which: pgrep -af install.sh"
+}
+
 main() {
     umask 022
+    # What the caller's environment may hold that the commands here would go by, or search for words.
+    unset CDPATH LANGUAGE LD_LIBRARY_PATH LD_PRELOAD POSIXLY_CORRECT PYTHONHOME PYTHONPATH SYSTEMD_LOG_LEVEL SYSTEMD_UNIT_PATH
+    # `su` without `-` leaves out where root's programs are.
+    export LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+    export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d : -f 6)}"
     parse_arguments "$@"
     choose_paths
     check_rights
     check_commands
     cd "$here"
-    tmp=$(mktemp -d)
-    trap 'rm -rf "$tmp"' EXIT
+    tmp=$(mktemp -d 2>/dev/null) || die "no temporary directory can be made in ${TMPDIR:-/tmp}" "TMPDIR=DIR ./install.sh"
+    trap finish EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
     : >"$tmp/old"
+    check_owners
     if [ "$uninstall" = yes ]; then
         lock
         uninstall
         return
     fi
     check_packages
+    [ "$dry_run" = yes ] || check_mounts
+    [ "$kind" = user ] || check_accounts
+    lock
     choose_release
     render "$tmp/outside" "$release"
     make_manifests
     check_foreign
-    [ -d "$root$prefix" ] || run mkdir -p "$root$prefix"
-    lock
     stage
     verify
     commit
     prune
+    exec 9<&-
     report
-}
-
-# One install.sh at a time for one prefix; the lock is on the directory itself and leaves no file.
-lock() {
-    [ -d "$root$prefix" ] || return 0
-    exec 9<"$root$prefix"
-    flock -n 9 || die "another install.sh is at work on $root$prefix"
 }
 
 main "$@"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from busy_apt import DOWNLOADING, INSTALLING, UPDATING, busy_apt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +83,141 @@ def test_without_the_packages_a_user_is_told_the_line_to_type(fresh_machine: Mac
     assert done.returncode == 1
     assert "sudo apt-get install python3-venv python3-systemd" in done.stderr
     assert not machine.exists("/home/ada/.local/share/sereno")
+
+
+@pytest.mark.every_systemd
+@pytest.mark.parametrize("lock", [INSTALLING, DOWNLOADING, UPDATING])
+def test_an_apt_that_is_busy_is_waited_for(fresh_machine: Machine, lock: str) -> None:
+    machine = fresh_machine
+    if lock == UPDATING:
+        # A package that no list has: new lists are fetched first.
+        machine.run("sh", "-c", "rm -r /var/lib/apt/lists/*")
+    words, environment = machine.command(*INSTALL)
+    with busy_apt(machine, lock):
+        install = subprocess.Popen(
+            words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert install.stdout
+        assert install.stdout.readline() == "Installing python3-venv python3-systemd\n"
+        told = install.stdout.readline()
+        assert told.startswith("apt is busy; waiting up to 10 minutes: ")
+        assert lock in told
+        assert install.poll() is None
+    said, _ = install.communicate(timeout=INSTALL_DEADLINE_S)
+    if lock == UPDATING:
+        # There is no network.
+        assert install.returncode == 1
+        assert re.match(
+            r"install\.sh: this failed: apt-get .*: Unable to locate package python3-\w+\n  ", said
+        ), said
+        assert not machine.exists("/opt/sereno")
+    else:
+        assert install.returncode == 0, said
+        assert "apt is busy" not in said
+        assert timer(machine)["next"] is not None
+
+
+def everything(machine: Machine) -> dict[str, str]:
+    """Every path outside the kernel's file systems, with type, mode and owner; not what a system writes by itself."""
+    words = (
+        "find",
+        "/",
+        "/run",
+        "-xdev",
+        "(",
+        *"-path /src -o -path /wheels -o -path /var/log -o -path /tmp".split(),
+        ")",
+    )
+    listed = machine.run(*words, "-prune", "-o", "-printf", "%p\t%y %m %U:%G\n").stdout
+    own = re.compile(
+        "/run/(systemd|log|udev|user)/|/var/(tmp|lib/systemd/catalog)/|/etc/(passwd|group|g?shadow|subuid|subgid)-|/etc/.pwd.lock|/root/"
+    )
+    return dict(line.split("\t") for line in listed.splitlines() if not own.match(line))
+
+
+@pytest.mark.every_systemd
+def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
+    blank_machine: Machine,
+) -> None:
+    machine = blank_machine
+    before = everything(machine)
+    machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    machine.run("install", "-d", "-g", "sereno", "-m", "775", "/srv/metrics")
+    his = "/etc/systemd/system/sereno@.service.d/metrics.conf"
+    machine.write(
+        his,
+        "[Service]\nEnvironment=SERENO_TEXTFILE_DIR=/srv/metrics\nReadWritePaths=/srv/metrics\n",
+    )
+    machine.write(
+        "/etc/sereno/notify.toml", '[[handler]]\ntype = "command"\ncommand = ["/bin/true"]\n', 0o600
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("sereno", "run", "--wait", JOB)
+    assert machine.exists("/srv/metrics/sereno_cache_metadata.prom")
+    done = machine.run("/src/install.sh", "--uninstall", "--purge")
+    (line,) = [line for line in done.stdout.splitlines() if "yours" in line]
+    assert set(line.split()[5:]) == {his, "/etc/sereno/notify.toml"}
+    left = {path: kind for path, kind in everything(machine).items() if before.get(path) != kind}
+    assert set(left) == {
+        his,
+        his.rpartition("/")[0],
+        "/etc/sereno",
+        "/etc/sereno/notify.toml",
+        "/srv/metrics",
+    }
+    assert set(before) <= set(everything(machine))
+    assert (
+        machine.run(
+            "find", "/run", "-name", "*sereno*", "!", "-path", "/run/systemd/units/*"
+        ).stdout
+        == ""
+    )
+
+
+@pytest.mark.every_systemd
+def test_a_first_install_that_fails_at_its_last_step_leaves_nothing_on_a_running_system(
+    blank_machine: Machine,
+) -> None:
+    machine = blank_machine
+    # The timers cannot be made where their place is taken; everything else is in place by then.
+    machine.write(f"/etc/systemd/system/sereno@{JOB}.timer/mine", "")
+    before = everything(machine)
+    done = machine.run(*INSTALL, check=False, timeout=INSTALL_DEADLINE_S)
+    assert done.returncode == 1
+    assert "install.sh: the timers could not be made: " in done.stderr
+    assert everything(machine) == before
+    assert machine.run("systemctl", "list-units", "--all", "--no-legend", "sereno*").stdout == ""
+    machine.run("rm", "-r", f"/etc/systemd/system/sereno@{JOB}.timer")
+    machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    assert timer(machine)["next"] is not None
+
+
+def test_a_person_of_that_name_is_not_made_the_jobs_user(blank_machine: Machine) -> None:
+    machine = blank_machine
+    machine.run("useradd", "--create-home", "--shell", "/bin/bash", "sereno")
+    done = machine.run(*INSTALL, check=False)
+    assert done.returncode == 1
+    assert "install.sh: the account sereno (uid 1000) is a person's: " in done.stderr
+    assert not machine.exists("/opt/sereno")
+    # The way out, to the letter.
+    machine.run("usermod", "--login", "serena", "sereno")
+    machine.run("groupmod", "--new-name", "serena", "sereno")
+    machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+    assert int(machine.run("id", "-u", "sereno").stdout) < 1000
+
+
+def test_after_an_upgrade_of_debian_the_hint_is_to_install_again_and_that_mends_it(
+    boot: Callable[..., Machine], installed_layers: tuple[Path, ...]
+) -> None:
+    """Another python3 looks for its packages in another directory than the environment's."""
+    with boot(*installed_layers) as machine:
+        release = machine.run("readlink", "-f", "/opt/sereno/current").stdout.strip()
+        machine.run("sh", "-c", f"mv {release}/venv/lib/python3.* {release}/venv/lib/python3.9")
+        broken = machine.run("sereno", "cache", "stats", check=False)
+        assert broken.stderr.splitlines()[-1].startswith("hint: ./install.sh again")
+        machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
+        machine.run("sereno", "run", "--wait", JOB)
+        machine.run("sereno", "cache", "stats")
 
 
 def make_newer_checkout(machine: Machine) -> None:

@@ -11,16 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from staged_system import Image, make_newer
+from staged_system import ACCOUNTS, Image, make_newer
 
 from shipped import REPOSITORY, copy_of_checkout
-
-ACCOUNTS = {
-    "passwd": "root:x:0:0:root:/root:/bin/bash\n",
-    "group": "root:x:0:\n",
-    "shadow": "root:*:20000:0:99999:7:::\n",
-    "gshadow": "root:*::\n",
-}
 
 
 @pytest.fixture(scope="session")

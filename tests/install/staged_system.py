@@ -8,13 +8,25 @@ import stat
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RELEASES = "opt/sereno/releases"
 TEMPLATE = "usr/local/lib/systemd/system/sereno@.service"
 TIMER = "etc/systemd/system/sereno@cache_cleanup_hourly.timer"
 TARGET_LINK = "etc/systemd/system/timers.target.wants/sereno.target"
+# A system's own, for an image.
+ACCOUNTS = {
+    "passwd": "root:x:0:0:root:/root:/bin/bash\n",
+    "group": "root:x:0:\n",
+    "shadow": "root:*:20000:0:99999:7:::\n",
+    "gshadow": "root:*::\n",
+}
 # The commands with which install.sh changes a system. The wrapper of each counts the calls that name the image, and
-# at the chosen one either fails or kills install.sh with all its children before the command has begun.
+# at the chosen one fails, or kills install.sh with all its children, or interrupts them as ^C does, before the command
+# has begun.
 CHANGING = (
     "chmod cp find groupdel ln mkdir mv rm rmdir sed systemctl systemd-sysusers systemd-tmpfiles"
     " userdel xargs"
@@ -22,12 +34,15 @@ CHANGING = (
 WRAPPER = """\
 #!/bin/sh
 case "$*" in
-    *is-enabled* | *@RELEASE@*) ;;
+    *is-enabled* | *@RELEASE@* | *" -perm "* | *" -printf "*) ;;
     *"$TEST_IMAGE"*)
         printf '%s\\n' "${0##*/} $*" >>"$TEST_CALLS"
         if [ "$(wc -l <"$TEST_CALLS")" -eq "$TEST_STOP_AT" ]; then
-            [ "$TEST_STOP" = kill ] || exit 1
-            kill -KILL 0
+            case $TEST_STOP in
+                kill) kill -KILL 0 ;;
+                interrupt) kill -INT 0 ;;
+            esac
+            exit 1
         fi
         ;;
 esac
@@ -71,6 +86,8 @@ class Image:
         stop: str = "kill",
         shell: str = "sh",
         path: str | None = None,
+        env: Mapping[str, str] | None = None,
+        umask: int = 0o022,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         """Run `checkout`/install.sh --root on this image.
@@ -78,9 +95,10 @@ class Image:
         Args:
             arguments: further options.
             stop_at: number of the changing command at which it is stopped; 0: count only; None: not even that.
-            stop: "kill" or "fail".
+            stop: "kill", "interrupt" or "fail".
             shell: the shell that interprets it.
             path: directory to put before PATH.
+            env: added to the environment; an empty value takes the variable away.
             check: raise when it does not end with 0.
         """
         temporary = self.scratch / "tmp"
@@ -102,6 +120,8 @@ class Image:
             }
         if path is not None:
             environment["PATH"] = f"{path}:{environment['PATH']}"
+        environment |= env or {}
+        environment = {name: value for name, value in environment.items() if value}
         if self.wheels is not None and "--uninstall" not in arguments:
             arguments = ("--wheels", str(self.wheels), *arguments)
         done = subprocess.run(
@@ -111,6 +131,7 @@ class Image:
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            umask=umask,
             timeout=300,
             check=False,
         )

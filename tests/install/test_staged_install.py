@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -292,17 +291,6 @@ def test_an_image_may_move_before_it_is_uninstalled(installed: Image, checkout: 
     moved = Image(elsewhere, installed.scratch)
     moved.install(checkout, "--uninstall", "--purge")
     assert [path for path in without_accounts(moved) if "sereno" in path] == []
-
-
-def test_only_one_install_at_a_time_works_on_a_prefix(installed: Image, checkout: Path) -> None:
-    descriptor = os.open(installed.root / "opt/sereno", os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        done = installed.install(checkout, check=False)
-    finally:
-        os.close(descriptor)
-    assert done.returncode == 1
-    assert "another install.sh is at work" in done.stderr
 
 
 def test_of_the_older_releases_only_the_latest_stays(installed: Image, checkout: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from staged_system import RELEASES, TARGET_LINK, TEMPLATE, TIMER, Image
+from staged_system import ACCOUNTS, RELEASES, TARGET_LINK, TEMPLATE, TIMER, Image
 
 pytestmark = pytest.mark.staged
 # Every change takes minutes; without it every few.
@@ -143,6 +143,70 @@ def test_a_first_install_killed_at_every_change_ends_as_one_that_was_not(
     assert outside_releases(image) == outside_releases(installed_once)
 
 
+@pytest.fixture
+def new_server(installed_once: Image, tmp_path: Path) -> Image:
+    """An image with what every system has, and nothing of sereno."""
+    image = Image(tmp_path / "image", tmp_path / "scratch", installed_once.wheels)
+    for directory in ("etc", "opt"):
+        (image.root / directory).mkdir(parents=True)
+    for name, text in ACCOUNTS.items():
+        (image.root / "etc" / name).write_text(text)
+    return image
+
+
+@pytest.fixture(scope="module")
+def changes(installed_once: Image, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> int:
+    """How many changes a first install makes."""
+    image = Image(*map(tmp_path_factory.mktemp, ("counted", "scratch")), installed_once.wheels)
+    image.install(checkout, stop_at=0)
+    assert len(image.calls) > 30
+    return len(image.calls)
+
+
+def points(changes: int) -> list[int]:
+    """Some changes of a first install, or all: its beginning, the staging, what follows, and its last but one."""
+    if STEP == 1:
+        return list(range(2, changes))
+    return [3, changes // 4, changes * 2 // 3, changes - 1]
+
+
+@pytest.mark.parametrize("stop", ["fail", "interrupt"])
+def test_a_first_install_that_does_not_succeed_takes_back_what_it_made(
+    new_server: Image, checkout: Path, changes: int, stop: str
+) -> None:
+    before = new_server.listing(code=False)
+    for stop_at in points(changes):
+        done = new_server.install(checkout, stop_at=stop_at, stop=stop, check=False)
+        assert done.returncode == 1 if stop == "fail" else done.returncode in (1, 130)
+        # Before it: what systemd's tools say of what they do.
+        error = done.stderr[done.stderr.index("install.sh: ") :].splitlines()
+        assert all(line.startswith("  ") for line in error[1:]), done.stderr
+        assert new_server.listing(code=False) == before, new_server.calls[stop_at - 1]
+
+
+def test_a_first_install_that_fails_leaves_what_was_there(
+    installed: Image, checkout: Path, changes: int
+) -> None:
+    """The cache and the accounts of an earlier installation, and a directory that is in its way."""
+    installed.install(checkout, "--uninstall")
+    before = installed.listing(code=False)
+    assert "sereno:" in installed.read("etc/passwd")
+    done = installed.install(checkout, stop_at=changes - 3, stop="fail", check=False)
+    assert done.returncode == 1
+    assert installed.listing(code=False) == before
+
+
+def test_what_a_killed_first_install_left_is_purged(
+    new_server: Image, checkout: Path, changes: int
+) -> None:
+    before = new_server.listing(code=False)
+    for stop_at in points(changes):
+        done = new_server.install(checkout, stop_at=stop_at, check=False)
+        assert done.returncode == -9
+        new_server.install(checkout, "--uninstall", "--purge")
+        assert new_server.listing(code=False) == before, new_server.calls
+
+
 def test_an_uninstall_killed_at_every_change_ends_with_nothing_left(
     installed: Image, checkout: Path
 ) -> None:
@@ -215,3 +279,20 @@ def test_an_upgrade_that_cannot_be_switched_on_a_full_disk_leaves_old_or_new(
     staged_halfway: Image, newer_checkout: Path, tmp_path: Path, room_kib: int
 ) -> None:
     on_a_full_disk(staged_halfway, newer_checkout, tmp_path / "disk", room_kib)
+
+
+@needs_root
+def test_a_first_install_that_a_full_disk_ends_leaves_nothing(
+    new_server: Image, checkout: Path, tmp_path: Path
+) -> None:
+    words = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "none", str(new_server.root)]
+    subprocess.run(words, check=True)
+    try:
+        done = new_server.install(checkout, check=False)
+        assert done.returncode == 1
+        assert re.match(
+            "install.sh: this failed: .*No space left on device$", done.stderr.splitlines()[0]
+        )
+        assert list(new_server.listing()) == []
+    finally:
+        subprocess.run(["umount", str(new_server.root)], check=True)
