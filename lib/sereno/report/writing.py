@@ -1,34 +1,111 @@
-"""Writing the report: complete, or not at all."""
+"""Writing the report: complete, or not at all, and nowhere but where its path leads by nobody else's hand."""
 
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
-from sereno.errors import NotAllowed, UsageError
+from sereno.errors import NotAllowed, SerenoError, UsageError
+
+ROOT = 0
 
 
 def write(path: str, text: str) -> None:
     """Make `text` the content of the file at `path`; who reads it meanwhile sees the old one or the new one.
 
+    Links are followed that root or this user made. Where somebody else could lead the path elsewhere (his link, his
+    directory, one that he may write), nothing is written; a directory such as /tmp, where each may move only what is
+    his, can be written to.
+
     Raises:
         NotAllowed, UsageError: it cannot be written there; what was there is as it was.
     """
-    target = os.path.realpath(path)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{os.getpid()}")
+    content = text.encode("utf-8", "backslashreplace")
+    directory = -1
     try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            # A pipe or a device such as /dev/stdout: a file in its place is not what was meant.
-            with open(target, "w", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text)
-            return
-        # "x", with the rights that the umask leaves; not through a link that somebody has put there.
-        with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        os.replace(temporary, target)
+        *above, name = path.split("/")
+        directory = _directory(above, path)
+        if not name:
+            raise IsADirectoryError(21, os.strerror(21))
+        if not _is_written_through(directory, name, content, path):
+            _replace(directory, name, content)
     except OSError as error:
-        if not isinstance(error, FileExistsError):
-            with suppress(OSError):
-                os.unlink(temporary)
+        if isinstance(error, SerenoError):
+            raise
         kind = NotAllowed if isinstance(error, PermissionError) else UsageError
         raise kind(f"-o: {path}: {error.strerror}", hint="-o - prints it") from None
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+def _directory(above: list[str], path: str) -> int:
+    """Opens the directory, part by part; each has to be safe from others."""
+    here = os.open(
+        "/" if above and not above[0] else ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    )
+    try:
+        _refuse_others(os.fstat(here), path)
+        for part in filter(None, above):
+            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            if stat.S_ISLNK(_status(here, part).st_mode):
+                _refuse_others(_status(here, part), path)
+            else:
+                flags |= os.O_NOFOLLOW
+            below = os.open(part, flags, dir_fd=here)
+            os.close(here)
+            here = below
+            _refuse_others(os.fstat(here), path)
+    except BaseException:
+        os.close(here)
+        raise
+    return here
+
+
+def _is_written_through(directory: int, name: str, content: bytes, path: str) -> bool:
+    """Writes into what is no file: a pipe, a device, a link to one such as /dev/stdout. False: there is none."""
+    try:
+        found = _status(directory, name)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(found.st_mode) and found.st_uid in (ROOT, os.geteuid()):
+        return False
+    if not stat.S_ISCHR(found.st_mode):
+        _refuse_others(found, path)
+    with open(os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory), "wb") as file:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise UsageError(
+                f"-o: {path}: a link to a file", hint="name the file; or -o - prints it"
+            )
+        file.write(content)
+    return True
+
+
+def _replace(directory: int, name: str, content: bytes) -> None:
+    temporary = f".{name}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    # With the rights that the umask leaves; not through a link that somebody has put there.
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=directory)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+
+
+def _status(directory: int, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def _refuse_others(found: os.stat_result, path: str) -> None:
+    others = stat.S_IWOTH | (0 if found.st_gid == os.getegid() else stat.S_IWGRP)
+    is_open = found.st_mode & others and not found.st_mode & stat.S_ISVTX
+    if found.st_uid not in (ROOT, os.geteuid()) or (is_open and not stat.S_ISLNK(found.st_mode)):
+        raise NotAllowed(
+            f"-o: {path}: somebody else owns or may write what is on the way to it",
+            hint="-o - prints it, for a shell that has only the rights that are needed: sudo sereno report -o - >FILE",
+        )
