@@ -44,7 +44,7 @@ def test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_ru
     assert record["MESSAGE"].startswith(f"Métricas no escritas en {DIRECTORY}/")
     assert len(shop.runs("measured", FINISHED)) == 1
 
-    machine.run("install", "-d", "-g", "sereno", "-m", "775", DIRECTORY)
+    machine.run("install", "-d", "-g", "sereno", "-m", "1775", DIRECTORY)
     for job_id in ("measured", "measured", "by_clerk", "cache_cleanup_hourly"):
         machine.run("systemctl", "start", f"sereno@{job_id}.service")
     assert successes(machine, "measured") == 2
@@ -74,7 +74,7 @@ def test_a_removed_job_takes_its_files_along_also_when_a_run_of_it_is_under_way(
     shop: Shop,
 ) -> None:
     machine = shop.machine
-    machine.run("install", "-d", "-g", "sereno", "-m", "775", DIRECTORY)
+    machine.run("install", "-d", "-g", "sereno", "-m", "1775", DIRECTORY)
     machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
     shop.install(
         *(

@@ -9,10 +9,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from sereno import metrics, textfile
@@ -282,3 +285,35 @@ def test_the_panels_of_the_dashboard_have_their_own_places() -> None:
         assert max(x for x, _ in cells) < 24
         taken |= cells
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "of another user", "large"])
+def test_what_is_no_file_of_this_run_is_not_read_and_holds_nobody_up(
+    kind: str, tmp_path: Path
+) -> None:
+    path, victim = tmp_path / "sereno_job_x.prom", tmp_path / "other"
+    victim.write_text("a 1\n")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(victim)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "large":
+        path.write_text("a 1\n" * 1_000_000)
+        assert textfile.read(str(path)) == {"a": 1.0}
+        return
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("giving a file away needs root")
+        path.write_text("a 1\n")
+        os.chown(path, 65534, 65534)
+    assert textfile.read(str(path)) == {}
+
+
+@given(st.binary(max_size=2000))
+def test_a_file_of_any_bytes_is_read_or_not_and_no_error(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        assert all(map(math.isfinite, textfile.read(file.name).values()))
