@@ -126,8 +126,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"cache", "log", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
-        *("cache", "elapses", "history", "installation", "jobs", "journal", "notify", "runs"),
-        *("scope", "seed", "systemctl", "timer_memory", "triggers", "unitdir", "units", "errors"),
+        *("cache", "elapses", "history", "installation", "jobs", "journal", "notify", "printable"),
+        *(
+            "runs",
+            "scope",
+            "seed",
+            "systemctl",
+            "timer_memory",
+            "triggers",
+            "unitdir",
+            "units",
+            "errors",
+        ),
     },
 }
 # The command is where all of it comes together.

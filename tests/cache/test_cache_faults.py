@@ -114,10 +114,10 @@ def test_damaged_files_are_set_aside_where_their_directory_cannot_be_renamed(fil
     """As on overlayfs, when the cache came with a container's image."""
     rename = os.rename
 
-    def refuse_directories(old, new):
+    def refuse_directories(old, new, **directories):
         if os.path.basename(old) == "current":
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), old)
-        rename(old, new)
+        rename(old, new, **directories)
 
     monkeypatch.setattr(os, "rename", refuse_directories)
     (filled / "current" / "data.mdb").write_bytes(b"x" * 10_000)
@@ -688,7 +688,7 @@ def test_links_and_special_files_in_a_files_place_are_not_followed(filled, tmp_p
 def test_a_crash_while_files_are_made_leaves_nothing_that_disturbs(path):
     code = (
         "import os\nfrom sereno.cache import opening\n"
-        "opening.os.rename = lambda *_: os._exit(3)\nMetadataCache(sys.argv[1]).get('k')"
+        "opening.os.rename = lambda *_, **__: os._exit(3)\nMetadataCache(sys.argv[1]).get('k')"
     )
     assert run(code, path).returncode == 3
     assert [name for name in os.listdir(path) if name.startswith("new-")]

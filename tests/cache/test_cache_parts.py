@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import sereno.cache
 from sereno.cache import (
     MetadataCache,
+    aside,
     board,
     cleanup,
     clock,
@@ -36,6 +37,7 @@ from sereno.cache import (
     write,
 )
 from sereno.cache.board import Board, Damaged
+from sereno.cache.files import Directory
 from sereno.cache.store import State
 from sereno.cache.write import Write
 
@@ -165,7 +167,9 @@ def test_the_process_has_one_cache(monkeypatch, tmp_path):
 @pytest.fixture
 def board_path(tmp_path) -> str:
     path = str(tmp_path / "board")
-    board.create(path, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    board.fill(fd)
+    os.close(fd)
     return path
 
 
@@ -276,9 +280,16 @@ def file(tmp_path) -> Path:
     return path
 
 
-def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file):
+@pytest.fixture
+def data(file) -> Iterator[int]:
+    fd = os.open(file, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file, data):
     pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    claims = room.Room(str(file), pages, words, 1 << 30, is_mapped=True)
+    claims = room.Room(data, pages, words, 1 << 30, is_mapped=True)
     chance = random.Random(1)
     for _ in range(300):
         taken = chance.choice((64, 64, 64, 500, 4000))
@@ -290,14 +301,14 @@ def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file):
         assert file.stat().st_blocks * 512 >= words[board.ALLOCATED] * 4096
 
 
-def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(file):
+def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(file, data):
     pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    room.Room(str(file), pages, words, 1 << 30, is_mapped=False).take(500)
+    room.Room(data, pages, words, 1 << 30, is_mapped=False).take(500)
     assert (words[board.ALLOCATED], words[board.TAIL], file.stat().st_size) == (0, 510, 0)
     pages.used = 300
-    room.Room(str(file), pages, words, 1 << 30, is_mapped=True).take_more(1)
+    room.Room(data, pages, words, 1 << 30, is_mapped=True).take_more(1)
     assert words[board.ALLOCATED] * 4096 <= file.stat().st_size
-    assert words[board.ALLOCATED] >= 511
+    assert words[board.ALLOCATED] >= 301
 
 
 @pytest.fixture
@@ -579,3 +590,58 @@ def test_readers_do_not_wait_for_a_writer(tmp_path):
     assert writer.is_alive()
     leave.set()
     writer.join()
+
+
+# What lies about in a cache's directory
+
+
+def test_a_tree_of_any_depth_goes_and_a_link_in_it_is_not_followed(tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/file").touch()
+    os.mkdir(tmp_path / "c")
+    here = os.open(tmp_path / "c", os.O_RDONLY)
+    for name in ["new-1", *["d"] * 3000]:
+        os.mkdir(name, dir_fd=here)
+        os.symlink(tmp_path / "victim", "link", dir_fd=here)
+        above, here = here, os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(above)
+    os.close(here)
+    os.unlink(tmp_path / "c/link")
+    (tmp_path / "c/new-2").symlink_to(tmp_path / "victim")
+    (tmp_path / "c/new-3").touch()
+    assert MetadataCache(tmp_path / "c").get("k") is None
+    assert sorted(os.listdir(tmp_path / "c")) == ["current", "open.lock"]
+    assert os.listdir(tmp_path / "victim") == ["file"]
+
+
+def test_an_opening_removes_so_many_files_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(aside, "MOST_AT_ONCE", 10)
+    (tmp_path / "new-1").mkdir()
+    for number in range(25):
+        (tmp_path / f"new-1/{number}").touch()
+    top = Directory(str(tmp_path))
+    aside.sweep(top)
+    assert 0 < len(list((tmp_path / "new-1").iterdir())) < 25
+    for _ in range(5):
+        aside.sweep(top)
+    top.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_that_a_file_has_no_blocks_for_are_damage_and_fill_no_disk(file, data):
+    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
+    pages.used = 1 << 22
+    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
+    for claim in (claims.begin_alone, lambda: claims.take(64), lambda: claims.take_more(64)):
+        with pytest.raises(Damaged, match="blocks for 0 bytes"):
+            claim()
+    assert file.stat().st_blocks == 0
+
+
+def test_a_word_of_the_board_that_claims_pages_fills_no_disk(file, data):
+    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
+    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
+    claims.take(64)
+    words[board.TAIL] = 1 << 21
+    claims.take_more(100)
+    assert file.stat().st_blocks * 512 < 16 << 20

@@ -11,6 +11,8 @@ statistics   counters and limits, and the reports made of them
 session      a process's hold on a directory: open lazily, fork, damage
 opening      opening, closing and replacing the files
 making       creating them
+files        each by a judged descriptor
+waiting      locks that are waited for so long and no longer
 judging      whether they can be trusted
 synced       the mark of a clean end
 store        entries in LMDB, and what is read of them

@@ -6,60 +6,92 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable
 
-from sereno.cache import place
+from sereno.cache.files import Directory, make_directory
+
+MOST_AT_ONCE = 20_000
+"""Files that one opening removes; whoever may write the directory can put any number there."""
 
 KEPT = 3
 """Directories of damaged files that stay, the newest, for whoever wants to know what happened."""
 
 
-def move(current: str, why: str) -> None:
+def move(top: Directory, why: str) -> None:
     """Keeps the files in `current` beside it, as `damaged-<time>`, and reports `why`."""
-    now, home = time.time(), os.path.dirname(current)
+    now = time.time()
     name = time.strftime("damaged-%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
-    aside = os.path.join(home, name)
-    _rename(current, aside)
-    kept = sorted(entry for entry in os.listdir(home) if entry.startswith("damaged-"))
+    _rename(top, name)
+    kept = sorted(entry for entry in os.listdir(top.fd) if entry.startswith("damaged-"))
     for old in kept[:-KEPT]:
-        remove_tree(os.path.join(home, old))
-    _report("cache %s: %s; it starts empty, the old files are in %s", home, why, aside)
+        remove_tree(top, old)
+    aside = os.path.join(top.path, name)
+    _report("cache %s: %s; it starts empty, the old files are in %s", top.path, why, aside)
 
 
-def drop(current: str, why: str) -> None:
+def drop(top: Directory, why: str) -> None:
     """Removes the files in `current`, and reports `why`."""
-    gone = os.path.join(os.path.dirname(current), f"new-{os.getpid()}-gone")
-    _rename(current, gone)
-    remove_tree(gone)
-    _report("cache %s: %s; it starts empty", os.path.dirname(current), why)
+    gone = f"new-{os.getpid()}-gone"
+    _rename(top, gone)
+    remove_tree(top, gone)
+    _report("cache %s: %s; it starts empty", top.path, why)
 
 
-def sweep(directory: str) -> None:
+def sweep(top: Directory) -> None:
     """Removes what killed processes were making, or removing."""
-    for name in os.listdir(directory):
+    for name in os.listdir(top.fd):
         if name.startswith("new-"):
-            remove_tree(os.path.join(directory, name))
+            remove_tree(top, name)
 
 
-def remove_tree(path: str) -> None:
-    """Removes a directory with all that is in it, as far as that can be done."""
-    # Loaded here: its import takes as long as half of a cleanup's, which hardly ever needs it.
-    from shutil import rmtree
+def remove_tree(top: Directory, name: str) -> None:
+    """Removes a file or a directory with all that is in it, as far as that can be done.
 
-    rmtree(path, ignore_errors=True)
+    However deep it is: its directories come up to `top` one after the other. What is left of many files goes at one of
+    the next times.
+    """
+    waiting, removed = [name], 0
+    while waiting and removed < MOST_AT_ONCE:
+        each = waiting.pop()
+        try:
+            fd = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top.fd)
+        except NotADirectoryError:
+            _try(os.unlink, each, dir_fd=top.fd)
+            continue
+        except OSError:
+            continue
+        try:
+            for entry in os.listdir(fd)[: MOST_AT_ONCE - removed]:
+                removed += 1
+                if not _try(os.unlink, entry, dir_fd=fd):
+                    moved = f"new-{os.getpid()}-{removed}"
+                    if _try(os.rename, entry, moved, src_dir_fd=fd, dst_dir_fd=top.fd):
+                        waiting.append(moved)
+        finally:
+            os.close(fd)
+        _try(os.rmdir, each, dir_fd=top.fd)
 
 
-def _rename(current: str, name: str) -> None:
+def _try(action: Callable[..., None], *arguments: str, **descriptors: int) -> bool:
     try:
-        os.rename(current, name)
+        action(*arguments, **descriptors)
+    except OSError:
+        return False
+    return True
+
+
+def _rename(top: Directory, name: str) -> None:
+    try:
+        top.rename("current", name)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         # On overlayfs a directory of a lower layer, such as a container's image, stays; its files can go. The board is
         # the first, and without it nobody takes the others for a cache.
-        place.make_directory(name, stat.S_IMODE(os.stat(current).st_mode))
-        for file in sorted(os.listdir(current)):
-            os.rename(os.path.join(current, file), os.path.join(name, file))
-        os.rmdir(current)
+        make_directory(name, stat.S_IMODE(top.status("current").st_mode), top)
+        for file in sorted(os.listdir(os.path.join(top.path, "current"))):
+            top.rename(f"current/{file}", f"{name}/{file}")
+        os.rmdir("current", dir_fd=top.fd)
 
 
 def _report(text: str, *values: str) -> None:

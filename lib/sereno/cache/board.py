@@ -21,9 +21,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import stat
 import struct
+from collections.abc import Callable
 
-from sereno.cache import byte_lock, expiries
+from sereno.cache import byte_lock, expiries, waiting
 from sereno.errors import CacheFormatError
 from sereno.named_tuple import NamedTuple
 
@@ -95,7 +97,11 @@ class Census(NamedTuple):
 
 class Board:
     """The mapped file. `words` is the header, `generations`, `visited`, `expiries` and, once taken,
-    `line` are its other parts.
+    `line` are its other parts; `fd` is the open file, for locks.
+
+    Args:
+        path: of the file.
+        opener: opens it, which is done twice.
 
     Raises:
         Damaged: the file is not a board, or not whole.
@@ -103,36 +109,41 @@ class Board:
     """
 
     __slots__ = (
-        "_fd",
         "_map",
         "_whole",
         "expiries",
+        "fd",
         "generations",
         "inode",
         "line",
         "line_number",
+        "mode",
         "path",
         "visited",
         "words",
     )
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, opener: Callable[[str], int] | None = None) -> None:
+        opener = opener or _open
         self.path = path
         self.line_number = -1
         # One open file for the lock and another for the mapping: mmap keeps a duplicate of its own,
         # which would hold the lock for as long as anything refers to the mapping.
-        self._fd = _open(path)
+        self.fd = opener(path)
         try:
-            found = os.fstat(self._fd)
+            found = os.fstat(self.fd)
             self.inode = (found.st_dev, found.st_ino)
-            _recognise(path, os.pread(self._fd, 2 * _WORD_BYTES, 0), found.st_size)
-            mapped_fd = _open(path)
+            self.mode = stat.S_IMODE(found.st_mode)
+            _recognise(path, os.pread(self.fd, 2 * _WORD_BYTES, 0), found.st_size)
+            mapped_fd = opener(path)
             try:
+                if not os.path.samestat(found, os.fstat(mapped_fd)):
+                    raise Damaged("the board was replaced while it was opened")
                 self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
             finally:
                 os.close(mapped_fd)
         except BaseException:
-            os.close(self._fd)
+            os.close(self.fd)
             raise
         self._whole = memoryview(self._map)
         self.words = self._whole[:_HEADER_BYTES].cast("Q")
@@ -148,13 +159,25 @@ class Board:
             OSError: EAGAIN, `LINES` processes have the cache open.
         """
         for number in range(LINES):
-            if byte_lock.take(self._fd, _line_at(number)):
+            if byte_lock.take(self.fd, _line_at(number)):
                 start = _line_at(number)
                 self.line = self._whole[start : start + _LINE_WORDS * _WORD_BYTES].cast("Q")
                 self.line[IN_USE] = 1
                 self.line_number = number
                 return
         raise OSError(errno.EAGAIN, f"{LINES} processes have this cache open already", self.path)
+
+    def lock_writers(self) -> None:
+        """Waits for the other processes that write; the caller lets none of its own threads come here meanwhile.
+
+        LMDB has a lock for that too, which it waits for without an end. This one stands before it.
+
+        Let go of it by `waiting.unlock(fd)`.
+
+        Raises:
+            CacheError: it was held for too long; the message names the holder.
+        """
+        waiting.lock(self.fd, f"cache {os.path.dirname(self.path)}: the right to write")
 
     def epoch_ms(self) -> int:
         """What makes cache time of CLOCK_BOOTTIME."""
@@ -170,7 +193,7 @@ class Board:
         for number, in_use in enumerate(lines[IN_USE::_LINE_WORDS].tolist()):
             if not in_use or number == self.line_number:
                 continue
-            if byte_lock.is_taken(self._fd, _line_at(number)):
+            if byte_lock.is_taken(self.fd, _line_at(number)):
                 alive += 1
             else:
                 died += 1
@@ -182,7 +205,7 @@ class Board:
         lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
         in_use = lines[IN_USE::_LINE_WORDS].tolist()
         return any(
-            taken and number != self.line_number and byte_lock.is_taken(self._fd, _line_at(number))
+            taken and number != self.line_number and byte_lock.is_taken(self.fd, _line_at(number))
             for number, taken in enumerate(in_use)
         )
 
@@ -220,7 +243,7 @@ class Board:
             self.line_number = -1
         # What counts or marks after this does so into the void, not into a line of somebody else.
         self.line = unused_line()
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 def unused_line() -> memoryview:
@@ -228,25 +251,17 @@ def unused_line() -> memoryview:
     return memoryview(bytearray(_LINE_WORDS * _WORD_BYTES)).cast("Q")
 
 
-def create(path: str, mode: int) -> None:
-    """Creates an empty board with all its blocks, so that a full disk is an error here and never a SIGBUS later."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchmod(fd, mode)
-        os.posix_fallocate(fd, 0, SIZE_BYTES)
-        os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
-    finally:
-        os.close(fd)
+def fill(fd: int) -> None:
+    """Makes an empty file an empty board with all its blocks, so that a full disk is an error here and never a SIGBUS
+    later."""
+    os.posix_fallocate(fd, 0, SIZE_BYTES)
+    os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
 
 
-def retire_older(path: str) -> None:
+def retire_older(fd: int) -> None:
     """`Board.retire` for a file of an older format: what it writes has stood at the same place in all of them."""
-    fd = _open(path)
-    try:
-        os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
-        os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
-    finally:
-        os.close(fd)
+    os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
+    os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
 
 
 def _open(path: str) -> int:

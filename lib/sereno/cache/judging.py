@@ -1,4 +1,4 @@
-"""Judging a cache's files before they are used: what kind of files they are, and whether LMDB may be let at them.
+"""Judging a cache's files before they are used: whether LMDB may be let at them.
 
 LMDB trusts its file and may crash on a damaged one. So where there is reason to, its structure is walked through
 without it.
@@ -7,55 +7,38 @@ without it.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import rights
 from sereno.cache.board import Board, Damaged
+from sereno.cache.files import Directory, only_these
 from sereno.cache.store import MAP_BYTES, MAX_READERS
-from sereno.errors import CacheError
 
 TOLERATED_DEATHS = 3
 """Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
 dies again and again may be. Without living processes the first one is reason enough."""
 
 _UNREACHABLE = 1 << 62
-_FILES = ("board", "data.mdb", "lock.mdb", "synced")
-# LMDB makes a new lock file, and nothing is lost; the mark is there only after a clean end.
-_MAY_BE_MISSING = ("lock.mdb", "synced")
 
 
-def refuse_strange_files(current: str) -> None:
-    """Raises CacheError for links, special files and those that are not safe from strangers (`sereno.cache.rights`)."""
-    directory = os.stat(os.path.dirname(current))
-    for name in ("", *_FILES):
-        path = os.path.join(current, name) if name else current
-        try:
-            found = os.lstat(path)
-        except FileNotFoundError:
-            if name in _MAY_BE_MISSING:
-                continue
-            raise
-        if stat.S_ISDIR(found.st_mode) is bool(name):
-            raise CacheError(
-                f"cache file {path}: {'a directory' if name else 'not a directory'}",
-                hint=f"remove {current}: a cache can be filled again",
-            )
-        rights.check_file(path, found, directory)
-
-
-def check_structure(current: str, board: Board, alive: int) -> None:
+def check_structure(current: Directory, board: Board, alive: int) -> None:
     """Walks through the store's file without mapping it, where there is reason to.
 
     Raises:
         Damaged: with the first thing found.
     """
-    data = os.path.join(current, "data.mdb")
-    found = os.stat(data)
+    data = current.open("data.mdb")
+    try:
+        _check_structure(current, data, board, alive)
+    finally:
+        os.close(data)
+
+
+def _check_structure(current: Directory, data: int, board: Board, alive: int) -> None:
+    found = os.fstat(data)
     header = board.words
     deaths = header[words.DEATHS]
     remembered = header[words.STORE_BYTES], header[words.STORE_MTIME_NS]
@@ -69,7 +52,7 @@ def check_structure(current: str, board: Board, alive: int) -> None:
         # The walk takes the file's size before it reads the meta page: a file that grew in between
         # looks cut off, but not three times.
         for _ in range(3):
-            with _pages_held(current):
+            with _pages_held(current, data):
                 problems = _problems(data)
             if not problems:
                 break
@@ -94,34 +77,39 @@ def check_words(board: Board, last_sequence: int) -> None:
 
 
 @contextmanager
-def _pages_held(current: str) -> Iterator[None]:
+def _pages_held(current: Directory, data: int) -> Iterator[None]:
     """While this lasts, living writers use no page again that the walk may meet.
 
     A read transaction does that. To begin one LMDB looks at the two meta pages, which it checks, and at no other.
     """
-    env = lmdb.open(
-        current, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
-    )
+    lock = current.open("lock.mdb")
     try:
-        with env.begin():
-            yield
+        with only_these(current, data, lock) as path:
+            env = lmdb.open(
+                path, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
+            )
+        try:
+            with env.begin():
+                yield
+        finally:
+            env.close()
     finally:
-        env.close()
+        os.close(lock)
 
 
-def _problems(data: str) -> list[str]:
+def _problems(data: int) -> list[str]:
     """What py-lmdb's own checker finds; pages that are merely lost to the file are none of it."""
     from lmdb import verify
 
     try:
-        found: list[str] = verify.verify(data, subdir=False)  # type: ignore[no-untyped-call]
+        found: list[str] = verify.verify(f"/proc/self/fd/{data}", subdir=False)  # type: ignore[no-untyped-call]
     except verify.VerifyError as error:
         return [str(error)]
     return [text for text in found if "leak" not in text]
 
 
-def remember_file(board: Board, directory: str) -> None:
+def remember_file(board: Board, data: int) -> None:
     """Notes what the store's file looks like at a clean end."""
-    found = os.stat(os.path.join(directory, "data.mdb"))
+    found = os.fstat(data)
     board.words[words.STORE_BYTES] = found.st_size
     board.words[words.STORE_MTIME_NS] = found.st_mtime_ns

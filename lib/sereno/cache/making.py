@@ -6,9 +6,10 @@ import os
 
 import lmdb
 
-from sereno.cache import aside, clock, judging, place
+from sereno.cache import aside, clock, judging
 from sereno.cache import board as words
 from sereno.cache.board import Board
+from sereno.cache.files import Directory, make_directory
 from sereno.cache.place import Place
 from sereno.cache.store import State, Store, translated
 from sereno.cache.write import Write
@@ -17,49 +18,54 @@ DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000
 
 
-def make(where: Place, current: str, map_bytes: int) -> None:
-    """Makes the files of an empty cache as the directory `current`.
+def make(where: Place, top: Directory, map_bytes: int) -> None:
+    """Makes the files of an empty cache as the directory `current` in `top`.
 
     Raises:
         CacheError, OSError: nothing of it is left.
     """
-    new = os.path.join(where.path, f"new-{os.getpid()}")
-    place.make_directory(new, where.dir_mode)
+    name = f"new-{os.getpid()}"
+    make_directory(name, where.dir_mode, top)
     try:
-        _fill(where, new, map_bytes)
-        os.rename(new, current)
+        _fill(where, Directory(name, top), map_bytes)
+        top.rename(name, "current")
     except lmdb.Error as error:
-        aside.remove_tree(new)
-        raise translated(error, new) from error
+        aside.remove_tree(top, name)
+        raise translated(error, os.path.join(top.path, name)) from error
     except BaseException:
-        aside.remove_tree(new)
+        aside.remove_tree(top, name)
         raise
 
 
-def _fill(where: Place, new: str, map_bytes: int) -> None:
-    words.create(os.path.join(new, "board"), where.file_mode)
-    board = Board(os.path.join(new, "board"))
+def _fill(where: Place, new: Directory, map_bytes: int) -> None:
     try:
-        store = Store(
-            new, board, file_mode=where.file_mode, in_place=where.in_place, map_bytes=map_bytes
-        )
-        Write(store).run(Write.set_state, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
-        _own_all_blocks(os.path.join(new, "lock.mdb"))
-        for name in ("data.mdb", "lock.mdb"):
-            os.chmod(os.path.join(new, name), where.file_mode)
-        store.close()
-        board.words[words.EPOCH_MS] = clock.epoch_ms()
-        board.boot_id = clock.boot_id()
-        judging.remember_file(board, new)
+        for name in ("board", "data.mdb", "lock.mdb"):
+            fd = new.create(name, where.file_mode)
+            try:
+                if name == "board":
+                    words.fill(fd)
+            finally:
+                os.close(fd)
+        board = Board(os.path.join(new.path, "board"), new.open)
+    except BaseException:
+        new.close()
+        raise
+    try:
+        store = Store(new, board, in_place=where.in_place, map_bytes=map_bytes)
+        try:
+            Write(store).run(Write.set_state, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
+            _own_all_blocks(store)
+            store.env.close()
+            board.words[words.EPOCH_MS] = clock.epoch_ms()
+            board.boot_id = clock.boot_id()
+            judging.remember_file(board, store.data)
+        finally:
+            store.close()
     finally:
         board.close()
 
 
-def _own_all_blocks(path: str) -> None:
+def _own_all_blocks(store: Store) -> None:
     # LMDB only extends its lock file, which it maps: on a full disk the first touch of a new
     # reader's slot would be a SIGBUS.
-    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.posix_fallocate(fd, 0, os.fstat(fd).st_size)
-    finally:
-        os.close(fd)
+    os.posix_fallocate(store.lock, 0, os.fstat(store.lock).st_size)

@@ -5,7 +5,7 @@
     <directory>/open.lock              held while somebody opens, closes or replaces; never removed
     <directory>/current/               the files in use: data.mdb, lock.mdb, board, and after a clean end `synced`
     <directory>/damaged-<time>/        files that were set aside, the newest three
-    <directory>/new-<pid>/             files that are being made; whoever holds the lock may remove them
+    <directory>/new-<pid>…/            what is being made; whoever holds the lock may remove it
 
 Files are made and replaced as one directory, by rename(2): a process that is killed on the way leaves the old ones or
 the new ones. Three questions are asked at each opening, under the lock:
@@ -16,12 +16,13 @@ the new ones. Three questions are asked at each opening, under the lock:
    structure is checked without LMDB, which trusts its file and may crash on a damaged one. So a backend that crashed
    on a damaged file does not crash again.
 3. Is it of this version? A newer one's files are left alone.
+
+What is done to a file is done by its descriptor, of which `files` has judged what it is.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -29,13 +30,16 @@ from contextlib import contextmanager
 
 import lmdb
 
-from sereno.cache import aside, clock, judging, place, rights, synced, tally
+from sereno.cache import aside, clock, judging, place, synced, tally, waiting
 from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged, OlderFormat
+from sereno.cache.files import Directory
 from sereno.cache.making import make
 from sereno.cache.place import Place
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.errors import CacheError
+
+_LOCK = "open.lock"
 
 
 def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
@@ -46,8 +50,8 @@ def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
         CacheFormatError: it is of another version; nothing was changed.
     """
     try:
-        with _openers_lock(where):
-            return _open_locked(where, map_bytes)
+        with _openers_lock(where) as top:
+            return _open_locked(where, top, map_bytes)
     except OSError as error:
         if isinstance(error, CacheError):
             raise
@@ -72,17 +76,17 @@ def close_store(where: Place, store: Store) -> None:
 
 def set_aside(where: Place, board: Board, why: str) -> None:
     """Replaces files that turned out to be damaged, unless another process has done so already."""
-    with _openers_lock(where):
+    with _openers_lock(where) as top:
         if board.words[words.RETIRED]:
             return
         board.retire()
-        if _inode(os.path.join(_current(where), "board")) == board.inode:
-            aside.move(_current(where), why)
+        if _inode(_board_path(where)) == board.inode:
+            aside.move(top, why)
 
 
 def lock_path(directory: str) -> str:
     """The file of the openers' lock; it is never replaced."""
-    return os.path.join(directory, "open.lock")
+    return os.path.join(directory, _LOCK)
 
 
 def is_current(where: Place, board: Board) -> bool:
@@ -93,47 +97,45 @@ def is_current(where: Place, board: Board) -> bool:
             for those who have theirs.
     """
     try:
-        return (
-            not board.words[words.RETIRED]
-            and _inode(os.path.join(_current(where), "board")) == board.inode
-        )
+        return not board.words[words.RETIRED] and _inode(_board_path(where)) == board.inode
     except OSError as error:
         raise place.refused(where.path, error) from error
 
 
-def _open_locked(where: Place, map_bytes: int) -> Store:
-    aside.sweep(where.path)
-    current = _current(where)
-    if not os.path.lexists(current):
-        make(where, current, map_bytes)
+def _open_locked(where: Place, top: Directory, map_bytes: int) -> Store:
+    aside.sweep(top)
     try:
-        return _open_current(where, map_bytes)
+        top.status("current")
+    except FileNotFoundError:
+        make(where, top, map_bytes)
+    try:
+        return _open_current(where, top, map_bytes)
     except OlderFormat as why:
-        words.retire_older(os.path.join(current, "board"))
-        aside.drop(_current(where), str(why))
+        _retire_older(top)
+        aside.drop(top, str(why))
     except _LostInReboot as why:
-        aside.drop(_current(where), str(why))
+        aside.drop(top, str(why))
     except (Damaged, FileNotFoundError) as why:
-        aside.move(_current(where), str(why))
-    make(where, current, map_bytes)
+        aside.move(top, str(why))
+    make(where, top, map_bytes)
     try:
-        return _open_current(where, map_bytes)
+        return _open_current(where, top, map_bytes)
     except (Damaged, FileNotFoundError) as why:
-        raise CacheError(f"cache {current}: new files, and yet {why}") from why
+        raise CacheError(f"cache {where.path}: new files, and yet {why}") from why
 
 
-def _open_current(where: Place, map_bytes: int) -> Store:
+def _open_current(where: Place, top: Directory, map_bytes: int) -> Store:
     """Opens the files in use; tells everybody else when they are found damaged.
 
     Raises:
         Damaged, FileNotFoundError: they have to be replaced.
         CacheError, OSError: they may be sound, and cannot be opened now.
     """
-    current = _current(where)
-    judging.refuse_strange_files(current)
-    board = Board(os.path.join(current, "board"))
+    current = Directory("current", top)
+    board: Board | None = None
     try:
-        store = _open_judged(where, board, map_bytes)
+        board = Board(os.path.join(current.path, "board"), current.open)
+        store = _open_judged(where, current, board, map_bytes)
         try:
             board.take_line()
         except BaseException:
@@ -141,15 +143,28 @@ def _open_current(where: Place, map_bytes: int) -> Store:
             raise
         return store
     except BaseException as error:
-        failure = translated(error, current) if isinstance(error, lmdb.Error) else error
-        if isinstance(failure, Damaged | FileNotFoundError):
-            board.retire()
-        board.close()
+        current.close()
+        failure = translated(error, current.path) if isinstance(error, lmdb.Error) else error
+        if board is not None:
+            if isinstance(failure, Damaged | FileNotFoundError):
+                board.retire()
+            board.close()
         raise failure from error
 
 
-def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
-    current = _current(where)
+def _retire_older(top: Directory) -> None:
+    current = Directory("current", top)
+    try:
+        fd = current.open("board")
+        try:
+            words.retire_older(fd)
+        finally:
+            os.close(fd)
+    finally:
+        current.close()
+
+
+def _open_judged(where: Place, current: Directory, board: Board, map_bytes: int) -> Store:
     census = board.census()
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
@@ -157,15 +172,17 @@ def _open_judged(where: Place, board: Board, map_bytes: int) -> Store:
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
     rebooted = board.boot_id != clock.boot_id() and not census.alive
-    if rebooted and not os.path.exists(synced.path_in(current)):
+    if rebooted and not synced.is_there(current):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
+    try:
+        # LMDB makes one where it is missing, but leaves its mode to the umask.
+        os.close(current.create("lock.mdb", where.file_mode))
+    except FileExistsError:
+        pass
     judging.check_structure(current, board, census.alive)
-    _make_lock_file(where, current)
-    store = Store(
-        current, board, file_mode=where.file_mode, in_place=where.in_place, map_bytes=map_bytes
-    )
+    store = Store(current, board, in_place=where.in_place, map_bytes=map_bytes)
     try:
         store.env.reader_check()
         store.state()
@@ -204,17 +221,6 @@ def _begin_boot(store: Store) -> None:
     store.board.boot_id = clock.boot_id()
 
 
-def _make_lock_file(where: Place, directory: str) -> None:
-    """Where LMDB's lock file is missing: with the mode that it shall have, which LMDB leaves to the umask."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        fd = os.open(os.path.join(directory, "lock.mdb"), flags, 0o600)
-    except FileExistsError:
-        return
-    os.fchmod(fd, where.file_mode)
-    os.close(fd)
-
-
 def _end_cleanly(store: Store) -> None:
     board, directory = store.board, store.directory
     header = board.words
@@ -222,18 +228,19 @@ def _end_cleanly(store: Store) -> None:
         store.env.sync(True)
         header[words.LAST_MS] = header[words.EPOCH_MS] + clock.boottime_ms()
     transaction, used_bytes = store.last_transaction(), store.used_bytes()
-    store.close()
+    store.env.close()
     # As long as the map is only what LMDB's mapping needs; a closed cache can be copied without it.
-    os.truncate(os.path.join(directory, "data.mdb"), used_bytes)
-    judging.remember_file(board, directory)
+    os.ftruncate(store.data, used_bytes)
+    judging.remember_file(board, store.data)
     if not header[words.SYNCED]:
         board.flush()
-        synced.write(directory, transaction)
+        synced.write(directory, transaction, board.mode)
         header[words.SYNCED] = 1
+    store.close()
 
 
-def _current(where: Place) -> str:
-    return os.path.join(where.path, "current")
+def _board_path(where: Place) -> str:
+    return os.path.join(where.path, "current", "board")
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -246,29 +253,30 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _openers_lock(where: Place) -> Iterator[None]:
-    path = lock_path(where.path)
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+def _openers_lock(where: Place) -> Iterator[Directory]:
+    """The cache's directory, with the lock held under which files are opened, closed and replaced."""
+    top = Directory(where.path)
     try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(fd, where.file_mode)
-    except FileExistsError:
-        rights.check_file(path, os.lstat(path), os.stat(where.path))
-        fd = _open_patiently(path, flags)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
+        try:
+            fd = top.create(_LOCK, where.file_mode)
+        except FileExistsError:
+            fd = _open_patiently(top)
+        try:
+            waiting.lock(fd, f"cache {where.path}: the right to open it")
+            yield top
+        finally:
+            os.close(fd)
     finally:
-        os.close(fd)
+        top.close()
 
 
-def _open_patiently(path: str, flags: int) -> int:
+def _open_patiently(top: Directory) -> int:
     """Opens the lock file; the one who is just creating it may not have given the group its rights yet."""
     for pause_s in (0.001, 0.005, 0.02, 0.1, None):
         try:
-            return os.open(path, flags)
+            return top.open(_LOCK)
         except PermissionError:
             if pause_s is None:
                 raise
             time.sleep(pause_s)
-    raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES), top.path)

@@ -12,6 +12,7 @@ import os
 import stat
 
 from sereno.cache import rights
+from sereno.cache.files import make_directory
 from sereno.errors import CacheError
 from sereno.named_tuple import NamedTuple
 
@@ -155,16 +156,6 @@ def _create(path: str) -> None:
         make_directory(path, dir_mode)
     except FileExistsError:
         return
-
-
-def make_directory(path: str, dir_mode: int) -> None:
-    """Make a directory with exactly this mode, whatever the umask; a setgid bit is inherited from the parent.
-
-    It is changed afterwards only where that is needed: under `RestrictSUIDSGID=` a job may not set the bit itself.
-    """
-    os.mkdir(path, dir_mode & 0o777)
-    if stat.S_IMODE(os.stat(path).st_mode) != dir_mode:
-        os.chmod(path, dir_mode)
 
 
 def _user() -> str:

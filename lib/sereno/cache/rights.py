@@ -12,6 +12,7 @@ of 002 and a group for each user make of them.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 
 from sereno.errors import CacheError
@@ -40,68 +41,64 @@ def check_directory(path: str, found: os.stat_result) -> None:
     Raises:
         CacheError: the directory `path` is a stranger's, or strangers may write to it. The hint says what would help.
     """
-    subject = f"cache directory {path}"
+    subject, quoted = f"cache directory {path}", shlex.quote(path)
     mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
     if stat.S_ISLNK(found.st_mode):
         raise CacheError(
             f"{subject}: a symbolic link of {_name(found.st_uid)}, which is not followed",
-            hint=f"rm {path}",
+            hint=f"rm {quoted}",
         )
     if found.st_mode & stat.S_IWOTH:
         raise CacheError(
             f"{subject}: every user of the machine may write to it ({mode})",
-            hint=f"chmod o-w {path}",
+            hint=f"chmod o-w {quoted}",
         )
     if found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
         raise CacheError(
             f"{subject}: it belongs to {_name(found.st_uid)}, and this process is {_name(os.geteuid())}",
             hint=f"run as {_name(found.st_uid)}, or set SERENO_CACHE_DIR to a directory of your own; where users"
-            f" shall share it: chown root {path}, chgrp their common group, chmod 2770",
+            f" shall share it: chown root {quoted}, chgrp their common group, chmod 2770",
         )
     if found.st_mode & stat.S_IWGRP and not is_shared(found) and found.st_gid != os.getegid():
         raise CacheError(
             f"{subject}: the group {_group(found.st_gid)} may write to it, without sharing it ({mode})",
-            hint=f"chmod g-w {path}; or, to share it with the group: chmod 2770 {path}",
+            hint=f"chmod g-w {quoted}; or, to share it with the group: chmod 2770 {quoted}",
         )
 
 
-def check_file(path: str, found: os.stat_result, directory: os.stat_result) -> None:
+def check_file(path: str, found: os.stat_result, owner: os.stat_result, directory: str) -> None:
     """
     Args:
         found: of `path`, not following links; a directory or a file.
-        directory: the cache's directory.
+        owner: of the cache's directory, which is called `directory`.
 
     Raises:
         CacheError: it is neither a plain file with one name nor a directory; it is a stranger's; strangers may write to
-            it or, in a shared directory, read it.
+            it or, in a shared directory, read it. The hint names the cache's directory alone: whoever may write there
+            can put something else in the place of all that is in it, before somebody does what he is advised to.
     """
-    subject = f"cache file {path}"
+    why = None
+    others = stat.S_IWOTH
     if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
         # These could make a process write where somebody else wants it to.
-        raise CacheError(
-            f"{subject}: not a plain file with one name",
-            hint=f"remove {path}: a cache can be filled again",
-        )
-    others = stat.S_IWOTH
-    if is_shared(directory):
+        why = "not a plain file with one name"
+    elif is_shared(owner):
         others |= stat.S_IROTH
-        if found.st_gid != directory.st_gid:
-            raise CacheError(
-                f"{subject}: of the group {_group(found.st_gid)}, and the directory is of {_group(directory.st_gid)}",
-                hint=f"chgrp {_group(directory.st_gid)} {path}",
-            )
+        if found.st_gid != owner.st_gid:
+            why = f"of the group {_group(found.st_gid)}, and the directory is of {_group(owner.st_gid)}"
     elif found.st_uid not in _trusted_users():
-        raise CacheError(
-            f"{subject}: it belongs to {_name(found.st_uid)}, and the directory to {_name(directory.st_uid)}",
-            hint=f"chown {_name(directory.st_uid)} {path}",
-        )
+        why = f"it belongs to {_name(found.st_uid)}, and the directory to {_name(owner.st_uid)}"
     elif found.st_gid != os.getegid():
         others |= stat.S_IWGRP
-    if found.st_mode & others:
-        raise CacheError(
-            f"{subject}: strangers have rights on it (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"chmod {'o=' if is_shared(directory) else 'go-w'} {path}",
-        )
+    if why is None and found.st_mode & others:
+        why = f"strangers have rights on it (mode {stat.S_IMODE(found.st_mode):04o})"
+    if why is not None:
+        raise CacheError(f"cache file {path}: {why}", hint=way_out(directory))
+
+
+def way_out(directory: str) -> str:
+    """What helps against whatever is in a cache's directory."""
+    return f"rm -r {shlex.quote(directory)}: a cache can be filled again"
 
 
 def _trusted_users() -> tuple[int, int]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sereno.cache.board import ALLOCATED, TAIL
+from sereno.cache.board import ALLOCATED, TAIL, Damaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ LISTED_BYTES = (FREED_A_PAGE - 2) * SMALLEST_PAGE_BYTES
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+_SMALL_BYTES = 64 << 20  # what a file may lack that was copied without its zeroes
+
 SMALLEST_GROWTH = 256  # pages: 1 MiB
 LARGEST_GROWTH = 2048  # 8 MiB, which takes milliseconds where blocks are zeroed at once
 
@@ -48,21 +50,25 @@ class Room:
     """The blocks of one store's file.
 
     Args:
-        path: the file.
+        data: the open file.
         env: its LMDB environment.
         words: the header of its board.
         map_bytes: size of its map.
         is_mapped: whether LMDB writes into its map; False: a full disk is an error by itself, and no blocks are
             reserved, but those that may be in use are counted for the processes that need them.
+
+    Attributes:
+        taken: pages that the transaction under way has reserved so far.
     """
 
-    __slots__ = ("_env", "_is_mapped", "_map_pages", "_page_bytes", "_path", "_words")
+    __slots__ = ("_data", "_env", "_is_mapped", "_map_pages", "_page_bytes", "_words", "taken")
 
     def __init__(
-        self, path: str, env: Any, words: memoryview, map_bytes: int, *, is_mapped: bool
+        self, data: int, env: Any, words: memoryview, map_bytes: int, *, is_mapped: bool
     ) -> None:
-        self._path = path
+        self._data = data
         self._env = env
+        self.taken = 0
         self._words = words
         self._page_bytes = int(env.stat()["psize"])
         self._map_pages = map_bytes // self._page_bytes
@@ -76,7 +82,7 @@ class Room:
         """
         words = self._words
         words[ALLOCATED] = 0
-        words[TAIL] = int(self._env.info()["last_pgno"]) + 1
+        words[TAIL] = self._used()
         try:
             self._grow(words[TAIL])
         except OSError:
@@ -90,23 +96,27 @@ class Room:
         """
         words = self._words
         if words[TAIL] + pages > words[ALLOCATED]:
-            words[TAIL] = int(self._env.info()["last_pgno"]) + 1
+            words[TAIL] = self._used()
             self._grow(words[TAIL] + pages)
         words[TAIL] += pages
+        self.taken = pages
 
     def take_more(self, pages: int) -> None:
-        """Reserves `pages` for one that has; what they are beside those that it took before is not known."""
+        """Reserves `pages` for one that has: they are beside those that it took before."""
         words = self._words
         if words[TAIL] + pages > words[ALLOCATED]:
+            # Asked for anew: the word is anybody's who can write the board, and the disk is filled by it.
+            words[TAIL] = self._used() + self.taken
             self._grow(words[TAIL] + pages)
         words[TAIL] += pages
+        self.taken += pages
 
     def take_steps(self, steps: int) -> int:
         """Like `take`, for so many changes of small values; returns for how many there is room, at least one.
 
         All together they copy no more pages than there are, and split each leaf that they meet at most.
         """
-        used = int(self._env.info()["last_pgno"]) + 1
+        used = self._used()
         while True:
             try:
                 self.take(PAGES_A_WRITE + min(PAGES_A_STEP * steps, used + 4 * steps))
@@ -115,6 +125,20 @@ class Room:
                 if steps == 1 or error.errno not in _FULL:
                     raise
             steps = max(1, steps // 8)
+
+    def _used(self) -> int:
+        """Pages of the file that LMDB says are in use.
+
+        Raises:
+            Damaged: the file has not nearly the blocks for them, which every use of a page needs. Believed, a number
+                that somebody wrote into the file would fill the disk.
+        """
+        used = int(self._env.info()["last_pgno"]) + 1
+        if self._is_mapped and used * self._page_bytes > _SMALL_BYTES:
+            has_bytes = 512 * os.fstat(self._data).st_blocks
+            if used * self._page_bytes > 2 * has_bytes + _SMALL_BYTES:
+                raise Damaged(f"{used} pages in use, and blocks for {has_bytes} bytes")
+        return used
 
     def _grow(self, wanted: int) -> None:
         allocated = self._words[ALLOCATED]
@@ -133,12 +157,7 @@ class Room:
         self._words[ALLOCATED] = generous
 
     def _allocate(self, first: int, end: int) -> None:
-        # The file is opened for this alone: it happens once for many writes.
-        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            os.posix_fallocate(fd, first * self._page_bytes, (end - first) * self._page_bytes)
-        finally:
-            os.close(fd)
+        os.posix_fallocate(self._data, first * self._page_bytes, (end - first) * self._page_bytes)
 
 
 def pages_of(value_bytes: int) -> int:

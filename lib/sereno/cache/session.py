@@ -161,6 +161,8 @@ class Session:
                 try:
                     opening.set_aside(self._where, self.store.board, str(failure))
                 except OSError as error:
+                    if isinstance(error, CacheError):
+                        raise
                     raise place.refused(self.path, error) from error
             if self._usable() is None:
                 self._reopen()

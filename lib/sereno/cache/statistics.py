@@ -42,7 +42,7 @@ def overview(store: Store, _: None) -> dict[str, Any]:
         "hit_rate_percent": rate_percent(counted["hits"], counted["misses"]),
         "total_requests": counted["hits"] + counted["misses"],
         "memory_bytes": store.held_bytes(),
-        "file_bytes": os.stat(os.path.join(store.directory, "data.mdb")).st_size,
+        "file_bytes": os.fstat(store.data).st_size,
         "format_version": FORMAT,
     }
 

@@ -18,8 +18,9 @@ import struct
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import tally
+from sereno.cache import tally, waiting
 from sereno.cache.board import Board, Damaged
+from sereno.cache.files import Directory, only_these
 from sereno.cache.room import PAGES_A_WRITE, Room
 from sereno.errors import CacheError
 from sereno.named_tuple import NamedTuple
@@ -62,6 +63,7 @@ class Store:
     """The open LMDB environment of one directory; one per process and directory, or LMDB's locks break.
 
     Args:
+        directory: the files, which have to be there; closed with the store.
         in_place: whether the file system overwrites a file's blocks; where it does not (`place`), blocks that are there
             do not keep a full disk away, and LMDB writes with pwrite(2).
 
@@ -71,25 +73,36 @@ class Store:
 
     def __init__(
         self,
-        directory: str,
+        directory: Directory,
         board: Board,
         *,
-        file_mode: int,
         in_place: bool = True,
         map_bytes: int = MAP_BYTES,
     ) -> None:
         self.directory = directory
         self.board = board
         self.words = board.words
-        self.env, is_mapped = _open(directory, file_mode, map_bytes, in_place)
-        self.begin = self.env.begin
-        self.room = Room(
-            os.path.join(directory, "data.mdb"),
-            self.env,
-            board.words,
-            map_bytes,
-            is_mapped=is_mapped,
-        )
+        self.env: Any = None
+        self._open_files: list[int] = []
+        try:
+            for name in ("data.mdb", "lock.mdb"):
+                self._open_files.append(directory.open(name))
+            self.data, self.lock = self._open_files
+            with only_these(directory, self.data, self.lock) as path:
+                self.env, is_mapped = _open(path, map_bytes, in_place)
+            self.begin = self.env.begin
+            self.room = Room(self.data, self.env, board.words, map_bytes, is_mapped=is_mapped)
+            # A handle is opened in a write transaction, also one of what is there.
+            board.lock_writers()
+            try:
+                self._open_databases()
+            finally:
+                waiting.unlock(board.fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_databases(self) -> None:
         self.main: Any = self.env.open_db(None)
         self.entries: Any
         self.order: Any
@@ -102,7 +115,12 @@ class Store:
             self.order = self.env.open_db(b"order")
 
     def close(self) -> None:
-        self.env.close()
+        """Closes LMDB's environment, then the files; harmless when called again."""
+        if self.env is not None:
+            self.env.close()
+        while self._open_files:
+            os.close(self._open_files.pop())
+        self.directory.close()
 
     def state(self, _: None = None) -> State:
         with self.begin() as txn:
@@ -139,18 +157,15 @@ class Store:
         return self.used_pages() * int(self.env.stat()["psize"])
 
 
-def _open(
-    directory: str, file_mode: int, map_bytes: int, in_place: bool
-) -> tuple[lmdb.Environment, bool]:
+def _open(path: str, map_bytes: int, in_place: bool) -> tuple[lmdb.Environment, bool]:
     """The environment, and whether it writes into its map."""
     for writemap in (True, False) if in_place else (False,):
         try:
             env = lmdb.open(
-                directory,
+                path,
                 map_size=map_bytes,
                 max_dbs=2,
                 max_readers=MAX_READERS,
-                mode=file_mode,
                 sync=False,
                 metasync=False,
                 writemap=writemap,

@@ -3,56 +3,56 @@
 from __future__ import annotations
 
 import os
-import stat
 
 from sereno.cache.board import SYNCED
+from sereno.cache.files import Directory
+
+NAME = "synced"
 
 
-def path_in(directory: str) -> str:
-    """The mark of the files in `directory`."""
-    return os.path.join(directory, "synced")
-
-
-def write(directory: str, transaction: int) -> None:
-    """Puts the mark there, on the disk: `transaction` was the last one."""
-    mode = stat.S_IMODE(os.stat(os.path.join(directory, "board")).st_mode)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(path_in(directory), flags, 0o600)
+def is_there(directory: Directory) -> bool:
     try:
-        if os.fstat(fd).st_uid == os.geteuid():
-            os.fchmod(fd, mode)
+        directory.status(NAME)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write(directory: Directory, transaction: int, mode: int) -> None:
+    """Puts the mark there, on the disk: `transaction` was the last one."""
+    _remove(directory)
+    fd = directory.create(NAME, mode)
+    try:
         os.write(fd, b"%d\n" % transaction)
         os.fsync(fd)
     finally:
         os.close(fd)
-    _sync_directory(directory)
+    directory.sync()
 
 
-def read(directory: str) -> int:
+def read(directory: Directory) -> int:
     """The last transaction before the clean end; -1 when the mark does not say."""
+    fd = directory.open(NAME)
     try:
-        with open(path_in(directory), "rb") as file:
-            return int(file.read(24))
+        return int(os.read(fd, 24))
     except ValueError:
         return -1
+    finally:
+        os.close(fd)
 
 
-def unmark(directory: str, words: memoryview) -> None:
+def unmark(directory: Directory, words: memoryview) -> None:
     """Takes the mark away, on the disk, before anything is written that may not reach it.
 
     Only the first write after a clean end pays for it. The caller is inside a write transaction.
     """
-    try:
-        os.unlink(path_in(directory))
-    except FileNotFoundError:
-        pass
-    _sync_directory(directory)
+    _remove(directory)
+    directory.sync()
     words[SYNCED] = 0
 
 
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _remove(directory: Directory) -> None:
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        os.unlink(NAME, dir_fd=directory.fd)
+    except FileNotFoundError:
+        pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from fcntl import LOCK_UN, flock
 from zlib import crc32
 
 from sereno.cache import entry, expiries, policy, synced, tally
@@ -109,10 +110,12 @@ class Write:
         raised before that, to nobody.
 
         Raises:
+            CacheError: another process did not let go of the lock in time.
             OSError: the disk is full.
         """
         txn: Any = None
         try:
+            self.board.lock_writers()
             txn = self._begin(self._entries, None, True)
             self._txn = txn
             words = self._words
@@ -121,6 +124,7 @@ class Write:
                 self._room.take(PAGES_A_WRITE)
             else:
                 words[TAIL] += PAGES_A_WRITE
+                self._room.taken = PAGES_A_WRITE
             if words[SYNCED]:
                 synced.unmark(self._store.directory, words)
             before = self._size, self._held_bytes = tally.committed(words, generation - 1)
@@ -138,6 +142,9 @@ class Write:
             if txn is not None:
                 txn.abort()
             raise
+        finally:
+            # In C, for the same reason.
+            flock(self.board.fd, LOCK_UN)
 
     # What is in the store
 

@@ -32,18 +32,28 @@ def add_to(commands: Commands) -> None:
     add("cleanup", _cleanup, "remove the expired entries")
 
 
-def _cache() -> Any:
-    from sereno.cache import get_metadata_cache
+# For what may take longer than a question: a store of millions of entries is cleaned or cleared.
+_LONG_S = 600.0
 
-    return get_metadata_cache()
+
+def _ask(method: str, *arguments: Any) -> Any:
+    from sereno.cache import as_owner
+    from sereno.cache.place import default_path
+
+    path = default_path("metadata")
+    if method not in ("cleanup", "clear"):
+        return as_owner.ask(path, method, *arguments)
+    # Whether it can be used at all is told soon.
+    as_owner.ask(path, "get_stats")
+    return as_owner.ask(path, method, within_s=_LONG_S)
 
 
 def _stats(_arguments: argparse.Namespace) -> None:
-    print_json(_cache().get_stats())
+    print_json(_ask("get_stats"))
 
 
 def _get(arguments: argparse.Namespace) -> int:
-    value = _cache().get(arguments.key)
+    value = _ask("get", arguments.key)
     if value is None:
         print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
         return NOT_FOUND
@@ -61,7 +71,7 @@ def _set(arguments: argparse.Namespace) -> None:
     if value is None:
         raise UsageError("JSON: null cannot be told from a key that is not there")
     try:
-        _cache().set(arguments.key, value, ttl=arguments.ttl)
+        _ask("set", arguments.key, value, arguments.ttl)
     except TypeError as error:
         raise UsageError(str(error)) from error
 
@@ -71,15 +81,15 @@ def _refuse_constant(name: str) -> None:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    if _cache().invalidate(arguments.key):
+    if _ask("invalidate", arguments.key):
         return 0
     print(f"sereno: key: {arguments.key!r} is not in the cache", file=sys.stderr)
     return NOT_FOUND
 
 
 def _clear(_arguments: argparse.Namespace) -> None:
-    _cache().clear()
+    _ask("clear")
 
 
 def _cleanup(_arguments: argparse.Namespace) -> None:
-    print(f"{_cache().cleanup()} expired entries removed")
+    print(f"{_ask('cleanup')} expired entries removed")

@@ -111,14 +111,14 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
     from sereno.errors import SerenoError
 
     try:
-        from sereno.cache import MetadataCache, place
+        from sereno.cache import as_owner, place
 
         # The machine's runs have the machine's cache, also for somebody who may not use it and so has another.
         path = place.default_path("metadata") if user else f"{place.MACHINE_DIRECTORY}/metadata"
         # Looking must not make it.
         if not os.path.lexists(f"{path}/current"):
             return None
-        stats = MetadataCache(path).get_stats()
+        stats = as_owner.figures(as_owner.ask(path, "get_stats"), path)
     except (SerenoError, OSError, ImportError):
         return None
     return {name: stats[name] for name in ("size", "max_size", "hit_rate_percent")}

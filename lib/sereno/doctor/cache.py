@@ -1,7 +1,7 @@
 """The facts of the scope's metadata cache. Nothing is created: where there is no cache yet, none is opened.
 
 A cache is opened as by any process, which sets damaged files aside. So its files are looked at before, and what was set
-aside, now or earlier, is told.
+aside, now or earlier, is told. Only names that sereno gives are looked at: there may be others, of anybody's making.
 """
 
 from __future__ import annotations
@@ -9,21 +9,27 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from sereno.doctor.facts import CacheFacts, Entry
 from sereno.errors import CacheError
 
 # As systemd/sereno.tmpfiles lays it.
 MACHINE_RIGHTS = (0o2770, "root", "sereno")
-# As `sereno.cache.aside` and `making` name them.
-_DATA, _DAMAGED, _NEW = "data.mdb", "damaged-", "new-"
+# As `sereno.cache.opening` and `aside` name them.
+_DATA = "current/data.mdb"
+_INSIDE = ("current", "current/board", _DATA, "current/lock.mdb", "current/synced", "open.lock")
+_DAMAGED = re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z")
+_MOST_DAMAGED = 3
 
 
 def cache_facts(is_user: bool) -> CacheFacts | None:
     """The user's own cache, if there is one; or the machine's."""
+    from sereno.cache import as_owner
     from sereno.cache.place import MACHINE_DIRECTORY, default_path
 
     if is_user:
@@ -34,52 +40,68 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
     else:
         place = Path(MACHINE_DIRECTORY, "metadata")
         top = [place.parent, place]
-    directories = _entries(path for path in top if path.is_dir())
-    paths = _in_use(place)
-    inside, stats, error = _entries(paths), None, None
-    if any(path.name == _DATA for path in paths):
-        from sereno.cache import MetadataCache
-
+    inside: tuple[Entry, ...] = ()
+    damaged: tuple[str, ...] = ()
+    stats, error = None, None
+    if os.path.isdir(place):
         try:
-            stats = MetadataCache(place).get_stats()
+            told = as_owner.call("sereno.doctor.cache:look", str(place))
+            inside = _entries((f"{place}/{name}", told["inside"][name]) for name in _INSIDE)
+            names = [name for name in told["damaged"] if _DAMAGED.fullmatch(name)]
+            damaged = tuple(f"{place}/{name}" for name in names[-_MOST_DAMAGED:])
+            error = told["error"] and str(told["error"])
+            if told["stats"] is not None:
+                stats = as_owner.figures(told["stats"], str(place))
         except CacheError as refused:
             error = refused.message
+        except (TypeError, ValueError, LookupError, OverflowError):
+            error = "what came from the process that looked is no answer"
     return CacheFacts(
         wanted=None if is_user else MACHINE_RIGHTS,
-        directories=directories,
+        directories=_entries((str(path), _status(path)) for path in top),
         inside=inside,
         missing=tuple(str(path) for path in top if not path.exists()),
-        damaged=tuple(map(str, sorted(place.glob(f"{_DAMAGED}*")))),
+        damaged=damaged,
         stats=stats,
         error=error,
     )
 
 
-def _in_use(place: Path) -> list[Path]:
-    """What is in a cache's directory, but for what was set aside or is being made."""
-    if not place.is_dir():
-        return []
-    # rglob() would take what it may not read for empty; this raises, and the cache counts as not looked at.
-    tops = [place / name for name in os.listdir(place) if not name.startswith((_DAMAGED, _NEW))]
-    return sorted(path for top in tops for path in (top, *top.rglob("*")))
+def look(path: str) -> dict[str, Any]:
+    """What only who may use the cache in that directory can tell of it, as JSON can hold it."""
+    from sereno.cache import as_owner
+
+    inside = {name: _status(Path(path, name)) for name in _INSIDE}
+    stats, error = None, None
+    if inside[_DATA]:
+        try:
+            stats = as_owner.method(path, "get_stats")
+        except CacheError as refused:
+            error = refused.message
+    found = sorted(filter(_DAMAGED.fullmatch, os.listdir(path)))
+    return {"inside": inside, "stats": stats, "error": error, "damaged": found[-_MOST_DAMAGED:]}
 
 
-def _entries(paths: Iterable[Path]) -> tuple[Entry, ...]:
-    return tuple(entry for entry in map(_entry, paths) if entry is not None)
-
-
-def _entry(path: Path) -> Entry | None:
+def _status(path: Path) -> tuple[int, int, int] | None:
+    """Mode, user and group, also of a link; None: those who use the cache go on doing so, and it is gone."""
     try:
-        status = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
-        # Those who use the cache go on doing so.
         return None
+    return found.st_mode, found.st_uid, found.st_gid
+
+
+def _entries(found: Iterable[tuple[str, tuple[int, int, int] | None]]) -> tuple[Entry, ...]:
+    return tuple(_entry(path, *status) for path, status in found if status is not None)
+
+
+def _entry(path: str, mode: int, user: int, group: int) -> Entry:
     return Entry(
-        str(path),
-        stat.S_IMODE(status.st_mode),
-        _name(lambda: pwd.getpwuid(status.st_uid).pw_name, status.st_uid),
-        _name(lambda: grp.getgrgid(status.st_gid).gr_name, status.st_gid),
-        stat.S_ISDIR(status.st_mode),
+        path,
+        stat.S_IMODE(mode),
+        _name(lambda: pwd.getpwuid(user).pw_name, user),
+        _name(lambda: grp.getgrgid(group).gr_name, group),
+        stat.S_ISDIR(mode),
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -10,6 +12,7 @@ from sereno.doctor.facts import Entry, Facts
 from sereno.doctor.findings import PROBLEM, WARNING, Finding
 from sereno.doctor.sandbox import weakenings
 from sereno.jobs.cache_cleanup_job import THRESHOLDS
+from sereno.printable import printable
 from sereno.units import TARGET, app_target_name
 
 PYTHON_MIN = (3, 11)
@@ -158,7 +161,7 @@ def cache_rights(facts: Facts) -> Iterator[Finding]:
                 yield Finding(
                     PROBLEM, entry.path, "mode", f"{entry.mode:04o}",
                     "strangers may write to it, so that no cache is opened there",
-                    f"chmod o-w {entry.path}",
+                    f"chmod o-w {shlex.quote(entry.path)}",
                 )  # fmt: skip
         elif (entry.mode, entry.owner, entry.group) != cache.wanted:
             yield _rights(entry, cache.wanted, "systemd-tmpfiles --create sereno.conf")
@@ -167,9 +170,11 @@ def cache_rights(facts: Facts) -> Iterator[Finding]:
     for entry in cache.inside:
         mode, group = 0o2770 if entry.is_directory else 0o660, cache.wanted[2]
         if (entry.mode, entry.group) != (mode, group):
+            # Who may write the directory can swap what is in it before it is changed; so it is not advised to.
+            top = shlex.quote(cache.directories[-1].path)
             yield _rights(
                 entry, (mode, entry.owner, group),
-                f"chgrp {group} {entry.path} && chmod {mode:04o} {entry.path}",
+                f"rm -r {top} && systemd-tmpfiles --create sereno.conf",
             )  # fmt: skip
 
 
@@ -186,14 +191,16 @@ def cache_health(facts: Facts) -> Iterator[Finding]:
         return
     if cache.error is not None:
         yield Finding(
-            PROBLEM, "cache", "open", "refused", cache.error,
+            PROBLEM, "cache", "open", "refused", printable(cache.error),
             "journalctl SERENO_JOB=cache_cleanup_hourly",
         )  # fmt: skip
     for path in cache.damaged:
         yield Finding(
             WARNING, path, "files", "damaged",
             "the cache was found damaged and started empty; its old files are there for whoever wants to know why",
-            f"rm -r {path}",
+            f"rm -r {shlex.quote(path)}" if cache.wanted is None else
+            f"runuser -u sereno -- find {shlex.quote(os.path.dirname(path))} -maxdepth 1 -name 'damaged-*'"
+            " -exec rm -r {} +",
         )  # fmt: skip
     if cache.stats is None:
         return

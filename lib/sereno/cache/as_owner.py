@@ -1,0 +1,224 @@
+"""What root wants of a cache that others may write, done by the user whose it is, in a process that has nothing else.
+
+Whoever may write a cache's directory can swap every name in it, cut its files while they are mapped, and put into them
+what LMDB trusts and crashes on. So root's commands let a child act: a new interpreter, which takes over the rights of
+the user before it looks at the directory, and whose answer is JSON of a bounded size within a bounded time. The answer
+is believed no more than the files are.
+
+The child has two pipes and no terminal, no environment, one group, and can gain no privileges; nobody but root can
+trace it. At worst somebody who misleads it does what the user sereno may do.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from sereno.cache import rights, waiting
+from sereno.errors import CacheError, CacheFormatError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+USER = "sereno"
+WITHIN_S = 10.0
+"""For one question: five seconds for a lock, the rest for starting, and for judging a store of ordinary size."""
+MOST_BYTES = 64 << 20
+_PR_SET_NO_NEW_PRIVS, _PR_SET_PDEATHSIG, _SIGKILL = 38, 1, 9
+_CODE = (
+    "import json, sys; asked = json.load(sys.stdin); sys.path[:] = asked['path'];"
+    "from sereno.cache.as_owner import answer; answer(asked)"
+)
+# What a child may answer that it raised.
+_ERRORS: dict[str, Any] = {
+    kind.__name__: kind for kind in (CacheError, CacheFormatError, UsageError, TypeError)
+}
+_LOADED_LATER = (
+    *("sereno.cache.cleanup", "sereno.cache.codec", "sereno.cache.memoize", "ctypes", "grp"),
+    *("lmdb._envid", "lmdb.verify", "logging", "orjson", "pwd", "random"),
+)
+_FIGURES = ("size", "max_size", "hit_rate_percent", "total_requests")
+
+
+def call(function: str, path: str, *arguments: Any, within_s: float = WITHIN_S) -> Any:
+    """`function(path, *arguments)`, here or in a child.
+
+    Args:
+        function: "module:function"; takes and returns what JSON can hold.
+        path: the cache's directory, which need not be there.
+        within_s: seconds for the child.
+
+    Raises:
+        CacheError: the cache cannot be used, or the child gave no answer.
+        TypeError, UsageError: as `function` raised it.
+    """
+    user = _user_for(path)
+    if user is None:
+        return _function(function)(path, *arguments)
+    asked = {"path": [each for each in sys.path if os.path.isabs(each)], "user": user}
+    text = _ask(
+        json.dumps({**asked, "function": function, "arguments": [path, *arguments]}), path, within_s
+    )
+    try:
+        told = json.loads(text)
+        kind, value, number = str(told["kind"]), told["value"], told.get("errno")
+    except (ValueError, RecursionError, TypeError, LookupError):
+        raise _no_answer(path, "what came from the process that looked is no answer") from None
+    if kind in ("CacheError", "CacheFormatError"):
+        # An advice is ours, not the child's.
+        hint = waiting.HINT if number == errno.EAGAIN else rights.way_out(path)
+        raise _ERRORS[kind](str(value)[:1000], hint=hint)
+    if kind in _ERRORS:
+        raise _ERRORS[kind](str(value)[:1000])
+    if kind:
+        raise _no_answer(path, f"an unexpected {kind[:100]!a}")
+    return value
+
+
+def ask(path: str, name: str, *arguments: Any, within_s: float = WITHIN_S) -> Any:
+    """`call` for a method of the cache."""
+    return call(f"{__name__}:method", path, name, *arguments, within_s=within_s)
+
+
+def figures(stats: Any, path: str) -> dict[str, Any]:
+    """Of an answer to `get_stats` what is shown of a cache, if it can be that; raises CacheError if not."""
+    found = {name: stats.get(name) for name in _FIGURES} if isinstance(stats, dict) else {}
+    if not found or not all(
+        isinstance(value, int | float) or (name, value) == ("max_size", None)
+        for name, value in found.items()
+    ):
+        raise _no_answer(path, "what came from the process that looked are no statistics")
+    return found
+
+
+def method(path: str, name: str, *arguments: Any) -> Any:
+    """What `ask` has done."""
+    from sereno.cache import MetadataCache
+
+    cache = MetadataCache(path)
+    try:
+        return getattr(cache, name)(*arguments)
+    finally:
+        cache.close()
+
+
+def answer(asked: dict[str, Any]) -> None:
+    """What the child does, as root until `_become`."""
+    function = _function(asked["function"])
+    # What is loaded later, which the user need not be able to read where root runs a checkout of his own.
+    for module in _LOADED_LATER:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(module)
+    _become(*asked["user"])
+    try:
+        told = {"kind": "", "value": function(*asked["arguments"])}
+    except tuple(_ERRORS.values()) as error:
+        told = {"kind": type(error).__name__, "value": getattr(error, "message", str(error))}
+        told["errno"] = getattr(error, "errno", None)
+    except Exception as error:
+        told = {"kind": "CacheError", "value": f"{type(error).__name__}: {error}"}
+    sys.stdout.write(json.dumps(told))
+    sys.stdout.flush()
+
+
+def _become(uid: int, gid: int) -> None:
+    import ctypes
+
+    os.umask(0o077)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # After the change of rights, which takes the second one back.
+    if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl(2)")
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or os.getgroups():
+        raise PermissionError("the rights of root are not gone")
+
+
+def _user_for(path: str) -> tuple[int, int] | None:
+    """Whose rights are right for the cache in `path`, user and group; None: this process's."""
+    if os.geteuid() != rights.ROOT:
+        return None
+    found = _nearest(path)
+    if found.st_uid == rights.ROOT and not rights.is_shared(found):
+        return None
+    import pwd
+
+    try:
+        user = pwd.getpwuid(found.st_uid) if found.st_uid else pwd.getpwnam(USER)
+    except KeyError:
+        raise CacheError(
+            f"cache directory {path}: a group may write there, so root leaves it to the user {USER}, and there is none",
+            hint="run it as a member of that group",
+        ) from None
+    return user.pw_uid, found.st_gid if rights.is_shared(found) else user.pw_gid
+
+
+def _nearest(path: str) -> os.stat_result:
+    """Of the directory, or of the one in which it would be made."""
+    while True:
+        try:
+            return os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            path = os.path.dirname(path)
+
+
+def _ask(text: str, path: str, within_s: float) -> bytes:
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", _CODE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    told, deadline_s = bytearray(), time.monotonic() + within_s
+    try:
+        child.stdin.write(text.encode())
+        child.stdin.close()
+        os.set_blocking(child.stdout.fileno(), False)
+        while (part := _read(child.stdout.fileno(), deadline_s)) and len(told) <= MOST_BYTES:
+            told += part
+        if part is None:
+            raise _no_answer(path, f"no answer within {within_s:g} s")
+        if part:
+            raise _no_answer(path, f"the answer has more than {MOST_BYTES} bytes")
+        status = child.wait(max(0.0, deadline_s - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise _no_answer(path, f"no answer within {within_s:g} s") from None
+    finally:
+        child.kill()
+        child.stdout.close()
+        child.wait()
+    if status:
+        raise _no_answer(path, f"the process that looked ended with {status}")
+    return bytes(told)
+
+
+def _read(fd: int, deadline_s: float) -> bytes | None:
+    """Some of the answer; nothing at its end, None when it is late."""
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
+        return None
+    return os.read(fd, 1 << 20)
+
+
+def _no_answer(path: str, why: str) -> CacheError:
+    return CacheError(f"cache {path}: {why}", hint=rights.way_out(path))
+
+
+def _function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

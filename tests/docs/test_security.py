@@ -1,0 +1,90 @@
+"""docs/security.md claims nothing that no test holds: each of its points is here, with those that do."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from shipped import REPOSITORY
+
+PAGE = REPOSITORY / "docs/security.md"
+# How a point begins: the tests that hold it.
+HELD_BY = {
+    "Root's commands leave": ["test_the_child_has_nothing_but_the_rights_of_the_owner"],
+    "What that process tells": [
+        "test_what_a_child_answers_is_bounded_in_size_and_time",
+        "test_an_advice_is_never_the_childs",
+    ],
+    "If it is killed": [
+        "test_a_child_that_gives_no_answer_is_one_error",
+        "test_a_board_that_is_cut_under_a_command_of_root_kills_no_process_of_root",
+    ],
+    "A program that opens": [
+        "test_a_link_that_takes_the_stores_place_before_root_closes_it_cuts_no_file",
+        "test_a_link_that_takes_the_lock_files_place_while_the_store_is_judged_has_nothing_overwritten",
+        "test_no_call_by_path_enters_the_code_that_root_runs_in_others_directories",
+    ],
+    "A program that does so": ["test_a_board_that_is_cut_under_a_program_kills_it"],
+    "A report is not": ["test_a_report_is_not_written_where_somebody_else_leads_it"],
+    "An advice names": [
+        "test_no_name_and_no_link_of_the_groups_gets_into_what_doctor_advises",
+        "test_an_advice_is_quoted_for_a_shell",
+    ],
+    "He reads, changes": [
+        "test_what_one_member_sets_the_other_reads_and_what_he_invalidates_is_gone_at_once"
+    ],
+    "He can crash": ["test_a_board_that_is_cut_under_a_program_kills_it"],
+    "Who holds a lock": [
+        "test_a_lock_that_somebody_holds_keeps_no_command_of_root_waiting_and_he_is_named",
+        "test_a_call_gives_up_after_what_the_setting_says_and_names_the_holder",
+    ],
+    "Who takes LMDB's": [
+        "test_a_lock_that_somebody_holds_keeps_no_command_of_root_waiting_and_he_is_named",
+        "test_who_takes_the_stores_own_lock_holds_up_other_programs",
+    ],
+    "At worst he does": ["test_the_child_has_nothing_but_the_rights_of_the_owner"],
+    "It leaves its metrics": [
+        "test_what_others_put_in_the_place_of_a_jobs_metrics_neither_stops_nor_changes_it"
+    ],
+    "Jobs of one user": [
+        "test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_run"
+    ],
+    "A pipe, a link": ["test_what_is_no_file_of_this_run_is_not_read_and_holds_nobody_up"],
+    "He cannot open": [
+        "test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it",
+        "test_what_a_stranger_plants_in_a_caches_place_is_refused",
+    ],
+    "A directory that every": [
+        "test_a_directory_that_strangers_own_or_write_is_refused_with_the_way_to_mend_it"
+    ],
+}
+
+
+def points() -> list[str]:
+    text = PAGE.read_text("utf-8")
+    found = re.findall(r"^- (.*?)(?=\n- |\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    return [" ".join(point.split()) for point in found]
+
+
+def test_each_point_of_the_page_is_in_the_table_and_the_other_way_round() -> None:
+    starts = [[start for start in HELD_BY if point.startswith(start)] for point in points()]
+    assert all(len(each) == 1 for each in starts), starts
+    assert sorted(each[0] for each in starts) == sorted(HELD_BY)
+
+
+@pytest.mark.parametrize("start", HELD_BY)
+def test_a_point_is_held_by_tests_that_there_are(start: str) -> None:
+    known = {
+        node.name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert set(HELD_BY[start]) <= known
+
+
+def test_the_readmes_lead_to_the_page() -> None:
+    for name in ("README.md", "README.es.md"):
+        assert "(docs/security.md)" in (REPOSITORY / name).read_text("utf-8")
