@@ -80,7 +80,7 @@ def test_what_root_does_in_anothers_directory_leaves_files_of_his(others: str) -
 
 
 def test_a_directory_that_is_this_users_alone_is_used_here(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(as_owner, "_ask", None)
+    monkeypatch.setattr(as_owner, "_answered", None)
     as_owner.ask(str(tmp_path / "c"), "set", "k", 1, None)
     assert MetadataCache(tmp_path / "c").get("k") == 1
 

@@ -1,12 +1,9 @@
 """What root wants of a cache that others may write, done by the user whose it is, in a process that has nothing else.
 
 Whoever may write a cache's directory can swap every name in it, cut its files while they are mapped, and put into them
-what LMDB trusts and crashes on. So root's commands let a child act: a new interpreter, which takes over the rights of
-the user before it looks at the directory, and whose answer is JSON of a bounded size within a bounded time. The answer
-is believed no more than the files are.
-
-The child has two pipes and no terminal, no environment, one group, and can gain no privileges; nobody but root can
-trace it. At worst somebody who misleads it does what the user sereno may do.
+what LMDB trusts and crashes on. So a new interpreter takes over the rights of that user before it looks there, and its
+answer is JSON of a bounded size, within a bounded time, which is believed no more than the files are. It has two pipes
+and no terminal, no environment, one group, and can gain no privileges; nobody but root can trace it.
 """
 
 from __future__ import annotations
@@ -63,24 +60,29 @@ def call(function: str, path: str, *arguments: Any, within_s: float = WITHIN_S) 
     user = _user_for(path)
     if user is None:
         return _function(function)(path, *arguments)
-    asked = {"path": [each for each in sys.path if os.path.isabs(each)], "user": user}
-    text = _ask(
-        json.dumps({**asked, "function": function, "arguments": [path, *arguments]}), path, within_s
-    )
+    asked = {"user": user, "function": function, "arguments": [path, *arguments]}
+    asked["path"] = [each for each in sys.path if os.path.isabs(each)]
     try:
-        told = json.loads(text)
-        kind, value, number = str(told["kind"]), told["value"], told.get("errno")
+        told = json.loads(_answered(json.dumps(asked).encode(), within_s))
+        kind, value, number = told["kind"], told["value"], told.get("errno")
+        error = None if kind == "" else _ERRORS[kind]
+    except (TimeoutError, ChildProcessError) as why:
+        raise _refusal(CacheError, path, f"cache {path}: {why}") from None
     except (ValueError, RecursionError, TypeError, LookupError):
-        raise _no_answer(path, "what came from the process that looked is no answer") from None
-    if kind in ("CacheError", "CacheFormatError"):
-        # An advice is ours, not the child's.
-        hint = waiting.HINT if number == errno.EAGAIN else rights.way_out(path)
-        raise _ERRORS[kind](str(value)[:1000], hint=hint)
-    if kind in _ERRORS:
-        raise _ERRORS[kind](str(value)[:1000])
-    if kind:
-        raise _no_answer(path, f"an unexpected {kind[:100]!a}")
-    return value
+        raise _refusal(
+            CacheError, path, f"cache {path}: no answer of the process that looked"
+        ) from None
+    if error is None:
+        return value
+    raise _refusal(error, path, str(value)[:1000], number)
+
+
+def _refusal(kind: Any, path: str, message: str, number: object = None) -> Any:
+    if not issubclass(kind, CacheError):
+        return kind(message)
+    # An advice is ours, not the child's.
+    hint = waiting.HINT if number == errno.EAGAIN else rights.way_out(path)
+    return kind(message, hint=hint)
 
 
 def ask(path: str, name: str, *arguments: Any, within_s: float = WITHIN_S) -> Any:
@@ -95,7 +97,7 @@ def figures(stats: Any, path: str) -> dict[str, Any]:
         isinstance(value, int | float) or (name, value) == ("max_size", None)
         for name, value in found.items()
     ):
-        raise _no_answer(path, "what came from the process that looked are no statistics")
+        raise _refusal(CacheError, path, f"cache {path}: no statistics of the process that looked")
     return found
 
 
@@ -172,51 +174,43 @@ def _nearest(path: str) -> os.stat_result:
             path = os.path.dirname(path)
 
 
-def _ask(text: str, path: str, within_s: float) -> bytes:
+def _answered(asked: bytes, within_s: float) -> bytes:
+    """
+    Raises:
+        TimeoutError, ChildProcessError: there is none, for this reason.
+    """
+    command = [sys.executable, "-I", "-c", _CODE]
+    pipe, deadline_s = subprocess.PIPE, time.monotonic() + within_s
     child = subprocess.Popen(
-        [sys.executable, "-I", "-c", _CODE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={},
-        cwd="/",
-        start_new_session=True,
-    )
+        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
+        env={}, cwd="/", start_new_session=True,
+    )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None
-    told, deadline_s = bytearray(), time.monotonic() + within_s
+    told = bytearray()
     try:
-        child.stdin.write(text.encode())
+        child.stdin.write(asked)
         child.stdin.close()
-        os.set_blocking(child.stdout.fileno(), False)
-        while (part := _read(child.stdout.fileno(), deadline_s)) and len(told) <= MOST_BYTES:
+        while True:
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or not select.select([child.stdout], [], [], left_s)[0]:
+                raise TimeoutError(f"no answer within {within_s:g} s")
+            part = os.read(child.stdout.fileno(), 1 << 20)
+            if not part:
+                break
             told += part
-        if part is None:
-            raise _no_answer(path, f"no answer within {within_s:g} s")
-        if part:
-            raise _no_answer(path, f"the answer has more than {MOST_BYTES} bytes")
+            if len(told) > MOST_BYTES:
+                raise ChildProcessError(f"an answer of more than {MOST_BYTES} bytes")
         status = child.wait(max(0.0, deadline_s - time.monotonic()))
+        if status:
+            raise ChildProcessError(f"the process that looked ended with status {status}")
     except subprocess.TimeoutExpired:
-        raise _no_answer(path, f"no answer within {within_s:g} s") from None
+        raise TimeoutError(f"no answer within {within_s:g} s") from None
     finally:
         child.kill()
         child.stdout.close()
         child.wait()
-    if status:
-        raise _no_answer(path, f"the process that looked ended with {status}")
     return bytes(told)
-
-
-def _read(fd: int, deadline_s: float) -> bytes | None:
-    """Some of the answer; nothing at its end, None when it is late."""
-    left_s = deadline_s - time.monotonic()
-    if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
-        return None
-    return os.read(fd, 1 << 20)
-
-
-def _no_answer(path: str, why: str) -> CacheError:
-    return CacheError(f"cache {path}: {why}", hint=rights.way_out(path))
 
 
 def _function(name: str) -> Any:
