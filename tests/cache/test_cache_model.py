@@ -162,7 +162,7 @@ class CacheAgainstADict(RuleBasedStateMachine):
         if words[board.ALLOCATED] == 0:
             return
         assert store.used_pages() <= words[board.TAIL] <= words[board.ALLOCATED]
-        blocks = os.stat(os.path.join(store.directory, "data.mdb")).st_blocks
+        blocks = os.fstat(store.data).st_blocks
         assert blocks * 512 >= words[board.ALLOCATED] * 4096
 
 
