@@ -100,26 +100,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The texts of the log.
     "messages": {"named_tuple"},
     # Running.
+    "sending": set(),
     "log": set(),
-    "journal": {"log", "messages", "printable", "errors"},
+    "journal": {"log", "messages", "printable", "sending", "errors"},
     "textfile": set(),
-    "metrics": {"messages", "textfile"},
+    "metrics": {"log", "messages", "textfile"},
     "misfire": {"elapses", "systemctl", "journal", "log", "messages", "errors"},
-    "predecessors": {"exits", "systemctl", "journal", "log", "messages", "errors"},
+    "predecessors": {"exits", "systemctl", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
+    "failure": {"printable", "errors"},
+    "hints": {"failure", "errors"},
+    "identity": set(),
     "ending": {
-        *("exits", "stopping", "journal", "log", "messages", "named_tuple", "printable", "errors"),
+        *("exits", "failure", "heartbeat", "hints", "journal", "log", "messages", "metrics"),
+        *("named_tuple", "stopping", "errors"),
     },
     "post": {"url", "errors"},
-    "heartbeat": {"post", "journal", "messages", "url", "errors"},
+    "heartbeat": {"post", "journal", "log", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
     "notify": {
         *("history", "post", "journal", "log", "messages", "printable", "systemctl", "url"),
         "errors",
     },
     "runner": {
-        *("ending", "exits", "heartbeat", "misfire", "notify", "predecessors", "retry"),
-        *("stopping", "journal", "log", "messages", "metrics", "named_tuple", "errors"),
+        *("ending", "exits", "failure", "identity", "misfire", "notify", "predecessors", "retry"),
+        *("sending", "stopping", "journal", "log", "messages", "errors"),
     },
     "credentials": {"errors"},
     "cache": {"named_tuple", "errors"},
@@ -170,6 +175,7 @@ NOT_LOADED_BY = {
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
     | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
     | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
+    | {"sereno.failure", "sereno.hints", "json", "logging", "re", "signal", "typing"}
     | {
         "sereno.heartbeat",
         "sereno.metrics",

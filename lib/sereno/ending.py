@@ -1,160 +1,240 @@
-"""How a run ended: its closing record, and the status that its process ends with."""
+"""`Run`: what this process says of its run to the journal, the metrics and a monitor: its start and, once, its end."""
 
 from __future__ import annotations
 
 import os
+import sys
+from _thread import allocate_lock, get_ident, start_new_thread
+from collections.abc import Mapping
+from time import perf_counter, sleep
 
-from sereno import journal, messages, stopping
+from sereno import journal, log, messages, stopping
 from sereno.errors import SerenoError
-from sereno.exits import FAILURE, INTERRUPTED, SUCCESS
-from sereno.log import Logger
+from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS
 from sereno.named_tuple import NamedTuple
-from sereno.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sereno.heartbeat import Heartbeat
+    from sereno.metrics import Recorder
+
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
-MOST_EXCEPTION_CHARACTERS = 64 << 10
-_logger = Logger("sereno.runner")
+GRACE_S = 5.0
+"""How long a process may take to end after its closing record."""
+_ENDS = {
+    "success": (log.INFO, SUCCESS),
+    "failed": (log.ERROR, FAILURE),
+    "interrupted": (log.WARNING, INTERRUPTED),
+}
+_logger = log.Logger("sereno.runner")
 
 
-def one_line(text: str) -> str:
-    """`text` as one line of at most 500 characters."""
-    text = printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()))
-    return text if len(text) <= 500 else text[:499] + "…"
+class Tried(NamedTuple):
+    """How one try ended.
 
+    Attributes:
+        stats: what it returned, as `journal.plain` gives it.
+        error: what went wrong, in one line; None for a success.
+    """
 
-def summary(exception: BaseException) -> str:
-    """One line: what was raised, and the last place in the job's own code."""
-    if isinstance(exception, SerenoError):
-        return one_line(exception.message)
-    text = one_line(f"{type(exception).__name__}: {_text_of(exception)}")
-    text = text.removesuffix(": ").removesuffix(":")
-    place = exception.__traceback__
-    while place is not None and place.tb_next is not None:
-        if place.tb_next.tb_frame.f_code is stopping.HANDLER:
-            # This is where SIGTERM met the job.
-            break
-        place = place.tb_next
-    if place is None:
-        return text
-    code = place.tb_frame.f_code
-    return f"{text} ({os.path.basename(code.co_filename)}:{place.tb_lineno}, {code.co_name})"
-
-
-def _text_of(exception: BaseException) -> str:
-    try:
-        return str(exception)
-    except Exception as error:
-        return f"<{type(error).__name__}>"
-
-
-class Ending(NamedTuple):
-    """All that the closing record tells."""
-
-    job_id: str
-    duration_ms: float
-    tries: int
     stats: dict[str, Any] | None
     error: str | None
-    exception: BaseException | None
-
-    @property
-    def after(self) -> str:
-        """How long it took, for people."""
-        tries = str(messages.AND_TRIES) % self.tries if self.tries > 1 else ""
-        return f"{self.duration_ms:.2f}ms{tries}"
-
-    def fields(self, kind: str, status: str) -> dict[str, Any]:
-        return {
-            "MESSAGE_ID": kind,
-            "SERENO_TRIES": self.tries,
-            **error_fields(self.error, self.exception),
-            **journal.closing_fields(status, self.duration_ms, self.stats),
-        }
+    exception: BaseException | None = None
 
 
-def error_fields(error: str | None, exception: BaseException | None) -> dict[str, Any]:
-    """Fields of a record that tells of an error."""
-    return {
-        "SERENO_ERROR": error,
-        "EXCEPTION_TEXT": None if exception is None else _traceback(exception),
-    }
-
-
-def close(ending: Ending, *, stopped: bool) -> int:
-    """Send the closing record of a run and return its exit status.
+class Run:
+    """The run of this process.
 
     Args:
-        stopped: SIGTERM ended it, whatever its function made of that.
+        function: the job's, as "module:name".
+        environ: the environment as it was at the start: the job may change it.
+        counts: it is the run that systemd started, and no process by hand; only then monitors and metrics learn of it.
+
+    Attributes:
+        tries: how many there were, the one under way included.
+        status: what the process ends with; None until the closing record is sent.
     """
-    if ending.stats is not None:
-        stats, left_out = journal.bounded(ending.stats)
-        ending = ending._replace(stats=stats)
+
+    def __init__(
+        self, job_id: str, function: str, run_id: str, environ: Mapping[str, str], *, counts: bool
+    ) -> None:
+        self.job_id, self.function, self.counts = job_id, function, counts
+        self.tries = 1
+        self.status: int | None = None
+        self.environ = environ
+        self._pid, self._thread = os.getpid(), get_ident()
+        self._began, self._ended = perf_counter(), 0.0
+        self._closing = allocate_lock()
+        self._recorder: Recorder | None = None
+        self._heartbeat: Heartbeat | None = None
+        if counts and environ.get("SERENO_TEXTFILE_DIR"):
+            from sereno.metrics import Recorder
+
+            self._recorder = Recorder(job_id, environ["SERENO_TEXTFILE_DIR"], environ)
+        if counts and (environ.get("SERENO_PING_URL") or environ.get("SERENO_PING_URL_FILE")):
+            from sereno.heartbeat import of_this_run
+
+            self._heartbeat = of_this_run(job_id, run_id, environ)
+
+    @property
+    def duration_s(self) -> float:
+        """From `begin` to the end of the last try, or to now."""
+        return (self._ended or perf_counter()) - self._began
+
+    def note_end_of_try(self) -> None:
+        self._ended = perf_counter()
+
+    def is_in_a_child(self) -> bool:
+        """Whether this is a process that the job has forked: what it does is not the run's."""
+        return os.getpid() != self._pid
+
+    def take_back_environment(self) -> None:
+        """What is said and asked at the end goes by what systemd gave, whatever the job has made of it."""
+        for name, value in self.environ.items():
+            if os.environ.get(name) != value:
+                os.environ[name] = value
+
+    def begin(self) -> None:
+        _logger.info(messages.STARTED, self.job_id, extra={"MESSAGE_ID": journal.STARTED})
+        if self._heartbeat is not None:
+            self._heartbeat.begin()
+        self._began = perf_counter()
+
+    def skip(self, text: str, fields: Mapping[str, str]) -> int:
+        """Close a run that is left out."""
+        fields = {"MESSAGE_ID": journal.SKIPPED, **fields}
+        return self._close("skipped", SKIPPED, log.WARNING, text, fields, 0.0)
+
+    def end(self, tried: Tried, reason: str | None, *, stopped: bool) -> int:
+        """Close the run; return the status of its process.
+
+        Args:
+            reason: why it was stopped, as `stopping.Stop.reason` says it.
+            stopped: SIGTERM ended it, whatever its function made of that.
+        """
+        duration_s = self.duration_s
+        after = f"{duration_s * 1000:.2f}ms"
+        if self.tries > 1:
+            after += str(messages.AND_TRIES) % self.tries
+        stats, error = self._bounded(tried.stats), tried.error
+        if stopped and reason == stopping.BY_TIMEOUT:
+            # For systemd a run over its limit has failed, and so here.
+            error = str(messages.OVER_TIME_LIMIT) % (error or "SIGTERM")
+        if stopped and reason != stopping.BY_TIMEOUT:
+            status, message, more = "interrupted", messages.INTERRUPTED, error
+        elif error is not None:
+            status, message, more = "failed", messages.FAILED, error
+        else:
+            shown = None if stats is None else _shortened(journal.to_json(stats))
+            status, message, more = "success", messages.FINISHED, shown
+        if message is not messages.FAILED:
+            more = "" if more is None else f": {more}"
+        level, exit_status = _ENDS[status]
+        if status == "interrupted" and reason == stopping.BY_OTHERS:
+            # A signal that the manager did not send, as of an early out-of-memory daemon, is a failure to be told of.
+            exit_status = FAILURE
+        fields = {
+            "MESSAGE_ID": message.kind,
+            "SERENO_TRIES": self.tries,
+            **self.error_fields(error, tried.exception),
+        }
+        text = str(message) % (self.job_id, after, more)
+        return self._close(status, exit_status, level, text, fields, duration_s, stats)
+
+    def _bounded(self, stats: dict[str, Any] | None) -> dict[str, Any] | None:
+        if stats is None:
+            return None
+        stats, left_out = journal.bounded(stats)
         if left_out:
-            _logger.warning(
-                messages.STATS_LEFT_OUT,
-                ending.job_id,
-                left_out,
-                journal.MOST_STATS,
-                journal.MOST_STATS_CHARACTERS,
-            )
-    if stopped:
-        return _interrupted(ending)
-    return _finished(ending) if ending.error is None else _failed(ending)
+            most = (journal.MOST_STATS, journal.MOST_STATS_CHARACTERS)
+            _logger.warning(messages.STATS_LEFT_OUT, self.job_id, left_out, *most)
+        return stats
 
+    def error_fields(self, error: str | None, exception: BaseException | None) -> dict[str, Any]:
+        """Fields of a record that tells of an error."""
+        fields: dict[str, Any] = {"SERENO_ERROR": error}
+        if exception is not None:
+            try:
+                from sereno import failure, hints
 
-def _finished(ending: Ending) -> int:
-    _logger.info(
-        messages.FINISHED,
-        ending.job_id,
-        ending.after,
-        "" if ending.stats is None else f": {_shortened(journal.to_json(ending.stats))}",
-        extra=ending.fields(journal.FINISHED, "success"),
-    )
-    return SUCCESS
+                if self.counts or not isinstance(exception, SerenoError):
+                    fields["EXCEPTION_TEXT"] = failure.traceback_of(exception)
+                fields["SERENO_HINT"] = hints.hint_for(exception, sandboxed=self.counts)
+            except Exception:
+                # Nothing about an error may keep the record back.
+                pass
+        return fields
 
+    def _close(
+        self, status: str, exit_status: int, level: int, text: str, fields: Mapping[str, Any],
+        duration_s: float, stats: dict[str, Any] | None = None,
+    ) -> int:  # fmt: skip
+        if not self._closing.acquire(blocking=False):
+            # Another thread is about it: it ends the process.
+            sleep(60)
+        closing = journal.closing_fields(status, duration_s * 1000, stats)
+        _logger.log(level, text, extra={**fields, **closing})
+        self.status = exit_status
+        self._see_to_the_end()
+        if self._heartbeat is not None:
+            self._heartbeat.end(status, text)
+        if self._recorder is not None:
+            self._recorder.write(status, duration_s, stats)
+        return exit_status
 
-def _failed(ending: Ending) -> int:
-    unexpected = ending.exception is not None and not isinstance(ending.exception, SerenoError)
-    _logger.error(
-        messages.FAILED,
-        ending.job_id,
-        ending.after,
-        ending.error,
-        # In the journal the traceback is a field beside a message of one line; on stderr it follows the message.
-        exc_info=ending.exception if unexpected and not journal.is_connected() else None,
-        extra=ending.fields(journal.FAILED, "failed"),
-    )
-    return FAILURE
+    def wait_for_monitor(self, wait_s: float | None = None) -> None:
+        """Until it has taken what it is told, within bounds."""
+        if self._heartbeat is not None:
+            self._heartbeat.wait() if wait_s is None else self._heartbeat.wait(wait_s)
 
+    def be_overdue(self, stop: stopping.Stop) -> None:
+        """Close a run that made nothing of SIGTERM, and end its process before systemd kills it."""
+        if self.status is None:
+            place = self._place_of_main()
+            error = "did not end in time after SIGTERM" + (f" ({place})" if place else "")
+            self.end(Tried(None, error), stop.reason(), stopped=True)
+            self.wait_for_monitor(stopping.MARGIN_S / 2)
+        os._exit(FAILURE if self.status is None else self.status)
 
-def _interrupted(ending: Ending) -> int:
-    """A run that exceeded its time limit has failed, for systemd and so here; the others were stopped."""
-    reason = stopping.reason(ending.job_id)
-    if reason == stopping.BY_TIMEOUT:
-        error = str(messages.OVER_TIME_LIMIT) % (ending.error or "SIGTERM")
-        return _failed(ending._replace(error=error))
-    _logger.warning(
-        messages.INTERRUPTED,
-        ending.job_id,
-        ending.after,
-        "" if ending.error is None else f": {ending.error}",
-        extra=ending.fields(journal.INTERRUPTED, "interrupted"),
-    )
-    # A signal that the manager did not send, as of an early out-of-memory daemon, is a failure to be told of.
-    return FAILURE if reason == stopping.BY_OTHERS else INTERRUPTED
+    def _see_to_the_end(self) -> None:
+        """Have the process end, though a thread, a child or an exit handler of the job's keeps it."""
+        if self.counts and ("threading" in sys.modules or "atexit" in sys.modules):
+            try:
+                start_new_thread(self._end, ())
+            except RuntimeError:
+                # No room for another thread: the job's limits end it.
+                pass
 
+    def _end(self) -> None:
+        self.wait_for_monitor()
+        sleep(GRACE_S)
+        try:
+            _logger.warning(messages.STAYED, self.job_id, GRACE_S, self._kept_by())
+        finally:
+            os._exit(self.status or 0)
 
-def _traceback(exception: BaseException) -> str:
-    from traceback import format_exception
+    def _kept_by(self) -> str:
+        """Names of the threads and children that keep the process; of neither, where its main thread is."""
+        from sereno.failure import one_line, place_in
 
-    text = "".join(format_exception(exception))
-    half = MOST_EXCEPTION_CHARACTERS // 2
-    return text if len(text) <= 2 * half else f"{text[:half]}\n…\n{text[-half:]}"
+        names, frames = [], sys._current_frames()
+        threading = sys.modules.get("threading")
+        for thread in threading.enumerate() if threading else ():
+            if not thread.daemon and thread.ident != self._thread:
+                place = place_in(frames.get(thread.ident), self.function)
+                names.append(f"{thread.name} ({place})" if place else thread.name)
+        processes = sys.modules.get("multiprocessing.process")
+        for child in processes.active_children() if processes else ():
+            names.append(f"{child.name} (pid {child.pid})")
+        return one_line(", ".join(names) or f"MainThread ({self._place_of_main()})")
+
+    def _place_of_main(self) -> str:
+        from sereno.failure import place_in
+
+        return place_in(sys._current_frames().get(self._thread), self.function)
 
 
 def _shortened(text: str) -> str:

@@ -101,7 +101,7 @@ class JobFailed(SerenoError):
 
 class RunInterrupted(BaseException):
     """The run was asked to end (SIGTERM). Clean up in `finally`; to catch it without raising it again gains ten seconds
-    (the template's TimeoutStopSec=) and no more."""
+    and no more."""
 
     def __init__(self) -> None:
         super().__init__("SIGTERM")

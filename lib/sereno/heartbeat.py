@@ -3,7 +3,7 @@
     POST URL/start      the run starts
     POST URL            it succeeded
     POST URL/fail       it failed
-    POST URL/log        it was stopped: the monitor keeps its own opinion
+    POST URL/log        it was stopped, or left out: the monitor keeps its own opinion
 
 each with `?rid=` and a UUID of the run, so that overlapping reports are told apart, and the run's closing line as body
 (https://healthchecks.io/docs/http_api/). Loaded only by a run whose job has a `ping_url`.
@@ -15,8 +15,6 @@ of a look-up of a name. What could not be told is recorded.
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import threading
 import time
@@ -26,6 +24,7 @@ from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from sereno import journal, messages
+from sereno.log import Logger
 from sereno.url import is_http_url
 
 # The generated drop-in's settings of the run (sereno.units writes them).
@@ -35,8 +34,8 @@ URL, URL_FILE = "SERENO_PING_URL", "SERENO_PING_URL_FILE"
 TIMEOUT_S, WAIT_S = 4.0, 8.0
 # The start's loss is made up for by the end, whose loss would be a false alarm.
 _TRIES, _PAUSE_S = 3, 0.5
-_ENDINGS = {"success": "", "interrupted": "/log"}
-_logger = logging.getLogger("sereno.runner")
+_ENDINGS = {"success": "", "interrupted": "/log", "skipped": "/log"}
+_logger = Logger("sereno.runner")
 
 
 class Call(NamedTuple):
@@ -54,48 +53,49 @@ def address(url: str, suffix: str, run_id: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + suffix, query=query))
 
 
-class Heartbeat(logging.Handler):
-    """Watches the records of the run for its start and its end, and tells the monitor.
-
-    As a handler of the log it learns what every other reader of the journal learns, and needs no part in the run.
+class Heartbeat:
+    """Tells a monitor of one run.
 
     Args:
         url: of the monitor's check.
         run_id: systemd's invocation id, or any UUID.
+        notify_socket: where the manager is asked for time (sd_notify(3)); "": nowhere.
         post: sends one call.
     """
 
     def __init__(
-        self, job_id: str, url: str, run_id: str, post: Callable[[str, bytes], None] | None = None
+        self,
+        job_id: str,
+        url: str,
+        run_id: str,
+        notify_socket: str = "",
+        post: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        super().__init__()
-        self._job_id, self._url = job_id, url
+        self._job_id, self._url, self._notify_socket = job_id, url, notify_socket
         # The canonical form of a UUID is asked for.
         self._run_id = str(uuid.UUID(run_id))
         self._post = post or _post
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._failures: list[str] = []
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
-        self._closing: tuple[str, str] | None = None
         self._thread.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take note of the run's first and last record."""
-        if getattr(record, "MESSAGE_ID", None) == journal.STARTED:
-            self._calls.put(Call("/start", "", 1))
-        elif (status := getattr(record, "SERENO_STATUS", None)) is not None:
-            self._closing = (status, record.getMessage())
+    def begin(self) -> None:
+        """Tell that the run starts; nothing is waited for."""
+        self._calls.put(Call("/start", "", 1))
 
-    def finish(self) -> None:
-        """Tell how the run ended, wait for it within bounds, and record what the monitor was not told."""
-        status, message = self._closing or ("failed", "")
-        _extend_timeout(WAIT_S + 2)
+    def end(self, status: str, message: str) -> None:
+        """Tell how it ended; nothing is waited for."""
+        _extend_timeout(self._notify_socket, WAIT_S + 2)
         self._calls.put(Call(_ENDINGS.get(status, "/fail"), message, _TRIES))
         self._calls.put(None)
-        self._thread.join(WAIT_S)
-        failures = [*self._failures]
+
+    def wait(self, wait_s: float = WAIT_S) -> None:
+        """Wait until the end is told, or no longer; record what the monitor was not told."""
+        self._thread.join(wait_s)
+        failures, self._failures = self._failures, []
         if self._thread.is_alive():
-            failures.append(f"{urlsplit(self._url).hostname}: no answer within {WAIT_S:g} s")
+            failures.append(f"{urlsplit(self._url).hostname}: no answer within {wait_s:g} s")
         for failure in failures:
             _logger.warning(
                 messages.PING_FAILED,
@@ -137,26 +137,26 @@ def _post(url: str, body: bytes) -> None:
     post(url, body, {"Content-Type": "text/plain; charset=utf-8"}, timeout_s=TIMEOUT_S)
 
 
-def _extend_timeout(seconds: float) -> None:
+def _extend_timeout(target: str, seconds: float) -> None:
     """Let the job's TimeoutStartSec= not end a run whose job is done (sd_notify(3); needs NotifyAccess=main)."""
-    target = os.environ.get("NOTIFY_SOCKET", "")
     if not target:
         return
-    import socket
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        try:
-            sender.connect("\0" + target[1:] if target[0] == "@" else target)
-            sender.send(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}".encode())
-        except OSError as error:
-            _logger.warning("NOTIFY_SOCKET: %s", error)
+    sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        address = "\0" + target[1:] if target[0] == "@" else target
+        sender.sendto(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}".encode(), address)
+    except OSError as error:
+        _logger.warning("NOTIFY_SOCKET: %s", error)
+    finally:
+        sender.close()
 
 
 def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbeat | None:
-    """The heartbeat of this process's run, attached to its log; None, and a record, if its URL cannot be read."""
+    """The heartbeat of this process's run; None, and a record, if its URL cannot be read."""
     try:
-        url = _url(environ)
-        heartbeat = Heartbeat(job_id, url, run_id)
+        return Heartbeat(job_id, _url(environ), run_id, environ.get("NOTIFY_SOCKET", ""))
     except (OSError, ValueError) as error:
         _logger.warning(
             messages.NO_HEARTBEATS,
@@ -165,8 +165,6 @@ def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbe
             extra={"MESSAGE_ID": journal.PING_FAILED, "SERENO_ERROR": str(error)},
         )
         return None
-    logging.getLogger().addHandler(heartbeat)
-    return heartbeat
 
 
 def _url(environ: Mapping[str, str]) -> str:

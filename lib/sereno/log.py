@@ -1,8 +1,8 @@
-"""`Logger`: what sereno says during a run, without `logging` as long as the job does without it.
+"""`Logger`: what sereno says during a run, by a way of its own. And `logging`, which is the job's, once it is loaded.
 
-Loading `logging` takes longer than most runs do otherwise. A job that uses it has it, wherever it is imported from and
-however late: from then on sereno's own words go through it too, so that each handler sees all of them. Until then they
-go straight to where `set_up` says, and in a program that never called it, `logging` is loaded for them.
+What is true of a run does not pass through `logging`: a job may give it other handlers, levels, filters and factories,
+or switch it off. Nor does a run load it, which takes longer than most runs do otherwise. In a program that never called
+`set_up`, such as a backend that calls the cleanup itself, sereno's words are ordinary log records.
 """
 
 from __future__ import annotations
@@ -27,16 +27,12 @@ _direct: Direct | None = None
 
 
 def set_up(direct: Direct, attach: Callable[[], None]) -> None:
-    """From now on give what loggers say to `direct`, and once `logging` is loaded, to it; then call `attach` first.
-
-    Args:
-        attach: gives `logging` the handler that does what `direct` does.
-    """
+    """From now on give what loggers say to `direct`; once `logging` is loaded, call `attach`, for the job's words."""
     global _direct
+    _direct = direct
     if "logging" in sys.modules:
         attach()
     else:
-        _direct = direct
         sys.meta_path.insert(0, _WhenLogging(attach))
 
 
@@ -47,47 +43,27 @@ class Logger:
         self.name = name
 
     def info(self, message: object, *args: object, extra: Mapping[str, Any] | None = None) -> None:
-        self._log(INFO, message, args, extra)
+        self.log(INFO, message, *args, extra=extra)
 
     def warning(
         self, message: object, *args: object, extra: Mapping[str, Any] | None = None
     ) -> None:
-        self._log(WARNING, message, args, extra)
+        self.log(WARNING, message, *args, extra=extra)
 
-    def error(
-        self,
-        message: object,
-        *args: object,
-        extra: Mapping[str, Any] | None = None,
-        exc_info: BaseException | None = None,
+    def error(self, message: object, *args: object, extra: Mapping[str, Any] | None = None) -> None:
+        self.log(ERROR, message, *args, extra=extra)
+
+    def log(
+        self, level: int, message: object, *args: object, extra: Mapping[str, Any] | None = None
     ) -> None:
-        self._log(ERROR, message, args, extra, exc_info)
-
-    def _log(
-        self,
-        level: int,
-        message: object,
-        args: tuple[object, ...],
-        extra: Mapping[str, Any] | None,
-        exc_info: BaseException | None = None,
-    ) -> None:
-        if _direct is None or "logging" in sys.modules or exc_info is not None:
-            import logging
-
-            # 3: this function, the one of the level, and who called that.
-            logging.getLogger(self.name).log(
-                level, message, *args, extra=extra, exc_info=exc_info, stacklevel=3
-            )
-        else:
-            caller = sys._getframe(2)
-            where = {
-                "LOGGER": self.name,
-                "CODE_FILE": caller.f_code.co_filename,
-                "CODE_LINE": caller.f_lineno,
-                "CODE_FUNC": caller.f_code.co_name,
-            }
+        if _direct is not None:
             text = str(message) % args if args else str(message)
-            _direct(level, text, {**(extra or {}), **where})
+            _direct(level, text, {**(extra or {}), "LOGGER": self.name})
+            return
+        import logging
+
+        # 3: this function, and the one of the level.
+        logging.getLogger(self.name).log(level, message, *args, extra=extra, stacklevel=3)
 
 
 class _WhenLogging:

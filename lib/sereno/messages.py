@@ -51,6 +51,11 @@ INTERRUPTED = Message(
     "Tarea %s interrumpida tras %s%s",
     "Job %s interrupted after %s%s",
 )
+STAYED = Message(
+    "",
+    "Tarea %s: su proceso no terminó en %gs tras su registro y se termina; lo retenía: %s",
+    "Job %s: its process had not ended %gs after its record and is ended; it was kept by: %s",
+)
 AND_TRIES = Message("", " y %d intentos", " and %d tries")
 OVER_TIME_LIMIT = Message("", "límite de tiempo superado: %s", "time limit exceeded: %s")
 TRY_FAILED = Message(

@@ -10,13 +10,13 @@ A run that is killed writes nothing: what tells of it is that the time of the la
 
 from __future__ import annotations
 
-import json
-import logging
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from sereno import messages, textfile
+from sereno.log import Logger
 from sereno.textfile import Family, series
 
 DIRECTORY = "SERENO_TEXTFILE_DIR"
@@ -51,7 +51,7 @@ CACHE_METRICS = {
     "sereno_cache_invalidations_total": ("counter", "Entries that were invalidated."),
     "sereno_cache_expired_removals_total": ("counter", "Expired entries that were removed."),
 }  # fmt: skip
-_logger = logging.getLogger(__name__)
+_logger = Logger(__name__)
 _warned = False
 
 
@@ -60,39 +60,38 @@ def file_name(job_id: str) -> str:
     return f"sereno_job_{job_id}.prom"
 
 
-def record_run(job_id: str, directory: str) -> None:
-    """From now on, have this process's closing record also written as the job's file in `directory`."""
-    # After the journal's own handler: a directory that hangs must not keep the record back.
-    logging.getLogger().addHandler(_Recorder(job_id, directory))
+class Recorder:
+    """Writes the file of a job when a run of it ends.
 
+    Args:
+        directory: where.
+        environ: the run's environment.
+    """
 
-class _Recorder(logging.Handler):
-    def __init__(self, job_id: str, directory: str) -> None:
-        super().__init__()
-        self._job_id = job_id
+    def __init__(self, job_id: str, directory: str, environ: Mapping[str, str]) -> None:
+        self._job_id, self._environ = job_id, environ
         self._path = os.path.join(directory, file_name(job_id))
         self._was_there = os.path.exists(self._path)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name != "sereno.runner" or not hasattr(record, "SERENO_STATUS"):
-            return
+    def write(self, status: str, duration_s: float, stats: Mapping[str, Any] | None) -> None:
+        """Write how a run ended at this moment."""
         if self._was_there and not os.path.exists(self._path):
             # The job was removed during the run, and its file with it (sereno.leavings).
             return
         try:
             previous = textfile.read(self._path)
-            families = job_families(
-                self._job_id, record.__dict__, record.created, os.environ, previous
-            )
-            _write(self._path, families)
-        except Exception:
-            # What a handler raises would meet whoever logged, and that is the run.
-            self.handleError(record)
+            ended = (status, duration_s, stats or {}, time.time())
+            _write(self._path, job_families(self._job_id, *ended, self._environ, previous))
+        except Exception as error:
+            # Not even a mistake of ours meets the run.
+            _warn(self._path, f"{type(error).__name__}: {error}")
 
 
 def job_families(
     job_id: str,
-    fields: Mapping[str, Any],
+    status: str,
+    duration_s: float,
+    stats: Mapping[str, Any],
     end_s: float,
     environ: Mapping[str, str],
     previous: Mapping[str, float],
@@ -100,12 +99,13 @@ def job_families(
     """The metrics of a job after a run.
 
     Args:
-        fields: those of the run's closing record.
+        status: how the run ended.
+        duration_s: how long its function took.
+        stats: what it returned, as `journal.plain` gives it.
         end_s: when the run ended, in seconds since the epoch.
         environ: the run's environment.
         previous: what the job's file says, as `textfile.read` returns it.
     """
-    status = fields["SERENO_STATUS"]
     labels = {"job_id": job_id}
 
     def before(name: str, **more: str) -> float:
@@ -130,22 +130,19 @@ def job_families(
         ],
         "sereno_job_last_run_timestamp_seconds": [(labels, end_s)],
         last_success: [(labels, end_s if status == "success" else before(last_success))],
-        last_duration: [
-            (labels, float(fields["SERENO_DURATION_MS"]) / 1000 if ran else before(last_duration))
-        ],
+        last_duration: [(labels, duration_s if ran else before(last_duration))],
         "sereno_job_interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
         "sereno_job_stat": [
-            (labels | {"stat": name}, value)
-            for name, value in _numbers(fields.get("SERENO_STATS")).items()
+            (labels | {"stat": name}, value) for name, value in _numbers(stats).items()
         ],
     }
     return [Family(name, *JOB_METRICS[name], values[name]) for name in JOB_METRICS]
 
 
-def _numbers(stats_json: str | None) -> dict[str, float]:
-    """The first `MOST_STATS` finite numbers, true and false among them, of a closing record's statistics."""
+def _numbers(stats: Mapping[str, Any]) -> dict[str, float]:
+    """The first `MOST_STATS` finite numbers, true and false among them, of a run's statistics."""
     found: dict[str, float] = {}
-    for name, value in json.loads(stats_json or "{}").items():
+    for name, value in stats.items():
         # Above this a float has no room, and Prometheus has nothing but floats.
         if isinstance(value, (int, float)) and abs(value) < 1e300 and len(found) < MOST_STATS:
             found[name] = float(value)
@@ -188,15 +185,15 @@ def cache_families(stats: Mapping[str, Any], hit_rate_percent: float | None) -> 
 
 def _write(path: str, families: list[Family]) -> None:
     """Write a file; a failure is one record and no more: metrics are never worth a run."""
-    global _warned
     try:
         textfile.write(path, textfile.render(families))
     except OSError as error:
-        if not _warned:
-            _logger.warning(
-                messages.NO_METRICS,
-                path,
-                error.strerror or error,
-                extra={"MESSAGE_ID": messages.NO_METRICS.kind},
-            )
-        _warned = True
+        _warn(path, error.strerror or error)
+
+
+def _warn(path: str, why: object) -> None:
+    global _warned
+    if not _warned:
+        extra = {"MESSAGE_ID": messages.NO_METRICS.kind}
+        _logger.warning(messages.NO_METRICS, path, why, extra=extra)
+    _warned = True

@@ -50,41 +50,30 @@ class Misfires:
         self._unit = f"sereno@{job_id}.timer"
         self._calendars: Sequence[str] | None = None
 
-    def skips(self, start_s: float) -> bool:
-        """Whether a run that starts at `start_s` (seconds since the epoch) is to be left out; if so, it is recorded.
+    def skip(self, start_s: float) -> tuple[str, dict[str, str]] | None:
+        """Why a run that starts at `start_s` (seconds since the epoch) is left out: text and fields of its record.
 
         A run by hand never is, nor one that cannot be judged: then a record says why, and the job runs.
         """
         if self.grace_s is None:
-            return False
+            return None
         try:
             state, self._calendars = self._manager.timer(self._unit)
             if state != "running" or not self._calendars:
-                return False
+                return None
             window_s = self.grace_s + self.slack_s
             if _latest(self._calendars, start_s - window_s, start_s) is not None:
-                return False
+                return None
             elapse = _search(self._calendars, start_s, window_s)
         except (SerenoError, OSError) as error:
             _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
-            return False
+            return None
         if elapse is None:
-            return False
+            return None
         late_s = start_s - elapse.timestamp()
-        _logger.warning(
-            messages.SKIPPED_LATE,
-            self.job_id,
-            _shown(elapse),
-            late_s,
-            self.grace_s,
-            extra={
-                "MESSAGE_ID": journal.SKIPPED,
-                "SERENO_ELAPSE": elapse.isoformat(),
-                "SERENO_LATE_S": f"{late_s:.3f}",
-                **journal.closing_fields("skipped", 0, None),
-            },
-        )
-        return True
+        told = (self.job_id, _shown(elapse), late_s, self.grace_s)
+        fields = {"SERENO_ELAPSE": elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
+        return str(messages.SKIPPED_LATE) % told, fields
 
     def note_overrun(self, start_s: float, end_s: float) -> None:
         """Record that the timer elapsed while the run that began at `start_s` was going, if it did.

@@ -11,21 +11,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sereno import exits, journal, messages
+from sereno import exits, messages
 from sereno.errors import SerenoError
-from sereno.log import Logger
 from sereno.systemctl import Systemctl, is_running
 
 # The generated drop-in's setting of the run: the ids of the other jobs.
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"
 _PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp")
-_logger = Logger("sereno.runner")
 
 
-def skips(
+def skip(
     job_id: str, environ: Mapping[str, str] = os.environ, manager: Systemctl | None = None
-) -> bool:
-    """Whether this run is to be left out because another job did not succeed; if so, it is recorded.
+) -> tuple[str, dict[str, str]] | None:
+    """Why this run is to be left out, if another job did not succeed: text and fields of its record.
 
     Args:
         manager: systemctl's port; default: that of the manager that started this process.
@@ -34,19 +32,17 @@ def skips(
     manager = manager or Systemctl(user="MANAGERPID" in environ)
     try:
         if manager.timer(f"sereno@{job_id}.timer")[0] != "running":
-            return False
+            return None
     except (SerenoError, OSError) as error:
-        _note(job_id, "", str(messages.NOBODY_TO_ASK) % error)
-        return True
+        return _told(job_id, str(messages.NOBODY_TO_ASK) % error, {})
     for other in environ[ONLY_IF_SUCCESS].split():
         try:
             reason = why_no_success(manager.show(f"sereno@{other}.service", *_PROPERTIES))
         except (SerenoError, OSError) as error:
             reason = str(messages.NOBODY_TO_ASK) % error
         if reason is not None:
-            _note(job_id, other, f"{other} {reason}")
-            return True
-    return False
+            return _told(job_id, f"{other} {reason}", {"SERENO_AFTER": other})
+    return None
 
 
 def why_no_success(properties: Mapping[str, str]) -> str | None:
@@ -67,14 +63,5 @@ def why_no_success(properties: Mapping[str, str]) -> str | None:
     return reasons.get(status, str(messages.OTHER_ENDED) % status)
 
 
-def _note(job_id: str, other: str, reason: str) -> None:
-    _logger.warning(
-        messages.SKIPPED_AFTER,
-        job_id,
-        reason,
-        extra={
-            "MESSAGE_ID": journal.SKIPPED,
-            "SERENO_AFTER": other or None,
-            **journal.closing_fields("skipped", 0, None),
-        },
-    )
+def _told(job_id: str, reason: str, fields: dict[str, str]) -> tuple[str, dict[str, str]]:
+    return str(messages.SKIPPED_AFTER) % (job_id, reason), fields

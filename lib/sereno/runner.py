@@ -1,40 +1,47 @@
 """One run of a job: log, call, time, classify, exit status.
 
 This is the whole of sereno that a run needs beside the job's own module, so it imports little, and late.
-Exit statuses (`sereno.exits`): 0 done; 1 the job failed (it raised, `SystemExit` included, returned something else than
-a dict or None, or its dict has an `error` key or `status: error`; with retries: in each try); 2 wrong use; 77 left out;
-143 stopped by SIGTERM.
+Exit statuses (`sereno.exits`): 0 done; 1 the job failed (it raised, returned something else than a dict or None, or its
+dict has an `error` that is true or `status: error`; with retries: in each try); 2 wrong use; 77 left out; 143 stopped
+by SIGTERM. `sys.exit()` and `sys.exit(0)` are a success without statistics.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import io
-import json
 import os
 import sys
-import time
 from collections.abc import Callable, Coroutine, Mapping
-from importlib import import_module
+from time import sleep, time
 
-from sereno import journal, messages, stopping
-from sereno.ending import Ending, close, error_fields, one_line, summary
+from sereno import identity, journal, messages, sending, stopping
+from sereno.ending import Run, Tried
 from sereno.errors import InvalidJob
-from sereno.exits import INTERRUPTED, SKIPPED, SUCCESS, WRONG_USE
+from sereno.exits import FAILURE, SUCCESS, WRONG_USE
 from sereno.log import Logger
-from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from signal import ITIMER_REAL, setitimer
     from typing import Any
 
+    from sereno.misfire import Misfires
     from sereno.retry import Retry
+else:
+    from _signal import ITIMER_REAL, setitimer
 
 _logger = Logger("sereno.runner")
 
 
 def main(job_id: str, function: str) -> int:
     """Run "module:name" once as the job `job_id` and return the process's exit status."""
+    # What sereno was called with is nothing to the job.
+    sys.argv[:] = [job_id]
+    # The workers that multiprocessing spawns run the main module's file again first: an entry script that does not look
+    # at its `__name__` would run the job in each.
+    vars(sys.modules["__main__"]).pop("__file__", None)
     try:
         return _main(job_id, function)
     finally:
@@ -42,92 +49,156 @@ def main(job_id: str, function: str) -> int:
 
 
 def _main(job_id: str, function: str) -> int:
-    run_id = os.environ.get("INVOCATION_ID") or os.urandom(16).hex()
-    _prepare(job_id, run_id)
+    counts = identity.is_the_run(f"sereno@{job_id}.service")
+    environ = dict(os.environ)
+    run_id = environ.get("INVOCATION_ID") or os.urandom(16).hex()
+    _prepare(job_id, run_id, counts)
+    run = Run(job_id, function, run_id, environ, counts=counts)
     # What is loaded by now stays to the end. That no collection goes through it, the last one above all, saves a tenth
     # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
-    start_s, start = time.time(), time.perf_counter()
-    misfires = None
-    if "SERENO_MISFIRE_GRACE_S" in os.environ:
-        # It starts other programs: only a job that wants it pays for it.
-        from sereno.misfire import of_this_run
-
-        misfires = of_this_run(job_id)
-        if misfires is not None and misfires.skips(start_s):
-            return SKIPPED
-    if "SERENO_ONLY_IF_SUCCESS" in os.environ:
-        from sereno import predecessors
-
-        if predecessors.skips(job_id):
-            return SKIPPED
-    heartbeat = None
-    if os.environ.get("SERENO_PING_URL") or os.environ.get("SERENO_PING_URL_FILE"):
-        from sereno.heartbeat import of_this_run as heartbeat_of
-
-        heartbeat = heartbeat_of(job_id, run_id, os.environ)
-    try:
-        status = _run(job_id, function)
-        if status == SUCCESS:
-            _wake_notifier(job_id, run_id)
-        elif status == INTERRUPTED:
-            # Somebody waits for the end.
-            return status
-        _note_interval_overrun(job_id, time.perf_counter() - start)
-        end_s = time.time()
-        if _may_have_elapsed(start_s, end_s):
-            from sereno.misfire import of_this_run
-
-            misfires = misfires or of_this_run(job_id)
-            if misfires is not None:
-                misfires.note_overrun(start_s, end_s)
-    finally:
-        if heartbeat is not None:
-            heartbeat.finish()
+    start_s = time()
+    skipped, misfires = _skipped(job_id, start_s)
+    if skipped is not None:
+        status = run.skip(*skipped)
+        run.wait_for_monitor()
+        return status
+    status = _run(run)
+    if status == SUCCESS and counts:
+        _wake_notifier(job_id, run_id)
+    # Of one that was stopped, somebody waits for the end.
+    if status in (SUCCESS, FAILURE):
+        _note_overruns(run, start_s, misfires)
+    run.wait_for_monitor()
     return status
 
 
-def _prepare(job_id: str, run_id: str) -> None:
+def _prepare(job_id: str, run_id: str, counts: bool) -> None:
     """Where the words of this process go."""
-    journal.set_up(job_id, run_id)
-    textfile_dir = os.environ.get("SERENO_TEXTFILE_DIR")
-    if textfile_dir:
-        from sereno.metrics import record_run
-
-        record_run(job_id, textfile_dir)
+    journal.set_up(job_id, run_id, connected=counts)
+    # Of a crash that is not Python's, the journal has the frames.
+    faulthandler.enable(2)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # The journal's stream is no terminal: what is printed would come in blocks, and be lost when a run is killed.
         sys.stdout.reconfigure(line_buffering=True)
 
 
-class _Try(NamedTuple):
-    """How one try ended: `error` is None for a success."""
+def _skipped(
+    job_id: str, start_s: float
+) -> tuple[tuple[str, dict[str, str]] | None, Misfires | None]:
+    """Text and fields of the record of a run that is to be left out, or None; and who judged it, if anybody did."""
+    skipped = misfires = None
+    if "SERENO_MISFIRE_GRACE_S" in os.environ:
+        # It starts other programs: only a job that wants it pays for it.
+        from sereno.misfire import of_this_run
 
-    stats: dict[str, Any] | None
-    error: str | None
-    exception: BaseException | None
+        misfires = of_this_run(job_id)
+        skipped = None if misfires is None else misfires.skip(start_s)
+    if skipped is None and "SERENO_ONLY_IF_SUCCESS" in os.environ:
+        from sereno import predecessors
+
+        skipped = predecessors.skip(job_id)
+    return skipped, misfires
 
 
-def _run(job_id: str, function: str) -> int:
-    stop = stopping.Stop()
-    _logger.info(messages.STARTED, job_id, extra={"MESSAGE_ID": journal.STARTED})
-    start = time.perf_counter()
-    retry = _retry(job_id)
-    tries = 1
-    while True:
-        tried = _try(function, stop)
+def _run(run: Run) -> int:
+    """The tries of a run, and its end."""
+    stop = stopping.Stop(
+        run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop)
+    )
+    run.begin()
+    retry = _retry(run.job_id)
+
+    def close(tried: Tried) -> None:
+        stopped = stop.delivered or (stop.requested and tried.error is not None)
+        stop.end_with(run.end(tried, stop.reason() if stopped else None, stopped=stopped))
+
+    def settle(result: Any, exception: BaseException | None) -> Tried:
+        """Close the run, unless another try follows."""
+        if run.is_in_a_child() or (isinstance(exception, KeyboardInterrupt) and not run.counts):
+            # A child that the job has forked, or Ctrl-C at a terminal: it ends as any process does.
+            raise exception or SystemExit(SUCCESS)
+        run.note_end_of_try()
+        run.take_back_environment()
+        sending.make_room()
+        # An alarm that the job has set, and not taken back, is not to ring in what is no longer the job.
+        setitimer(ITIMER_REAL, 0)
+        tried = _judged(result, exception, run.function)
         # What cannot be imported, or returns what it may not, does so again.
-        last = retry is None or tries > retry.retries or isinstance(tried.exception, InvalidJob)
-        if tried.error is None or stop.requested or last or retry is None:
-            break
-        if not _wait(job_id, stop, tries, retry, tried):
-            break
-        tries += 1
-    duration_ms = (time.perf_counter() - start) * 1000
-    stopped = stop.delivered or (stop.requested and tried.error is not None)
-    status = close(Ending(job_id, duration_ms, tries, *tried), stopped=stopped)
-    stop.end_with(status)
-    return status
+        hopeless = tried.error is None or isinstance(tried.exception, InvalidJob)
+        if hopeless or stop.requested or retry is None or run.tries > retry.retries:
+            close(tried)
+        return tried
+
+    while True:
+        tried = _try(run.function, stop, settle)
+        if run.status is None and (retry is None or not _wait(run, stop, retry, tried)):
+            close(tried)
+        if run.status is not None:
+            return run.status
+        run.tries += 1
+
+
+def _try(
+    function: str, stop: stopping.Stop, settle: Callable[[Any, BaseException | None], Tried]
+) -> Tried:
+    """Call the function; `settle` is given what it returned or raised, of a coroutine while its loop still runs."""
+    settled: list[Tried] = []
+
+    def settle_once(result: Any, exception: BaseException | None) -> None:
+        if not settled:
+            settled.append(settle(result, exception))
+
+    result = None
+    try:
+        with stop:
+            result = load(function)(**_kwargs())
+            if isinstance(result, Coroutine):
+                stop.run(result, settle_once)
+    except BaseException as exception:
+        settle_once(None, exception)
+    settle_once(result, None)
+    return settled[0]
+
+
+def _judged(result: Any, exception: BaseException | None, function: str) -> Tried:
+    if exception is None:
+        try:
+            stats = _statistics(result)
+            return Tried(stats, failure_in(stats))
+        except Exception as broken:
+            exception = broken
+    if isinstance(exception, SystemExit) and exception.code in (None, 0):
+        return Tried(None, None)
+    try:
+        from sereno.failure import summary
+
+        return Tried(None, summary(exception, function), exception)
+    except Exception:
+        # Such as one for which there is no memory.
+        return Tried(None, type(exception).__name__, exception)
+
+
+def _statistics(result: object) -> dict[str, Any] | None:
+    """What a function returned, as it is recorded.
+
+    Raises:
+        InvalidJob: it is something else than a dict or None.
+    """
+    if result is not None and not isinstance(result, dict):
+        raise InvalidJob(
+            f"result: the function returned {type(result).__name__}, not a dict of statistics or None"
+        )
+    return None if result is None else dict(journal.plain(result))
+
+
+def failure_in(stats: Mapping[str, Any] | None) -> str | None:
+    """The error that a job reports in its statistics, or None."""
+    if stats is None or not (stats.get("status") == "error" or stats.get("error")):
+        return None
+    from sereno.failure import one_line
+
+    return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
 
 
 def _empty_outputs() -> None:
@@ -135,28 +206,21 @@ def _empty_outputs() -> None:
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             stream.flush()
-        except (AttributeError, ValueError):
-            # None, or closed: there is nothing to flush.
-            pass
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-
-
-def _try(function: str, stop: stopping.Stop) -> _Try:
-    stats = None
-    try:
-        with stop:
-            stats = call(load(function), stop, _kwargs())
-            return _Try(stats, failure_in(stats), None)
-    except BaseException as exception:
-        if isinstance(exception, KeyboardInterrupt):
-            raise
-        return _Try(stats, summary(exception), exception)
+        except Exception:
+            # None, closed, or an object of the job's: there is nothing to flush.
+            pass
 
 
 def _kwargs() -> Mapping[str, Any]:
+    given = os.environ.get("SERENO_KWARGS")
+    if given is None:
+        return {}
+    import json
+
     try:
-        return json.loads(os.environ.get("SERENO_KWARGS", "{}"))  # type: ignore[no-any-return]
+        return json.loads(given)  # type: ignore[no-any-return]
     except ValueError as error:
         raise InvalidJob(
             f"SERENO_KWARGS: {error}", hint="systemctl cat the service: it is JSON"
@@ -175,26 +239,23 @@ def _retry(job_id: str) -> Retry | None:
         return None
 
 
-def _wait(job_id: str, stop: stopping.Stop, tries: int, retry: Retry, tried: _Try) -> bool:
+def _wait(run: Run, stop: stopping.Stop, retry: Retry, tried: Tried) -> bool:
     """Record a failed try and wait for the next one; False if the run was stopped meanwhile."""
-    delay_s = retry.delay_before_s(tries)
+    delay_s = retry.delay_before_s(run.tries)
+    told = (run.job_id, run.tries, retry.retries + 1, delay_s, tried.error)
     _logger.warning(
         messages.TRY_FAILED,
-        job_id,
-        tries,
-        retry.retries + 1,
-        delay_s,
-        tried.error,
+        *told,
         extra={
             "MESSAGE_ID": journal.TRY_FAILED,
-            "SERENO_TRY": tries,
+            "SERENO_TRY": run.tries,
             "SERENO_RETRY_DELAY_S": f"{delay_s:g}",
-            **error_fields(tried.error, tried.exception),
+            **run.error_fields(tried.error, tried.exception),
         },
     )
     try:
         with stop:
-            time.sleep(delay_s)
+            sleep(delay_s)
     except stopping.RunInterrupted:
         return False
     return True
@@ -208,37 +269,13 @@ def load(function: str) -> Callable[..., Any]:
     """
     module_name, _, name = function.partition(":")
     try:
-        return getattr(import_module(module_name), name)  # type: ignore[no-any-return]
+        __import__(module_name)
+        return getattr(sys.modules[module_name], name)  # type: ignore[no-any-return]
     except (ImportError, AttributeError) as error:
         raise InvalidJob(
             f"function: {function!r} cannot be imported by {sys.executable}: {error}",
             hint="the module must be on this interpreter's path; register the job again if it has moved",
         ) from error
-
-
-def call(
-    function: Callable[..., Any], stop: stopping.Stop, kwargs: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """Call a plain or async job function.
-
-    Raises:
-        InvalidJob: it returned something else than a dict or None.
-    """
-    result = function(**kwargs)
-    if isinstance(result, Coroutine):
-        result = stop.run(result)
-    if result is not None and not isinstance(result, dict):
-        raise InvalidJob(
-            f"result: the function returned {type(result).__name__}, not a dict of statistics or None"
-        )
-    return result
-
-
-def failure_in(stats: dict[str, Any] | None) -> str | None:
-    """The error that a job reports in its statistics, or None."""
-    if stats is None or not (stats.get("status") == "error" or stats.get("error") is not None):
-        return None
-    return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
 
 
 def _wake_notifier(job_id: str, run_id: str) -> None:
@@ -250,16 +287,24 @@ def _wake_notifier(job_id: str, run_id: str) -> None:
         wake(job_id, run_id)
 
 
-def _note_interval_overrun(job_id: str, duration_s: float) -> None:
-    interval = os.environ.get("SERENO_INTERVAL_S", "")
+def _note_overruns(run: Run, start_s: float, misfires: Misfires | None) -> None:
+    """Record that the run was longer than its interval, or that its timer elapsed meanwhile."""
+    interval, duration_s = os.environ.get("SERENO_INTERVAL_S", ""), run.duration_s
     if interval.isdigit() and duration_s > int(interval):
         _logger.warning(
             messages.OVERRUN_INTERVAL,
-            job_id,
+            run.job_id,
             duration_s,
             interval,
             extra={"MESSAGE_ID": journal.OVERRUN},
         )
+    end_s = time()
+    if _may_have_elapsed(start_s, end_s):
+        from sereno.misfire import of_this_run
+
+        misfires = misfires or of_this_run(run.job_id)
+        if misfires is not None:
+            misfires.note_overrun(start_s, end_s)
 
 
 def _may_have_elapsed(start_s: float, end_s: float) -> bool:

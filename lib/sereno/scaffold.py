@@ -58,7 +58,8 @@ sys.path.insert(0, dirname(dirname(realpath(__file__))) + "/lib")
 
 from sereno.runner import main
 
-sys.exit(main("{job_id}", "sereno.jobs.{name}_job:{name}"))
+if __name__ == "__main__":
+    sys.exit(main("{job_id}", "sereno.jobs.{name}_job:{name}"))
 '''
 TEST = '''\
 """The job {job_id}."""

@@ -1,15 +1,17 @@
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fake_journald import Journald, decoded
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import cache, installation, jobs, journal
+from sereno import cache, installation, jobs, journal, log, sending
 
 
 @pytest.fixture(autouse=True)
@@ -44,18 +46,25 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
-    """Records as python-systemd is given them, sent through `logging`."""
+    """Records as the journal gets them, of sereno's own and of `logging`."""
     records: list[dict[str, str]] = []
 
-    def sendv(*lines: bytes) -> None:
-        records.append(dict(line.decode().split("=", 1) for line in lines))
+    def send(fields: Mapping[str, Any]) -> None:
+        records.append(decoded(sending.encoded(fields)))
 
-    monkeypatch.setattr(journal, "_sendv", lambda: sendv)
-    monkeypatch.setattr(journal, "is_connected", lambda: True)
+    monkeypatch.setattr(sending, "send", send)
+    monkeypatch.setattr(log, "_direct", None)
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
-    journal.set_up("a_job", "f00d")
+    journal.set_up("a_job", "f00d", connected=True)
     yield records
     for handler in [handler for handler in root.handlers if handler not in before]:
         root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    """A journal of the test's own, for runs in processes of their own."""
+    with Journald(tmp_path / "journal.socket") as journald:
+        yield journald

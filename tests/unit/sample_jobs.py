@@ -54,10 +54,8 @@ def logs():
 
 def over_a_second():
     """As if it had taken one: the clock is put forward."""
-    import time
-
-    later = time.time() + 1
-    time.time = lambda: later
+    later = sys.modules["__main__"].time() + 1
+    sys.modules["__main__"].time = lambda: later
 
 
 tries = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 import uuid
@@ -24,31 +23,23 @@ class Refused(Exception):
     passing = True
 
 
-def record(message: str, **fields: str) -> logging.LogRecord:
-    made = logging.LogRecord("r", logging.INFO, "f", 1, message, None, None)
-    made.__dict__.update(fields)
-    return made
-
-
-def a_run(beat: Heartbeat, status: str | None, message: str = "Tarea j terminada") -> None:
-    beat.emit(record("Tarea j iniciada", MESSAGE_ID=journal.STARTED))
-    beat.emit(record("something else"))
-    if status is not None:
-        beat.emit(record(message, SERENO_STATUS=status))
-    beat.finish()
+def a_run(beat: Heartbeat, status: str) -> None:
+    beat.begin()
+    beat.end(status, "Tarea j terminada")
+    beat.wait()
 
 
 @pytest.mark.parametrize(
     ("status", "suffix"),
-    [("success", ""), ("failed", "/fail"), ("interrupted", "/log"), (None, "/fail")],
+    [("success", ""), ("failed", "/fail"), ("interrupted", "/log"), ("skipped", "/log")],
 )
-def test_the_monitor_is_told_the_start_and_then_the_end(status: str | None, suffix: str) -> None:
+def test_the_monitor_is_told_the_start_and_then_the_end(status: str, suffix: str) -> None:
     calls: list[tuple[str, bytes]] = []
-    a_run(Heartbeat("j", URL, RUN, lambda url, body: calls.append((url, body))), status)
+    a_run(Heartbeat("j", URL, RUN, post=lambda url, body: calls.append((url, body))), status)
     rid = str(uuid.UUID(RUN))
     assert calls == [
         (f"{URL}/start?rid={rid}", b""),
-        (f"{URL}{suffix}?rid={rid}", b"Tarea j terminada" if status else b""),
+        (f"{URL}{suffix}?rid={rid}", b"Tarea j terminada"),
     ]
 
 
@@ -75,7 +66,7 @@ def test_the_end_is_tried_again_and_the_start_is_not(
         if len(calls) < 4:
             raise Refused("h: Connection refused")
 
-    a_run(Heartbeat("j", URL, RUN, post), "success")
+    a_run(Heartbeat("j", URL, RUN, post=post), "success")
     assert calls == ["/ping/abc/start", "/ping/abc", "/ping/abc", "/ping/abc"]
     (warning,) = caplog.records
     assert warning.getMessage() == "Tarea j: latido no entregado: /start: h: Connection refused"
@@ -89,20 +80,21 @@ def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFix
         calls.append(url)
         raise ValueError("h: HTTP 404 Not Found")
 
-    a_run(Heartbeat("j", URL, RUN, post), "success")
+    a_run(Heartbeat("j", URL, RUN, post=post), "success")
     assert len(calls) == 2
     assert of_this_run("j", RUN, {heartbeat.URL: "http://["}) is None
     assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 3
 
 
 def test_a_monitor_that_hangs_is_left_and_the_run_does_not_wait_for_its_start(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(heartbeat, "WAIT_S", 0.1)
     released = threading.Event()
-    beat = Heartbeat("j", URL, RUN, lambda url, body: released.wait(30) and None)
+    beat = Heartbeat("j", URL, RUN, post=lambda url, body: released.wait(30) and None)
     start = time.monotonic()
-    a_run(beat, "success")
+    beat.begin()
+    beat.end("success", "")
+    beat.wait(0.1)
     released.set()
     assert time.monotonic() - start < 5
     assert "hc.example.org: no answer within 0.1 s" in caplog.text
@@ -118,6 +110,4 @@ def test_a_url_that_cannot_be_read_is_recorded_and_the_job_runs(
     assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is None
     assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 2
     path.write_text(f"{URL}\nand a comment\n")
-    beat = of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)})
-    assert beat is not None
-    logging.getLogger().removeHandler(beat)
+    assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is not None

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
-from sereno import cli, ending, exits
+from sereno import cli, ending, exits, journal
 from sereno.access import access_of
 from sereno.errors import InvalidJob, InvalidTrigger, SerenoError
+from sereno.failure import summary
 from sereno.inputs import inputs_of
 from sereno.job import Job
 from sereno.triggers import CronTrigger, IntervalTrigger
@@ -173,8 +174,10 @@ statistics = st.dictionaries(
 )
 
 
-def close(stats, error=None, exception=None, *, stopped=False) -> int:
-    return ending.close(ending.Ending("a_job", 1.0, 1, stats, error, exception), stopped=stopped)
+def close(stats, error=None, exception=None) -> int:
+    run = ending.Run("a_job", "m:f", "f00d", {}, counts=False)
+    plain = None if stats is None else journal.plain(stats)
+    return run.end(ending.Tried(plain, error, exception), None, stopped=False)
 
 
 def test_no_message_key_or_value_of_a_job_forges_a_field_of_a_record(sent) -> None:
@@ -204,7 +207,7 @@ def test_the_text_of_an_exception_is_one_printable_line_of_a_record(sent) -> Non
     def check(text: str, ours: bool) -> None:
         sent.clear()
         exception = SerenoError(text) if ours else ValueError(text)
-        assert close({"error": text}, ending.summary(exception), exception) == exits.FAILURE
+        assert close({"error": text}, summary(exception), exception) == exits.FAILURE
         (record,) = sent
         assert_is_a_record_of_ours(record)
         assert str(record["MESSAGE"]).isprintable()
@@ -242,7 +245,7 @@ def test_an_exception_without_words_is_recorded(sent) -> None:
             raise RuntimeError
 
     error = Mute()
-    assert close(None, ending.summary(error), error) == exits.FAILURE
+    assert close(None, summary(error), error) == exits.FAILURE
     assert sent[0]["SERENO_ERROR"] == "Mute: <RuntimeError>"
 
 
@@ -258,7 +261,7 @@ def test_statistics_and_tracebacks_that_are_too_large_are_cut_and_this_is_said(s
     assert len(sent[1]) < 1024
     sent.clear()
     error = ValueError("x" * 10_000_000)
-    close(None, ending.summary(error), error)
+    close(None, summary(error), error)
     assert sum(len(str(value)) for value in sent[0].values()) < 100_000
 
 

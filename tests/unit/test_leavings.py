@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import backend_jobs
@@ -39,9 +38,7 @@ class Place:
             self.manager.environment[f"sereno@{job_id}.service"] = (
                 f"A=b SERENO_NOTIFY_STATE={self.states} SERENO_TEXTFILE_DIR={self.metrics} C=[unprintable]"
             )
-            metrics.record_run(job_id, str(self.metrics))
-            end_a_run()
-            logging.getLogger().removeHandler(logging.getLogger().handlers[-1])
+            end_a_run(metrics.Recorder(job_id, str(self.metrics), {}))
             failing = State(Row(STARTED_S, 1))
             States(str(self.states)).change(job_id, lambda _, failing=failing: failing)
 
@@ -50,9 +47,8 @@ class Place:
         return found - {".lock"}
 
 
-def end_a_run() -> None:
-    fields = {"SERENO_STATUS": "failed", "SERENO_DURATION_MS": "1", "SERENO_STATS": "{}"}
-    logging.getLogger("sereno.runner").error("failed", extra=fields)
+def end_a_run(recorder: metrics.Recorder) -> None:
+    recorder.write("failed", 0.001, {})
 
 
 @pytest.fixture
@@ -140,13 +136,11 @@ def test_a_job_whose_directories_are_not_known_is_removed_all_the_same(
 
 
 def test_a_run_during_which_its_job_was_removed_leaves_no_metrics_again(
-    place: Place, request: pytest.FixtureRequest
+    place: Place,
 ) -> None:
     place.install("gone")
     place.run("gone")
-    metrics.record_run("gone", str(place.metrics))
-    recorder = logging.getLogger().handlers[-1]
-    request.addfinalizer(lambda: logging.getLogger().removeHandler(recorder))
+    recorder = metrics.Recorder("gone", str(place.metrics), {})
     place.install()
-    end_a_run()
+    end_a_run(recorder)
     assert place.files() == set()

@@ -1,70 +1,33 @@
-"""What sereno says in a run goes straight to the journal until the job loads `logging`, and through it from then on."""
+"""What sereno says of a run has its own way to the journal; what the job logs goes there until the job redirects it."""
 
-import json
-import os
-import subprocess
-import sys
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
+from fake_journald import LAST, Journald, texts
 
-LIB = Path(__file__).parents[2] / "lib"
-# A process as systemd starts one, with what it sends to the journal printed instead.
-PROCESS = """
-{first}
-import json, sys
-sys.path[:0] = [{lib!r}, {jobs!r}]
-from sereno import journal, runner
-sent = []
-journal.is_connected = lambda: True
-journal._sendv = lambda: lambda *lines: sent.append(dict(line.decode().split("=", 1) for line in lines))
-status = runner.main("a_job", "a_module:f")
-import importlib.machinery
-spec = sys.modules["logging"].__spec__ if "logging" in sys.modules else None
-print(json.dumps([status, sent, spec and type(spec.loader).__name__, [type(one).__name__ for one in sys.meta_path]]))
-"""
+SAID = ["Tarea a_job iniciada", "Tarea a_job terminada"]
+LOADER = (
+    "try:\n    "
+    + LAST
+    + "\nfinally:\n    spec = sys.modules['logging'].__spec__ if 'logging' in sys.modules else None\n"
+    "    print(type(spec.loader).__name__ if spec else None)\n"
+)
 
 
-def run(
-    tmp_path: Path, function: str, first: str = ""
-) -> tuple[int, list[dict[str, str]], str | None]:
-    """Run `function`, the text of a module; return status, records, and the loader that `logging` has, if any."""
-    (tmp_path / "a_module.py").write_text(function)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            PROCESS.format(first=first, lib=str(LIB), jobs=str(tmp_path)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    status, sent, loader, finders = json.loads(done.stdout)
-    assert ("_WhenLogging" in finders) == (loader is None)
-    return status, sent, loader
-
-
-def texts(sent: list[dict[str, str]]) -> list[str]:
-    return [record["MESSAGE"].partition(" en ")[0] for record in sent]
-
-
-def test_a_job_that_does_not_log_runs_without_logging(tmp_path: Path) -> None:
-    status, sent, loader = run(tmp_path, "def f():\n    return {'n': 1}\n")
-    assert (status, loader) == (0, None)
-    assert texts(sent) == ["Tarea a_job iniciada", "Tarea a_job terminada"]
+def test_a_job_that_does_not_log_runs_without_logging(tmp_path: Path, journald: Journald) -> None:
+    done, sent = journald.job(tmp_path, "def f():\n    return {'n': 1}\n", last=LOADER)
+    assert (done.returncode, done.stdout) == (0, "None\n")
+    assert texts(sent) == SAID
     assert sent[1]["SERENO_STAT_N"] == "1"
     assert (sent[1]["PRIORITY"], sent[1]["LOGGER"]) == ("6", "sereno.runner")
-    assert sent[1]["CODE_FILE"].endswith("sereno/ending.py")
-    assert sent[1]["CODE_FUNC"] == "_finished"
+    assert (sent[1]["SERENO_JOB"], sent[1]["SYSLOG_IDENTIFIER"]) == ("a_job", "a_job")
 
 
-def test_a_job_that_fails_runs_without_logging_too(tmp_path: Path) -> None:
-    status, sent, loader = run(tmp_path, "def f():\n    raise ValueError('no')\n")
-    assert (status, loader) == (1, None)
+def test_a_job_that_fails_runs_without_logging_too(tmp_path: Path, journald: Journald) -> None:
+    done, sent = journald.job(tmp_path, "def f():\n    raise ValueError('no')\n", last=LOADER)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "None\n", "")
     assert sent[1]["PRIORITY"] == "3"
     assert sent[1]["EXCEPTION_TEXT"].endswith("ValueError: no\n")
 
@@ -83,64 +46,132 @@ def test_a_job_that_fails_runs_without_logging_too(tmp_path: Path) -> None:
     ],
 )
 def test_logging_is_the_journal_s_from_its_first_word_wherever_it_is_loaded(
-    tmp_path: Path, loads: str
+    tmp_path: Path, journald: Journald, loads: str
 ) -> None:
     job = "logging.getLogger('shop').info('hola %s', 'mundo', extra={'SHOP': 'a'})\n"
-    status, sent, loader = run(tmp_path, loads + job)
-    assert (status, loader) == (0, "SourceFileLoader")
-    assert texts(sent) == ["Tarea a_job iniciada", "hola mundo", "Tarea a_job terminada"]
+    done, sent = journald.job(tmp_path, loads + job, last=LOADER)
+    assert (done.returncode, done.stdout) == (0, "SourceFileLoader\n")
+    assert texts(sent) == [SAID[0], "hola mundo", SAID[1]]
     assert (sent[1]["SHOP"], sent[1]["LOGGER"], sent[1]["SERENO_JOB"]) == ("a", "shop", "a_job")
 
 
-def test_python_systemd_may_be_what_loads_logging(tmp_path: Path) -> None:
+REDIRECTED = {
+    "force": "logging.basicConfig(force=True)",
+    "root level": "logging.getLogger().setLevel(logging.WARNING)",
+    "disabled": "logging.disable(logging.CRITICAL)",
+    "no handlers": "logging.getLogger().handlers.clear()",
+    "dictConfig": "import logging.config; logging.config.dictConfig({'version': 1, 'root': {'handlers': []}})",
+    "a factory that raises": "logging.setLogRecordFactory(lambda *a, **k: 1 / 0)",
+    "a handler that raises": "logging.root.addHandler(type('H', (logging.Handler,), {'emit': lambda *a: 1 / 0})())",
+    "another logger class": "logging.setLoggerClass(type('L', (logging.Logger,), {'handle': lambda *a: None}))",
+    "another module": "import sys, types; sys.modules['logging'] = types.ModuleType('logging')",
+}
+
+
+@pytest.mark.parametrize("does", REDIRECTED)
+@pytest.mark.parametrize("ends", ["return {'rows': 12}", "raise ValueError('table is locked')"])
+def test_nothing_that_a_job_does_to_logging_changes_what_is_said_of_its_run(
+    tmp_path: Path, journald: Journald, does: str, ends: str
+) -> None:
+    code = f"def f():\n    import logging\n    {REDIRECTED[does]}\n    {ends}\n"
+    done, sent = journald.job(tmp_path, code, SERENO_TEXTFILE_DIR=str(tmp_path))
+    metrics = (tmp_path / "sereno_job_a_job.prom").read_text()
+    if ends.startswith("return"):
+        assert (done.returncode, texts(sent)) == (0, SAID)
+        assert sent[-1]["SERENO_STAT_ROWS"] == "12"
+        assert 'last_status{job_id="a_job",status="success"} 1.0' in metrics
+    else:
+        assert (done.returncode, texts(sent)) == (1, [SAID[0], "Tarea a_job fallida"])
+        assert sent[-1]["SERENO_ERROR"].startswith("ValueError: table is locked (a_module.py:")
+        assert "Traceback" in sent[-1]["EXCEPTION_TEXT"]
+        assert 'last_status{job_id="a_job",status="failed"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        pytest.param("import os; os.closerange(3, 1024)", id="closes all"),
+        pytest.param("import os; os.closerange(0, 1024)", id="closes its outputs too"),
+        pytest.param(
+            "import os; kept.extend(os.open('/dev/null', 0) for _ in iter(int, 1))",
+            id="opens until it may open no more",
+        ),
+        pytest.param("import os; os.environ.clear()", id="clears its environment"),
+        pytest.param("import sys; sys.path.clear()", id="can import nothing"),
+        pytest.param("import socket; socket.socket = None", id="takes away sockets"),
+        pytest.param("import sys; sys.stdout = sys.stderr = None", id="has no outputs"),
+        pytest.param("import os; os.chdir('/proc/self')", id="goes elsewhere"),
+        pytest.param("import time; time.time = time.sleep = time.perf_counter = None", id="stops the clocks"),
+    ],
+)  # fmt: skip
+def test_whatever_a_job_does_to_its_process_its_record_arrives(
+    tmp_path: Path, journald: Journald, does: str
+) -> None:
+    code = f"kept = []\ndef f():\n    try:\n        {does}\n    except OSError:\n        pass\n    return {{'n': 1}}\n"
+    done, sent = journald.job(tmp_path, code)
+    assert (done.returncode, texts(sent)) == (0, SAID), done.stderr
+    assert sent[-1]["SERENO_STAT_N"] == "1"
+    code = code.replace("return {'n': 1}", "raise ValueError('no')")
+    done, sent = journald.job(tmp_path, code)
+    assert (done.returncode, texts(sent)) == (1, [SAID[0], "Tarea a_job fallida"])
+    assert sent[-1]["SERENO_ERROR"].startswith("ValueError")
+
+
+def test_nothing_goes_to_a_descriptor_that_the_job_has_taken_over(
+    tmp_path: Path, journald: Journald
+) -> None:
+    code = (
+        "import os, socket\n"
+        "ours, theirs = socket.socketpair()\n"
+        "def f():\n"
+        "    keep = os.dup(theirs.fileno())\n"
+        "    for number in range(3, 64):\n"
+        "        if number not in (keep, ours.fileno()): os.dup2(keep, number)\n"
+        "    os.dup2(keep, 2)\n"
+        "    ours.setblocking(False)\n"
+        "import atexit\n"
+        "@atexit.register\n"
+        "def tell():\n"
+        "    try: print('heard', ours.recv(100))\n"
+        "    except BlockingIOError: print('nothing')\n"
+    )
+    for gone in (False, True):
+        if gone:
+            journald.path.unlink()
+        done, sent = journald.job(tmp_path, code)
+        assert (done.returncode, done.stdout) == (0, "nothing\n")
+        assert texts(sent) == ([] if gone else SAID)
+
+
+def test_the_records_by_which_a_run_is_judged_are_not_the_jobs_to_send(
+    tmp_path: Path, journald: Journald
+) -> None:
+    code = (
+        "import logging\ndef f():\n"
+        "    extra = {'MESSAGE_ID': 'd273f3f974d24dcca798ba71c698c7c5', 'SERENO_RUN': 'x', 'SERENO_JOB': 'y'}\n"
+        "    logging.getLogger('sereno.runner').info('terminada', extra=extra)\n"
+        "    raise ValueError('no')\n"
+    )
+    _, sent = journald.job(tmp_path, code)
+    assert texts(sent) == [SAID[0], "terminada", "Tarea a_job fallida"]
+    assert "MESSAGE_ID" not in sent[1]
+    assert sent[1]["SERENO_JOB"] == "a_job"
+    assert sent[1]["SERENO_RUN"] == sent[0]["SERENO_RUN"]
+
+
+def test_python_systemd_may_be_what_loads_logging(tmp_path: Path, journald: Journald) -> None:
     package = tmp_path / "systemd"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "journal.py").write_text("import logging\nclass JournalHandler: pass\n")
     function = "def f():\n    from systemd.journal import JournalHandler\n"
-    status, sent, loader = run(tmp_path, function)
-    assert (status, loader) == (0, "SourceFileLoader")
-    assert texts(sent) == ["Tarea a_job iniciada", "Tarea a_job terminada"]
+    done, sent = journald.job(tmp_path, function)
+    assert (done.returncode, texts(sent)) == (0, SAID)
 
 
-def test_a_handler_of_the_job_sees_what_sereno_says_after_it(tmp_path: Path) -> None:
-    told = tmp_path / "told"
-    function = (
-        "def f():\n    import logging\n    class Seen(logging.Handler):\n"
-        "        def emit(self, record):\n"
-        f"            open({str(told)!r}, 'w').write(f'{{record.getMessage()}} {{record.filename}}')\n"
-        "    logging.getLogger().addHandler(Seen())\n"
-    )
-    _, sent, _ = run(tmp_path, function)
-    assert told.read_text() == f"{sent[-1]['MESSAGE']} ending.py"
-
-
-def test_both_ways_send_the_same_record(tmp_path: Path) -> None:
-    function = "def f():\n    raise ValueError('no')\n"
-    _, direct, _ = run(tmp_path, function)
-    _, through, _ = run(tmp_path, function, first="import logging")
-    differ = {"SERENO_RUN", "SERENO_DURATION_MS", "MESSAGE"}
-    # logging knows of these as well.
-    more = {"THREAD_NAME", "PROCESS_NAME", "CODE_ARGS"}
-    for ours, its in zip(direct, through, strict=True):
-        assert its.keys() - ours.keys() == more
-        for name in ours.keys() - differ:
-            assert its[name] == ours[name]
-
-
-def test_a_journal_that_goes_away_changes_no_result_even_with_a_stderr_that_led_to_it(
-    tmp_path: Path,
-) -> None:
-    (tmp_path / "a_module.py").write_text("def f():\n    pass\ndef g():\n    raise ValueError\n")
-    process = (
-        f"import sys\nsys.path[:0] = [{str(LIB)!r}, {str(tmp_path)!r}]\nfrom sereno import journal, runner\n"
-        "def sendv(*lines):\n    raise ConnectionRefusedError\n"
-        "journal.is_connected, journal._sendv = lambda: True, lambda: sendv\n"
-        "sys.exit(runner.main('a_job', 'a_module:' + sys.argv[1]))\n"
-    )
-    for function, status in (("f", 0), ("g", 1)):
-        reader, writer = os.pipe()
-        os.close(reader)
-        argv = [sys.executable, "-I", "-S", "-c", process, function]
-        assert subprocess.run(argv, stderr=writer, check=False).returncode == status
-        os.close(writer)
+def test_a_journal_that_goes_away_changes_no_result(tmp_path: Path, journald: Journald) -> None:
+    remove = f"import os\nos.unlink({str(journald.path)!r})\n"
+    for ends, status in (("return {}", 0), ("raise ValueError", 1)):
+        done, _ = journald.job(tmp_path, f"{remove}def f():\n    {ends}\n")
+        assert (done.returncode, done.stderr) == (status, "")
+        remove = ""

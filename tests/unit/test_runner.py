@@ -279,9 +279,11 @@ def test_wrong_use_ends_with_2() -> None:
 
 def test_a_plain_job_loads_neither_asyncio_nor_typing_nor_the_scheduling_half() -> None:
     code = (
-        "import json, sys\nfrom sereno import runner\n"
+        "import sys\nfrom sereno import runner\n"
         "assert runner.main('a_job', 'sample_jobs:stats') == 0\n"
-        "ours = [name for name in sys.modules if name in ('asyncio', 'typing') or name.startswith('sereno.')]\n"
+        "others = ('asyncio', 'enum', 'json', 'logging', 're', 'signal', 'typing')\n"
+        "ours = [name for name in sys.modules if name in others or name.startswith('sereno.')]\n"
+        "import json\n"
         "print(json.dumps(sorted(ours)))\n"
     )
     done = subprocess.run(
@@ -292,7 +294,7 @@ def test_a_plain_job_loads_neither_asyncio_nor_typing_nor_the_scheduling_half() 
         text=True,
         check=True,
     )
-    needed = "ending errors exits journal log messages named_tuple printable runner stopping"
+    needed = "ending errors exits identity journal log messages named_tuple printable runner sending stopping"
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed.split()]
 
 

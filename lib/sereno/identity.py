@@ -1,0 +1,35 @@
+"""Whether this process is the run that systemd started: that one alone opens, closes and counts the run.
+
+Neither what somebody starts by hand is it, also in a terminal below user@.service, whose INVOCATION_ID it inherits; nor
+is a process that the run starts, whatever it executes: a worker of multiprocessing, another job's entry script.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+
+RUN = "SERENO_RUN"
+"""What the run leaves in the environment of its children: its id."""
+
+
+def is_the_run(service: str, environ: MutableMapping[str, str] = os.environ) -> bool:
+    """Whether this process is the run of `service`; if so, no process that it starts will be."""
+    run_id = environ.get("INVOCATION_ID")
+    if not run_id or environ.get(RUN) == run_id:
+        return False
+    pid = os.getpid()
+    # 1: the first of a namespace of its own (PrivatePIDs=), where systemd's number is another. The unit: below a
+    # wrapper in ExecStart=, such as flock.
+    if str(pid) != environ.get("SYSTEMD_EXEC_PID") and pid != 1 and not _is_in(service):
+        return False
+    environ[RUN] = run_id
+    return True
+
+
+def _is_in(service: str) -> bool:
+    try:
+        with open("/proc/self/cgroup", "rb") as file:
+            return any(line.rstrip().rpartition(b"/")[2] == service.encode() for line in file)
+    except OSError:
+        return False

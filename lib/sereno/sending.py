@@ -1,0 +1,132 @@
+"""One record to the journal, by systemd's native protocol and a socket that lives for that record alone.
+
+The process is the job's: it may close every descriptor, give their numbers to connections of its own, fork, or use up
+all that it may open. A socket that is kept would then be gone, or lead elsewhere. libsystemd keeps one, waits without a
+limit where journald does not read, and takes longer to load than a run takes for all of its records.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+SOCKET = "/run/systemd/journal/socket"
+WAIT_S = 5.0
+"""For a journald that does not read what has come."""
+_EMFILE, _EMSGSIZE, _ENOBUFS = 24, 90, 105
+_F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
+
+
+def send(fields: Mapping[str, Any], wait_s: float = WAIT_S) -> OSError | None:
+    """Send a record, without the fields that journald would drop; return why it could not be sent, or None."""
+    data = encoded(fields)
+    try:
+        try:
+            _send(data, wait_s)
+        except OSError as error:
+            if error.errno != _EMFILE:
+                raise
+            make_room()
+            _send(data, wait_s)
+    except OSError as error:
+        return error
+    return None
+
+
+def _send(data: bytes, wait_s: float) -> None:
+    sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        sender.settimeout(wait_s)
+        try:
+            sender.sendto(data, SOCKET)
+        except OSError as error:
+            if error.errno not in (_EMSGSIZE, _ENOBUFS):
+                raise
+            _send_in_memory(sender, data)
+    finally:
+        sender.close()
+
+
+def _send_in_memory(sender: socket, data: bytes) -> None:
+    """Too large for a datagram: journald takes the descriptor of a memory file that nobody can change any more."""
+    from fcntl import fcntl
+    from sys import byteorder
+
+    memory = os.memfd_create("sereno", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(memory, view) :]
+        fcntl(memory, _F_ADD_SEALS, _ALL_SEALS)
+        rights = (SOL_SOCKET, SCM_RIGHTS, memory.to_bytes(4, byteorder))
+        sender.sendmsg([], [rights], 0, SOCKET)
+    finally:
+        os.close(memory)
+
+
+def make_room() -> None:
+    """Where the job has used up what it may open: what is said of that needs a socket, and modules, which are files."""
+    try:
+        os.close(os.dup(2))
+    except OSError as error:
+        # What systemd gives a service to read is /dev/null, and nobody misses that.
+        if error.errno == _EMFILE and _is_null(0):
+            os.close(0)
+            _raise_limit()
+
+
+def _is_null(descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_rdev == os.stat(os.devnull).st_rdev
+    except OSError:
+        return False
+
+
+def _raise_limit() -> None:
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+
+        least, most = getrlimit(RLIMIT_NOFILE)
+        if least != most:
+            setrlimit(RLIMIT_NOFILE, (most, most))
+            os.open(os.devnull, os.O_RDONLY)
+    except (ImportError, OSError):
+        # Then standard input stays the one that can be used.
+        pass
+
+
+def encoded(fields: Mapping[str, Any]) -> bytes:
+    """The datagram: `NAME=value` and a line feed each; a value with a line feed by its length."""
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        if value is None or not is_field(name):
+            continue
+        if not isinstance(value, bytes):
+            value = str(value).encode("utf-8", "backslashreplace")
+        if name == "MESSAGE_ID":
+            # A uuid.UUID is good too, as python-systemd's own handler has it.
+            value = value.replace(b"-", b"")
+        if b"\n" in value:
+            parts += (name.encode(), b"\n", len(value).to_bytes(8, "little"), value, b"\n")
+        else:
+            parts += (name.encode(), b"=", value, b"\n")
+    return b"".join(parts)
+
+
+def is_field(name: str) -> bool:
+    """Whether journald keeps a field of that name: upper case, digits and "_", at most 64, none of the first two first.
+
+    systemd.journal-fields(7) and journal_field_valid(); it drops others without a word.
+    """
+    return (
+        len(name) <= 64
+        and name.isascii()
+        and name.isidentifier()
+        and name == name.upper()
+        and name[0] != "_"
+    )
