@@ -6,28 +6,22 @@ Judged by what this process can do, not by what its unit says: administrators ch
 from __future__ import annotations
 
 import os
-from os.path import dirname, isdir
+from errno import EACCES, EAFNOSUPPORT, ENOENT, EPERM, EROFS
 
 from sereno.errors import SerenoError
 from sereno.failure import chain, one_line
 
-_EPERM, _ENOENT, _EACCES, _EROFS, _EAFNOSUPPORT = 1, 2, 13, 30, 97
-# What ProtectHome= hides.
-_HOMES = ("/home", "/root", "/run/user")
+NETWORK = "the sandbox has no network: network=True where the job is added"
+NO_HOME = "the run's user has no home: environment={'HOME': '/tmp'} gives it one while it runs, or home=True"
+HOMES_HIDDEN = "the sandbox hides homes: home='read-only' or home=True where the job is added"
+ROOT = "root without capabilities may no more than any owner of files: user= of who owns it"
 # Of getaddrinfo(3), the kernel and C libraries, however a library wraps them.
 _NETWORK_WORDS = (
-    "Address family not supported",
-    "Temporary failure in name resolution",
-    "Name or service not known",
-    "Network is unreachable",
+    *("Address family not supported", "Network is unreachable"),
+    *("Temporary failure in name resolution", "Name or service not known"),
 )
-NETWORK = "the sandbox has no network: network=True where the job is added"
-NO_HOME = (
-    "the run's user has no home: environment={'HOME': '/tmp'} gives it one for the time of the run,"
-    " home=True lets those of the machine be seen"
-)
-HOMES_HIDDEN = 'the sandbox hides homes: home="read-only" or home=True where the job is added'
-ROOT = "root without capabilities may no more than any owner of files: user= of who owns it"
+# What ProtectHome= hides.
+_HOMES = ("/home", "/root", "/run/user")
 
 
 def hint_for(exception: BaseException, *, sandboxed: bool) -> str | None:
@@ -48,27 +42,21 @@ def hint_for(exception: BaseException, *, sandboxed: bool) -> str | None:
 def _of_sandbox(error: BaseException) -> str | None:
     if any(words in str(error) for words in _NETWORK_WORDS):
         return NETWORK if _has_no_network() else None
-    if "attempt to write a readonly database" in str(error):
-        return _write_paths("") if os.statvfs("/").f_flag & os.ST_RDONLY else None
     if not isinstance(error, OSError):
         return None
     path = error.filename if isinstance(error.filename, str) else ""
-    if error.errno == _EROFS:
-        in_no_home = path.startswith("/.") and os.path.expanduser("~") == "/"
-        return NO_HOME if in_no_home else _write_paths(path)
-    if error.errno in (_ENOENT, _EACCES) and _is_hidden(path):
+    if error.errno == EROFS:
+        if path.startswith("/.") and os.path.expanduser("~") == "/":
+            return NO_HOME
+        while len(path) > 1 and not os.path.isdir(path):
+            path = os.path.dirname(path)
+        path = path if len(path) > 1 else "/var/lib/…"
+        return f"the sandbox is read-only there: write_paths=[{path!r}] where the job is added"
+    if error.errno in (ENOENT, EACCES) and _is_hidden(path):
         return HOMES_HIDDEN
-    if error.errno in (_EPERM, _EACCES) and os.geteuid() == 0 and _has_no_capabilities():
+    if error.errno in (EPERM, EACCES) and os.geteuid() == 0 and _has_no_capabilities():
         return ROOT
     return None
-
-
-def _write_paths(path: str) -> str:
-    directory = dirname(path)
-    while len(directory) > 1 and not isdir(directory):
-        directory = dirname(directory)
-    example = directory if len(directory) > 1 else "/var/lib/…"
-    return f"the sandbox is read-only there: write_paths=[{example!r}] where the job is added"
 
 
 def _has_no_network() -> bool:
@@ -77,19 +65,14 @@ def _has_no_network() -> bool:
     try:
         socket(AF_INET, SOCK_DGRAM).close()
     except OSError as error:
-        return error.errno == _EAFNOSUPPORT
+        return error.errno == EAFNOSUPPORT
     return False
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether the sandbox has put its directory that nobody may enter over the home of `path`."""
-    for home in _HOMES:
-        if path == home or path.startswith(f"{home}/"):
-            try:
-                return os.stat(home).st_mode & 0o777 == 0
-            except OSError:
-                return False
-    return False
+    """Whether it is in a home, over which the sandbox has put its directory that nobody may enter."""
+    homes = [home for home in _HOMES if f"{path}/".startswith(f"{home}/") and os.path.exists(home)]
+    return any(os.stat(home).st_mode & 0o777 == 0 for home in homes)
 
 
 def _has_no_capabilities() -> bool:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from importlib.machinery import PathFinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
+    from importlib.machinery import ModuleSpec, PathFinder
     from types import ModuleType
     from typing import Any
 
     # Takes a level, a text, and fields as the journal names them; None means that there is no such field.
     Direct = Callable[[int, str, Mapping[str, Any]], None]
+else:
+    # Python has it at hand; importlib itself would be one more module to load.
+    from _frozen_importlib_external import PathFinder
 
 # The levels of logging.
 INFO, WARNING, ERROR = 20, 30, 40

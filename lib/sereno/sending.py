@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_DGRAM, SOL_SOCKET, socket
+from errno import EMFILE, EMSGSIZE, ENOBUFS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 SOCKET = "/run/systemd/journal/socket"
 WAIT_S = 5.0
 """For a journald that does not read what has come."""
-_EMFILE, _EMSGSIZE, _ENOBUFS = 24, 90, 105
 _F_ADD_SEALS, _ALL_SEALS = 1033, 0xF
 
 
@@ -29,7 +29,7 @@ def send(fields: Mapping[str, Any], wait_s: float = WAIT_S) -> OSError | None:
         try:
             _send(data, wait_s)
         except OSError as error:
-            if error.errno != _EMFILE:
+            if error.errno != EMFILE:
                 raise
             make_room()
             _send(data, wait_s)
@@ -45,7 +45,7 @@ def _send(data: bytes, wait_s: float) -> None:
         try:
             sender.sendto(data, SOCKET)
         except OSError as error:
-            if error.errno not in (_EMSGSIZE, _ENOBUFS):
+            if error.errno not in (EMSGSIZE, ENOBUFS):
                 raise
             _send_in_memory(sender, data)
     finally:
@@ -74,29 +74,22 @@ def make_room() -> None:
     try:
         os.close(os.dup(2))
     except OSError as error:
+        if error.errno == EMFILE:
+            _give_up_input()
+
+
+def _give_up_input() -> None:
+    try:
         # What systemd gives a service to read is /dev/null, and nobody misses that.
-        if error.errno == _EMFILE and _is_null(0):
+        if os.fstat(0).st_rdev == os.stat(os.devnull).st_rdev:
             os.close(0)
-            _raise_limit()
+            from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
-
-def _is_null(descriptor: int) -> bool:
-    try:
-        return os.fstat(descriptor).st_rdev == os.stat(os.devnull).st_rdev
-    except OSError:
-        return False
-
-
-def _raise_limit() -> None:
-    try:
-        from resource import RLIMIT_NOFILE, getrlimit, setrlimit
-
-        least, most = getrlimit(RLIMIT_NOFILE)
-        if least != most:
-            setrlimit(RLIMIT_NOFILE, (most, most))
-            os.open(os.devnull, os.O_RDONLY)
+            least, most = getrlimit(RLIMIT_NOFILE)
+            if least != most:
+                setrlimit(RLIMIT_NOFILE, (most, most))
+                os.open(os.devnull, os.O_RDONLY)
     except (ImportError, OSError):
-        # Then standard input stays the one that can be used.
         pass
 
 
@@ -119,10 +112,7 @@ def encoded(fields: Mapping[str, Any]) -> bytes:
 
 
 def is_field(name: str) -> bool:
-    """Whether journald keeps a field of that name: upper case, digits and "_", at most 64, none of the first two first.
-
-    systemd.journal-fields(7) and journal_field_valid(); it drops others without a word.
-    """
+    """Whether journald keeps a field of that name (journal_field_valid()): it drops others without a word."""
     return (
         len(name) <= 64
         and name.isascii()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sysconfig
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,8 +107,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def boot(checkout: Path, wheels: Path) -> Callable[..., Machine]:
     """boot(layer, …): a started machine with the usual binds; whoever calls it closes it."""
 
+    # Other people's libraries, for jobs that put them on their path: of the interpreter that runs the tests.
+    libraries = Path(sysconfig.get_path("purelib"))
+
     def boot(*layers: Path) -> Machine:
-        machine = machines.Machine(layers, binds={"/src": checkout, "/wheels": wheels})
+        binds = {"/src": checkout, "/wheels": wheels, "/libraries": libraries}
+        machine = machines.Machine(layers, binds=binds)
         try:
             return machine.start()
         except BaseException:

@@ -87,6 +87,36 @@ def test_a_run_that_is_stopped_leaves_the_monitor_its_own_opinion(
     ]
 
 
+def test_a_run_that_is_left_out_leaves_the_monitor_its_own_opinion_too(
+    monitor: Sink, shop: Shop
+) -> None:
+    options = f"second='*/2', after='never', only_if_success=True, network=True, ping_url='{WEB}/ping/abc'"
+    shop.install(
+        "add_interval_job(shop_jobs.quick, 'never', hours=1)",
+        f"add_cron_job(shop_jobs.quick, 'beats_after', {options})",
+    )
+    calls = shop.machine.wait_for(lambda: monitor.got("http"), what="a call")
+    shop.remove_all()
+    assert {call["path"].partition("?")[0] for call in calls} == {"/ping/abc/log"}
+    assert calls[0]["body"].startswith("Tarea beats_after omitida: ")
+
+
+def test_a_job_that_takes_logging_over_does_not_take_the_end_from_the_monitor(
+    monitor: Sink, shop: Shop
+) -> None:
+    shop.machine.write(
+        "/srv/shop/loud_jobs.py",
+        "import logging\ndef f():\n    logging.basicConfig(force=True)\n    logging.disable(50)\n    return {'n': 1}\n",
+    )
+    registration = (
+        f"add_interval_job(jobs.f, 'loud', hours=1, network=True, ping_url='{WEB}/ping/abc')"
+    )
+    shop.install(registration, functions="loud_jobs")
+    assert run(shop, "loud")
+    paths = [call["path"].partition("?")[0] for call in monitor.got("http")]
+    assert paths == ["/ping/abc/start", "/ping/abc"]
+
+
 def test_the_url_can_be_a_file_that_only_root_reads(monitor: Sink, shop: Shop) -> None:
     shop.machine.write("/etc/shop/ping", f"{WEB}/secret\n", 0o600)
     install(shop, "beats_secretly", "quick", "", ping_url=None, ping_url_file="/etc/shop/ping")
