@@ -185,10 +185,10 @@ class Run:
             self._recorder.write(status, duration_s, stats)
         return exit_status
 
-    def wait_for_monitor(self, wait_s: float | None = None) -> None:
-        """Until it has taken what it is told, within bounds."""
+    def wait_for_monitor(self, *wait_s: float) -> None:
+        """Until it has taken what it is told, within the heartbeat's bounds or in so many seconds."""
         if self._heartbeat is not None:
-            self._heartbeat.wait() if wait_s is None else self._heartbeat.wait(wait_s)
+            self._heartbeat.wait(*wait_s)
 
     def be_overdue(self, stop: stopping.Stop) -> None:
         """Close a run that made nothing of SIGTERM, and end its process before systemd kills it."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from signal import ITIMER_REAL, setitimer
     from typing import Any
 
-    from sereno.misfire import Misfires
     from sereno.retry import Retry
 else:
     from _signal import ITIMER_REAL, setitimer
@@ -58,17 +57,13 @@ def _main(job_id: str, function: str) -> int:
     # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
     start_s = time()
-    skipped, misfires = _skipped(job_id, start_s)
-    if skipped is not None:
-        status = run.skip(*skipped)
-        run.wait_for_monitor()
-        return status
-    status = _run(run)
+    skipped = _skipped(job_id, start_s)
+    status = _run(run) if skipped is None else run.skip(*skipped)
     if status == SUCCESS and counts:
         _wake_notifier(job_id, run_id)
     # Of one that was stopped, somebody waits for the end.
     if status in (SUCCESS, FAILURE):
-        _note_overruns(run, start_s, misfires)
+        _note_overruns(run, start_s)
     run.wait_for_monitor()
     return status
 
@@ -83,11 +78,9 @@ def _prepare(job_id: str, run_id: str, counts: bool) -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
-def _skipped(
-    job_id: str, start_s: float
-) -> tuple[tuple[str, dict[str, str]] | None, Misfires | None]:
-    """Text and fields of the record of a run that is to be left out, or None; and who judged it, if anybody did."""
-    skipped = misfires = None
+def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
+    """Text and fields of the record of a run that is to be left out; None: it is to run."""
+    skipped = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:
         # It starts other programs: only a job that wants it pays for it.
         from sereno.misfire import of_this_run
@@ -98,7 +91,7 @@ def _skipped(
         from sereno import predecessors
 
         skipped = predecessors.skip(job_id)
-    return skipped, misfires
+    return skipped
 
 
 def _run(run: Run) -> int:
@@ -287,22 +280,17 @@ def _wake_notifier(job_id: str, run_id: str) -> None:
         wake(job_id, run_id)
 
 
-def _note_overruns(run: Run, start_s: float, misfires: Misfires | None) -> None:
+def _note_overruns(run: Run, start_s: float) -> None:
     """Record that the run was longer than its interval, or that its timer elapsed meanwhile."""
     interval, duration_s = os.environ.get("SERENO_INTERVAL_S", ""), run.duration_s
     if interval.isdigit() and duration_s > int(interval):
-        _logger.warning(
-            messages.OVERRUN_INTERVAL,
-            run.job_id,
-            duration_s,
-            interval,
-            extra={"MESSAGE_ID": journal.OVERRUN},
-        )
+        told = (run.job_id, duration_s, interval)
+        _logger.warning(messages.OVERRUN_INTERVAL, *told, extra={"MESSAGE_ID": journal.OVERRUN})
     end_s = time()
     if _may_have_elapsed(start_s, end_s):
         from sereno.misfire import of_this_run
 
-        misfires = misfires or of_this_run(run.job_id)
+        misfires = of_this_run(run.job_id)
         if misfires is not None:
             misfires.note_overrun(start_s, end_s)
 
