@@ -114,7 +114,16 @@ def test_whatever_a_job_does_to_its_process_its_record_arrives(
     code = code.replace("return {'n': 1}", "raise ValueError('no')")
     done, sent = journald.job(tmp_path, code)
     assert (done.returncode, texts(sent)) == (1, [SAID[0], "Tarea a_job fallida"])
-    assert sent[-1]["SERENO_ERROR"].startswith("ValueError")
+    assert sent[-1]["SERENO_ERROR"].startswith("ValueError: no (a_module.py:")
+
+
+def test_what_is_said_at_the_end_goes_by_the_environment_of_the_start(
+    tmp_path: Path, journald: Journald
+) -> None:
+    code = "import os\ndef f():\n    os.environ.clear()\n    os.environ['SERENO_LANG'] = 'es'\n"
+    settings = {"SERENO_LANG": "en", "SERENO_INTERVAL_S": "0"}
+    _, sent = journald.job(tmp_path, code, **settings)
+    assert [record["MESSAGE"].split()[2] for record in sent] == ["started", "finished", "overran:"]
 
 
 def test_nothing_goes_to_a_descriptor_that_the_job_has_taken_over(
