@@ -212,7 +212,8 @@ class Run:
         self.wait_for_monitor()
         sleep(GRACE_S)
         try:
-            _logger.warning(messages.STAYED, self.job_id, GRACE_S, self._kept_by())
+            told = (self.job_id, GRACE_S, self._kept_by())
+            _logger.warning(messages.STAYED, *told, extra={"MESSAGE_ID": messages.STAYED.kind})
         finally:
             os._exit(self.status or 0)
 

@@ -52,7 +52,7 @@ INTERRUPTED = Message(
     "Job %s interrupted after %s%s",
 )
 STAYED = Message(
-    "",
+    "f0609b8a7dc649b184fb9a5d288f5316",
     "Tarea %s: su proceso no terminó en %gs tras su registro y se termina; lo retenía: %s",
     "Job %s: its process had not ended %gs after its record and is ended; it was kept by: %s",
 )

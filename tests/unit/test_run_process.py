@@ -158,6 +158,7 @@ def test_a_process_that_does_not_end_after_its_record_is_ended_with_its_runs_sta
     assert "se termina; lo retenía: " in warning["MESSAGE"]
     assert names in warning["MESSAGE"]
     assert warning["PRIORITY"] == "4"
+    assert warning["MESSAGE_ID"] == "f0609b8a7dc649b184fb9a5d288f5316"
 
 
 @pytest.mark.parametrize(
