@@ -151,7 +151,7 @@ def test_a_process_that_does_not_end_after_its_record_is_ended_with_its_runs_sta
     )
     began = time.monotonic()
     done, sent = journald.job(tmp_path, text)
-    assert GRACE_S <= time.monotonic() - began < GRACE_S + 10
+    assert time.monotonic() - began >= GRACE_S
     assert done.returncode == status
     assert texts(sent[:2]) == [STARTED, FINISHED if status == 0 else FAILED]
     (warning,) = sent[2:]
