@@ -69,8 +69,11 @@ class Stop:
         if not self.requested and self._job_id:
             self._answer.acquire()
             try:
+                # Python takes the thread that loads this for the main one, and at its end waits for it.
+                import threading  # noqa: F401
+
                 start_new_thread(self._watch, ())
-            except RuntimeError:
+            except (ImportError, RuntimeError):
                 # No room for another thread.
                 self._answer.release()
         self.requested = True

@@ -379,6 +379,20 @@ def test_only_what_its_limit_ended_is_over_it(
     assert sent[-1]["SERENO_ERROR"].startswith(says)
 
 
+def test_a_run_that_is_stopped_ends_with_its_function(tmp_path: Path, journald: Journald) -> None:
+    (tmp_path / "a_module.py").write_text(WAITS.format(cleanup_s=0))
+    path = manager(tmp_path, "deactivating", "success", stop_s=60)
+    # As in a job that has not loaded them: an environment's own start-up files may have.
+    first = "import sys\nfor name in ('threading', 'subprocess'): sys.modules.pop(name, None)\n"
+    with journald.start("a_module:f", first=first, path=tmp_path, PATH=path) as process:
+        process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=20)
+    assert process.returncode == 143
+    # Nothing had to end it.
+    assert texts(journald.records()) == [STARTED, INTERRUPTED]
+
+
 def test_where_nobody_can_be_asked_a_run_was_stopped(tmp_path: Path, journald: Journald) -> None:
     (tmp_path / "a_module.py").write_text(WAITS.format(cleanup_s=0))
     with journald.start("a_module:f", path=tmp_path, PATH=str(tmp_path)) as process:
