@@ -56,29 +56,33 @@ MAY_IMPORT: dict[str, set[str]] = {
     "durable": set(),
     "unitdir": {"durable", "scope", "timer_memory", "units", "errors"},
     "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
-    "status": {"exits", "job", "systemctl", "units", "errors"},
+    "status": {"exits", "history", "job", "overview", "systemctl", "units", "verdict", "errors"},
     "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
     "by_hand": {"history", "runs", "status", "systemctl", "units", "errors"},
     "installation": {
         *("apply", "by_hand", "errors", "journal", "leavings", "plan", "scope"),
-        *("status", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
+        *("survey", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
     },
     # Watching: what became of the runs.
-    "history": {"journal"},
+    "verdict": {"exits"},
+    "journal_reader": {"journal", "systemctl", "errors"},
+    "history": {"journal", "journal_reader", "verdict"},
     "period": {"history"},
-    "runs": {"history", "journal", "units", "errors"},
+    "runs": {"history", "journal", "journal_reader", "units"},
     "overview": {"history", "systemctl", "units"},
-    "recent": {"history"},
     "poll": {
-        *("history", "installation", "overview", "period", "recent", "runs", "survey", "systemctl"),
+        *("history", "installation", "overview", "period", "runs", "survey", "systemctl"),
         *("triggers", "units", "errors"),
     },
-    "survey": {"overview", "runs", "systemctl", "triggers", "units", "errors"},
+    "survey": {
+        *("journal_reader", "overview", "runs", "status", "systemctl", "triggers", "units"),
+        "errors",
+    },
     "report": {
-        *("doctor", "elapses", "history", "installation", "jobs", "journal", "overview", "runs"),
-        *("survey", "systemctl", "triggers", "units", "errors"),
+        *("elapses", "history", "installation", "jobs", "journal", "journal_reader", "overview"),
+        *("runs", "survey", "systemctl", "triggers", "units", "errors"),
     },
     "declaration": {
         *("access", "function", "inputs", "job", "limits", "ping", "quantities", "retry"),
@@ -90,6 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "installation",
             "job",
             "status",
+            "survey",
             "systemctl",
             "triggers",
             "units",
@@ -119,7 +124,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "heartbeat": {"post", "journal", "log", "messages", "url", "errors"},
     # Telling people; a run uses notify.wake alone.
     "notify": {
-        *("history", "post", "journal", "log", "messages", "printable", "systemctl", "url"),
+        *("history", "post", "journal", "journal_reader", "log", "messages", "printable"),
+        *("systemctl", "url"),
         "errors",
     },
     "runner": {
@@ -131,18 +137,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"cache", "log", "messages", "metrics", "errors"},
     # Looking at a machine: gather and what it uses ask, the checks are pure.
     "doctor": {
-        *("cache", "elapses", "history", "installation", "jobs", "journal", "notify", "printable"),
-        *(
-            "runs",
-            "scope",
-            "seed",
-            "systemctl",
-            "timer_memory",
-            "triggers",
-            "unitdir",
-            "units",
-            "errors",
-        ),
+        *("cache", "elapses", "history", "installation", "jobs", "journal", "journal_reader"),
+        *("notify", "printable", "runs"),
+        *("scope", "seed", "systemctl", "timer_memory", "triggers", "unitdir", "units", "errors"),
     },
 }
 # The command is where all of it comes together.
@@ -165,8 +162,8 @@ SCHEDULING = {
     *("status", "systemctl", "timer_memory"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview"),
     *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
-    *("completion", "doctor", "history", "overview", "period", "poll", "recent", "registration"),
-    *("report", "runs", "scaffold", "survey", "unit_diff"),
+    *("completion", "doctor", "history", "overview", "period", "poll", "registration"),
+    *("report", "runs", "scaffold", "survey", "unit_diff", "journal_reader", "verdict"),
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

@@ -3,57 +3,88 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
-from sereno import status
 from sereno.errors import JobFailed, SystemdError
 from sereno.history import Run
 from sereno.runs import Runs
-from sereno.systemctl import Systemctl
+from sereno.status import SERVICE_PROPERTIES, run_by_manager
+from sereno.systemctl import Systemctl, is_running
 from sereno.units import service_name
+
+# From the end of a run to what the journal shows of it.
+_JOURNAL_S = 5.0
+_CONDITION = "a condition of its unit (systemd.unit(5), Condition…=) is not met"
+_PROPERTIES = (*SERVICE_PROPERTIES, "ConditionResult", "ConditionTimestamp")
 
 
 def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
-    """Run a job now, wait for its end, and return its closing record.
+    """Run a job now, wait for its end, and return what became of it.
 
-    A run that is under way already is waited for instead of starting a second one.
+    A run that is under way already is waited for instead of starting a second one. It is that run which is judged, also
+    where somebody restarts the service meanwhile, or the next one follows at once.
 
     Args:
         user: True for the calling user's scope.
 
     Raises:
-        JobFailed: the run left no record: it was killed, exceeded its time limit, or the caller may not read it.
+        JobFailed: systemd started nothing, in its own words; or nothing can be learnt of the run.
     """
     service = service_name(job_id)
-    # What was closed before this moment is another run; the journal's clock is this one.
+    before = manager.show(service, *_PROPERTIES)
+    before_id = before.get("InvocationID", "")
+    is_under_way = is_running(before.get("ActiveState"))
+    # What ended before this moment is another run; the journal's clock is this one.
     since_s = time.time()
-    failure = ""
+    failure = None
     try:
         manager.start([service])
     except SystemdError as error:
-        failure = error.message
-    shown = manager.show(service, *status.SERVICE_PROPERTIES)
-    run_id, successor = shown.get("InvocationID"), None
-    if shown.get("ActiveState") == "activating":
-        # One longer than its interval is followed at once by the next, which the manager then tells of.
-        run_id, successor = None, run_id
+        failure = error
+    after = manager.show(service, *_PROPERTIES)
+    # A Result= without an invocation of its own is that of a run before, or what every unit begins with.
+    if not is_under_way and after.get("InvocationID", "") in ("", before_id):
+        if failure is not None:
+            hint = f"systemctl {'--user ' if user else ''}status {service}"
+            raise JobFailed(f"job {job_id}: it did not start: {failure.message}", hint=hint)
+        if _was_skipped(after, since_s):
+            message = f"job {job_id}: it did not start: {_CONDITION}"
+            return Run(job_id, "", "skipped", message=message, error=_CONDITION)
+
+    def is_meant(run: Run) -> bool:
+        return (run.run_id == before_id) is is_under_way
+
     with Runs(user=user) as past:
-        closed = past.closing(
+        found = past.await_run(
             job_id,
-            run_id,
-            but_not=successor,
-            since_s=since_s,
-            deadline_s=1 if failure else 5,
+            lambda run: is_meant(run) and (is_under_way or (run.end_s or since_s) >= since_s),
+            lambda run: run.is_over or _is_done_by(after, run),
+            deadline_s=_JOURNAL_S,
         )
-    if closed is not None:
-        return closed
-    if failure:
-        raise JobFailed(
-            f"job {job_id}: the run ended without a record, with the result"
-            f" {shown.get('Result', 'unknown')!r} and the status {shown.get('ExecMainStatus', '?')}",
-            hint=f"journalctl -u {service}",
-        )
+    # Where no journal is kept, or it may not be read.
+    found = found or run_by_manager(job_id, after)
+    if found is not None and is_meant(found):
+        return found
     raise JobFailed(
-        f"job {job_id}: the run ended with status 0, and no closing record of it can be read",
-        hint="either the job left by os._exit(), or this user may not read the journal:"
+        f"job {job_id}: nothing can be read of the run"
+        + (f": {failure.message}" if failure else ", which systemd counts as a success"),
+        hint="either the journal is not kept, or this user may not read it:"
         " usermod -aG systemd-journal USER, then log in again",
     )
+
+
+def _is_done_by(after: Mapping[str, str], run: Run) -> bool:
+    """Whether the manager has seen a run succeed that says so too: then the journal has nothing to add."""
+    return (
+        run.said is not None
+        and run.run_id == after.get("InvocationID")
+        and after.get("Result") == "success"
+        and not is_running(after.get("ActiveState"))
+    )
+
+
+def _was_skipped(after: Mapping[str, str], since_s: float) -> bool:
+    # "@seconds": whole ones.
+    checked = after.get("ConditionTimestamp", "").removeprefix("@")
+    is_new = checked.isdigit() and int(checked) >= int(since_s)
+    return after.get("ConditionResult") == "no" and is_new

@@ -1,58 +1,56 @@
 """Journal records → the runs of a job. Pure.
 
-A run is known by its closing record. One that could not send it (killed, over its time limit, out of memory, not even
-started) is known by what systemd says of the unit, and one of which nothing tells the end was lost: the machine went
-down, or the process left by `os._exit()`.
+A run is known by its closing record and by what the manager said of its unit; `verdict` makes one truth of both.
 """
 
 from __future__ import annotations
 
 import json
-import signal
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple, TypeGuard
 
-from sereno.journal import CLOSING, STARTED
+from sereno import verdict
+from sereno.journal import CLOSING, FAILED, FINISHED, INTERRUPTED, SKIPPED, STARTED
+from sereno.journal_reader import is_of_manager
+from sereno.journal_reader import text as text
+from sereno.verdict import BAD, Seen
 
 # systemd's own records of a unit (sd-messages.h): SD_MESSAGE_UNIT_FAILURE_RESULT and SD_MESSAGE_UNIT_PROCESS_EXIT.
 UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"
 PROCESS_EXITED = "98e322203f7a4ed290d09fe03c09fe15"
-# What a run can have come to; those that need a look.
-BAD = frozenset(("failed", "lost"))
-LOST = "no end was recorded: the machine went down, or the process left by os._exit()"
-# A unit's result (systemd.service(5), $SERVICE_RESULT) in words.
-_RESULTS = {
-    "timeout": "over its time limit",
-    "oom-kill": "out of memory",
-    "resources": "systemd could not start it",
-    "start-limit-hit": "started too often",
-    "exec-condition": "its ExecCondition= failed",
+# How its job for the unit ended: of each run there is exactly one, its last (SD_MESSAGE_UNIT_STARTED, which a oneshot
+# has when it is done, SD_MESSAGE_UNIT_FAILED and SD_MESSAGE_UNIT_STOPPED).
+START_DONE = "39f53479d3a045ac8e11786248231fbf"
+START_FAILED = "be02cf6855d2428ba40df7e9d022f03d"
+UNIT_STOPPED = "9d1aaa27d60140bd96365438aad20286"
+_OVER = (START_DONE, START_FAILED, UNIT_STOPPED)
+BY_MANAGER = (UNIT_FAILED, PROCESS_EXITED, *_OVER)
+# What it says of a unit whose time limit is over has no MESSAGE_ID.
+_LIMIT = "start operation timed out. "
+_STATUSES = {
+    FINISHED: "success",
+    FAILED: "failed",
+    SKIPPED: "skipped",
+    INTERRUPTED: "interrupted",
 }
-# systemd.exec(5), "Process Exit Codes": what systemd itself ends with where it cannot start the program.
-_EXITS = {
-    200: "its working directory cannot be entered",
-    203: "its program cannot be executed",
-    216: "its group is missing",
-    217: "its user is missing",
-    226: "its sandbox cannot be set up",
-    243: "a credential cannot be read",
-}
+# Of what is one line for people; a job can send more in the name of its run.
+_MOST_CHARACTERS = 2000
 # The fields of a record that `runs_of` looks at.
 FIELDS = frozenset(
     (
-        *("MESSAGE_ID", "MESSAGE", "__REALTIME_TIMESTAMP", "SERENO_RUN", "SERENO_STATUS"),
-        *("SERENO_DURATION_MS", "SERENO_ERROR", "SERENO_STATS", "INVOCATION_ID"),
-        *(
-            "USER_INVOCATION_ID",
-            "_SYSTEMD_INVOCATION_ID",
-            "UNIT_RESULT",
-            "EXIT_CODE",
-            "EXIT_STATUS",
-        ),
+        *("MESSAGE_ID", "MESSAGE", "__REALTIME_TIMESTAMP", "SERENO_RUN", "SERENO_DURATION_MS"),
+        *("SERENO_ERROR", "SERENO_HINT", "SERENO_STATS", "INVOCATION_ID", "USER_INVOCATION_ID"),
+        *("_SYSTEMD_INVOCATION_ID", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS", "JOB_RESULT"),
     )
 )
+
+
+def limit_texts(service: str) -> list[str]:
+    """What the manager says of a service whose time limit is over, by its TimeoutStartFailureMode=."""
+    return [f"{service}: {_LIMIT}{what}" for what in ("Terminating.", "Aborting.", "Killing.")]
 
 
 class Run(NamedTuple):
@@ -60,13 +58,18 @@ class Run(NamedTuple):
 
     Attributes:
         job_id, run_id: the job, and systemd's invocation id.
-        status: "success", "failed", "skipped" or whatever else its closing record says; "running"; "lost".
+        status: "success", "failed", "skipped", "interrupted", "running" or "lost": see `verdict`.
         start_s, end_s: seconds since the epoch; None where it is not known (a start that failed) or not over.
         duration_ms: as the run measured it; of a run without a closing record, what lies between its records.
         stats: its statistics.
         message: the closing record's text, or why there is none.
         error: why it failed, in one line.
         result: systemd's word for how the unit failed: "exit-code", "timeout", "signal", "oom-kill", …
+        hint: a way out that the run itself knew.
+        said: the status in its closing record; None: there is none.
+        exit_status: of its process, or the number of the signal; None: not known.
+        is_over: systemd has recorded its end.
+        told: whether people are told of it.
     """
 
     job_id: str
@@ -79,6 +82,11 @@ class Run(NamedTuple):
     message: str = ""
     error: str | None = None
     result: str | None = None
+    hint: str | None = None
+    said: str | None = None
+    exit_status: int | None = None
+    is_over: bool = False
+    told: bool = False
 
     @property
     def is_bad(self) -> bool:
@@ -93,6 +101,7 @@ class Run(NamedTuple):
             "end": iso(self.end_s, zone),
             "duration_ms": None if self.duration_ms is None else round(self.duration_ms, 2),
             "error": self.error,
+            "hint": self.hint,
             "result": self.result,
             "stats": self.stats,
         }
@@ -108,15 +117,7 @@ def iso(moment_s: float | None, zone: tzinfo | None = None) -> str | None:
 def run_id_of(record: Mapping[str, Any]) -> str:
     """The run that a record is of; "" if it does not say."""
     names = ("SERENO_RUN", "INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID")
-    return next((text(record, name) for name in names if name in record), "")
-
-
-def text(record: Mapping[str, Any], name: str) -> str:
-    """A field as text; of one that was given twice the first, "" if it is not there."""
-    value = record.get(name, "")
-    if isinstance(value, list):
-        value = value[0]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return next((value for name in names if (value := text(record, name))), "")
 
 
 def is_figure(value: object) -> TypeGuard[float]:
@@ -137,94 +138,95 @@ def runs_of(
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault(run_id_of(record), []).append(record)
-    return [_run(job_id, run_id, group, running_id) for run_id, group in groups.items()]
+    found = (_run(job_id, run_id, group, running_id) for run_id, group in groups.items())
+    return [run for run in found if run is not None]
 
 
 def _run(
     job_id: str, run_id: str, records: Sequence[Mapping[str, Any]], running_id: str | None
-) -> Run:
-    started = closed = failed = exited = None
+) -> Run | None:
+    started = closed = None
+    by_manager: dict[str, Mapping[str, Any]] = {}
+    limit = False
     for record in records:
-        kind = record.get("MESSAGE_ID")
-        if kind == STARTED:
+        kind = text(record, "MESSAGE_ID")
+        if is_of_manager(record):
+            limit = limit or f": {_LIMIT}" in text(record, "MESSAGE")
+            # A failed dependency or assertion starts nothing, and is recorded with the id of the run before.
+            if kind != START_FAILED or text(record, "JOB_RESULT") == "failed":
+                by_manager[kind] = record
+        elif kind == STARTED:
             started = record
         elif kind in CLOSING:
             closed = record
-        elif kind == UNIT_FAILED:
-            failed = record
-        elif kind == PROCESS_EXITED:
-            exited = record
-    start_s = None if started is None else _seconds(started)
-    if closed is not None:
-        return _closed(job_id, run_id, closed, failed, start_s)
-    if failed is None:
-        if running_id is not None and run_id == running_id:
-            return Run(job_id, run_id, "running", start_s)
-        return Run(job_id, run_id, "lost", start_s, message=LOST, error=LOST)
-    end_s = _seconds(failed)
-    why = _why(text(failed, "UNIT_RESULT"), exited)
-    return Run(
-        job_id,
-        run_id,
-        "failed",
-        start_s,
-        end_s,
-        None if start_s is None else (end_s - start_s) * 1000,
-        message=f"ended without a record: {why}",
-        error=why,
-        result=text(failed, "UNIT_RESULT"),
+    failed, exited = by_manager.get(UNIT_FAILED), by_manager.get(PROCESS_EXITED, {})
+    if not (started or closed or failed or UNIT_STOPPED in by_manager):
+        # Of a start that a condition has kept from being one.
+        return None
+    over = [by_manager[kind] for kind in (*_OVER, UNIT_FAILED) if kind in by_manager]
+    seen = Seen(
+        None if closed is None else _STATUSES[text(closed, "MESSAGE_ID")],
+        None if closed is None else text(closed, "SERENO_ERROR")[:_MOST_CHARACTERS] or None,
+        verdict.SUCCESS if failed is None else text(failed, "UNIT_RESULT"),
+        text(exited, "EXIT_CODE"),
+        text(exited, "EXIT_STATUS"),
+        stopped=UNIT_STOPPED in by_manager,
+        limit=limit,
+        running=not over and running_id is not None and run_id == running_id,
+        ended=bool(over),
+    )
+    end = closed or (over[0] if over else None)
+    start_s, end_s = (None if each is None else _seconds(each) for each in (started, end))
+    run = judged(Run(job_id, run_id, "", start_s, end_s), seen, closed or {})
+    return run._replace(is_over=any(kind in by_manager for kind in _OVER))
+
+
+def judged(run: Run, seen: Seen, closed: Mapping[str, Any]) -> Run:
+    """A run of which the times are known, with what became of it and what its closing record tells."""
+    found = verdict.verdict(seen)
+    duration_ms = _duration_ms(text(closed, "SERENO_DURATION_MS"), run.end_s)
+    start_s, end_s = run.start_s, None if found.status == "running" else run.end_s
+    if start_s is None and end_s is not None and duration_ms is not None:
+        start_s = end_s - duration_ms / 1000
+    if duration_ms is None and start_s is not None and end_s is not None:
+        duration_ms = max(0.0, (end_s - start_s) * 1000)
+    message = text(closed, "MESSAGE")
+    if found.error is not None and (not closed or found.error != seen.error):
+        died = found.status == "failed" and seen.record is None
+        message = f"ended without a record: {found.error}" if died else found.error
+    is_number = seen.exit_status.isdigit() and len(seen.exit_status) < 4
+    by_status = None if found.status in ("running", "lost") else verdict.exit_of(found.status)
+    return run._replace(
+        status=found.status,
+        start_s=start_s,
+        end_s=end_s,
+        duration_ms=duration_ms,
+        stats=_stats(text(closed, "SERENO_STATS")),
+        message=message,
+        error=found.error,
+        result=None if seen.result == verdict.SUCCESS else seen.result,
+        hint=text(closed, "SERENO_HINT")[:_MOST_CHARACTERS] or None,
+        said=seen.record,
+        exit_status=int(seen.exit_status) if is_number else by_status,
+        told=found.told,
     )
 
 
-def _closed(
-    job_id: str,
-    run_id: str,
-    record: Mapping[str, Any],
-    failed: Mapping[str, Any] | None,
-    start_s: float | None,
-) -> Run:
-    end_s = _seconds(record)
-    duration_ms = float(text(record, "SERENO_DURATION_MS") or 0)
-    status, error = text(record, "SERENO_STATUS"), text(record, "SERENO_ERROR") or None
-    result = None if failed is None else text(failed, "UNIT_RESULT")
-    if result is not None and status == "success":
-        # It did its work and said so, and then its process did not end as it should.
-        status, error = "failed", _why(result, None)
-    stats = text(record, "SERENO_STATS")
-    return Run(
-        job_id,
-        run_id,
-        status,
-        end_s - duration_ms / 1000 if start_s is None else start_s,
-        end_s,
-        duration_ms,
-        _stats(stats) if stats else None,
-        text(record, "MESSAGE"),
-        error,
-        result,
-    )
+def _duration_ms(value: str, end_s: float | None) -> float | None:
+    """A record's own measure; None where it cannot be one."""
+    with suppress(ValueError):
+        duration_ms = float(value)
+        if math.isfinite(duration_ms) and end_s is not None and 0 <= duration_ms <= end_s * 1000:
+            return duration_ms
+    return None
 
 
 def _stats(value: str) -> dict[str, Any] | None:
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         stats = json.loads(value)
         if isinstance(stats, dict):
             return stats
     return None
-
-
-def _why(result: str, exited: Mapping[str, Any] | None) -> str:
-    words = _RESULTS.get(result)
-    status = "" if exited is None else text(exited, "EXIT_STATUS")
-    if words is None and status.isdigit():
-        number = int(status)
-        if text(exited or {}, "EXIT_CODE") == "exited":
-            known = _EXITS.get(number)
-            words = f"exit status {number}" if known is None else f"{known} (status {number})"
-        else:
-            with suppress(ValueError):
-                words = f"killed by {signal.Signals(number).name}"
-    return words or f"systemd's result is {result!r}"
 
 
 def _seconds(record: Mapping[str, Any]) -> float:

@@ -12,13 +12,14 @@ import pwd
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sereno import by_hand, journal, plan, status
+from sereno import by_hand, journal, plan
 from sereno.apply import apply, pause, resume
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable
 from sereno.scope import Scope, of_this_process
-from sereno.systemctl import Elapse, Systemctl
+from sereno.survey import Question
+from sereno.systemctl import Systemctl
 from sereno.triggers import machine_zone
 from sereno.unitdir import UnitDirectory
 from sereno.units import TARGET, Installed, app_target_name, service_name
@@ -87,17 +88,9 @@ class Installation:
             )
         return job
 
-    def elapses(self) -> dict[str, Elapse]:
-        """Elapses of the active timers by unit name; empty where systemd does not run."""
-        if self._manager is None:
-            return {}
-        try:
-            elapses = self._manager.list_timers()
-            # Those that have failed are listed as well.
-            active = self._manager.active_units("sereno@*.timer")
-        except NotAvailable:
-            return {}
-        return {timer: elapse for timer, elapse in elapses.items() if timer in active}
+    def ask(self, job_id: str = "*") -> Question | None:
+        """Begin to ask the manager for the state of one job, or of all; None for a staged system."""
+        return None if self._manager is None else Question(self._manager, job_id)
 
     def is_running(self, app: str) -> bool:
         """Whether the timers of `app` are active."""
@@ -269,14 +262,6 @@ class Installation:
         with self.units.locked():
             if not job.enabled:
                 resume(job, self.units, self.manager, start=self.is_running(job.app))
-
-    def service(self, job_id: str) -> dict[str, Any]:
-        """The latest run of a job as the manager remembers it (`sereno.status.last_run`)."""
-        try:
-            shown = self.manager.show(service_name(job_id), *status.SERVICE_PROPERTIES)
-        except NotAvailable:
-            shown = {}
-        return status.last_run(shown)
 
     def start_run(self, job_id: str) -> None:
         """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""

@@ -88,11 +88,15 @@ def overview(
     """
     running = is_running(service)
     last = ended = runs[-1] if runs else None
-    # The journal cannot tell a run that goes on from one that was cut off; the manager can.
-    if last is not None and last.status == "lost" and running:
-        last = last._replace(status="running", message="", error=None)
+    # The journal cannot tell a run that goes on from one that was cut off; the manager can. Its closing record is not
+    # the end: the process has still to end as it should.
+    if last is not None and not last.is_over and running:
+        last = Run(last.job_id, last.run_id, "running", last.start_s)
         # What it came to before counts until this run has come to something.
         ended = runs[-2] if len(runs) > 1 else None
+    failing = ended is not None and ended.is_bad
+    # A run that was stopped, and killed for not heeding it, leaves a unit that has failed, and is no failure.
+    stopped = ended is not None and ended.status == "interrupted" and ended.result is not None
     units = (timer_name(job.id), "sereno@.timer", service_name(job.id), "sereno@.service")
     if timer_name(job.id) in drop_ins:
         schedule += " (changed by a drop-in)"
@@ -103,6 +107,6 @@ def overview(
         last=last,
         active=elapse is not None,
         running=running,
-        failing=service == "failed" or (ended is not None and ended.is_bad),
+        failing=failing or (service == "failed" and not stopped),
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
     )

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
-from sereno.history import Run, runs_of
+from sereno.history import Run
 from sereno.installation import Installation
 from sereno.overview import Overview, overview
 from sereno.period import durations_ms
-from sereno.recent import Recent
 from sereno.runs import Runs
 from sereno.survey import Question
 from sereno.systemctl import Elapse, is_running
@@ -23,6 +22,8 @@ from sereno.triggers import in_words
 from sereno.units import Installed, service_name, timer_name
 
 KEPT_RUNS = 24
+# Records may still come of so many of a job's runs: systemd's about the one before arrive while the next begins.
+_OPEN_RUNS = 3
 # Of each answer, for looking up the past of jobs.
 _PAST_S = 0.3
 
@@ -55,7 +56,8 @@ class Poll:
         self._jobs: dict[str, Installed] = {}
         self._words: dict[str, str] = {}
         self._drop_ins: Mapping[str, list[str]] = {}
-        self._recent = Recent(KEPT_RUNS)
+        # The newest of each job, oldest first.
+        self._runs: dict[str, list[Run]] = {}
         self._without_past: list[str] = []
         # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
         self._endless: set[str] | None = None
@@ -69,14 +71,14 @@ class Poll:
         """
         self._read_units()
         self._read_news()
-        known = {run.run_id for run in self._newest() if run.status == "lost"}
+        known = {run.run_id for run in self._newest() if _is_open(run)}
         elapses, services = Question(self._installation.manager).answer()
         # Again after the manager: what has begun or ended meanwhile.
         self._read_news()
         endless = {
             run.run_id
             for run in self._newest()
-            if run.status == "lost" and not is_running(services.get(service_name(run.job_id)))
+            if _is_open(run) and not is_running(services.get(service_name(run.job_id)))
         }
         lost = endless & (known if self._endless is None else self._endless)
         self._endless = endless
@@ -85,19 +87,19 @@ class Poll:
             for _, job in sorted(self._jobs.items())
         ]
         self._read_past()
-        took = {job_id: durations_ms(self._recent.runs(job_id)) for job_id in self._jobs}
+        took = {job_id: durations_ms(self._runs.get(job_id, ())) for job_id in self._jobs}
         return Snapshot(jobs, took)
 
     def _newest(self) -> Iterable[Run]:
-        return (runs[-1] for job_id in self._jobs if (runs := self._recent.runs(job_id)))
+        return (runs[-1] for job_id in self._jobs if (runs := self._runs.get(job_id)))
 
     def _overview(
         self, job: Installed, elapse: Elapse | None, services: Mapping[str, str], lost: set[str]
     ) -> Overview:
-        runs = self._recent.runs(job.id)
+        runs = self._runs.get(job.id, [])
         last = runs[-1] if runs else None
         service = services.get(service_name(job.id))
-        if last is not None and last.status == "lost" and last.run_id not in lost:
+        if last is not None and _is_open(last) and last.run_id not in lost:
             # Begun after the manager answered, or its last record is still on its way (systemd#28650): a moment
             # later it is known.
             service = service if is_running(service) else "deactivating"
@@ -115,28 +117,33 @@ class Poll:
         self._jobs, self._fingerprint = jobs, fingerprint
         if self._news is None or not new:
             return
-        with Runs(user=self._installation.scope.is_user) as past:
-            for job_id in new:
-                for record in past.recent(job_id, 1):
-                    self._recent.add(job_id, record)
+        self._read(new, 1)
         self._without_past += new
+
+    def _read(self, job_ids: Iterable[str], count: int) -> None:
+        """Look the newest `count` runs of jobs up."""
+        with Runs(user=self._installation.scope.is_user) as past:
+            for job_id in job_ids:
+                newest = [run._replace(stats=None) for run in past.newest(job_id, count)]
+                ids = {run.run_id for run in newest}
+                older = [run for run in self._runs.get(job_id, ()) if run.run_id not in ids]
+                self._runs[job_id] = [*older, *newest][-KEPT_RUNS:]
 
     def _read_news(self) -> None:
         if self._news is not None:
-            for job_id, record in self._news.news():
-                self._recent.add(job_id, record)
+            changed = dict.fromkeys(job_id for job_id, _ in self._news.news(self._jobs))
+            if changed:
+                self._read(changed, _OPEN_RUNS)
 
     def _read_past(self) -> None:
         """Look older runs up, of as many jobs as the time allows."""
-        if not self._without_past:
-            return
         give_up = self._clock() + _PAST_S
-        with Runs(user=self._installation.scope.is_user) as past:
-            while self._without_past and self._clock() < give_up:
-                job_id = self._without_past.pop(0)
-                runs = runs_of(job_id, past.recent(job_id, KEPT_RUNS))
-                # The newest may be going on: its records are known already, and those to come.
-                self._recent.add_past(job_id, runs[:-1])
+        while self._without_past and self._clock() < give_up:
+            self._read([self._without_past.pop(0)], KEPT_RUNS)
+
+
+def _is_open(run: Run) -> bool:
+    return run.status == "lost" and not run.is_over
 
 
 def _listening(*, user: bool) -> Runs | None:

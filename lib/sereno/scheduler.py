@@ -17,9 +17,10 @@ from sereno.declaration import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.installation import Installation
 from sereno.job import Job, check_name
+from sereno.survey import survey
 from sereno.systemctl import Systemctl
 from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
-from sereno.units import Installed, render, timer_name
+from sereno.units import Installed, render
 
 DEFAULT_APP = "sereno"
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
@@ -250,22 +251,31 @@ class Scheduler:
         """The jobs of this application, installed or registered, by id: see `sereno.status.job_status`.
 
         Where systemd does not run, nothing has a `next_run`.
+
+        Raises:
+            NotAllowed, SystemdError: the manager refused or failed.
         """
-        installed = self.installation.jobs(self.app)
-        elapses = self.installation.elapses()
-        return [
-            status.job_status(
-                self._jobs.get(job_id), installed.get(job_id), elapses.get(timer_name(job_id))
-            )
-            for job_id in sorted({*installed, *self._jobs})
-        ]
+        return self._statuses(self.installation.jobs(self.app), self._jobs, "*")
 
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
-        """Like an element of `get_jobs()`, with the latest run (`sereno.status.last_run`); None if there is none."""
-        for job in self.get_jobs():
-            if job["id"] == job_id:
-                return {**job, **self.installation.service(job_id)}
-        return None
+        """That element of `get_jobs()`; None if there is none."""
+        installed = self.installation.jobs(self.app)
+        found = self._statuses(
+            {job_id: installed[job_id]} if job_id in installed else {},
+            {job_id: self._jobs[job_id]} if job_id in self._jobs else {},
+            job_id,
+        )
+        return found[0] if found else None
+
+    def _statuses(
+        self, installed: dict[str, Installed], registered: dict[str, Job], asked: str
+    ) -> list[dict[str, Any]]:
+        question = self.installation.ask(asked)
+        found = {each.job.id: each for each in survey(installed, self.installation, question)}
+        return [
+            status.job_status(registered.get(job_id), found.get(job_id))
+            for job_id in sorted({*installed, *registered})
+        ]
 
     def pause_job(self, job_id: str) -> None:
         """Stop a job's timer until `resume_job`, also over a reboot and over `start()`.
@@ -310,14 +320,17 @@ class Scheduler:
 
         Raises:
             NoSuchJob: no installed job has the id.
-            JobFailed: the run left no statistics: it raised, was killed, or exceeded its time limit.
+            JobFailed: it is no success in any other way: it raised, was stopped, left out, killed or cut off by its
+                time limit, left without a record, crashed after it, or systemd started nothing.
         """
         run = self.installation.run(self._installed(job_id).id)
-        if run.stats is None and run.status != "success":
-            raise JobFailed(
-                f"job {job_id}: {run.message}", hint=f"journalctl SERENO_RUN={run.run_id}"
-            )
-        return run.stats
+        # Its own word is all that there is against it: systemd saw the status that such a run ends with.
+        reported = run.said == "failed" and run.result in (None, "exit-code")
+        if run.status == "success" or (reported and run.stats is not None):
+            return run.stats
+        raise JobFailed(
+            f"job {job_id}: {run.message}", hint=run.hint or f"journalctl SERENO_RUN={run.run_id}"
+        )
 
     def _installed(self, job_id: str) -> Installed:
         try:

@@ -5,19 +5,18 @@ The manager takes longest, so it is asked first; what else is needed is loaded a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from sereno.errors import NotAvailable
 from sereno.systemctl import Elapse, Systemctl, is_running
 
 if TYPE_CHECKING:
+    from sereno.history import Run
     from sereno.installation import Installation
     from sereno.overview import Overview
-    from sereno.runs import Runs
-
-Read = TypeVar("Read")
+    from sereno.units import Installed
 
 
 class Question:
@@ -66,26 +65,36 @@ class Question:
 
 
 def survey(
-    installation: Installation, question: Question, job_id: str | None = None
+    jobs: Mapping[str, Installed],
+    installation: Installation,
+    question: Question | None,
 ) -> list[Overview]:
-    """An overview of each job, or of one, by id.
+    """An overview of each of these jobs, by id.
+
+    Args:
+        question: to the manager; None: there is none, as for a staged system, whose runs are not those of this machine.
 
     Raises:
-        NoSuchJob: `job_id` is not installed.
+        NotAllowed, SystemdError: the manager refused or failed.
     """
     from sereno.overview import overview
     from sereno.triggers import in_words
     from sereno.units import service_name, timer_name
 
-    jobs = installation.jobs() if job_id is None else {job_id: installation.job(job_id)}
     drop_ins = installation.units.drop_ins()
-    latest = _read(installation, lambda runs: runs.latest(jobs))
-    known = {job_id: [run] for job_id, run in latest.items()}
     words = {job.id: in_words(job.trigger) for job in jobs.values()}
-    elapses, services = question.answer()
-    running = [job_id for job_id in jobs if is_running(services.get(service_name(job_id)))]
-    if running:
-        known |= _read(installation, lambda runs: {each: runs.last_two(each) for each in running})
+    elapses: dict[str, Elapse] = {}
+    services: dict[str, str] = {}
+    known: dict[str, list[Run]] = {}
+    if question is not None and jobs:
+        known, is_blind = _past(installation, jobs, 1)
+        elapses, services = question.answer()
+        running = [job_id for job_id in jobs if is_running(services.get(service_name(job_id)))]
+        if running:
+            known |= _past(installation, running, 2)[0]
+        if is_blind:
+            missing = [job_id for job_id in jobs if not known.get(job_id)]
+            known |= _by_manager(installation, missing, services)
     return [
         overview(
             job,
@@ -99,11 +108,35 @@ def survey(
     ]
 
 
-def _read(installation: Installation, read: Callable[[Runs], dict[str, Read]]) -> dict[str, Read]:
+def _past(
+    installation: Installation, job_ids: Iterable[str], count: int
+) -> tuple[dict[str, list[Run]], bool]:
+    """The newest runs of each job that the journal knows, and whether there may be others: it is not kept, or not for
+    this user."""
+    from sereno.journal_reader import may_read_journal
     from sereno.runs import Runs
 
+    user = installation.scope.is_user
     try:
-        with Runs(user=installation.scope.is_user) as runs:
-            return read(runs)
+        with Runs(user=user) as runs:
+            found = {job_id: runs.newest(job_id, count) for job_id in job_ids}
+            is_blind = not all(found.values()) and (
+                runs.begins_s() is None or not (user or may_read_journal())
+            )
+            return found, is_blind
     except NotAvailable:
-        return {}
+        return {}, True
+
+
+def _by_manager(
+    installation: Installation, job_ids: list[str], services: Mapping[str, str]
+) -> dict[str, list[Run]]:
+    """The latest runs that the manager remembers of services that are loaded."""
+    from sereno.status import SERVICE_PROPERTIES, run_by_manager
+    from sereno.units import service_name
+
+    units = {service_name(job_id): job_id for job_id in job_ids}
+    loaded = [unit for unit in units if unit in services]
+    shown = installation.manager.show_all(loaded, *SERVICE_PROPERTIES) if loaded else {}
+    found = {units[unit]: run_by_manager(units[unit], shown[unit]) for unit in loaded}
+    return {job_id: [run] for job_id, run in found.items() if run is not None}

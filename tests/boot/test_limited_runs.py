@@ -204,7 +204,7 @@ def test_whoever_waits_for_a_run_learns_that_it_was_stopped(jobs: Shop) -> None:
         "systemctl", "stop", service("waited_for"),
     )  # fmt: skip
     done = jobs.machine.run("sereno", "run", "--wait", "waited_for", check=False)
-    assert done.returncode == 1
+    assert done.returncode == 143
     assert "Tarea waited_for interrumpida tras " in done.stderr
     assert "Traceback" not in done.stderr
 

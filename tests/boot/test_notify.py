@@ -220,6 +220,68 @@ def test_a_run_that_is_stopped_by_hand_is_not_told(office: Office) -> None:
     assert office.sink.got() == []
 
 
+DEAF = """
+
+def deaf():
+    import signal, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", flush=True)
+    while True:
+        time.sleep(600)
+
+def crashes_at_exit():
+    import atexit, os, signal
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    return {"rows": 12}
+"""
+
+
+@pytest.fixture
+def deaf(office: Office) -> Office:
+    text = office.machine.read("/srv/shop/shop_jobs.py")
+    if DEAF not in text:
+        office.machine.write("/srv/shop/shop_jobs.py", text + DEAF)
+    office.configure(HANDLERS)
+    return office
+
+
+def grace(office: Office, job_id: str) -> None:
+    drop_in = f"/etc/systemd/system/sereno@{job_id}.service.d/grace.conf"
+    office.machine.write(drop_in, "[Service]\nTimeoutStopSec=1\n")
+    office.machine.run("systemctl", "daemon-reload")
+
+
+@pytest.mark.every_systemd
+def test_a_run_that_is_stopped_and_hears_nothing_is_not_told(deaf: Office) -> None:
+    deaf.install("deaf_one", "deaf")
+    grace(deaf, "deaf_one")
+    deaf.machine.run("systemctl", "start", "--no-block", "sereno@deaf_one.service")
+    deaf.machine.wait_for(
+        lambda: any(
+            each["MESSAGE"] == "deaf" for each in deaf.machine.journal("SERENO_JOB=deaf_one")
+        ),
+        what="the run",
+    )
+    deaf.machine.run("systemctl", "stop", "sereno@deaf_one.service")
+    assert deaf.machine.show("sereno@deaf_one.service", "Result") == {"Result": "timeout"}
+    deaf.settle("deaf_one")
+    assert deaf.sink.got() == []
+
+
+@pytest.mark.every_systemd
+def test_a_limit_and_a_crash_are_told_as_what_they_are(deaf: Office) -> None:
+    deaf.install("deaf_too_long", "deaf", timeout=1)
+    grace(deaf, "deaf_too_long")
+    deaf.run("deaf_too_long")
+    (limit,) = deaf.hooks()
+    assert (limit["result"], limit["error"]) == ("timeout", "over its time limit")
+    deaf.install("crashed", "crashes_at_exit")
+    deaf.run("crashed")
+    crash = deaf.hooks()[-1]
+    assert crash["event"] == "failure"
+    assert crash["error"] == "it had ended as 'success', then: killed by SIGSEGV"
+
+
 def test_repeated_failures_are_counted_and_the_recovery_is_told_once(office: Office) -> None:
     office.configure(HANDLERS)
     office.install("flaps")

@@ -173,7 +173,7 @@ def test_run_job_returns_reported_errors_and_raises_for_runs_without_statistics(
         result = str(error)
     """
     assert "no such table: ventas" in shop.call(caught.format("raised"))
-    assert "without a record, with the result 'signal'" in shop.call(caught.format("gone"))
+    assert "ended without a record: killed by SIGKILL" in shop.call(caught.format("gone"))
 
 
 def test_a_run_over_its_time_limit_is_killed(shop: Shop) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pseudo_terminal import PseudoTerminal
+from sereno.verdict import LEFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +207,58 @@ def test_a_users_runs_are_that_users_and_not_those_of_a_system_job_of_the_same_n
     assert run["run"] == jobs["dies"]["last"]["run"]
     (after,) = json.loads(ada.run("sereno", "list", "--json").stdout)
     assert after["last"] == before["last"]
+    call(ada, "scheduler.shutdown(wait=True)")
+
+
+ENDS = """
+import atexit, os, signal, time
+
+def leaves():
+    os._exit(0)
+
+def crashes():
+    atexit.register(os.kill, os.getpid(), signal.SIGSEGV)
+    return {"rows": 12}
+
+def deaf():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("deaf", flush=True)
+    while True:
+        time.sleep(600)
+"""
+
+
+def test_a_users_runs_are_judged_by_that_users_manager_too(ada: Machine) -> None:
+    ada.write("/home/ada/shop/ends.py", ENDS)
+    call(
+        ada,
+        "import ends\n"
+        "scheduler.add_interval_job(ends.leaves, 'leaves', hours=1)\n"
+        "scheduler.add_interval_job(ends.crashes, 'crashes', hours=1)\n"
+        "scheduler.add_interval_job(ends.deaf, 'unheard', hours=1)\n"
+        "scheduler.start()",
+    )
+    for job_id, words in (("leaves", LEFT), ("crashes", "killed by SIGSEGV")):
+        done = sereno(ada, "run", job_id, "--wait", check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+    service = "sereno@unheard.service"
+    ada.run("systemctl", "--user", "start", "--no-block", service, user="ada")
+    ada.wait_for(
+        lambda: any(
+            each["MESSAGE"] == "deaf" for each in ada.journal(f"_SYSTEMD_USER_UNIT={service}")
+        ),
+        what="the run",
+    )
+    ada.run("systemctl", "--user", "stop", service, user="ada")
+    jobs = {job["id"]: job for job in json.loads(sereno(ada, "list", "--json").stdout)}
+    shown = {
+        name: (jobs[name]["last"]["status"], jobs[name]["failing"])
+        for name in ("leaves", "crashes", "unheard")
+    }
+    assert shown == {
+        "leaves": ("lost", True), "crashes": ("failed", True), "unheard": ("interrupted", False),
+    }  # fmt: skip
     call(ada, "scheduler.shutdown(wait=True)")
 
 

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sereno.commands.terminal import duration, number
-from sereno.history import LOST, Run
+from sereno.history import Run
 from sereno.overview import Overview
 from sereno.printable import printable
 from sereno.report import model
 from sereno.report.ahead import DAY_S, ahead
 from sereno.report.page import page
 from sereno.units import Installed
+from sereno.verdict import CUT_OFF
 
 NOW_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC, a Wednesday
 WINDOW = model.window_of(7, NOW_S)
@@ -75,7 +76,7 @@ def mixed() -> model.JobView:
 def a_report(*jobs: model.JobView) -> model.Report:
     jobs = jobs or (cleanup(), mixed(), model.job_view(an_overview("never_ran"), [], WINDOW))
     failed = [run for job in jobs for run in job.recent]
-    lost = a_run("mixed", NOW_S - 90_000, "lost", error=LOST)
+    lost = a_run("mixed", NOW_S - 90_000, "lost", error=CUT_OFF)
     return model.Report(
         host="server",
         scope="system",

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_journald import Journald, decoded
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import cache, installation, jobs, journal, log, sending
+from sereno import cache, installation, jobs, journal, log, runs, sending
+from sereno.errors import NotAvailable
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +33,11 @@ def manager(tmp_path: Path) -> FakeManager:
     return FakeManager(tmp_path / ".config/systemd/user")
 
 
+def _unreadable(**_: object) -> None:
+    """What this computer's journal knows is no part of a test."""
+    raise NotAvailable("the tests have no journal")
+
+
 @pytest.fixture
 def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user scope of its own with sereno's hand-written units installed; its directory of generated units."""
@@ -41,6 +47,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.setattr(journal, "require_installed", lambda: None)
     monkeypatch.setattr(installation, "machine_zone", lambda root: None)
+    monkeypatch.setattr(runs, "Runs", _unreadable)
     return provide_templates(tmp_path)
 
 

@@ -90,7 +90,9 @@ class FakeManager(Systemctl):
     def show_all(self, units: Iterable[str], *properties: str) -> dict[str, dict[str, str]]:
         units = tuple(units)
         self.asked.append(units)
-        return {unit: {"Environment": self.environment.get(unit, "")} for unit in units}
+        return {
+            unit: {"Environment": self.environment.get(unit, ""), **self.shown} for unit in units
+        }
 
     def is_active(self, unit: str) -> bool:
         return unit in self.active

@@ -22,6 +22,7 @@ from sereno.history import Run
 from sereno.job import Job
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import Installed, is_as_written, read, render, timer_name
+from sereno.verdict import LEFT
 
 NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -195,6 +196,10 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "sereno@nightly.service", "Result", "timeout (status 15)"), "sereno run nightly"),
     ("run", machine(job(latest_status="failed")),
      ("problem", "sereno@nightly.service", "SERENO_STATUS", "failed"), "sereno run nightly"),
+    ("run", machine(job(latest_status="failed", latest_error="killed by SIGSEGV")),
+     ("problem", "sereno@nightly.service", "SERENO_STATUS", "failed"), "sereno run nightly"),
+    ("run", machine(job(latest_status="lost", latest_error=LEFT)),
+     ("problem", "sereno@nightly.service", "SERENO_STATUS", "missing"), "sereno logs nightly"),
     ("run", machine(job(latest_status="skipped")),
      ("warning", "sereno@nightly.service", "SERENO_STATUS", "skipped"), "sereno run nightly"),
 ]  # fmt: skip
@@ -307,6 +312,23 @@ def test_the_journal_must_reach_back_over_a_week_and_two_periods_of_the_slowest_
     )
     found = examine(facts)
     assert [(each.check, each.field) for each in found] == [("journal", "begins")] * is_found
+
+
+def test_the_last_run_is_told_of_in_the_words_of_everywhere() -> None:
+    for status in ("failed", "lost"):
+        (finding,) = examine(machine(job(latest_status=status, latest_error="killed by SIGSEGV")))
+        assert finding.message.endswith(": killed by SIGSEGV")
+    killed = {**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "9"}
+    (finding,) = examine(machine(job(service=killed, latest_error="over its time limit")))
+    assert finding.message == "the last run failed: over its time limit"
+
+
+def test_a_run_that_goes_on_or_was_stopped_is_no_finding() -> None:
+    running = {**DONE, "ActiveState": "activating"}
+    assert examine(machine(job(service=running, latest_status="lost"))) == []
+    # What did not heed the stop was killed, so that the unit has failed.
+    killed = {**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "9"}
+    assert examine(machine(job(service=killed, latest_status="interrupted"))) == []
 
 
 def test_problems_come_before_warnings_and_commands_name_the_users_scope() -> None:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno import journal
 from sereno.errors import NotAvailable
-from sereno.history import PROCESS_EXITED, UNIT_FAILED
+from sereno.history import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPPED
 from sereno.notify.account import Account, ask, of, of_monitored
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
-from sereno.notify.evidence import is_of_run, judge
+from sereno.notify.evidence import Evidence, judge
 from sereno.notify.failures import joined
 from sereno.notify.message import compose, safe_line
 from sereno.notify.senders import compose_mail, environment
@@ -116,42 +117,44 @@ def test_no_word_of_a_job_adds_a_header_a_line_or_a_recipient(
     assert all(value.isprintable() for value in environment(message).values())
 
 
+def said(message: str | bytes, **fields: object) -> dict[str, object]:
+    return {"MESSAGE": message, "SERENO_RUN": RUN, "__REALTIME_TIMESTAMP": 1e6, **fields}
+
+
+CLOSED = said("fallida", MESSAGE_ID=journal.FAILED, SERENO_ERROR="E: x", SERENO_HINT="home=True")
+EXIT_CODE = said(
+    "Failed with result 'exit-code'.", MESSAGE_ID=UNIT_FAILED, UNIT_RESULT="exit-code", _PID="1"
+)
+JOB_FAILED = said("Failed to start", MESSAGE_ID=START_FAILED, JOB_RESULT="failed", _PID="1")
+JOB_STOPPED = said("Stopped", MESSAGE_ID=UNIT_STOPPED, JOB_RESULT="done", _PID="1")
+
+
 def test_the_evidence_is_the_runs_own_words_its_alerts_and_its_last_lines() -> None:
     records = [
-        {"MESSAGE": "one"},
-        {"MESSAGE": "almost full", "SERENO_ALERT": "disk"},
-        {"MESSAGE": b"raw \xff\ntwo"},
-        {"MESSAGE": "fallida", "SERENO_STATUS": "failed", "SERENO_ERROR": "E: x"},
-        {"MESSAGE": "Failed with result 'exit-code'."},
-    ]
-    found = judge(records, 3)
-    assert (found.status, found.error) == ("failed", "E: x")
+        said("one"), said("almost full", SERENO_ALERT="disk"), said(b"raw \xff\ntwo"), CLOSED, EXIT_CODE,
+    ]  # fmt: skip
+    found = judge("j", records, 3)
+    assert (found.status, found.error, found.hint) == ("failed", "E: x", "home=True")
     assert found.alerts == {"disk": "almost full"}
     assert found.lines == ("two", "fallida", "Failed with result 'exit-code'.")
-    assert judge(records, 0).lines == ()
-    assert judge([], 5) == ("", None, {}, ())
+    assert judge("j", records, 0).lines == ()
+    assert judge("j", [], 5) == Evidence("", None, {}, ())
 
 
 @pytest.mark.parametrize(
-    ("fields", "belongs"),
+    ("records", "status", "told"),
     [
-        ({"_SYSTEMD_INVOCATION_ID": UUID(RUN), "_PID": 7}, True),
-        ({"_SYSTEMD_INVOCATION_ID": RUN}, True),
-        ({"SERENO_RUN": RUN, "_PID": 7}, True),
-        ({"INVOCATION_ID": RUN, "_PID": 1, "_SYSTEMD_UNIT": "init.scope"}, True),
-        (
-            {
-                "USER_INVOCATION_ID": RUN,
-                "_SYSTEMD_INVOCATION_ID": "f" * 32,
-                "_SYSTEMD_USER_UNIT": "init.scope",
-            },
-            True,
-        ),
-        ({"SERENO_RUN": RUN, "_SYSTEMD_INVOCATION_ID": "f" * 32, "_PID": 7}, False),
+        ([CLOSED, EXIT_CODE, JOB_FAILED], "failed", True),
+        ([CLOSED, EXIT_CODE, JOB_STOPPED], "interrupted", False),
+        ([EXIT_CODE, JOB_STOPPED], "interrupted", False),
+        # Nobody knows yet whether it was stopped, and better one message too many than none.
+        ([EXIT_CODE], "", True),
+        ([CLOSED], "failed", True),
     ],
 )
-def test_what_another_units_process_claims_about_a_run_does_not_count(fields, belongs) -> None:
-    assert is_of_run(fields, RUN) is belongs
+def test_only_systemds_last_word_keeps_a_failure_from_being_told(records, status, told) -> None:
+    found = judge("j", records, 1)
+    assert (found.status, found.told) == (status, told)
 
 
 def test_failures_are_read_back_as_systemd_would_have_told_them() -> None:

@@ -10,13 +10,13 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import poll as poll_module
-from sereno.history import PROCESS_EXITED, UNIT_FAILED, runs_of
+from sereno.history import START_DONE, UNIT_FAILED, Run, runs_of
 from sereno.installation import Installation
 from sereno.journal import FAILED, FINISHED, STARTED
 from sereno.overview import Overview
 from sereno.poll import Poll
-from sereno.recent import Recent
 from sereno.scheduler import Scheduler
+from sereno.verdict import LIMIT
 
 JOB = "report"
 SERVICE = "sereno@report.service"
@@ -50,6 +50,7 @@ class FakeJournal:
 
     records: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     asked: ClassVar[list[tuple[str, int]]] = []
+    unheard: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, *, user: bool) -> None:
         assert user
@@ -64,15 +65,14 @@ class FakeJournal:
     def listen(self) -> None:
         self._place = len(self.records)
 
-    def news(self):
+    def news(self, job_ids):
         new, self._place = self.records[self._place :], len(self.records)
-        return iter(new)
+        return iter([(name, record) for name, record in new if name in job_ids])
 
-    def recent(self, job_id: str, count: int) -> list[dict[str, Any]]:
+    def newest(self, job_id: str, count: int) -> list[Run]:
         self.asked.append((job_id, count))
         own = [record for name, record in self.records if name == job_id]
-        newest = list(dict.fromkeys(record["SERENO_RUN"] for record in own))[-count:]
-        return [record for record in own if record["SERENO_RUN"] in newest]
+        return runs_of(job_id, [*own, *self.unheard])[-count:]
 
 
 @pytest.fixture
@@ -80,6 +80,7 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]
     monkeypatch.setattr(poll_module, "Runs", FakeJournal)
     monkeypatch.setattr(FakeJournal, "records", [])
     monkeypatch.setattr(FakeJournal, "asked", [])
+    monkeypatch.setattr(FakeJournal, "unheard", [])
     return FakeJournal.records
 
 
@@ -130,6 +131,33 @@ def test_a_run_whose_end_never_comes_is_lost_at_the_second_look(poll, journal) -
     journal.append((JOB, started("a", 10)))
     seen(poll)
     assert what(seen(poll)) == ("lost", False, True)
+
+
+def test_a_run_that_left_without_a_record_is_lost_at_the_first_look(poll, manager, journal) -> None:
+    seen(poll)
+    over = a_record(START_DONE, "a", 11, JOB_RESULT="done", _PID="1")
+    journal += [(JOB, started("a", 10)), (JOB, over)]
+    assert what(seen(poll)) == ("lost", False, True)
+
+
+def test_a_run_whose_process_goes_on_after_its_record_is_running(poll, manager, journal) -> None:
+    journal += [(JOB, started("a", 10)), (JOB, finished("a", 11))]
+    manager.service_states = {SERVICE: "activating"}
+    assert what(seen(poll)) == ("running", True, False)
+    journal.append((JOB, a_record(UNIT_FAILED, "a", 12, UNIT_RESULT="core-dump", _PID="1")))
+    manager.service_states = {SERVICE: "failed"}
+    assert what(seen(poll)) == ("failed", False, True)
+
+
+def test_whether_a_timeout_was_the_limit_is_looked_up(poll, manager, journal) -> None:
+    """The manager's word for it has no kind, by which records of all jobs are read."""
+    seen(poll)
+    said = {"_PID": "1", "MESSAGE": f"{SERVICE}: start operation timed out. Terminating."}
+    limit = a_record("", "a", 11, **said)
+    failed = a_record(UNIT_FAILED, "a", 12, UNIT_RESULT="timeout", _PID="1")
+    journal += [(JOB, started("a", 10)), (JOB, failed)]
+    FakeJournal.unheard = [limit]
+    assert seen(poll).last.error == LIMIT
 
 
 def test_a_run_that_was_lost_before_is_lost_at_the_first_look(poll, journal) -> None:
@@ -198,34 +226,22 @@ def test_without_time_the_past_is_looked_up_later(shop, manager, journal) -> Non
     assert poll.ask().durations_ms == {"other": [5, 6], JOB: [5, 6]}
 
 
-def test_what_systemd_says_after_a_runs_last_record_counts() -> None:
-    recent = Recent(24)
-    for record in (started("a", 1), finished("a", 2), started("b", 3)):
-        recent.add(JOB, record)
-    late = a_record(UNIT_FAILED, "a", 2.5, UNIT_RESULT="exit-code")
-    recent.add(JOB, late)
-    recent.add(JOB, late)
-    assert [run.status for run in recent.runs(JOB)] == ["failed", "lost"]
+def test_what_systemd_says_after_a_runs_last_record_counts(poll, journal) -> None:
+    journal += [(JOB, started("a", 1)), (JOB, finished("a", 2)), (JOB, started("b", 3))]
+    seen(poll)
+    late = a_record(UNIT_FAILED, "a", 2.5, UNIT_RESULT="exit-code", _PID="1")
+    journal += [(JOB, late), (JOB, late)]
+    seen(poll)
+    assert [run.status for run in poll._runs[JOB]] == ["failed", "lost"]
 
 
-def test_a_late_record_of_an_older_run_does_not_make_it_a_lost_one() -> None:
-    recent = Recent(24)
-    recent.add(JOB, finished("b", 3))
-    recent.add_past(JOB, runs_of(JOB, [finished("a", 1)]))
-    recent.add(JOB, a_record(PROCESS_EXITED, "a", 1.5))
-    assert [(run.run_id, run.status) for run in recent.runs(JOB)] == [
-        ("a", "success"),
-        ("b", "success"),
-    ]
-
-
-def test_only_so_many_runs_are_remembered() -> None:
-    recent = Recent(kept=5)
+def test_only_so_many_runs_are_remembered(poll, journal) -> None:
     for number in range(50):
-        recent.add(JOB, finished(f"r{number}", number))
-    recent.add_past(JOB, [])
-    assert [run.run_id for run in recent.runs(JOB)] == ["r45", "r46", "r47", "r48", "r49"]
-    assert sum(len(runs) for runs in recent._past.values()) <= 5
+        journal.append((JOB, finished(f"r{number}", number)))
+        if number % 2:
+            seen(poll)
+    assert [run.run_id for run in poll._runs[JOB]] == [f"r{n}" for n in range(26, 50)]
+    assert poll.ask().durations_ms[JOB] == [1000.0] * 24
 
 
 def test_without_a_journal_the_manager_alone_is_shown(shop, manager, monkeypatch) -> None:

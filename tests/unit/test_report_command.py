@@ -14,10 +14,11 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import cli, installation, scheduler
-from sereno.history import LOST, Run
+from sereno.history import Run
 from sereno.journal import ALERT_CAPACITY
 from sereno.report import gather, schedules
 from sereno.systemctl import Elapse
+from sereno.verdict import CUT_OFF
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"
@@ -47,13 +48,13 @@ class FakeRuns:
         own = [run for run in self.past if run.job_id == job_id]
         return [run for run in own if (run.end_s or run.start_s or 0) >= since_s]
 
-    def last_two(self, job_id: str) -> list[Run]:
-        return [run for run in self.past if run.job_id == job_id][-2:]
+    def newest(self, job_id: str, count: int) -> list[Run]:
+        return [run for run in self.past if run.job_id == job_id][-count:]
 
     def begins_s(self) -> float | None:
         return self.begins
 
-    def notices(self, *kinds: str, since_s: float) -> list[dict[str, object]]:
+    def notices(self, job_ids, *kinds: str, since_s: float) -> list[dict[str, object]]:
         return [record for record in self.records if record["MESSAGE_ID"] in kinds]
 
 
@@ -118,7 +119,7 @@ def test_each_jobs_runs_are_counted_by_what_they_came_to(capsys) -> None:
 def test_a_run_without_an_end_runs_if_the_manager_says_so_and_is_lost_if_not(
     manager, capsys
 ) -> None:
-    FakeRuns.past = [a_run("hourly", 2, "lost")._replace(error=LOST, message=LOST)]
+    FakeRuns.past = [a_run("hourly", 2, "lost")._replace(error=CUT_OFF, message=CUT_OFF)]
     assert counts(page(capsys), "hourly") == {"lost": 1}
     manager.service_states = {"sereno@hourly.service": "activating"}
     assert counts(page(capsys), "hourly") == {"running": 1}

@@ -409,6 +409,8 @@ def test_get_job_status_has_the_latest_run_or_is_none(scheduler, units, manager)
     assert scheduler.get_job_status("report") is None
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
     assert scheduler.get_job_status("report")["last_run"] is None
+    scheduler.start()
+    manager.service_states = {"sereno@report.service": "failed"}
     manager.shown = {
         "ActiveState": "failed",
         "Result": "exit-code",
@@ -621,6 +623,7 @@ def test_the_arguments_of_a_job_are_shown_with_it(scheduler) -> None:
         ("success", "77", "skipped"),
         ("success", "143", "interrupted"),
         ("success", "15", "interrupted"),
+        ("success", "3", "lost"),
         ("timeout", "143", "timeout"),
         ("exit-code", "77", "exit-code"),
     ],
@@ -630,11 +633,15 @@ def test_a_run_that_was_left_out_or_stopped_is_not_shown_as_a_success(
 ) -> None:
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
     scheduler.start()
+    manager.service_states = {"sereno@report.service": "inactive"}
     manager.shown = {
-        "ActiveState": "inactive", "Result": result, "ExecMainStatus": status,
+        "ActiveState": "inactive", "Result": result, "ExecMainStatus": status, "InvocationID": "abc",
         "ExecMainStartTimestamp": "@1764000000", "ExecMainExitTimestamp": "@1764000001",
     }  # fmt: skip
     assert scheduler.get_job_status("report")["last_result"] == shown
+    # A result without an invocation is what every unit begins with.
+    manager.shown["InvocationID"] = ""
+    assert scheduler.get_job_status("report")["last_result"] is None
 
 
 def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -13,14 +14,15 @@ from fake_systemd import NEXT, FakeManager
 from sereno import by_hand, cli, installation, runs, scheduler, systemctl
 from sereno.cache import MetadataCache
 from sereno.commands.past import cache_now
-from sereno.errors import SystemdError
-from sereno.history import LOST, Run
+from sereno.errors import JobFailed, SystemdError
+from sereno.history import Run
+from sereno.verdict import CUT_OFF
 
 BOTH = ("sereno@*.timer", "sereno@*.service")
 RUN = "0123456789abcdef0123456789abcdef"
 STATS = {"rows": 3, "hit_rate": 78.5, "note": "\x1b[31mx"}
 START_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC
-RUN_KEYS = {"run", "status", "start", "end", "duration_ms", "error", "result", "stats"}
+RUN_KEYS = {"run", "status", "start", "end", "duration_ms", "error", "hint", "result", "stats"}
 JOB_KEYS = {
     *("id", "app", "name", "function", "schedule", "trigger", "next", "last", "paused", "active"),
     *("running", "failing", "drop_ins"),
@@ -39,6 +41,7 @@ class FakeRuns:
 
     past: ClassVar[list[Run]] = []
     log: ClassVar[list[dict[str, object]]] = []
+    bare: ClassVar[list[dict[str, str]]] = []
 
     def __init__(self, *, user: bool) -> None:
         assert user
@@ -49,11 +52,11 @@ class FakeRuns:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def latest(self, job_ids) -> dict[str, Run]:
-        return {run.job_id: run for run in self.past if run.job_id in job_ids}
+    def newest(self, job_id: str, count: int) -> list[Run]:
+        return [run for run in self.past if run.job_id == job_id][-count:]
 
-    def last_two(self, job_id: str) -> list[Run]:
-        return [run for run in self.past if run.job_id == job_id][-2:]
+    def begins_s(self) -> float | None:
+        return 0.0
 
     def history(self, job_id: str, *, since_s: float, running_id: str | None) -> list[Run]:
         return [run for run in self.past if run.job_id == job_id]
@@ -61,22 +64,20 @@ class FakeRuns:
     def tail(self, job_id: str, count: int) -> list[dict[str, object]]:
         return self.log[-count:]
 
-    def with_prefix(self, job_id: str, prefix: str) -> list[str]:
-        return [run.run_id for run in self.past if run.run_id.startswith(prefix)]
-
     def follow(self, job_id: str, has_ended) -> Iterator[dict[str, object]]:
         yield {}
         while not has_ended():
             pass
         yield from self.log
 
-    def closing(
-        self, job_id: str, run_id: str | None, *, but_not: str | None, **_: object
-    ) -> Run | None:
-        for run in reversed(self.past):
-            if run.job_id == job_id and run_id in (None, run.run_id) and run.run_id != but_not:
-                return run
-        return None
+    def records(self, job_id: str) -> list[dict[str, str]]:
+        return [
+            {"SERENO_RUN": run.run_id, "_SYSTEMD_USER_UNIT": "x"} for run in self.past
+        ] + self.bare
+
+    def await_run(self, job_id: str, is_meant, is_done, **_: object) -> Run | None:
+        own = (run for run in self.past if run.job_id == job_id)
+        return next((run for run in own if is_meant(run._replace(end_s=None))), None)
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,7 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "Runs", FakeRuns)
     monkeypatch.setattr(FakeRuns, "past", [])
     monkeypatch.setattr(FakeRuns, "log", [])
+    monkeypatch.setattr(FakeRuns, "bare", [])
     shop = scheduler.Scheduler("shop", scope="user", manager=manager)
     shop.add_interval_job(backend_jobs.report, "report", minutes=5, name="The report")
     shop.add_cron_job(backend_jobs.other, "other", hour="3")
@@ -132,7 +134,7 @@ def test_lists_json_has_a_stable_shape(capsys) -> None:
 def test_a_job_that_runs_again_is_failing_until_this_run_has_come_to_something(
     before, failing, manager, capsys
 ) -> None:
-    FakeRuns.past = [a_run(before), a_run("lost", message=LOST, error=LOST)]
+    FakeRuns.past = [a_run(before), a_run("lost", message=CUT_OFF, error=CUT_OFF)]
     manager.service_states = {"sereno@report.service": "activating"}
     report = listed(capsys)["report"]
     assert (report["failing"], report["running"]) == (failing, True)
@@ -150,8 +152,8 @@ def test_a_job_that_runs_again_is_failing_until_this_run_has_come_to_something(
         (None, "failed", True, False),
         (a_run("skipped"), "inactive", False, False),
         (a_run("interrupted"), "inactive", False, False),
-        (a_run("lost", message=LOST, error=LOST), "activating", False, True),
-        (a_run("lost", message=LOST, error=LOST), "inactive", True, False),
+        (a_run("lost", message=CUT_OFF, error=CUT_OFF), "activating", False, True),
+        (a_run("lost", message=CUT_OFF, error=CUT_OFF), "inactive", True, False),
     ],
 )
 def test_a_job_is_failing_by_its_newest_run_or_by_the_manager(
@@ -375,11 +377,20 @@ def test_logs_are_the_jobs_records_what_it_printed_and_what_systemd_said(execute
     assert call("logs", "report") == 0
     assert executed == [
         [
-            *("journalctl", "SERENO_JOB=report", uid, "+"),
-            *("_SYSTEMD_USER_UNIT=sereno@report.service", uid, "+"),
+            *("journalctl", "_SYSTEMD_USER_UNIT=sereno@report.service", uid, "+"),
             *("USER_UNIT=sereno@report.service", uid),
         ]
     ]
+
+
+def test_logs_have_the_records_too_that_journald_has_no_unit_of_and_no_strangers(executed) -> None:
+    bare = {"SERENO_JOB": "report", "SERENO_RUN": RUN, "_UID": "7", "_PID": "4711"}
+    FakeRuns.bare = [bare, {**bare, "SERENO_RUN": "f" * 32}]
+    words = ["+", *(f"{name}={value}" for name, value in bare.items())]
+    assert call("logs", "report") == 0
+    assert " ".join(words) in " ".join(executed[0])
+    assert call("logs", "report", "--run", RUN) == 0
+    assert executed[1][-5:] == words
 
 
 def test_logs_of_one_run_are_found_by_the_beginning_of_its_id(executed, capsys) -> None:
@@ -395,6 +406,7 @@ def test_logs_of_one_run_are_found_by_the_beginning_of_its_id(executed, capsys) 
     assert call("logs", "report", "--run", RUN.upper(), "--json") == 0
     assert executed[-1][-2:] == ["--output=json", "--all"]
     assert call("logs", "report", "--run", "ffff") == 3
+    assert "SERENO_JOB=report" not in words
     FakeRuns.past = [a_run(), a_run()._replace(run_id="0123" + "f" * 28)]
     assert call("logs", "report", "--run", "0123") == 2
     assert "the beginning of 2 runs" in capsys.readouterr().err
@@ -430,17 +442,160 @@ def test_run_and_wait_prints_the_log_and_ends_with_the_statistics_and_status(cap
     )
 
 
-@pytest.mark.parametrize("successor", ["not closed", "closed"])
+@pytest.mark.parametrize(
+    ("status", "exit_status"), [("interrupted", 143), ("skipped", 77), ("lost", 1), ("failed", 1)]
+)
+def test_run_and_wait_ends_with_what_became_of_the_run(status, exit_status, capsys) -> None:
+    FakeRuns.past = [a_run(status, message="why\x1b", hint="home=True")]
+    assert call("run", "report", "--wait") == exit_status
+    said = capsys.readouterr()
+    assert json.loads(said.out) == STATS
+    assert said.err.splitlines()[-2:] == [r"sereno: why\x1b", "hint: home=True"]
+
+
+OTHER = "f" * 32
+
+
+@pytest.fixture
+def answers(manager, monkeypatch) -> list[dict[str, str]]:
+    """What the manager shows of the service: before the run, and after it."""
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(manager, "show", lambda unit, *_: shown.pop(0))
+    return shown
+
+
 def test_run_and_wait_is_about_the_run_that_was_waited_for_and_not_its_successor(
-    successor, manager, capsys
+    answers, capsys
 ) -> None:
-    """A run longer than its interval is followed by the next before anybody can ask about it."""
-    manager.shown = {"ActiveState": "activating", "InvocationID": "f" * 32}
-    FakeRuns.past = [a_run()]
-    if successor == "closed":
-        FakeRuns.past.append(a_run(stats={"rows": 4})._replace(run_id="f" * 32))
+    """A run longer than its interval, or one that somebody restarts, is followed by the next at once."""
+    answers += [
+        {"ActiveState": "activating", "InvocationID": RUN},
+        {"ActiveState": "activating", "InvocationID": OTHER},
+    ]
+    FakeRuns.past = [a_run(stats={"rows": 4})._replace(run_id=OTHER), a_run()]
     assert call("run", "report", "--wait") == 0
     assert json.loads(capsys.readouterr().out) == STATS
+
+
+def test_run_and_wait_takes_no_run_before_for_its_own(answers, capsys) -> None:
+    answers += [{"InvocationID": OTHER}, {"InvocationID": RUN}]
+    FakeRuns.past = [a_run("failed")._replace(run_id=OTHER), a_run()]
+    assert call("run", "report", "--wait") == 0
+    assert json.loads(capsys.readouterr().out) == STATS
+
+
+@pytest.mark.parametrize("invocation", [{}, {"InvocationID": OTHER}])
+def test_where_nothing_ran_systemds_own_words_are_the_error(
+    invocation, answers, manager, monkeypatch, capsys
+) -> None:
+    def refuse(units) -> None:
+        raise SystemdError("systemctl start: Unit sereno@report.service is masked.")
+
+    monkeypatch.setattr(manager, "start", refuse)
+    # Such a unit shows the result that every unit begins with, or that of the run before.
+    answers += [{**invocation, "Result": "success", "ExecMainStatus": "0"}] * 2
+    FakeRuns.past = [a_run()._replace(run_id=OTHER)]
+    assert call("run", "report", "--wait") == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.endswith(
+        "it did not start: systemctl start: Unit sereno@report.service is masked."
+    )
+    assert hint == "hint: systemctl --user status sereno@report.service"
+
+
+def test_a_condition_that_keeps_a_run_from_starting_is_a_skip(answers, capsys) -> None:
+    at = f"@{int(time.time())}"
+    old = {"InvocationID": OTHER, "Result": "success"}
+    answers += [old, {**old, "ConditionResult": "no", "ConditionTimestamp": at}]
+    FakeRuns.past = [a_run()._replace(run_id=OTHER)]
+    assert call("run", "report", "--wait") == 77
+    assert "a condition of its unit" in capsys.readouterr().err
+
+
+BY_MANAGER = {
+    "ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0", "InvocationID": RUN,
+    "ExecMainStartTimestamp": "@1764000000", "ExecMainExitTimestamp": "@1764000001",
+    "ExecMainStartTimestampMonotonic": "1000000", "ExecMainExitTimestampMonotonic": "1500000",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "exit_status"),
+    [
+        ({}, 0),
+        ({"ExecMainStatus": "143"}, 143),
+        ({"Result": "core-dump", "ExecMainStatus": "11", "ExecMainCode": "3"}, 1),
+        ({"InvocationID": ""}, 1),
+    ],
+)
+def test_without_a_journal_the_managers_account_of_this_run_counts(
+    shown, exit_status, answers, capsys
+) -> None:
+    answers += [{"InvocationID": OTHER}, {**BY_MANAGER, **shown}]
+    assert call("run", "report", "--wait") == exit_status
+    said = capsys.readouterr().err
+    assert ("killed by SIGSEGV" in said) is ("ExecMainCode" in shown)
+
+
+def test_run_job_raises_for_a_crash_after_a_good_end_and_returns_what_was_reported(shop) -> None:
+    FakeRuns.past = [a_run("failed", said="failed", result="exit-code")]
+    assert shop.run_job("report") == STATS
+    error = "it had ended as 'success', then: killed by SIGSEGV"
+    for run in (
+        a_run("failed", said="success", result="core-dump", message=error),
+        a_run("failed", said="failed", result="signal", message=error),
+        a_run("lost", message=error),
+    ):
+        FakeRuns.past = [run]
+        with pytest.raises(JobFailed, match="killed by SIGSEGV"):
+            shop.run_job("report")
+
+
+def test_every_way_to_ask_says_the_same_of_a_run(shop, capsys) -> None:
+    """Also after a reboot or a pause, when the manager knows nothing of it any more."""
+    error = "it had ended as 'success', then: killed by SIGSEGV"
+    FakeRuns.past = [a_run("failed", error=error, result="core-dump", exit_status=11)]
+    status = shop.get_job_status("report")
+    assert status in shop.get_jobs()
+    last = listed(capsys)["report"]["last"]
+    assert (status["last_status"], status["last_error"]) == (last["status"], last["error"])
+    assert status["last_result"] == last["result"] == "core-dump"
+    assert status["last_run"].isoformat(timespec="milliseconds") == last["start"]
+    assert (status["last_duration_s"], status["last_exit_status"]) == (2.0, 11)
+    assert (status["last_run_id"], status["running"]) == (last["run"], False)
+
+
+def test_a_run_that_is_over_is_not_taken_for_the_one_that_follows_it(manager, capsys) -> None:
+    """Of which the journal may not know yet."""
+    FakeRuns.past = [a_run("failed", is_over=True)]
+    manager.service_states = {"sereno@report.service": "activating"}
+    report = listed(capsys)["report"]
+    assert (report["last"]["status"], report["running"], report["failing"]) == (
+        "failed",
+        True,
+        True,
+    )
+
+
+def test_a_run_that_was_stopped_and_killed_does_not_make_its_job_failing(manager, capsys) -> None:
+    FakeRuns.past = [a_run("interrupted", result="timeout", is_over=True)]
+    manager.service_states = {"sereno@report.service": "failed"}
+    assert listed(capsys)["report"]["failing"] is False
+
+
+def test_status_shows_a_hint_and_no_line_is_endless(capsys) -> None:
+    FakeRuns.past = [a_run("failed", error="E", hint="network=True", stats={"page": "x" * 10**7})]
+    FakeRuns.log = [{"__REALTIME_TIMESTAMP": START_S * 1e6, "MESSAGE": "x\x1b" * 10**6}] * 8
+    for words in (("status", "report"), ("status", "report", "--json"), ("history", "report")):
+        assert call(*words) == 0
+        said = capsys.readouterr().out
+        if "--json" not in words:
+            assert len(said) < 30_000
+            assert "\x1b" not in said
+        if words[0] == "status":
+            assert "network=True" in said
+    assert call("run", "report", "--wait") == 1
+    assert len(capsys.readouterr().err) < 30_000
 
 
 def test_ctrl_c_stops_following_and_not_the_run(manager, monkeypatch, capsys) -> None:

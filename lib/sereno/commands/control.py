@@ -33,6 +33,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from sereno import verdict
+    from sereno.commands.terminal import MOST_SHOWN
+    from sereno.printable import printable
+
     installation = installation_of(arguments)
     job_id = installation.job(arguments.job).id
     if not arguments.wait:
@@ -49,7 +53,10 @@ def _run(arguments: argparse.Namespace) -> int:
     if run.stats is not None:
         print_json(run.stats, indent=None)
     if run.status != "success":
-        raise JobFailed(run.message, hint=f"sereno logs {job_id} --run {run.run_id}")
+        logs = f"sereno logs {job_id} --run {run.run_id}" if run.run_id else None
+        error = JobFailed(printable(run.message, MOST_SHOWN), hint=run.hint or logs)
+        error.exit_code = verdict.exit_of(run.status)
+        raise error
     return 0
 
 
@@ -57,6 +64,7 @@ def _followed(installation: Installation, job_id: str) -> Run:
     """Run a job, print what it logs as it comes, and return its run."""
     from threading import Thread
 
+    from sereno.commands.terminal import MOST_SHOWN
     from sereno.history import text
     from sereno.printable import printable
     from sereno.runs import Runs
@@ -75,7 +83,7 @@ def _followed(installation: Installation, job_id: str) -> Run:
         # A daemon: whoever stops following must not wait for the run.
         Thread(target=run, daemon=True).start()
         for record in lines:
-            print(printable(text(record, "MESSAGE")), file=sys.stderr, flush=True)
+            print(printable(text(record, "MESSAGE"), MOST_SHOWN), file=sys.stderr, flush=True)
     (result,) = ended
     if isinstance(result, BaseException):
         raise result

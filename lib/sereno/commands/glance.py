@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from sereno.commands.terminal import columns, duration, fit, shortened, when
+from sereno.commands.terminal import colour_of, columns, duration, fit, shortened, when
 from sereno.overview import Overview
 from sereno.period import sparkline
 from sereno.poll import Snapshot
@@ -29,7 +29,6 @@ _KINDS = {
     "active": (" ", None),
     "paused": ("=", "yellow"),
 }
-_RESULTS = {"success": "green", "running": "cyan", "skipped": "yellow", "interrupted": "yellow"}
 
 # A line's pieces: text and its colour, None for none.
 Line = list[tuple[str, str | None]]
@@ -127,7 +126,7 @@ def _next(job: Overview, now_s: float) -> str:
 
 def _colours(job: Overview) -> dict[str, str | None]:
     status = "running" if job.running else job.last.status if job.last else None
-    result = None if status is None else _RESULTS.get(status, "red")
+    result = None if status is None else colour_of(status)
     waits = "yellow" if not (job.job.enabled and job.active) else None
     name = _KINDS[kind(job)][1]
     return {"  JOB": name, "NEXT IN": waits, "RESULT": result, "TREND": "dim", "WHY": "red"}

@@ -17,7 +17,7 @@ from typing import Any
 import urwid
 
 from sereno.commands.glance import Line, Table, counts, detail, glance
-from sereno.commands.terminal import Screen, when
+from sereno.commands.terminal import MOST_SHOWN, Screen, when
 from sereno.errors import SerenoError
 from sereno.history import text
 from sereno.overview import Overview
@@ -241,11 +241,11 @@ class LiveScreen:
         except SerenoError as error:
             self._error = error.message
             records = []
-        # Month, day and time: a terminal is narrow.
-        lines = [
-            f"{when(record['__REALTIME_TIMESTAMP'] / 1e6, self._zone)[5:19]}  {printable(text(record, 'MESSAGE'))}"
-            for record in records
-        ]
+        lines = []
+        for record in records:
+            # Month, day and time: a terminal is narrow.
+            at = when(record["__REALTIME_TIMESTAMP"] / 1e6, self._zone)[5:19]
+            lines.append(f"{at}  {printable(text(record, 'MESSAGE'), MOST_SHOWN)}")
         place = len(lines) - 1 if at_end else min(self._log.focus, len(lines) - 1)
         self._log[:] = [urwid.Text(line) for line in lines]
         if lines:

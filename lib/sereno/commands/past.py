@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _DAY_S = 86_400
 _SHOWN_ID = 8
+# Characters of what a run came to, also where no terminal's width cuts it.
+_MOST_WHAT = 500
 _RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 # The run's own measure; a job may have a statistic duration_ms of its own.
 _DURATION = "run_duration_ms"
@@ -125,7 +127,7 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
 
 
 def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, duration, when
+    from sereno.commands.terminal import Screen, colour_of, duration, when
     from sereno.journal import to_json
     from sereno.printable import printable
 
@@ -135,14 +137,11 @@ def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
             printable(run.status),
             duration(run.duration_ms),
             printable(run.run_id[:_SHOWN_ID]),
-            printable(run.error or ("" if run.stats is None else to_json(run.stats))),
+            printable(run.error or ("" if run.stats is None else to_json(run.stats)), _MOST_WHAT),
         )
         for run in runs
     ]
-    colours = [
-        {1: "red" if run.is_bad else "green" if run.status == "success" else "yellow"}
-        for run in runs
-    ]
+    colours = [{1: colour_of(run.status)} for run in runs]
     if rows:
         Screen().table(
             _HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"), colours=colours
@@ -194,7 +193,7 @@ def _logs(arguments: argparse.Namespace) -> None:
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
     run_id = None if arguments.run is None else _run_id(installation, job.id, arguments.run)
-    words = ["journalctl", *_matches(job.id, run_id, user=installation.scope.is_user)]
+    words = ["journalctl", *_matches(installation, job.id, run_id)]
     words += ["--follow"] if arguments.follow else []
     words += [f"--lines={arguments.count}"] if arguments.count is not None else []
     words += ["--output=json", "--all"] if arguments.json else []
@@ -209,6 +208,7 @@ def _logs(arguments: argparse.Namespace) -> None:
 def _run_id(installation: Installation, job_id: str, given: str) -> str:
     """The id of a run that `given` is the beginning of."""
     from sereno.errors import NoSuchJob
+    from sereno.history import run_id_of
     from sereno.runs import Runs
 
     wanted = given.lower().replace("-", "")
@@ -220,7 +220,8 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
     if len(wanted) == 32:
         return wanted
     with Runs(user=installation.scope.is_user) as runs:
-        found = runs.with_prefix(job_id, wanted)
+        ids = dict.fromkeys(run_id_of(record) for record in runs.records(job_id))
+    found = [each for each in ids if each.startswith(wanted)]
     if not found:
         raise NoSuchJob(
             f"--run: the journal has no run of {job_id} whose id begins with {wanted!r}",
@@ -233,19 +234,43 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
     return found[0]
 
 
-def _matches(job_id: str, run_id: str | None, *, user: bool) -> list[str]:
-    """journalctl's matches for a job's own records, what it printed, and what systemd said of its unit."""
+def _matches(installation: Installation, job_id: str, run_id: str | None) -> list[str]:
+    """journalctl's matches for what a job's runs said and what systemd said of its unit, and for nothing else."""
     from sereno.units import service_name
 
-    service, uid = service_name(job_id), f"_UID={os.geteuid()}"
-    own = [f"SERENO_JOB={job_id}"]
-    if user:
-        printed, manager = [f"_SYSTEMD_USER_UNIT={service}", uid], [f"USER_UNIT={service}", uid]
-        own.append(uid)
+    user = installation.scope.is_user
+    service, own = service_name(job_id), [f"_UID={os.geteuid()}"] if user else []
+    printed = [f"_SYSTEMD_{'USER_' if user else ''}UNIT={service}", *own]
+    manager = [f"USER_UNIT={service}", *own] if user else ["_PID=1", f"UNIT={service}"]
+    if run_id is None:
+        groups = [printed, manager]
     else:
-        printed, manager = [f"_SYSTEMD_UNIT={service}"], ["_PID=1", f"UNIT={service}"]
-    if run_id is not None:
-        own.append(f"SERENO_RUN={run_id}")
-        printed.append(f"_SYSTEMD_INVOCATION_ID={run_id}")
-        manager.append(f"{'USER_' if user else ''}INVOCATION_ID={run_id}")
-    return [*own, "+", *printed, "+", *manager]
+        invocation = f"{'USER_' if user else ''}INVOCATION_ID={run_id}"
+        groups = [
+            [*printed, f"SERENO_RUN={run_id}"],
+            [*printed, f"_SYSTEMD_INVOCATION_ID={run_id}"],
+            [*manager, invocation],
+        ]
+    groups += [
+        list(fields)
+        for fields in _without_unit(installation, job_id)
+        if run_id is None or f"SERENO_RUN={run_id}" in fields
+    ]
+    return [word for group in groups for word in ("+", *group)][1:]
+
+
+def _without_unit(installation: Installation, job_id: str) -> Iterable[Sequence[str]]:
+    """What finds each of a job's own records that journald knows no unit of, and no stranger's."""
+    from sereno.history import text
+    from sereno.runs import Runs
+
+    names = ("SERENO_JOB", "SERENO_RUN", "_UID", "_PID")
+    try:
+        with Runs(user=installation.scope.is_user) as runs:
+            return dict.fromkeys(
+                tuple(f"{name}={text(record, name)}" for name in names)
+                for record in runs.records(job_id)
+                if "_SYSTEMD_UNIT" not in record and "_SYSTEMD_USER_UNIT" not in record
+            )
+    except NotAvailable:
+        return ()

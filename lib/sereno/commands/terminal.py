@@ -12,8 +12,24 @@ from typing import TextIO
 
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 _GAP = "  "
+# Characters of one line of others' text; the journal has all of it.
+MOST_SHOWN = 2000
 # A column that gives way is not made narrower than this; below it, whole columns go.
 _LEAST_WIDTH = 12
+
+
+_OF_STATUS = {
+    "success": "green",
+    "active": "green",
+    "running": "cyan",
+    **dict.fromkeys(("skipped", "interrupted", "paused", "stopped"), "yellow"),
+    "-": "dim",
+}
+
+
+def colour_of(status: str) -> str:
+    """The colour of what a run came to, or of a job's state."""
+    return _OF_STATUS.get(status, "red")
 
 
 class Screen:

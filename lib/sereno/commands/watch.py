@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 _HEADER = ("JOB", "APP", "SCHEDULE", "NEXT", "LAST", "RESULT", "DURATION", "STATE")
 # What is least missed goes first where the terminal is narrow.
 _DROP = ("APP", "DURATION", "LAST", "SCHEDULE", "RESULT", "NEXT")
-_COLOURS = {
-    "active": "green",
-    "success": "green",
-    "running": "cyan",
-    "paused": "yellow",
-    "stopped": "yellow",
-    "skipped": "yellow",
-}
 _LOG_LINES = 8
 
 
@@ -47,13 +39,13 @@ def add_to(commands: Commands) -> None:
     add_scope(sub)
 
 
-def _ask(arguments: argparse.Namespace, job_id: str = "*") -> Question:
+def _ask(arguments: argparse.Namespace) -> Question:
     """Ask the scope's manager, before anything else is loaded: it takes longest."""
     from sereno.scope import of_this_process
     from sereno.survey import Question
     from sereno.systemctl import Systemctl
 
-    return Question(Systemctl(user=of_this_process(arguments.scope).is_user), job_id)
+    return Question(Systemctl(user=of_this_process(arguments.scope).is_user))
 
 
 def _list(arguments: argparse.Namespace) -> None:
@@ -61,7 +53,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
     question = _ask(arguments)
     installation = installation_of(arguments)
-    jobs = survey(installation, question)
+    jobs = survey(installation.jobs(), installation, question)
     if arguments.json:
         print_json([job.as_json(arguments.zone) for job in jobs])
     elif not jobs:
@@ -75,7 +67,7 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, duration, when
+    from sereno.commands.terminal import Screen, colour_of, duration, when
     from sereno.printable import printable
 
     rows = [
@@ -91,31 +83,27 @@ def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
         )
         for job in jobs
     ]
-    colours = [{5: _colour(row[5]), 7: _colour(row[7])} for row in rows]
+    colours = [{5: colour_of(row[5]), 7: colour_of(row[7])} for row in rows]
     Screen().table(_HEADER, rows, cut=("SCHEDULE",), drop=_DROP, colours=colours)
-
-
-def _colour(words: str) -> str:
-    return "dim" if words == "-" else _COLOURS.get(words, "red")
 
 
 def _status(arguments: argparse.Namespace) -> None:
     from sereno.survey import survey
 
     installation = installation_of(arguments)
-    name = installation.job(arguments.job).id
-    (job,) = survey(installation, _ask(arguments, name), name)
+    installed = installation.job(arguments.job)
+    (job,) = survey({installed.id: installed}, installation, installation.ask(installed.id))
     timer = _timer_lines(job)
     files = [str(installation.units.path / name) for name in sorted(job.job.files)]
     log = _log(installation, job.job.id)
     if arguments.json:
-        from sereno.history import iso, text
+        from sereno.history import iso
 
         zone = arguments.zone
         lines = [
-            {"time": iso(record["__REALTIME_TIMESTAMP"] / 1e6, zone), "message": text(record, "MESSAGE")}
+            {"time": iso(record["__REALTIME_TIMESTAMP"] / 1e6, zone), "message": _message(record)}
             for record in log
-        ]  # fmt: skip
+        ]
         print_json({**job.as_json(zone), "timer": timer, "files": files, "log": lines})
     else:
         _print_status(job, timer, files, log, arguments.zone)
@@ -147,15 +135,14 @@ def _print_status(
     log: Sequence[dict[str, Any]],
     zone: tzinfo | None,
 ) -> None:
-    from sereno.commands.terminal import Screen, when
-    from sereno.history import text
+    from sereno.commands.terminal import MOST_SHOWN, Screen, colour_of, when
     from sereno.printable import printable
 
     screen = Screen()
     installed = job.job
     print(f"{screen.coloured(printable(installed.id), 'bold')} - {printable(installed.name)}")
     facts = [
-        ("state", screen.coloured(job.state, _colour(job.state))),
+        ("state", screen.coloured(job.state, colour_of(job.state))),
         ("schedule", printable(job.schedule)),
         *(("", line) for line in timer),
         ("next", when(job.next, zone)),
@@ -169,13 +156,19 @@ def _print_status(
     if log:
         print("\nlast of its log:")
     for record in log:
-        print(
-            f"  {when(record['__REALTIME_TIMESTAMP'] / 1e6, zone)} {printable(text(record, 'MESSAGE'))}"
-        )
+        moment_s = record["__REALTIME_TIMESTAMP"] / 1e6
+        print(f"  {when(moment_s, zone)} {printable(_message(record), MOST_SHOWN)}")
+
+
+def _message(record: dict[str, Any]) -> str:
+    from sereno.commands.terminal import MOST_SHOWN
+    from sereno.history import text
+
+    return text(record, "MESSAGE")[:MOST_SHOWN]
 
 
 def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
-    from sereno.commands.terminal import duration, when
+    from sereno.commands.terminal import MOST_SHOWN, colour_of, duration, when
     from sereno.journal import to_json
     from sereno.printable import printable
 
@@ -183,13 +176,15 @@ def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[s
     if run is None:
         return [("last", "no run in the journal, or no right to read it")]
     took = "" if run.duration_ms is None else f" in {duration(run.duration_ms)}"
-    result = screen.coloured(printable(run.status), _colour(run.status))
+    result = screen.coloured(printable(run.status), colour_of(run.status))
     lines = [("last", f"{when(run.start_s or run.end_s, zone)}: {result}{took}")]
     if run.error:
-        why = printable(run.error) + (f" (systemd: {printable(run.result)})" if run.result else "")
-        lines.append(("error", screen.coloured(why, "red")))
+        result = f" (systemd: {printable(run.result)})" if run.result else ""
+        lines.append(("error", screen.coloured(printable(run.error, MOST_SHOWN) + result, "red")))
+    if run.hint:
+        lines.append(("hint", printable(run.hint, MOST_SHOWN)))
     if run.stats is not None:
-        lines.append(("statistics", printable(to_json(run.stats))))
+        lines.append(("statistics", printable(to_json(run.stats), MOST_SHOWN)))
     return [*lines, ("run", printable(run.run_id))]
 
 

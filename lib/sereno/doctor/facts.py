@@ -33,7 +33,7 @@ class JobFacts:
         has_own_drop_ins: whether an administrator's drop-in changes the timer.
         program: what the service executes; `program_fault`: "missing" or "not executable"; None: nothing is wrong.
         installed_s: when its timer was written, seconds since the epoch.
-        latest_status, latest_s: what its newest run came to and when it ended; None: not known.
+        latest_status, latest_s, latest_error: what its newest run came to, when it ended, and why; None: not known.
     """
 
     installed: Installed
@@ -53,6 +53,7 @@ class JobFacts:
     installed_s: float = 0.0
     latest_status: str | None = None
     latest_s: float | None = None
+    latest_error: str | None = None
 
     @property
     def timer_name(self) -> str:

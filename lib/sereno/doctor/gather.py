@@ -23,13 +23,13 @@ from sereno.doctor.jobs import UNLOADED, Answers, job_facts
 from sereno.errors import SerenoError
 from sereno.history import Run
 from sereno.installation import Installation
+from sereno.journal_reader import JOURNAL, may_read_journal
 from sereno.notify import health
 from sereno.runs import Runs
 from sereno.seed import machine_id
 from sereno.units import TARGET, app_target_name, service_name
 
 LINGER = Path("/var/lib/systemd/linger")
-JOURNAL, VOLATILE_JOURNAL = Path("/var/log/journal"), Path("/run/log/journal")
 _TIMEOUT_S = 10
 
 Found = TypeVar("Found")
@@ -130,15 +130,6 @@ def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:
     return tuple(
         DropIn(str(path), files.settings(path), tuple(names)) for path, names in services.items()
     )
-
-
-def may_read_journal() -> bool:
-    """Whether the system's own records are shown to this user; without the right only a user's own are."""
-    for place in (JOURNAL, VOLATILE_JOURNAL):
-        found = place / machine_id() / "system.journal"
-        if found.exists():
-            return os.access(found, os.R_OK)
-    return True
 
 
 def _clock_is_synchronized() -> bool | None:

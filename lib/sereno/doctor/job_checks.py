@@ -165,25 +165,35 @@ def programs(facts: Facts) -> Iterator[Finding]:
 
 def runs(facts: Facts) -> Iterator[Finding]:
     for job in facts.jobs:
-        job_id = job.installed.id
+        job_id, status = job.installed.id, job.latest_status
+        at = "" if job.latest_s is None else f", {_shown(job.latest_s)},"
+        why = f": {job.latest_error}" if job.latest_error else ""
         hint = (
             f"journalctl SERENO_JOB={job_id}; mend the cause, then: {facts.sereno(f'run {job_id}')}"
         )
-        if job.service.get("ActiveState") == "failed":
-            status = job.service.get("ExecMainStatus", "?")
+        # A run that somebody stopped, and that was killed for not heeding it, is no failure.
+        if job.service.get("ActiveState") == "failed" and status != "interrupted":
+            exit_status = job.service.get("ExecMainStatus", "?")
             yield Finding(
                 PROBLEM, job.service_name, "Result",
-                f"{job.service.get('Result')} (status {status})", "the last run failed", hint,
+                f"{job.service.get('Result')} (status {exit_status})", f"the last run failed{why}", hint,
             )  # fmt: skip
-        elif job.latest_status == "failed" and job.latest_s is not None:
+        elif status == "failed" and not job.is_running:
             yield Finding(
                 PROBLEM, job.service_name, "SERENO_STATUS", "failed",
-                f"the last run, {_shown(job.latest_s)}, failed", hint,
+                f"the last run{at} failed{why}", hint,
             )  # fmt: skip
-        elif job.latest_status == "skipped" and job.latest_s is not None:
+        elif status == "lost" and not job.is_running:
+            yield Finding(
+                PROBLEM, job.service_name, "SERENO_STATUS", "missing",
+                f"the last run{at} has no end{why}",
+                f"sereno logs {job_id}; a job returns, and starts daemons as services of their own; then:"
+                f" {facts.sereno(f'run {job_id}')}",
+            )  # fmt: skip
+        elif status == "skipped" and job.latest_s is not None:
             yield Finding(
                 WARNING, job.service_name, "SERENO_STATUS", "skipped",
-                f"the last run, {_shown(job.latest_s)}, was left out: too late, or what it waits for had failed",
+                f"the last run{at} was left out: too late, or what it waits for had failed",
                 facts.sereno(f"run {job_id}"),
             )  # fmt: skip
 

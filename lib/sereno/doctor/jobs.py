@@ -106,6 +106,7 @@ def _at_first_sight(
         installed_s=(units.path / timer).stat().st_mtime,
         latest_status=latest.status if latest else None,
         latest_s=latest.end_s if latest else None,
+        latest_error=latest.error if latest else None,
     )
 
 

@@ -79,12 +79,11 @@ class Handling:
     def failed(self, job_id: str, run: Account) -> None:
         """The job's run failed."""
         found, log = self._evidence(job_id, run.run_id)
-        if found.status == "interrupted" and run.result == "signal":
-            # Stopped, and killed before it was gone. A run that was only stopped is no failure for systemd; the same
-            # record with "exit-code" is the end by a signal that the manager did not send (`ending`), as of an early
-            # out-of-memory daemon.
+        if not found.told:
+            # Somebody stopped it, whatever its process made of that.
             return
-        event = self._event(FAILURE, job_id, run, error=found.error, log=log)
+        error = "; ".join(words for words in (found.error, found.hint) if words) or None
+        event = self._event(FAILURE, job_id, run, error=error, log=log)
         ended, before = self._ended(self._ask([job_id]).get(job_id), run.run_id), State()
 
         def change(state: State) -> State:

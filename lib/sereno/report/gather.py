@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import tzinfo
 from typing import Any
 
-from sereno.doctor.gather import may_read_journal
 from sereno.history import Run, text
 from sereno.installation import Installation
 from sereno.jobs import cache_cleanup_job
 from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE, OVERRUN
+from sereno.journal_reader import may_read_journal
 from sereno.overview import Overview, overview
 from sereno.report import model
 from sereno.report.ahead import ahead
@@ -73,7 +73,7 @@ def gather(
         known = {
             job.id: _runs(past, job, window, elapses, services, drop_ins) for job in jobs.values()
         }
-        begins_s, records = past.begins_s(), past.notices(*KINDS, since_s=window.since_s)
+        begins_s, records = past.begins_s(), past.notices(jobs, *KINDS, since_s=window.since_s)
         schedules = asked.result()
     remarks = list(schedules.remarks)
     recorded_s = now_s if begins_s is None else begins_s
@@ -125,7 +125,7 @@ def _runs(
         in_words(job.trigger),
         elapses.get(timer_name(job.id)),
         services.get(service_name(job.id)),
-        runs if len(runs) > 1 else past.last_two(job.id),
+        runs if len(runs) > 1 else past.newest(job.id, 2),
         drop_ins,
     )
     if shown.last is not None and (runs or shown.last.status == "running"):
