@@ -120,6 +120,7 @@ choose_paths() {
         kind=user scope=--user
         prefix=${prefix:-$data_home/sereno}
         unit_dir=$data_home/systemd/user
+        old_unit_dir=$unit_dir
         config_dir=$(xdg "${XDG_CONFIG_HOME-}" "$HOME/.config")/sereno
         generated_dir=${config_dir%/*}/systemd/user
         stamp_dir=$data_home/systemd/timers
@@ -130,7 +131,9 @@ choose_paths() {
     else
         kind=system scope=--system
         prefix=${prefix:-/opt/sereno}
-        unit_dir=/usr/local/lib/systemd/system
+        # systemd reads its units before it mounts anything but the root file system and /usr: not in /usr/local.
+        unit_dir=/etc/systemd/system
+        old_unit_dir=/usr/local/lib/systemd/system
         config_dir=/etc/sereno
         generated_dir=/etc/systemd/system
         stamp_dir=/var/lib/systemd/timers
@@ -592,6 +595,8 @@ remove_old_files() {
 
 # Stopping or disabling sereno.target is the administrator's switch: an upgrade leaves it as it is.
 enable_timers() {
+    enabled=$generated_dir/timers.target.wants/sereno.target
+    [ "$(readlink "$root$enabled" || :)" != "$old_unit_dir/sereno.target" ] || put_link "$unit_dir/sereno.target" "$enabled"
     if [ "$manager" = running ] && [ "$units_changed" = yes ]; then run systemctl "$systemctl" daemon-reload; fi
     if [ "$state" = installing ]; then
         is_target enabled || run systemctl "$systemctl" --no-reload enable sereno.target

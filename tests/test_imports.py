@@ -54,16 +54,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "systemctl": {"errors"},
     "timer_memory": {"scope", "units"},
     "durable": set(),
-    "unitdir": {"durable", "scope", "timer_memory", "units", "errors"},
-    "apply": {"plan", "systemctl", "unitdir", "units", "errors"},
+    "presets": {"durable"},
+    "unitdir": {"durable", "presets", "scope", "timer_memory", "units", "errors"},
+    "apply": {"plan", "seed", "systemctl", "unitdir", "units", "errors"},
+    "living": set(),
+    "namespaces": set(),
+    "cautions": {"elapses", "namespaces", "scope", "units", "errors"},
     "status": {"exits", "history", "job", "overview", "systemctl", "units", "verdict", "errors"},
     "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
     "by_hand": {"history", "runs", "status", "systemctl", "units", "errors"},
     "installation": {
-        *("apply", "by_hand", "errors", "journal", "leavings", "plan", "scope"),
-        *("survey", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
+        *("apply", "by_hand", "cautions", "errors", "journal", "leavings", "living", "plan"),
+        *("scope", "survey", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
     },
     # Watching: what became of the runs.
     "verdict": {"exits"},
@@ -85,8 +89,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("runs", "survey", "systemctl", "triggers", "units", "errors"),
     },
     "declaration": {
-        *("access", "function", "inputs", "job", "limits", "ping", "quantities", "retry"),
-        *("triggers", "errors"),
+        *("access", "function", "inputs", "job", "limits", "namespaces", "ping", "quantities"),
+        *("retry", "triggers", "errors"),
     },
     "scheduler": {
         *(
@@ -159,11 +163,12 @@ SCHEDULING = {
         "scope",
         "seed",
     ),
-    *("status", "systemctl", "timer_memory"),
+    *("cautions", "living", "presets", "status", "systemctl", "timer_memory"),
     *("triggers", "unitdir", "units", "cli", "commands", "preview"),
-    *("access", "inputs", "limits", "order", "ping", "quantities", "quoting", "service_lines"),
-    *("completion", "doctor", "history", "overview", "period", "poll", "registration"),
-    *("report", "runs", "scaffold", "survey", "unit_diff", "journal_reader", "verdict"),
+    *("access", "inputs", "limits", "namespaces", "order", "ping", "quantities", "quoting"),
+    *("service_lines", "completion", "doctor", "history", "overview", "period", "poll"),
+    *("registration", "report", "runs", "scaffold", "survey", "unit_diff", "journal_reader"),
+    "verdict",
 }
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {

@@ -1,19 +1,31 @@
 """Carry out a `Plan`: files and manager, in the order in which a kill anywhere leaves the old state or the new one.
 
-    announce → stop → (forget) → write and delete → waive → link → reload → start → end
+    announce → stop → (forget) → waive → write and delete → link → reload → start → end
 
 What is announced and not ended is finished by the application's next change. Starting a timer never runs its job:
 missed elapses are waived before (a persistent timer reads its stamp when it is started), and the last activation of an
 interval timer, or of one without a stamp, is forgotten by the manager (it stays in memory as long as the units are
 loaded, and systemd 252 would count from it). Measured on systemd 252 and 257; tests/boot holds it.
+
+When a step fails, what was active before is started again, or the error says what is not.
 """
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from sereno.errors import SerenoError
 from sereno.plan import Plan
-from sereno.systemctl import Systemctl
+from sereno.seed import first_elapse, machine_id, seed_text
+from sereno.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.unitdir import UnitDirectory
 from sereno.units import Installed, app_target_name, service_name, timer_name
+
+_TIMERS = "sereno@*.timer"
+_logger = logging.getLogger("sereno.scheduler")
 
 
 def apply(
@@ -35,38 +47,103 @@ def apply(
     units.sweep()
     link_app = enable_app and not units.app_is_linked(app)
     if plan.is_empty and not link_app:
+        units.write_presets()
         return
     # A removal that is killed leaves jobs unlinked that nobody has paused: should they be registered again.
-    units.begin({*plan.link, *plan.forget, *plan.unlink})
-    # The first step that can fail for want of space or rights comes while everything still runs as before.
-    created = set(plan.create)
-    restarted = [timer_name(job) for job in plan.restart if job not in created]
-    # These must not change before they are stopped: a reload by anybody would apply the new schedule.
-    later = {name: plan.write[name] for name in restarted if name in plan.write}
+    units.begin({*plan.link, *plan.forget, *plan.unlink, *(job.id for job in plan.held)})
+    # The first step that can fail for want of space or rights comes while everything still runs as before. What is
+    # stopped must not change before it is: a reload by anybody would apply the new schedule.
+    created = set(map(timer_name, plan.create))
+    later = {
+        name: plan.write[name]
+        for name in map(timer_name, plan.restart)
+        if name in plan.write and name not in created
+    }
     units.replace({name: text for name, text in plan.write.items() if name not in later})
-    stop = [*(timer_name(job) for job in plan.remove), *restarted]
-    if manager is not None and stop:
-        manager.stop(stop)
-    units.unlink(app, (*plan.remove, *plan.forget))
-    if manager is not None and plan.forget:
-        manager.reset_failed(service_name(job) for job in plan.forget)
-        manager.reload()
-    units.replace(later)
-    units.delete(plan.delete)
-    units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
-    units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
-    units.timers.waive_missed(plan.waive)
-    if manager is not None:
-        units.timers.end_turns(plan.at_boot)
-    units.link(app, (*plan.link, *plan.forget))
-    if link_app:
-        units.link_app(app)
-    if manager is not None:
-        if plan.changes_files or link_app:
-            manager.reload()
-        starts_app = app if enable_app and start else None
-        _start(manager, starts_app, list(map(timer_name, plan.restart)))
-    units.end((*plan.create, *plan.update, *plan.keep, *plan.remove))
+    elapses = manager.list_timers() if manager is not None and plan.active else {}
+    stopped_s = time.time()
+    old = (*plan.remove, *(job for job in plan.restart if job not in plan.create))
+    unlinked = {app: (*plan.unlink, *plan.forget)}
+    with _revived(plan.active, unlinked, plan.held, units, manager):
+        if manager is not None:
+            manager.stop([*map(timer_name, old), *(timer_name(job.id) for job in plan.held)])
+        units.unlink(app, (*plan.remove, *plan.forget))
+        if manager is not None and plan.forget:
+            _forget(plan.forget, plan.held, units, manager)
+        units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
+        units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
+        _waive(plan.waive, units, elapses, stopped_s)
+        if manager is not None:
+            units.timers.end_turns(plan.at_boot)
+        units.replace(later)
+        units.delete(plan.delete)
+        _seed(plan, units, elapses)
+        units.link(app, (*plan.link, *plan.forget))
+        _link_held(plan.held, units)
+        if link_app:
+            units.link_app(app)
+        if manager is not None:
+            if plan.changes_files or link_app:
+                manager.reload()
+            starts_app = app if enable_app and start else None
+            held = [name for job in plan.held if (name := timer_name(job.id)) in plan.active]
+            _start(manager, starts_app, [*map(timer_name, plan.restart), *held])
+    done = (*plan.create, *plan.update, *plan.keep, *plan.remove)
+    units.end((*done, *(job.id for job in plan.held)))
+
+
+def _forget(
+    job_ids: Collection[str], held: Iterable[Installed], units: UnitDirectory, manager: Systemctl
+) -> None:
+    """Have the manager forget the last activation of these jobs, whose timers are stopped and unlinked: it unloads what
+    nothing names, and would name them as long as a job that comes after them is loaded."""
+    for job in held:
+        units.unlink(job.app, [job.id])
+    manager.reset_failed(service_name(job_id) for job_id in (*job_ids, *(job.id for job in held)))
+    manager.reload()
+
+
+def _link_held(held: Iterable[Installed], units: UnitDirectory) -> None:
+    for job in held:
+        units.link(job.app, [job.id])
+
+
+def _waive(
+    job_ids: Iterable[str], units: UnitDirectory, elapses: Mapping[str, Elapse], stopped_s: float
+) -> None:
+    """Waive what a new schedule would have missed until its timer was stopped; what it misses from then on is made up.
+
+    So is an elapse of the old one for which the timer was a little late (`AccuracySec=`).
+    """
+    for job_id in job_ids:
+        elapse = elapses.get(timer_name(job_id))
+        due_s = elapse.next.timestamp() if elapse and elapse.next else stopped_s
+        had_s = units.timers.last_elapse_s(job_id)
+        if had_s is None or not stopped_s <= had_s <= time.time():
+            # One millisecond: an elapse at the very time of the stamp would count as had.
+            units.timers.waive_missed([job_id], min(stopped_s, due_s - 0.001))
+
+
+def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> None:
+    """Write first elapses, which the timers need not wait for the seed's service to have."""
+    machine, now_s = machine_id(), time.time()
+    for job_id, (interval_s, jitter_s) in plan.first.items():
+        text = first_elapse(units, job_id, interval_s, jitter_s, now_s, machine)
+        units.timers.write_seed(job_id, text)
+    _seed_held(plan.held, units, elapses)
+
+
+def _seed_held(
+    held: Iterable[Installed], units: UnitDirectory, elapses: Mapping[str, Elapse]
+) -> None:
+    """Let timers that were stopped for another's sake elapse when they would have. One that is over meanwhile is made
+    up, since its stamp is older."""
+    for job in held:
+        elapse = elapses.get(timer_name(job.id))
+        if job.interval_s is not None and elapse is not None and elapse.next is not None:
+            first_s = elapse.next.timestamp() - job.interval_s
+            text = seed_text(timer_name(job.id), first_s, job.interval_s, time.time())
+            units.timers.write_seed(job.id, text)
 
 
 def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
@@ -74,32 +151,100 @@ def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
         # The target's one job brings up all timers that are linked: a start by name for each of a thousand costs
         # half as much again. What it could not start is started by name, since only that says why.
         manager.start([app_target_name(app)])
-        active = manager.active_units("sereno@*.timer") if timers else set()
-        timers = [timer for timer in timers if timer not in active]
+        states = manager.states(_TIMERS) if timers else {}
+        timers = [timer for timer in timers if states.get(timer) not in ("active", ELAPSED)]
     manager.start(timers)
+
+
+@contextmanager
+def _revived(
+    stopped: Collection[str],
+    unlinked: Mapping[str, Collection[str]],
+    held: Collection[Installed],
+    units: UnitDirectory,
+    manager: Systemctl | None,
+) -> Iterator[None]:
+    """Start these timers again if what is done meanwhile fails.
+
+    Args:
+        stopped: names of the timers that were active before.
+        unlinked: ids of the jobs whose timers may be unlinked, by application.
+        held: jobs that may be unlinked besides.
+    """
+    try:
+        with units.told():
+            yield
+    except BaseException as error:
+        there = [timer for timer in stopped if (units.path / timer).exists()]
+        if manager is None or not there:
+            raise
+        for app, job_ids in unlinked.items():
+            with suppress(OSError, SerenoError):
+                units.link(
+                    app, [each for each in job_ids if (units.path / timer_name(each)).exists()]
+                )
+        with suppress(OSError, SerenoError):
+            _link_held(held, units)
+        active: Collection[str] = ()
+        with suppress(OSError, SerenoError):
+            manager.reload()
+        with suppress(OSError, SerenoError):
+            manager.start(there)
+        with suppress(OSError, SerenoError):
+            active = manager.active_units(_TIMERS)
+        dead = [timer for timer in there if timer not in active]
+        if dead and isinstance(error, SerenoError):
+            error.message += f"; stopped, and not started again: {', '.join(dead)}"
+        raise
 
 
 def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
     """Stop the timer and let nothing start it, also after a reboot; a run that is under way goes on."""
-    manager.stop([timer_name(job.id)])
-    units.unlink(job.app, [job.id])
-    manager.reload()
-
-
-def resume(job: Installed, units: UnitDirectory, manager: Systemctl, *, start: bool) -> None:
-    """Let the application's target start the timer again; what it missed meanwhile is waived."""
-    units.begin([job.id])
-    if job.by_stamp:
-        units.timers.waive_missed([job.id])
-    else:
-        manager.reset_failed([service_name(job.id)])
+    timer = timer_name(job.id)
+    stopped = [timer] if manager.is_active(timer) else []
+    with _revived(stopped, {job.app: [job.id]}, (), units, manager):
+        units.unlink(job.app, [job.id])
+        manager.stop([timer])
         manager.reload()
-        units.timers.forget_elapses([job.id])
-        units.timers.forget_seeds([job.id])
-    if job.at_boot:
-        units.timers.end_turns([job.id])
-    units.link(job.app, [job.id])
-    manager.reload()
-    if start:
-        manager.start([timer_name(job.id)])
-    units.end([job.id])
+        units.write_presets()
+
+
+def resume(
+    job: Installed,
+    held: Collection[Installed],
+    units: UnitDirectory,
+    manager: Systemctl,
+    *,
+    start: bool,
+) -> None:
+    """Let the application's target start the timer again; what it missed meanwhile is waived.
+
+    Args:
+        held: see `Plan.held`; none of a job whose timer goes by its stamp alone.
+        start: start it now.
+    """
+    units.begin([job.id, *(each.id for each in held)])
+    elapses = manager.list_timers() if held else {}
+    active = manager.active_units(_TIMERS) if held else set()
+    stop = [name for each in held if (name := timer_name(each.id)) in active]
+    with _revived(stop, {}, held, units, manager):
+        if job.by_stamp:
+            units.timers.waive_missed([job.id])
+        else:
+            manager.stop(stop)
+            _forget([job.id], held, units, manager)
+            units.timers.forget_elapses([job.id])
+            units.timers.forget_seeds([job.id])
+        if job.at_boot:
+            units.timers.end_turns([job.id])
+        if job.interval_s is not None:
+            text = first_elapse(
+                units, job.id, job.interval_s, job.jitter_s, time.time(), machine_id()
+            )
+            units.timers.write_seed(job.id, text)
+        _seed_held(held, units, elapses)
+        units.link(job.app, [job.id])
+        _link_held(held, units)
+        manager.reload()
+        manager.start([*stop, *([timer_name(job.id)] if start else [])])
+    units.end([job.id, *(each.id for each in held)])

@@ -86,6 +86,8 @@ def _complain(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sereno",
+        # `remove --a` shall not be taken for `remove --all`.
+        allow_abbrev=False,
         description="Periodic Python jobs on systemd timers.",
         epilog=EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

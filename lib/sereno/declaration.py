@@ -14,6 +14,7 @@ from sereno.function import how_to_run, leads_into_a_home
 from sereno.inputs import inputs_of
 from sereno.job import Job, ids_of
 from sereno.limits import Limits
+from sereno.namespaces import namespaces_refused
 from sereno.ping import Ping
 from sereno.quantities import percent, seconds, size_bytes
 from sereno.retry import Retry
@@ -131,12 +132,12 @@ def declare(
         umask: what the run's new files are not to grant, as octal text: "0027"; default: the template's ("0007").
         working_directory: absolute path of the directory in which the run starts; default: the root directory. If it is
             missing when a run starts, the run fails (status 200).
-        network: whether the run may use the network; the system scope's sandbox has none. There, after a boot,
-            such a run waits for network-online.target.
-        home: whether the run finds /home, /root and /run/user: False, "read-only" or True. What its user may read
-            and write there is another matter.
+        network: whether the run may use the network; the sandbox has none. In the system scope, after a boot, such
+            a run waits for network-online.target.
+        home: whether the run finds /home, /root and /run/user: False, "read-only" or True; in the user scope False
+            is "read-only". What its user may read and write there is another matter.
         write_paths: path of a file or directory, or several, that the run may write, as far as its user may; the
-            system scope's sandbox lets it write its own /tmp and the shared cache alone.
+            sandbox lets it write its own /tmp and the cache alone.
         jitter: spread the runs of many machines over so many seconds; each machine keeps its own share of it. A
             calendar job runs late by it; an interval's first run comes early by it and its length stays.
         persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
@@ -203,6 +204,7 @@ def declare(
         group=group,
         access=access,
         sandboxed=not user_scope,
+        namespaces=not (user_scope and namespaces_refused()),
         interpreter=interpreter,
         import_paths=import_paths,
         jitter_s=seconds("jitter", jitter),

@@ -10,25 +10,27 @@ import grp
 import logging
 import pwd
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sereno import by_hand, journal, plan
 from sereno.apply import apply, pause, resume
-from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable
+from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
+from sereno.living import Living
 from sereno.scope import Scope, of_this_process
 from sereno.survey import Question
-from sereno.systemctl import Systemctl
+from sereno.systemctl import ELAPSED, Systemctl
 from sereno.triggers import machine_zone
 from sereno.unitdir import UnitDirectory
-from sereno.units import TARGET, Installed, app_target_name, service_name
+from sereno.units import TARGET, Installed, app_target_name, service_name, timer_name
 
 if TYPE_CHECKING:
     from sereno.history import Run
     from sereno.job import Job
 
 TEMPLATE = "sereno@.service"
+TIMERS = "sereno@*.timer"
 # How often the manager is asked whether runs have ended.
 POLL_S = 0.1
 _logger = logging.getLogger("sereno.scheduler")
@@ -53,6 +55,7 @@ class Installation:
         self.scope: Scope = of_this_process(scope, root=root)
         self.units = UnitDirectory(self.scope)
         self.local_zone = machine_zone(root or Path("/"))
+        self._lives: dict[str, Living] = {}
         self._manager = None if root is not None else manager or Systemctl(user=self.scope.is_user)
 
     @property
@@ -93,11 +96,29 @@ class Installation:
         return None if self._manager is None else Question(self._manager, job_id)
 
     def is_running(self, app: str) -> bool:
-        """Whether the timers of `app` are active."""
+        """Whether the timers of `app` are active, all that are not paused."""
+        jobs = self.jobs(app)
         try:
-            return self._manager is not None and self._manager.is_active(app_target_name(app))
+            active = self._active(jobs, app_target_name(app))
         except NotAvailable:
             return False
+        timers = {timer_name(job.id) for job in jobs.values() if job.enabled}
+        return active is not None and active >= {app_target_name(app), *timers}
+
+    def _active(self, jobs: Mapping[str, Installed], *targets: str) -> set[str] | None:
+        """The timers and the `targets` that are active; None: there is no manager to ask.
+
+        A timer without a next elapse is none of them, but for one of @reboot, which has had its run.
+        """
+        if self._manager is None:
+            return None
+        states = self._manager.states(*targets, TIMERS)
+        over = {timer_name(job.id) for job in jobs.values() if job.at_boot}
+        return {
+            unit
+            for unit, state in states.items()
+            if state in ("active", "activating", "reloading") or (state == ELAPSED and unit in over)
+        }
 
     def install(
         self,
@@ -107,6 +128,7 @@ class Installation:
         prune: Callable[[Installed], bool] | None = None,
         enable_app: bool = False,
         start: bool = True,
+        joins: bool = False,
         run_now: Collection[str] = (),
         dry_run: bool = False,
         announce: Callable[[list[str]], None] | None = None,
@@ -117,6 +139,7 @@ class Installation:
             prune: which of the application's other installed jobs to remove; None: none.
             enable_app: start (now, and at boot) the application's target; False: start timers only if it is active.
             start: False: start nothing now. A timer that is active goes on, with the new schedule.
+            joins: this process lives from now on as one of the application: see `shutdown`.
             run_now: ids to run once if their timer is started by this call.
             dry_run: change nothing.
             announce: called with the lines of a unified diff of the unit files, before anything is changed.
@@ -132,13 +155,30 @@ class Installation:
             journal.require_installed()
         if dry_run:
             return self._plan(app, jobs, prune, enable_app, start, announce)[0].lines()
+        if joins and self._manager is not None:
+            with self.units.told():
+                self._living(app).join()
         with self.units.locked():
             todo, start = self._plan(app, jobs, prune, enable_app, start, announce)
             self._apply(todo, app, enable_app=enable_app, start=start)
         if self._manager is not None:
             now = [service_name(job) for job in todo.restart if job in run_now]
             self._manager.start(now, wait=False)
+            self._caution([job.id for job in jobs])
         return todo.lines()
+
+    def _caution(self, job_ids: Collection[str]) -> None:
+        from sereno import cautions
+
+        for sentence in (
+            *cautions.confinement(self.scope),
+            *cautions.twins(self.scope, job_ids),
+            *cautions.delays(self.units.find().jobs, job_ids),
+        ):
+            _logger.warning("%s", sentence)
+
+    def _living(self, app: str) -> Living:
+        return self._lives.setdefault(app, Living(self.scope.state / f"lives@{app}"))
 
     def _apply(
         self, todo: plan.Plan, app: str, *, enable_app: bool = False, start: bool = True
@@ -164,11 +204,9 @@ class Installation:
         announce: Callable[[list[str]], None] | None,
     ) -> tuple[plan.Plan, bool]:
         """What `install` is to do, and whether it may start what is not active."""
-        active = None
-        if self._manager is not None:
-            active = self._manager.active_units(TARGET, app_target_name(app), "sereno@*.timer")
-        start = start and active is not None and self._may_start(app, enable_app, active)
         found = self.units.find()
+        active = self._active(found.jobs, TARGET, app_target_name(app))
+        start = start and active is not None and self._may_start(app, enable_app, active)
         todo = plan.build(
             jobs,
             found.jobs,
@@ -211,7 +249,8 @@ class Installation:
         """
         with self.units.locked():
             found = self.units.find()
-            todo = plan.build([], found.jobs, app=app, active=None, prune=job_ids)
+            active = self._active(found.jobs)
+            todo = plan.build([], found.jobs, app=app, active=active, prune=job_ids)
             for job_id, gone in () if forced else todo.bereft:
                 raise InvalidJob(
                     f"job id: {gone!r} cannot be removed: {job_id!r} comes after it",
@@ -228,40 +267,58 @@ class Installation:
         apps = {job.app for job in self.jobs().values()}
         for app in sorted(apps | self.units.linked_apps()):
             lines += self.remove(app, list(self.jobs(app)), forced=True)
-            self._disable_app(app)
+            with self.units.locked():
+                self._disable_app(app)
         with self.units.locked():
             self.units.sweep_all()
         return lines
 
     def _disable_app(self, app: str) -> None:
-        with self.units.locked():
-            if self._manager is not None:
-                self._manager.stop([app_target_name(app)])
-            self.units.unlink_app(app)
-            if self._manager is not None:
-                self._manager.reload()
+        was_linked = app in self.units.linked_apps()
+        self.units.unlink_app(app)
+        if self._manager is None:
+            return
+        try:
+            self._manager.stop([app_target_name(app)])
+            self._manager.reload()
+        except SerenoError:
+            if was_linked:
+                self.units.link_app(app)
+            raise
 
     def shutdown(self, app: str, *, wait: bool) -> None:
         """Stop the timers of `app` until they are installed again, also over a reboot.
 
+        As long as another process lives that has started them they go on, and nothing is waited for.
+
         Args:
             wait: return only when the runs that are under way have ended. Nothing kills them in either case.
         """
-        self._disable_app(app)
+        with self.units.locked(), self._living(app).left() as is_last:
+            if is_last:
+                self._disable_app(app)
+        if not is_last:
+            _logger.info("another process of %s lives: its timers go on", app)
+            return
         services = [service_name(job_id) for job_id in self.jobs(app)]
-        while wait and self.manager.running(services):
+        while wait and self._manager is not None and self._manager.running(services):
             time.sleep(POLL_S)
 
     def pause(self, job: Installed) -> None:
         """Stop a job's timer until `resume`, also over a reboot and over `install`."""
         with self.units.locked():
-            pause(job, self.units, self.manager)
+            pause(self.job(job.id, job.app), self.units, self.manager)
 
     def resume(self, job: Installed) -> None:
         """Let a paused job elapse again. What it missed is not made up."""
         with self.units.locked():
+            found = self.units.find().jobs
+            # As it is now: it may have been removed since it was looked up.
+            job = self.job(job.id, job.app)
             if not job.enabled:
-                resume(job, self.units, self.manager, start=self.is_running(job.app))
+                held = () if job.by_stamp else plan.held_by([job.id], found)
+                start = self.manager.is_active(app_target_name(job.app))
+                resume(job, held, self.units, self.manager, start=start)
 
     def start_run(self, job_id: str) -> None:
         """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""

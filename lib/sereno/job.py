@@ -47,8 +47,8 @@ class Job:
         user: system user of the run (User=); None: the template's.
         group: its primary group (Group=); None: the user's own.
         access: what the run may reach beyond the template's sandbox: the network, homes, places to write.
-        sandboxed: whether the template confines the run, so that what it needs must be let through: in the system
-            scope. In a user's own scope a list of what is allowed would forbid the rest.
+        sandboxed: whether the template has the whole sandbox: in the system scope. A user's manager makes a part of it.
+        namespaces: whether it can make that of namespaces; False: a user's manager on a machine that refuses them.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
         import_paths: directories that this interpreter needs on its path to import sereno and the function.
         jitter_s: upper limit of a shift in seconds that spreads the runs of many machines. Each machine and job has its
@@ -72,6 +72,7 @@ class Job:
     group: str | None = None
     access: Access = field(default_factory=Access)
     sandboxed: bool = True
+    namespaces: bool = True
     interpreter: str | None = None
     import_paths: tuple[str, ...] = ()
     jitter_s: float = 0
@@ -170,7 +171,7 @@ class Job:
             raise InvalidJob(fault, hint=f"home={READ_ONLY!r} besides")
 
     def _check_ping(self) -> None:
-        if self.ping.is_wanted and self.sandboxed and not self.access.network:
+        if self.ping.is_wanted and not self.access.network:
             # Not implied: it would open the network to the job itself, which nobody asked for.
             raise InvalidJob(
                 "ping_url: the run itself calls the monitor, and has no network",

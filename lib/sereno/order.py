@@ -35,6 +35,18 @@ def check_order(
             )
 
 
+def dependents(after: Mapping[str, Collection[str]], job_ids: Collection[str]) -> set[str]:
+    """The jobs that come after one of `job_ids`, or after one that does, and so on."""
+    found: set[str] = set()
+    while more := {
+        job_id
+        for job_id, others in after.items()
+        if job_id not in found and not found.union(job_ids).isdisjoint(others)
+    }:
+        found |= more
+    return found.difference(job_ids)
+
+
 def _circle(start: str, after: Mapping[str, Collection[str]]) -> list[str]:
     """A way from `start` back to itself, or nothing."""
     ways, seen = [[start]], set()

@@ -21,10 +21,11 @@ class Overview:
         schedule: when it runs, in words.
         next: the next elapse; None while it runs, is paused or stopped.
         last: its newest run, "running" if it is under way; None if the journal has none, or may not be read.
-        active: whether its timer is.
+        active: whether its timer is, and has a next elapse.
         running: whether a run is under way.
         failing: whether the newest run that has ended failed.
         drop_ins: files by which an administrator has changed its timer or service.
+        is_over: whether its timer is active without a next elapse.
     """
 
     job: Installed
@@ -35,6 +36,7 @@ class Overview:
     running: bool
     failing: bool
     drop_ins: tuple[str, ...]
+    is_over: bool = False
 
     @property
     def state(self) -> str:
@@ -43,7 +45,7 @@ class Overview:
         if not self.job.enabled:
             words.append("paused")
         elif not self.active:
-            words.append("stopped")
+            words.append("no next elapse" if self.is_over else "stopped")
         if self.running:
             words.append("running")
         if self.failing:
@@ -87,6 +89,8 @@ def overview(
         drop_ins: those of administrators, {unit name: paths}.
     """
     running = is_running(service)
+    # That of @reboot is over once its boot has had its run.
+    is_over = elapse is not None and elapse.is_over and not job.at_boot
     last = ended = runs[-1] if runs else None
     # The journal cannot tell a run that goes on from one that was cut off; the manager can. Its closing record is not
     # the end: the process has still to end as it should.
@@ -105,8 +109,9 @@ def overview(
         schedule=schedule,
         next=elapse.next if elapse else None,
         last=last,
-        active=elapse is not None,
+        active=elapse is not None and not is_over,
         running=running,
         failing=failing or (service == "failed" and not stopped),
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
+        is_over=is_over,
     )

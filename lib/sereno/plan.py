@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sereno.errors import Conflict
-from sereno.order import check_order
+from sereno.order import check_order, dependents
 from sereno.units import Installed, render, timer_name
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ class Plan:
         waive: persistent calendar timers whose missed elapses are waived, so that starting them causes no run.
         anew: other timers that begin anew: their last elapse no longer counts.
         at_boot: timers of @reboot that are new or begin anew, so that this boot runs them no more.
+        first: (interval, jitter) in seconds of the intervals in `restart`, by job id.
+        held: enabled jobs, of any application, that come after one in `forget`. Their services keep its service in the
+            manager's memory, so their timers stop meanwhile and go on as they were.
+        active: names of the timers that are active now and that the change stops.
         bereft: jobs that stay, of any application, each with one in `remove` that it comes after.
     """
 
@@ -52,6 +56,9 @@ class Plan:
     waive: tuple[str, ...] = ()
     anew: tuple[str, ...] = ()
     at_boot: tuple[str, ...] = ()
+    first: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    held: tuple[Installed, ...] = ()
+    active: tuple[str, ...] = ()
     bereft: tuple[tuple[str, str], ...] = ()
     resumed: bool = False
 
@@ -121,6 +128,10 @@ def build(
     def ids(chosen: Callable[[_Change], bool]) -> tuple[str, ...]:
         return tuple(change.job_id for change in changes if chosen(change))
 
+    restart = ids(lambda change: change.restart)
+    forget = ids(lambda change: change.restart and change.forget)
+    held = held_by(forget, installed, after, leave=(*restart, *remove))
+    stopped = (*remove, *restart, *(job.id for job in held))
     return Plan(
         create=ids(lambda change: change.is_new),
         update=ids(lambda change: not change.is_new and change.differs),
@@ -137,13 +148,41 @@ def build(
             for name in names
         ),
         link=ids(lambda change: change.link),
-        restart=ids(lambda change: change.restart),
-        forget=ids(lambda change: change.restart and change.forget),
+        restart=restart,
+        forget=forget,
+        first={
+            job.id: (job.interval_s, job.jitter_s)
+            for job in desired
+            if job.interval_s is not None and job.id in restart
+        },
+        held=held,
+        active=tuple(unit for unit in map(timer_name, stopped) if unit in (active or ())),
         waive=ids(lambda change: change.begins_again and change.by_stamp),
         anew=ids(lambda change: change.begins_again and not change.by_stamp),
         at_boot=ids(lambda change: change.at_boot and (change.is_new or change.begins_again)),
         bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
         resumed=interrupted is not None,
+    )
+
+
+def held_by(
+    job_ids: Collection[str],
+    installed: Mapping[str, Installed],
+    after: Mapping[str, Collection[str]] | None = None,
+    leave: Collection[str] = (),
+) -> tuple[Installed, ...]:
+    """`Plan.held` of the jobs `job_ids`.
+
+    Args:
+        after: what jobs are to come after, besides what is installed.
+        leave: ids of jobs whose timers are stopped anyway.
+    """
+    both = {
+        job_id: {*job.after, *(after or {}).get(job_id, ())} for job_id, job in installed.items()
+    }
+    found = dependents(both, job_ids) if job_ids else set()
+    return tuple(
+        installed[job_id] for job_id in sorted(found.difference(leave)) if installed[job_id].enabled
     )
 
 

@@ -178,6 +178,7 @@ class Scheduler:
                 self._jobs.values(),
                 prune=lambda job: not job.has_entry_script,
                 enable_app=True,
+                joins=True,
                 run_now=self._run_now,
             )
             self._started = True
@@ -234,11 +235,14 @@ class Scheduler:
 
     @property
     def is_running(self) -> bool:
-        """Whether the timers of this application are active."""
+        """Whether the timers of this application are active: all that are not paused, each with a next elapse."""
         return self.installation.is_running(self.app)
 
     def shutdown(self, wait: bool = True) -> None:
         """Stop the timers of this application until its next `start()`, also over a reboot.
+
+        While another process lives that called `start()` (another worker, the next release) they go on, and nothing is
+        waited for: the last one stops them.
 
         Args:
             wait: return only when the runs that are under way have ended. Nothing kills them in either case.
@@ -305,8 +309,7 @@ class Scheduler:
         with self._lock:
             try:
                 self.installation.job(job_id, self.app)
-                self.installation.remove(self.app, [job_id])
-                was_installed = True
+                was_installed = bool(self.installation.remove(self.app, [job_id]))
             except NoSuchJob:
                 was_installed = False
             self._run_now.discard(job_id)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from sereno.errors import NotAvailable, UsageError
 
+SYSTEM_UNITS = "etc/systemd/system"
+USER_UNITS = "systemd/user"
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -31,6 +34,11 @@ class Scope:
     @property
     def is_user(self) -> bool:
         return self.name == "user"
+
+    @property
+    def state(self) -> Path:
+        """Files of sereno's own that live until the next boot."""
+        return self.runtime.parents[1] / "sereno"
 
 
 def of_this_process(name: str | None, *, root: Path | None = None) -> Scope:
@@ -64,7 +72,7 @@ def choose(name: str | None, *, root: Path | None, euid: int, environ: Mapping[s
 def _system(root: Path) -> Scope:
     return Scope(
         name="system",
-        units=root / "etc/systemd/system",
+        units=root / SYSTEM_UNITS,
         search=tuple(
             root / place / "systemd/system" for place in ("etc", "usr/local/lib", "usr/lib", "lib")
         ),
@@ -88,14 +96,14 @@ def _user(environ: Mapping[str, str], euid: int) -> Scope:
     runtime = directory("XDG_RUNTIME_DIR", Path(f"/run/user/{euid}"))
     return Scope(
         name="user",
-        units=config / "systemd/user",
+        units=config / USER_UNITS,
         search=(
-            config / "systemd/user",
-            data / "systemd/user",
+            config / USER_UNITS,
+            data / USER_UNITS,
             Path("/etc/systemd/user"),
             Path("/usr/local/lib/systemd/user"),
             Path("/usr/lib/systemd/user"),
         ),
         stamps=data / "systemd/timers",
-        runtime=runtime / "systemd/user",
+        runtime=runtime / USER_UNITS,
     )

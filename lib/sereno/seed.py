@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sereno.systemctl import Systemctl
+from sereno.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
 from sereno.unitdir import UnitDirectory
 from sereno.units import HEADER, Installed, timer_name
@@ -64,37 +64,66 @@ def seed(
     """Give every interval timer that has no next elapse its first one, and every @reboot its run; return their names.
 
     A next elapse that is further away than the interval is one that was given before the clock was set back: it is
-    replaced.
-
-    An interval timer that never elapsed counts from now, less its share of the jitter, and its stamp says so before
-    systemd would write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short
-    interval is not over before it began.
+    replaced. A timer that is active all the same (this service failed when it was started) is started anew, for only
+    then it makes up for what is over.
 
     Args:
         machine: see `machine_id`.
     """
     jobs = units.find().jobs.values()
+    there = {job.id: units.timers.seed(job.id) for job in jobs if job.interval_s is not None}
     booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_turn(units, job)]
-    elapses = manager.list_timers()
-    seeded = []
+    elapses, states = manager.list_timers(), manager.states("sereno@*.timer")
+    written, dead = [], []
     for job in jobs:
         unit = timer_name(job.id)
-        known = elapses.get(unit)
-        if job.interval_s is None:
+        if job.interval_s is None or not _needs_seed(job, elapses.get(unit), states, now_s()):
             continue
-        if known is not None and known.next is not None:
-            away_s = known.next.timestamp() - now_s()
-            if away_s <= job.interval_s + _CLOCK_S:
-                continue
-        last = units.timers.last_elapse_s(job.id)
-        if last is None:
-            last = now_s() - phase_s(machine, unit, job.jitter_s)
-            units.timers.waive_missed([job.id], last)
-        units.timers.write_seed(job.id, seed_text(unit, last, job.interval_s, now_s()))
-        seeded.append(unit)
-    if seeded:
+        text = first_elapse(units, job.id, job.interval_s, job.jitter_s, now_s(), machine)
+        if states.get(unit) == ELAPSED:
+            dead.append(unit)
+        # What was written meanwhile is of a change that knows better; what is there need not be read again.
+        if text != there[job.id] == units.timers.seed(job.id):
+            units.timers.write_seed(job.id, text)
+            written.append(unit)
+    if written or dead:
         manager.reload()
-    return [*booted, *seeded]
+    manager.restart([*dead, *(unit for unit in booted if states.get(unit) in ("active", ELAPSED))])
+    return [*booted, *dict.fromkeys([*written, *dead])]
+
+
+def first_elapse(
+    units: UnitDirectory,
+    job_id: str,
+    interval_s: float,
+    jitter_s: float,
+    now_s: float,
+    machine: str,
+) -> str:
+    """The seed of an interval timer.
+
+    One that never elapsed counts from now, less its share of the jitter, and its stamp says so before systemd would
+    write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short interval is not
+    over before it began.
+    """
+    unit = timer_name(job_id)
+    last = units.timers.last_elapse_s(job_id)
+    if last is None:
+        last = now_s - phase_s(machine, unit, jitter_s)
+        units.timers.waive_missed([job_id], last)
+    return seed_text(unit, last, interval_s, now_s)
+
+
+def _needs_seed(
+    job: Installed, known: Elapse | None, states: Mapping[str, str], now_s: float
+) -> bool:
+    if known is None or states.get(timer_name(job.id)) != "active":
+        return True
+    if known.next is None:
+        # Its service runs: what comes next is counted from that.
+        return False
+    assert job.interval_s is not None
+    return known.next.timestamp() - now_s > job.interval_s + _CLOCK_S
 
 
 def _give_turn(units: UnitDirectory, job: Installed) -> bool:

@@ -9,6 +9,13 @@ from __future__ import annotations
 from sereno.job import Job
 from sereno.quoting import plain, quote
 
+# Of the user scope's template, what a machine that gives users no namespaces cannot make.
+OF_NAMESPACES = (
+    *("PrivateUsers", "ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices"),
+    *("ProtectKernelTunables", "ProtectKernelModules", "ProtectControlGroups", "ProtectClock"),
+    *("ProtectHostname", "PrivateIPC", "PrivateNetwork"),
+)
+
 
 def account_lines(job: Job) -> list[str]:
     """The `[Service]` lines that say as whom a run acts: its user, his own groups, and sereno for the shared cache."""
@@ -77,9 +84,11 @@ def access_lines(job: Job) -> list[str]:
     """The `[Service]` lines that let a run out of the template's sandbox, as far as it needs."""
     access = job.access
     lines = []
-    if access.home is True:
+    if not job.namespaces:
+        lines += [*(f"{setting}=no" for setting in OF_NAMESPACES), "ProtectProc=default"]
+    elif access.home is True:
         lines.append("ProtectHome=no")
-    elif job.finds_homes:
+    elif job.sandboxed and job.finds_homes:
         lines.append("ProtectHome=read-only")
     # "-": where it is missing the run begins, and fails with words of its own.
     lines += [f"ReadWritePaths={quote(f'-{path}')}" for path in access.write_paths]
@@ -88,15 +97,20 @@ def access_lines(job: Job) -> list[str]:
         lines += [
             "PrivateNetwork=no",
             "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK",
-            "IPAddressDeny=",
+            *(["IPAddressDeny="] if job.sandboxed else []),
         ]
     return lines
 
 
 def ordering_lines(job: Job) -> list[str]:
     """The `[Unit]` lines by which a run waits for what must come before it: runs of other jobs that are under way or
-    about to start, and the network."""
+    about to start, the file systems that its code is on, and the network."""
     lines = []
+    if job.sandboxed and job.interpreter is not None:
+        # A user's manager mounts nothing.
+        start = job.inputs.working_directory
+        paths = dict.fromkeys((job.interpreter, *job.import_paths, *([start] if start else [])))
+        lines.append(f"RequiresMountsFor={' '.join(map(quote, paths))}")
     if job.after:
         lines.append(f"After={' '.join(f'sereno@{job_id}.service' for job_id in job.after)}")
     if job.sandboxed and job.access.network:

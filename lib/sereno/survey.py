@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from sereno.errors import NotAvailable
-from sereno.systemctl import Elapse, Systemctl, is_running
+from sereno.systemctl import Elapse, Systemctl, is_running, of_active
 
 if TYPE_CHECKING:
     from sereno.history import Run
@@ -40,12 +40,7 @@ class Question:
             timers = f"sereno@{self._job_id}.timer"
             elapses = self._manager.list_timers(timers)
             self._states = self._manager.states(timers, f"sereno@{self._job_id}.service")
-            # Those that have failed are listed as well.
-            self._elapses = {
-                timer: elapse
-                for timer, elapse in elapses.items()
-                if self._states.get(timer) == "active"
-            }
+            self._elapses = of_active(elapses, self._states)
         except NotAvailable:
             # Where systemd does not run, nothing has a next elapse.
             pass

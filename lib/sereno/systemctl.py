@@ -9,8 +9,8 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -24,16 +24,31 @@ _NO_MANAGER = (
     "Failed to connect to system scope bus",
     "Failed to connect to user scope bus",
 )
+# What an active timer without a next elapse is here: it counts as not active. Only timers have a SubState of that name.
+ELAPSED = "elapsed"
 _TIMERS_CALENDAR = re.compile(r"\{ OnCalendar=(.*) ; next_elapse=.*\}")
 _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
 
 
 @dataclass(frozen=True, slots=True)
 class Elapse:
-    """Wall-clock times of a timer: `next` is None while its service runs, `last` before its first elapse."""
+    """Wall-clock times of a timer: `next` is None while its service runs, `last` before its first elapse.
+
+    `is_over`: it is active and will not elapse any more.
+    """
 
     next: datetime | None
     last: datetime | None
+    is_over: bool = False
+
+
+def of_active(elapses: Mapping[str, Elapse], states: Mapping[str, str]) -> dict[str, Elapse]:
+    """Those elapses whose timer is active by `Systemctl.states`: timers that have failed are listed as well."""
+    return {
+        timer: replace(elapse, is_over=states[timer] == ELAPSED)
+        for timer, elapse in elapses.items()
+        if states.get(timer) in ("active", ELAPSED)
+    }
 
 
 def is_running(service: str | None) -> bool:
@@ -68,6 +83,10 @@ class Systemctl:
     def start(self, units: Iterable[str], *, wait: bool = True) -> None:
         """Start units in one call. A oneshot service is waited for, unless `wait` is False."""
         self._units("start", units, *(() if wait else ("--no-block",)))
+
+    def restart(self, units: Iterable[str]) -> None:
+        """Have units stopped and started, and do not wait for it."""
+        self._units("restart", units, "--no-block")
 
     def stop(self, units: Iterable[str]) -> None:
         """Stop units; one that is not loaded counts as stopped."""
@@ -162,12 +181,18 @@ class Systemctl:
         return self._run("is-active", "--", unit, check=False).stdout.strip() == "active"
 
     def states(self, *patterns: str) -> dict[str, str]:
-        """ActiveState ("active", "failed", …) of every loaded unit that matches, by unit name: one call for all."""
+        """ActiveState ("active", "failed", …) of every loaded unit that matches, by unit name: one call for all.
+
+        An active timer without a next elapse is `ELAPSED`.
+        """
         text = self._run("list-units", "--output=json", "--all", "--", *patterns).stdout
-        return {row["unit"]: row["active"] for row in json.loads(text or "[]")}
+        return {
+            row["unit"]: row["sub"] if row["sub"] == ELAPSED else row["active"]
+            for row in json.loads(text or "[]")
+        }
 
     def active_units(self, *patterns: str) -> set[str]:
-        """Those of the matching units that are active or about to be: one call for all."""
+        """Those of the matching units that are active or about to be, and no timer without a next elapse."""
         found = self.states(*patterns).items()
         return {unit for unit, state in found if state in ("active", "activating", "reloading")}
 

@@ -63,6 +63,13 @@ class TimerMemory:
             and not (self.scope.units / name.removeprefix("stamp-")).exists()
         )
 
+    def seed(self, job_id: str) -> str | None:
+        """The text of a timer's drop-in for this boot."""
+        try:
+            return (self.scope.runtime / seed_name(job_id)).read_text("utf-8")
+        except FileNotFoundError:
+            return None
+
     def write_seed(self, job_id: str, text: str) -> None:
         """Write a timer's drop-in for this boot."""
         path = self.scope.runtime / seed_name(job_id)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from sereno import presets
 from sereno.durable import TEMPORARY_PREFIX, replace_all
 from sereno.errors import NotAllowed, NotAvailable, SerenoError
 from sereno.scope import Scope
@@ -64,17 +65,18 @@ class UnitDirectory:
 
         Raises:
             NotAllowed: the caller may not write unit files here.
+            SerenoError: a file could not be written, whichever it was.
         """
-        with self._rights():
+        with self.told():
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if not os.access(self.path, os.W_OK):
-                raise self._not_allowed()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+            try:
+                if not os.access(self.path, os.W_OK):
+                    raise self._not_allowed()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
 
     def find(self) -> Found:
         """Read everything that is installed in this scope."""
@@ -167,8 +169,7 @@ class UnitDirectory:
 
     def begin(self, link: Iterable[str]) -> None:
         """Announce a change that is going to link the timers of these job ids, beside what was announced before."""
-        with self._rights():
-            self._announce({*link, *(self._pending() or ())})
+        self._announce({*link, *(self._pending() or ())})
 
     def end(self, done: Iterable[str]) -> None:
         """The change of these job ids is complete; what another application's killed change announced stays."""
@@ -181,14 +182,38 @@ class UnitDirectory:
             self._announce(left)
         else:
             (self.path / PENDING).unlink(missing_ok=True)
+        self.write_presets()
 
     def _announce(self, job_ids: Iterable[str]) -> None:
         self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(job_ids))})
 
     def replace(self, files: Mapping[str, str]) -> None:
         """Write all of `files` ({name: text}) or none of them, durably; only under the lock."""
-        with self._rights():
-            replace_all(str(self.path), files)
+        replace_all(str(self.path), files)
+
+    def write_presets(self) -> None:
+        """Let presets leave what is enabled and what is paused as it is: see `sereno.presets`."""
+        links: set[str] = set()
+        timers: set[str] = set()
+        for entry in self._entries(self.path):
+            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants"):
+                links.update(link.name for link in self._entries(Path(entry.path)))
+            elif entry.name.startswith("sereno@") and entry.name.endswith(".timer"):
+                timers.add(entry.name)
+        if not timers:
+            return presets.remove(self.path)
+        return presets.write(
+            self.path,
+            target=TARGET,
+            switched_on=(self.path / "timers.target.wants" / TARGET).is_symlink(),
+            paused=[name for name in timers - links if self._is_ours(name)],
+        )
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return bool(own_keys(self._text(name)))
+        except OSError:
+            return False
 
     def sweep(self) -> None:
         """Remove the temporary files of killed processes; only under the lock."""
@@ -233,17 +258,23 @@ class UnitDirectory:
         }
 
     def app_is_linked(self, app: str) -> bool:
-        return (self.path / f"{TARGET}.wants" / app_target_name(app)).is_symlink()
+        """Whether `sereno.target` starts the application's target, by a link that leads to where its template is."""
+        wants = f"{self.path}/{TARGET}.wants"
+        links = self._app_links({app, *self.linked_apps()})
+        return all(_target(f"{wants}/{name}") == target for name, target in links.items())
 
     def link_app(self, app: str) -> None:
         """Let `sereno.target` start the application's target."""
+        self._link(f"{TARGET}.wants", self._app_links({app, *self.linked_apps()}))
+
+    def _app_links(self, apps: Iterable[str]) -> dict[str, str]:
         template = app_target_name("")
         places = [directory / template for directory in self.scope.search]
-        found = next((place for place in places if place.exists()), places[1])
+        found = next((place for place in places if place.exists()), places[self.scope.is_user])
         if self.scope.name == "system":
             # A staged tree's links must be right in the system that it becomes.
             found = Path("/") / found.relative_to(self.path.parents[2])
-        self._link(f"{TARGET}.wants", {app_target_name(app): str(found)})
+        return {app_target_name(app): str(found) for app in apps}
 
     def unlink_app(self, app: str) -> None:
         wants = self.path / f"{TARGET}.wants"
@@ -252,13 +283,16 @@ class UnitDirectory:
 
     def _link(self, place: str, links: Mapping[str, str]) -> None:
         """Make symbolic links, {name: target}, in the directory `place`, where they are not there."""
-        with self._rights():
-            if links:
-                os.makedirs(f"{self.path}/{place}", exist_ok=True)
-            for name, target in links.items():
-                path = f"{self.path}/{place}/{name}"
-                if not os.path.islink(path):
-                    os.symlink(target, path)
+        if links:
+            os.makedirs(f"{self.path}/{place}", exist_ok=True)
+        for name, target in links.items():
+            path = f"{self.path}/{place}/{name}"
+            if _target(path) != target:
+                temporary = f"{self.path}/{TEMPORARY_PREFIX}link"
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+                os.symlink(target, temporary)
+                os.replace(temporary, path)
 
     @staticmethod
     def _remove_if_empty(directory: Path) -> None:
@@ -266,14 +300,16 @@ class UnitDirectory:
             directory.rmdir()
 
     @contextmanager
-    def _rights(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
+        """Turn what the file system refuses into sereno's errors."""
         try:
             yield
         except PermissionError as error:
             raise self._not_allowed() from error
         except OSError as error:
             raise SerenoError(
-                f"unit files: {error.filename or self.path}: {error.strerror}"
+                f"unit files: {error.filename or self.path}: {error.strerror or error}",
+                hint="mend that, then do it again",
             ) from error
 
     def _not_allowed(self) -> NotAllowed:
@@ -283,3 +319,11 @@ class UnitDirectory:
             if not self.scope.is_user
             else "the directory must belong to you",
         )
+
+
+def _target(link: str) -> str | None:
+    """What a symbolic link leads to; None: it is none."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return None

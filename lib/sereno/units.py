@@ -137,8 +137,7 @@ def _service_settings(job: Job) -> list[str]:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     settings += account_lines(job)
     settings += run_lines(job)
-    if job.sandboxed:
-        settings += access_lines(job)
+    settings += access_lines(job)
     return settings
 
 
@@ -219,6 +218,16 @@ class Installed:
     def by_stamp(self) -> bool:
         """Whether a start of its timer goes by the stamp alone: a persistent calendar timer's (systemd.timer(5))."""
         return self.interval_s is None and self.persistent
+
+    @property
+    def delay_s(self) -> float:
+        """How much later than its calendar it may elapse at random, in seconds."""
+        found = re.search(
+            r"^RandomizedDelaySec=(\d+)(us|ms|s)$",
+            self.files.get(timer_name(self.id), ""),
+            re.MULTILINE,
+        )
+        return int(found[1]) / {"us": 1e6, "ms": 1e3, "s": 1}[found[2]] if found else 0.0
 
     @property
     def calendars(self) -> list[str]:

@@ -103,7 +103,7 @@ def bench_apply(machine: Machine, jobs: int) -> None:
         return asked
 
     def restore() -> None:
-        link = f"ln -s /usr/local/lib/systemd/system/sereno-app@.target {UNITS}/{WANTED}"
+        link = f"ln -s /etc/systemd/system/sereno-app@.target {UNITS}/{WANTED}"
         machine.run("sh", "-c", f"cp -a /root/kept/* {UNITS}/ && {link}")
 
     def bare(*units: str) -> None:

@@ -168,6 +168,15 @@ def machine(boot: Callable[..., Machine], installed_layers: tuple[Path, ...]) ->
 
 
 @pytest.fixture
+def own_machine(
+    boot: Callable[..., Machine], installed_layers: tuple[Path, ...]
+) -> Iterator[Machine]:
+    """sereno installed by install.sh; a machine of the test's own, to be rebooted and harmed."""
+    with boot(*installed_layers) as machine:
+        yield machine
+
+
+@pytest.fixture
 def shop(machine: Machine) -> Iterator[Shop]:
     """A backend on `machine`; its jobs are removed after the test."""
     shop = Shop(machine)

@@ -364,6 +364,44 @@ class Machine:
         """Whether there is something at the path, be it a dangling link."""
         return self.run("test", "-e", path, "-o", "-L", path, check=False).returncode == 0
 
+    # --- what administrators do to a machine --------------------------------------------------------------------------
+
+    def put_on_a_mount(self, path: str, *, options: str = "", late_s: float = 0) -> None:
+        """From the next boot on, what is at `path` is on a file system of its own, which is mounted there.
+
+        Args:
+            options: of fstab, such as "nofail"; without it everything of the boot waits for local file systems.
+            late_s: how much later it comes; then nothing waits for it by itself, as with "nofail".
+        """
+        stored = f"/data{path}"
+        self.run("mkdir", "--parents", stored)
+        self.run("sh", "-c", f"cp -a {path}/. {stored} && rm -rf {path}/*")
+        unit = self.run("systemd-escape", "--path", "--suffix=mount", path).stdout.strip()
+        if not late_s:
+            fstab = self.read("/etc/fstab") if self.exists("/etc/fstab") else ""
+            chosen = ",".join(["bind", *([options] if options else [])])
+            self.write("/etc/fstab", f"{fstab}{stored} {path} none {chosen} 0 0\n")
+            return
+        self.write(
+            "/etc/systemd/system/late-disk.service",
+            "[Unit]\nDefaultDependencies=no\n"
+            f"[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep {late_s}\n",
+        )
+        self.write(
+            f"/etc/systemd/system/{unit}",
+            "[Unit]\nDefaultDependencies=no\nRequires=late-disk.service\nAfter=late-disk.service\n"
+            f"[Mount]\nWhat={stored}\nWhere={path}\nType=none\nOptions=bind\n"
+            "[Install]\nWantedBy=multi-user.target\n",
+        )
+        self.run("systemctl", "enable", unit)
+
+    def boot_first(self, machine_id: str | None = None) -> None:
+        """Power off, and boot as a clone of this disk does: with this text in /etc/machine-id; None: without it."""
+        self.run("rm", "--force", "/etc/machine-id", "/var/lib/dbus/machine-id")
+        if machine_id is not None:
+            self.write("/etc/machine-id", machine_id)
+        self.reboot()
+
     # --- systemd ------------------------------------------------------------------------------------------------------
 
     def journal(self, *matches: str, unit: str | None = None) -> list[dict[str, Any]]:

@@ -307,3 +307,81 @@ def test_a_user_is_told_by_a_file_of_the_users_own(ada: Machine) -> None:
     sereno = "/home/ada/.local/bin/sereno"
     assert ada.run(sereno, "notify", "--test", user="ada").stdout == "command: delivered\n"
     call(ada, "scheduler.shutdown(wait=True)")
+
+
+def test_a_users_runs_are_confined_as_far_as_a_users_manager_can(ada: Machine) -> None:
+    """What is asked for is let through, as in the system scope; what is not asked for fails here as there."""
+    code = (
+        "\nimport pathlib, socket\n"
+        "def tried(action):\n"
+        "    try:\n        action()\n"
+        "    except OSError as error:\n        return error.strerror\n"
+        "    return 'done'\n"
+        "def reaches():\n"
+        "    return {'home': tried(pathlib.Path('/home/ada/written').touch),\n"
+        "            'out': tried(pathlib.Path('/home/ada/out/written').touch),\n"
+        "            'cache': tried(pathlib.Path('/home/ada/.cache/sereno/written').touch),\n"
+        "            'network': tried(lambda: socket.socket(socket.AF_INET).close())}\n"
+    )
+    ada.write("/home/ada/shop/shop_jobs.py", JOBS + code)
+    ada.run("runuser", "-u", "ada", "--", "mkdir", "-p", "/home/ada/out")
+    call(
+        ada,
+        "scheduler.add_cron_job(shop_jobs.reaches, 'confined', hour=3)\n"
+        "scheduler.add_cron_job(shop_jobs.reaches, 'let_through', hour=3, network=True, home='read-only',"
+        " write_paths='/home/ada/out')\n"
+        "scheduler.start()",
+    )
+
+    def stats(job_id: str) -> Any:
+        return json.loads(ada.run("sereno", "run", "--wait", job_id, user="ada").stdout)
+
+    read_only, refused = "Read-only file system", "Address family not supported by protocol"
+    assert stats("confined") == {
+        "home": read_only,
+        "out": read_only,
+        "cache": "done",
+        "network": refused,
+    }
+    assert stats("let_through") == {
+        "home": read_only,
+        "out": "done",
+        "cache": "done",
+        "network": "done",
+    }
+
+
+def test_where_the_kernel_gives_users_no_namespaces_their_jobs_run_and_start_says_so(
+    ada: Machine,
+) -> None:
+    body = (
+        "from sereno import declaration, cautions\n"
+        "for module in (declaration, cautions):\n"
+        "    module.namespaces_refused = lambda: 'user.max_user_namespaces=0'\n"
+        "import logging, io\nsaid = io.StringIO()\nlogging.basicConfig(stream=said)\n"
+        "scheduler.add_cron_job(shop_jobs.quick, 'unconfined', hour=3)\nscheduler.start()\n"
+        "result = said.getvalue()"
+    )
+    assert "user.max_user_namespaces=0" in str(call(ada, body))
+    done = ada.run("sereno", "run", "--wait", "unconfined", user="ada")
+    assert json.loads(done.stdout) == {"rows": 3}
+
+
+def test_one_id_in_both_scopes_is_noticed_from_either_side(ada: Machine) -> None:
+    register = (
+        "import logging, io\nsaid = io.StringIO()\nlogging.basicConfig(stream=said)\n"
+        "scheduler.add_cron_job(shop_jobs.quick, 'twice', hour=3)\nscheduler.start()\n"
+        "result = said.getvalue()"
+    )
+    assert "twice" not in str(call(ada, register))
+    ada.run("mkdir", "-p", "/srv/shop")
+    ada.write("/srv/shop/shop_jobs.py", JOBS)
+    code = f"{SCHEDULE.replace('~/shop', '/srv/shop')}\n{register}\nprint(json.dumps(result))"
+    python = "/opt/sereno/current/venv/bin/python3"
+    said = ada.run(python, "-c", code, env={"PYTHONPATH": "/opt/sereno/lib"}).stdout
+    assert "'twice' is installed in the scope of the user ada too" in said
+    assert 'scope=\\"system\\"' in said
+    said = str(call(ada, register))
+    assert "'twice' is installed in the system scope too" in said
+    call(ada, "scheduler.start()")
+    ada.run("sereno", "remove", "twice")

@@ -32,7 +32,7 @@ ENVIRONMENT = {
 }
 FILES = {
     "/etc/systemd/system/sereno@JOB.timer": "A job's timer, generated; beside it the drop-in of its service.",
-    "/usr/local/lib/systemd/system/sereno@.service": "The service that all jobs are instances of.",
+    "/etc/systemd/system/sereno@.service": "The service that all jobs are instances of.",
     "/var/cache/sereno": "The metadata cache.",
     "~/.config/systemd/user, ~/.cache/sereno": "The same for yourself alone.",
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 RELEASES = "opt/sereno/releases"
-TEMPLATE = "usr/local/lib/systemd/system/sereno@.service"
+TEMPLATE = "etc/systemd/system/sereno@.service"
 TIMER = "etc/systemd/system/sereno@cache_cleanup_hourly.timer"
 TARGET_LINK = "etc/systemd/system/timers.target.wants/sereno.target"
 # A system's own, for an image.

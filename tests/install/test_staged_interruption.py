@@ -74,8 +74,8 @@ def test_an_upgrade_switches_everything_and_keeps_the_release_before(
     assert_works(upgraded)
     assert upgraded.current().startswith("99.0-")
     assert upgraded.current() in upgraded.read(TEMPLATE)
-    assert "Changed in this version" in upgraded.read("usr/local/lib/systemd/system/sereno.target")
-    assert (upgraded.root / "usr/local/lib/systemd/system/sereno-new.slice").exists()
+    assert "Changed in this version" in upgraded.read("etc/systemd/system/sereno.target")
+    assert (upgraded.root / "etc/systemd/system/sereno-new.slice").exists()
     releases = {path.name for path in (upgraded.root / RELEASES).iterdir()}
     assert releases == {upgraded.current(), installed_once.current()}
     assert upgraded.read("opt/sereno/manifest").startswith("sereno installed 99.0-")

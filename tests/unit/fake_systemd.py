@@ -57,12 +57,18 @@ class FakeManager(Systemctl):
                 links = (link.name for link in self.units.glob(f"{unit}.wants/*"))
                 self.active.update(name for name in links if name not in self.refused)
 
+    def restart(self, units: Iterable[str]) -> None:
+        if units := list(units):
+            self._record("restart", *units)
+
     def stop(self, units: Iterable[str]) -> None:
         if units := list(units):
             self._record("stop", *units)
             self.active.difference_update(units)
-            if any(unit.startswith("sereno-app@") for unit in units):
-                self.active = {unit for unit in self.active if not unit.endswith(".timer")}
+            for target in [unit for unit in units if unit.startswith("sereno-app@")]:
+                links = self.units.glob(f"{target}.wants/*") if self.units else ()
+                of_app = {link.name for link in links} if self.units else set(self.active)
+                self.active -= {unit for unit in of_app if unit.endswith(".timer")}
 
     def reset_failed(self, units: Iterable[str]) -> None:
         if units := list(units):

@@ -92,8 +92,14 @@ def test_a_shipped_job_without_an_executable_entry_script_is_refused_by_name(
     assert not units.exists()
 
 
+def test_no_option_is_taken_for_another_that_it_begins(units, manager, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call("remove", "--a")
+    assert ended.value.code == 2
+
+
 def test_a_staged_system_needs_no_manager(tmp_path: Path, manager, capsys) -> None:
-    units = tmp_path / "image/usr/local/lib/systemd/system"
+    units = tmp_path / "image/etc/systemd/system"
     units.mkdir(parents=True)
     for name in ("sereno@.service", "sereno-app@.target"):
         (units / name).touch()
@@ -101,7 +107,7 @@ def test_a_staged_system_needs_no_manager(tmp_path: Path, manager, capsys) -> No
     assert manager.calls == []
     installed = tmp_path / "image/etc/systemd/system"
     link = installed / "sereno.target.wants/sereno-app@sereno.target"
-    assert str(link.readlink()) == "/usr/local/lib/systemd/system/sereno-app@.target"
+    assert str(link.readlink()) == "/etc/systemd/system/sereno-app@.target"
     assert (installed / "sereno-app@sereno.target.wants/sereno@cache_cleanup_hourly.timer").exists()
 
 

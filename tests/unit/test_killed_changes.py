@@ -127,6 +127,18 @@ def assert_whole(units: Path) -> None:
         assert link.is_symlink()
 
 
+def active_timers(backend: Callable[[], Scheduler]) -> set[str]:
+    return {unit for unit in backend().installation.manager.active if unit.endswith(".timer")}
+
+
+def assert_told(name: str, error: SystemdError, backend: Callable[[], Scheduler]) -> None:
+    """What was active before, is no more and is still there is named, unless it was to be stopped."""
+    there = {f"sereno@{job_id}.timer" for job_id in backend().installation.jobs()}
+    stopped = there & {f"sereno@{job_id}.timer" for job_id in AS_BEFORE} - active_timers(backend)
+    if name in ("start", "pause", "remove"):
+        assert all(timer in str(error) for timer in stopped), str(error)
+
+
 def assert_finished(name: str, units: Path, backend: Callable[[], Scheduler]) -> None:
     scheduler = backend()
     wanted = ACTIONS[name][1] if name in ACTIONS else AS_BEFORE
@@ -182,9 +194,10 @@ def test_a_change_whose_systemctl_fails_at_any_call_is_finished_by_the_next(
         manager.fail_at = fail_at
         try:
             action(scheduler)
-        except SystemdError:
+        except SystemdError as error:
             failed = True
             assert_whole(units)
+            assert_told(name, error, backend)
             action(backend())
         else:
             failed = False
@@ -221,7 +234,9 @@ def test_a_change_without_room_on_the_disk_leaves_the_timers_as_they_were(
                 break
             except SerenoError as error:
                 assert "No space left" in str(error)
+                assert "not started again" not in str(error)
         assert_whole(units)
+        assert active_timers(backend) >= {f"sereno@{job_id}.timer" for job_id in AS_BEFORE}
         change(backend())
         assert_finished("start", units, backend)
     else:
@@ -241,10 +256,12 @@ def test_unit_files_are_on_the_disk_before_they_take_their_names_and_before_the_
         done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
 
     def renamed(source: str, target: str) -> None:
+        if "/run/" in str(target) or os.path.islink(source):
+            return replace(source, target)
         assert done.count(("sync", source)) == 1, "renamed before it was on the disk"
         replace(source, target)
         done.remove(("sync", source))
-        done.append(("rename", os.path.dirname(target)))
+        return done.append(("rename", os.path.dirname(target)))
 
     scheduler = backend()
     manager = scheduler.installation.manager
@@ -259,3 +276,61 @@ def test_unit_files_are_on_the_disk_before_they_take_their_names_and_before_the_
     for directory in directories:
         last = max(n for n, step in enumerate(told) if step == ("rename", directory))
         assert ("sync", directory) in told[last:], directory
+
+
+@pytest.mark.parametrize("failing", ["stamps", "seeds", "links", "once"])
+def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
+    failing: str, backend, units: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from sereno.errors import SerenoError
+    from sereno.timer_memory import TimerMemory
+    from sereno.unitdir import UnitDirectory
+
+    before(backend())
+    scheduler = backend()
+    manager = scheduler.installation.manager
+
+    def fails(*arguments: object) -> None:
+        raise OSError(30, "Read-only file system", "/var/lib/somewhere")
+
+    failures = [SystemdError("systemctl daemon-reload: made to fail")]
+
+    def fails_once() -> None:
+        if failures:
+            raise failures.pop()
+
+    with monkeypatch.context() as patch:
+        if failing == "stamps":
+            patch.setattr(TimerMemory, "waive_missed", fails)
+        elif failing == "seeds":
+            patch.setattr(TimerMemory, "write_seed", fails)
+        elif failing == "links":
+            patch.setattr(UnitDirectory, "link", fails)
+        else:
+            patch.setattr(manager, "reload", fails_once)
+        with pytest.raises(SerenoError, match=r"Read-only file system|made to fail") as raised:
+            change(scheduler)
+    assert "not started again" not in str(raised.value)
+    # The third is no longer registered; where it was not yet removed it goes on.
+    there = AS_BEFORE & set(backend().installation.jobs())
+    assert there >= {"report", "sync"}
+    assert active_timers(backend) >= {f"sereno@{job_id}.timer" for job_id in there}
+    change(backend())
+    assert_finished("start", units, backend)
+
+
+def test_a_shutdown_that_fails_leaves_the_application_as_it_was(
+    backend, units: Path, monkeypatch
+) -> None:
+    before(backend())
+    scheduler = backend()
+
+    def fails(stopped: object) -> None:
+        raise SystemdError("systemctl stop: made to fail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler.installation.manager, "stop", fails)
+        with pytest.raises(SystemdError):
+            scheduler.shutdown()
+    assert backend().installation.units.app_is_linked("backend")
+    assert backend().is_running

@@ -169,8 +169,8 @@ def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_i
     tmp_path: Path,
 ) -> None:
     write(tmp_path, "shop_g.py")
-    (tmp_path / "image/usr/local/lib/systemd/system").mkdir(parents=True)
-    (tmp_path / "image/usr/local/lib/systemd/system/sereno@.service").touch()
+    (tmp_path / "image/etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "image/etc/systemd/system/sereno@.service").touch()
     done = subprocess.run(
         [*(sys.executable, "-m", "sereno", "apply", "--no-diff", "--jobs", "shop_g", "--app", "shop"),
          *("--root", str(tmp_path / "image"))],

@@ -708,3 +708,108 @@ def test_a_removal_that_is_refused_leaves_the_registration(scheduler, units, man
         scheduler.remove_job("taken")
     with pytest.raises(Conflict):
         scheduler.start()
+
+
+def test_a_job_that_was_removed_since_it_was_looked_up_is_neither_paused_nor_resumed(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.start()
+    scheduler.pause_job("report")
+    job = scheduler.installation.job("report")
+    another(manager).remove_job("report")
+    for change in (scheduler.installation.resume, scheduler.installation.pause):
+        with pytest.raises(NoSuchJob):
+            change(job)
+    assert not [name for name in files(units) if "report" in name]
+
+
+def test_a_staged_system_can_be_shut_down(tmp_path, units) -> None:
+    staged = Scheduler("backend", root=tmp_path / "image")
+    template = tmp_path / "image/etc/systemd/system/sereno@.service"
+    template.parent.mkdir(parents=True)
+    template.touch()
+    staged.add_interval_job(backend_jobs.report, "report", minutes=5)
+    staged.start()
+    link = template.parent / "sereno.target.wants/sereno-app@backend.target"
+    assert link.is_symlink()
+    staged.shutdown(wait=True)
+    assert not link.is_symlink()
+
+
+def test_the_last_process_that_started_them_stops_the_timers(scheduler, units, manager) -> None:
+    def worker() -> Scheduler:
+        made = another(manager)
+        made.add_interval_job(backend_jobs.report, "report", minutes=5)
+        made.start()
+        return made
+
+    first, second = worker(), worker()
+    first.shutdown()
+    first.shutdown()
+    assert second.is_running
+    third = worker()
+    second.shutdown()
+    assert third.is_running
+    third.shutdown()
+    assert not third.is_running
+    # Who lives no more, by whatever end, keeps no timers.
+    gone = worker()
+    del gone
+    scheduler.shutdown()
+    assert not scheduler.is_running
+
+
+def test_a_job_after_one_whose_jitter_may_make_it_later_is_warned_of(
+    scheduler, units, manager, caplog
+) -> None:
+    scheduler.add_cron_job(backend_jobs.report, "spread_out", hour=3, jitter=600, timezone="UTC")
+    for job_id, minute in (("too_soon", 5), ("late_enough", 15)):
+        scheduler.add_cron_job(
+            backend_jobs.sync, job_id, hour=3, minute=minute, after="spread_out", timezone="UTC"
+        )
+    scheduler.start()
+    assert "'too_soon' comes after 'spread_out', whose jitter" in caplog.text
+    assert "late_enough" not in caplog.text
+
+
+def test_an_active_timer_without_a_next_elapse_is_shown_as_not_active_and_is_healed_by_start(
+    scheduler, units, manager
+) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_cron_job(backend_jobs.sync, "warm_up", cron_expression="@reboot")
+    scheduler.start()
+    manager.service_states = dict.fromkeys(
+        ("sereno@report.timer", "sereno@warm_up.timer"), "elapsed"
+    )
+    assert {job["id"]: job["active"] for job in scheduler.get_jobs()} == {
+        "report": False,
+        "warm_up": True,
+    }
+    assert not scheduler.is_running
+    manager.calls.clear()
+    another(manager).installation.install("backend", scheduler._jobs.values(), enable_app=True)
+    assert [call for call in manager.calls if "sereno@warm_up.timer" in call] == []
+    assert manager.calls[0] == ("stop", "sereno@report.timer")
+
+
+def test_timers_of_jobs_that_come_after_a_changed_interval_stop_meanwhile_and_go_on(
+    scheduler, units, manager, tmp_path
+) -> None:
+    """Their services, as long as they are loaded, keep its last activation in the manager's memory."""
+    other = another(manager, "other")
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=5)
+    scheduler.add_cron_job(backend_jobs.sync, "calendar", hour=3)
+    scheduler.start()
+    other.add_interval_job(backend_jobs.other, "follower", hours=10 * 365 * 24, after="first")
+    other.add_cron_job(backend_jobs.sync, "follows_that", hour=3, after="follower")
+    other.start()
+    manager.calls.clear()
+    scheduler.add_interval_job(backend_jobs.report, "first", minutes=6)
+    held = ("sereno@follower.timer", "sereno@follows_that.timer")
+    assert manager.calls[0] == ("stop", "sereno@first.timer", *held)
+    assert manager.calls[-1] == ("start", "sereno@first.timer", *held)
+    assert all(job.enabled for job in other.installation.jobs().values())
+    seed = tmp_path / "run/systemd/user/sereno@follower.timer.d/50-sereno-seed.conf"
+    assert f"OnCalendar={NEXT:%Y-%m-%d %H:%M:%S}" in seed.read_text()
+    assert not [name for name in files(units) if name.startswith(".sereno")]

@@ -65,9 +65,12 @@ def test_an_elapse_further_away_than_its_interval_is_one_of_a_clock_that_was_set
     scheduler.add_interval_job(backend_jobs.report, "waits", minutes=5)
     scheduler.start()
     now_s = NEXT.timestamp() - 299 - set_back_s
-    assert seed(scheduler.installation.units, manager, lambda: now_s, "a") == seeded
+    directory = scheduler.installation.units
+    directory.timers.waive_missed(["waits"], now_s + set_back_s)
     written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
-    assert written.exists() == bool(seeded)
+    before = written.read_text()
+    assert seed(directory, manager, lambda: now_s, "a") == seeded
+    assert (written.read_text() != before) == bool(seeded)
     if seeded:
         assert line(written.read_text()) == line(seed_text("", now_s, 300, now_s))
 
@@ -88,8 +91,7 @@ def test_a_jitter_brings_a_first_run_forward_by_the_machines_own_share_and_only_
 ) -> None:
     scheduler = Scheduler("backend", scope="user", manager=manager)
     scheduler.add_interval_job(backend_jobs.report, "waits", hours=1, jitter=600)
-    scheduler.start()
-    manager.active.discard("sereno@waits.timer")
+    scheduler.apply(start=False, shipped=False)
     directory = scheduler.installation.units
     written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
     stamp = tmp_path / ".local/share/systemd/timers/stamp-sereno@waits.timer"
@@ -115,6 +117,7 @@ def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
     # systemd dates the stamp when it starts the timer, and /run is empty after a boot.
     directory.timers.waive_missed(["warm_up"])
     (directory.scope.runtime / turn_name("warm_up")).unlink()
+    manager.active.discard("sereno@warm_up.timer")
     return scheduler, directory
 
 
@@ -214,7 +217,46 @@ def test_a_timer_that_is_about_to_start_is_seeded_too(
 ) -> None:
     scheduler = Scheduler("backend", scope="user", manager=manager)
     scheduler.add_interval_job(backend_jobs.report, "starts", seconds=2)
-    scheduler.start()
+    scheduler.apply(start=False, shipped=False)
     pending = {"sereno@starts.timer": Elapse(None, None)}
     monkeypatch.setattr(manager, "list_timers", lambda: pending)
     assert seed(scheduler.installation.units, manager, lambda: NOON, "a") == ["sereno@starts.timer"]
+
+
+def test_what_failed_to_be_seeded_in_time_is_started_anew_and_what_runs_is_left_alone(
+    units: Path, manager: FakeManager, monkeypatch
+) -> None:
+    """The service failed when they were started: they are active, and only a start makes up for what is over."""
+    scheduler, directory = boot_job(manager)
+    for job_id in ("dead", "runs"):
+        scheduler.add_interval_job(backend_jobs.report, job_id, minutes=5)
+    scheduler.start()
+    (directory.scope.runtime / turn_name("warm_up")).unlink()
+    elapses = {f"sereno@{job_id}.timer": Elapse(None, None) for job_id in ("dead", "runs")}
+    monkeypatch.setattr(manager, "list_timers", lambda: elapses)
+    manager.service_states = {
+        "sereno@dead.timer": "elapsed",
+        "sereno@warm_up.timer": "elapsed",
+        "sereno@runs.timer": "active",
+    }
+    manager.calls.clear()
+    mended = ["sereno@warm_up.timer", "sereno@dead.timer"]
+    assert seed(directory, manager, lambda: NOON, "a") == mended
+    assert manager.calls == [("reload",), ("restart", *reversed(mended))]
+
+
+def test_a_seed_that_a_change_wrote_meanwhile_is_left_as_it_is(
+    units: Path, manager: FakeManager, monkeypatch
+) -> None:
+    scheduler = Scheduler("backend", scope="user", manager=manager)
+    scheduler.add_interval_job(backend_jobs.report, "changed", minutes=5)
+    scheduler.apply(start=False, shipped=False)
+    directory = scheduler.installation.units
+
+    def changed_meanwhile() -> dict[str, Elapse]:
+        directory.timers.write_seed("changed", "of the change")
+        return {}
+
+    monkeypatch.setattr(manager, "list_timers", changed_meanwhile)
+    assert seed(directory, manager, lambda: NOON, "a") == []
+    assert directory.timers.seed("changed") == "of the change"

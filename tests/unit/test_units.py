@@ -17,11 +17,14 @@ from sereno.access import Access
 from sereno.inputs import inputs_of
 from sereno.job import Job
 from sereno.limits import Limits
+from sereno.namespaces import namespaces_refused
 from sereno.ping import Ping
 from sereno.quoting import quote, quote_argument, span
 from sereno.retry import Retry
+from sereno.service_lines import OF_NAMESPACES
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 from sereno.units import own_keys, read, render, service_name, timer_name
+from shipped import REPOSITORY
 
 HERE = Path(__file__).parent
 TEMPLATES = HERE.parents[1] / "systemd" / "system"
@@ -161,20 +164,41 @@ def test_an_hourly_schedule_is_written_in_utc_where_the_machines_zone_allows_it(
     assert "\nOnCalendar=*-*-* *:00:00 UTC\n" in timer
 
 
-def test_in_a_users_scope_nothing_is_let_through_a_sandbox_that_is_not_there() -> None:
+@pytest.mark.parametrize("namespaces", [True, False])
+def test_a_users_sandbox_lets_through_what_is_asked_for_and_stands_on_what_there_is(
+    namespaces: bool,
+) -> None:
     job = Job(
         "mine",
         "m:f",
         IntervalTrigger(hours=1),
         access=Access(network=True),
         sandboxed=False,
+        namespaces=namespaces,
         interpreter="/home/ada/venv/bin/python",
     )
     drop_in = render(job)["sereno@mine.service.d/50-sereno.conf"]
-    assert "RestrictAddressFamilies" not in drop_in
-    assert "ProtectHome" not in drop_in
-    # A user's manager has no such target.
-    assert "network-online.target" not in drop_in
+    assert "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK" in drop_in
+    assert ("PrivateUsers=no" in drop_in) != namespaces
+    # The template lets homes be read.
+    assert ("ProtectHome=no" in drop_in) != namespaces
+    # A user's manager has no such target, mounts nothing and filters no addresses.
+    for setting in ("network-online.target", "RequiresMountsFor", "IPAddressDeny"):
+        assert setting not in drop_in
+
+
+def test_what_is_off_without_namespaces_is_what_the_users_template_has() -> None:
+    template = (REPOSITORY / "systemd/user/sereno@.service").read_text()
+    assert [name for name in OF_NAMESPACES if f"\n{name}=" not in template] == []
+
+
+def test_the_kernels_refusal_of_namespaces_is_named(tmp_path: Path) -> None:
+    assert namespaces_refused(tmp_path) is None
+    (tmp_path / "user").mkdir()
+    (tmp_path / "user/max_user_namespaces").write_text("96365\n")
+    assert namespaces_refused(tmp_path) is None
+    (tmp_path / "user/max_user_namespaces").write_text("0\n")
+    assert namespaces_refused(tmp_path) == "user.max_user_namespaces=0"
 
 
 @pytest.fixture(scope="module")

@@ -30,14 +30,14 @@ class Commands:
     def add(self, name: str, command: Command, text: str) -> argparse.ArgumentParser:
         """A new subcommand: `command` is called with the parsed arguments and returns the exit status, None for 0."""
         sub: argparse.ArgumentParser = self._subparsers.add_parser(
-            name, help=text, description=text
+            name, help=text, description=text, allow_abbrev=False
         )
         sub.set_defaults(command=command, scope=None, root=None)
         return sub
 
     def add_group(self, name: str, text: str, title: str, metavar: str) -> Commands:
         """A subcommand that has subcommands of its own."""
-        parser = self._subparsers.add_parser(name, help=text, description=text)
+        parser = self._subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
         return Commands(parser, title, metavar)
 
 

@@ -203,7 +203,8 @@ def _what_to_do(installation: Installation, job: Overview) -> str:
 def _standstill(installation: Installation, job: Overview) -> str:
     """What keeps a timer from running that nobody has paused, and the way out."""
     from sereno.errors import NotAvailable
-    from sereno.units import TARGET, app_target_name, timer_name
+    from sereno.systemctl import ELAPSED
+    from sereno.units import SEED_SERVICE, TARGET, app_target_name, timer_name
 
     timer, of_app = timer_name(job.job.id), app_target_name(job.job.app)
     systemctl = "systemctl --user" if installation.scope.is_user else "systemctl"
@@ -217,4 +218,6 @@ def _standstill(installation: Installation, job: Overview) -> str:
         return f"{TARGET} is stopped: {systemctl} start {TARGET}"
     if states.get(of_app) != "active":
         return "its application was shut down: let it call start(), or apply its jobs again"
+    if states.get(timer) == ELAPSED:
+        return f"it has no next elapse: {systemctl} start {SEED_SERVICE}"
     return f"it was stopped: {systemctl} start {timer}"

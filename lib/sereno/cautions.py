@@ -1,0 +1,83 @@
+"""What is allowed and probably not meant: sentences for the log, said when jobs are installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from sereno import elapses
+from sereno.errors import NotAvailable, SystemdError
+from sereno.namespaces import namespaces_refused
+from sereno.scope import SYSTEM_UNITS, USER_UNITS, Scope
+from sereno.units import Installed, timer_name
+
+
+def confinement(scope: Scope) -> Iterator[str]:
+    """Of a user's jobs that this machine does not confine."""
+    if scope.is_user and (setting := namespaces_refused()):
+        yield (
+            f"this machine lets users make no namespaces ({setting}): runs see and write all that you may, home= and"
+            " write_paths= change nothing, and what passes here may fail in the system scope"
+        )
+
+
+def twins(scope: Scope, job_ids: Collection[str]) -> Iterator[str]:
+    """Of jobs that are installed in another scope of this machine too, as far as the caller may look there."""
+    for owner, units in _other_scopes(scope):
+        for job_id in job_ids:
+            with suppress(OSError):
+                os.lstat(units / timer_name(job_id))
+                theirs = "the system scope" if owner is None else f"the scope of the user {owner}"
+                way_out = (
+                    'get_scheduler(scope="system") registers it there alone, after'
+                    f" `sereno remove {job_id} --user`" + (f" as {owner}" if owner else "")
+                )
+                yield f"the job {job_id!r} is installed in {theirs} too, and both run: {way_out}"
+
+
+def _other_scopes(scope: Scope) -> Iterator[tuple[str | None, Path]]:
+    if scope.is_user:
+        yield None, Path("/", SYSTEM_UNITS)
+        return
+    # Only managers that run without anybody's login, or at this moment, start timers.
+    for name in _names("/var/lib/systemd/linger") | set(map(_user, _names("/run/user"))):
+        with suppress(KeyError):
+            yield name, Path(pwd.getpwnam(name).pw_dir, ".config", USER_UNITS)
+
+
+def _names(directory: str) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except OSError:
+        return set()
+
+
+def _user(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return ""
+
+
+def delays(jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:
+    """Of the jobs in `chosen` that come after one whose jitter may make it the later of the two."""
+    for job_id in chosen:
+        for other in map(jobs.get, jobs[job_id].after if job_id in jobs else ()):
+            delay_s = 0.0 if other is None else other.delay_s
+            if other is None or not delay_s:
+                continue
+            with suppress(NotAvailable, SystemdError):
+                (first,) = elapses.next_elapses(other.calendars, 1) or (None,)
+                if first is None or not jobs[job_id].calendars:
+                    continue
+                first_s = first.timestamp()
+                then = elapses.next_elapses(jobs[job_id].calendars, 1, after_s=first_s - 1)
+                if then and then[0].timestamp() - first_s <= delay_s:
+                    yield (
+                        f"the job {job_id!r} comes after {other.id!r}, whose jitter may delay it until later: then it"
+                        f" waits for nothing, and only_if_success= judges the run before; let it elapse"
+                        f" {delay_s:g} s after it, or leave the jitter away"
+                    )
