@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -296,3 +297,32 @@ def test_a_first_install_that_a_full_disk_ends_leaves_nothing(
         assert list(new_server.listing()) == []
     finally:
         subprocess.run(["umount", str(new_server.root)], check=True)
+
+
+def test_an_upgrade_moves_the_units_out_of_usr_local_and_every_link_with_them(
+    empty: Image, checkout: Path, newer_checkout: Path, tmp_path: Path
+) -> None:
+    """systemd looks for units before /usr/local is mounted, where it is on a file system of its own."""
+    older = tmp_path / "older"
+    shutil.copytree(checkout, older, symlinks=True)
+    script = older / "install.sh"
+    script.write_text(
+        script.read_text().replace(
+            "unit_dir=/etc/systemd/system\n", "unit_dir=/usr/local/lib/systemd/system\n", 1
+        )
+    )
+    image = empty
+    image.install(older)
+    old_units = image.root / "usr/local/lib/systemd/system"
+    app_link = image.root / "etc/systemd/system/sereno.target.wants/sereno-app@sereno.target"
+    backend = app_link.with_name("sereno-app@shop.target")
+    backend.symlink_to("/usr/local/lib/systemd/system/sereno-app@.target")
+    assert (old_units / "sereno@.service").exists()
+    assert str(app_link.readlink()).startswith("/usr/local/")
+
+    image.install(newer_checkout)
+    assert list(old_units.glob("sereno*")) == []
+    assert (image.root / TEMPLATE).exists()
+    for link in (app_link, backend):
+        assert str(link.readlink()) == "/etc/systemd/system/sereno-app@.target"
+    assert str((image.root / TARGET_LINK).readlink()) == "/etc/systemd/system/sereno.target"
