@@ -31,6 +31,11 @@ def installed(machine: Machine) -> Shop:
     return shop
 
 
+def runs_of_this_boot(shop: Shop, job_id: str) -> list[dict[str, Any]]:
+    boot_id = shop.machine.read("/proc/sys/kernel/random/boot_id").strip().replace("-", "")
+    return [run for run in shop.runs(job_id) if run["_BOOT_ID"] == boot_id]
+
+
 def assert_all_live(shop: Shop) -> None:
     """Each timer has a next elapse, and this boot had its run."""
     machine = shop.machine
@@ -38,11 +43,7 @@ def assert_all_live(shop: Shop) -> None:
         lambda: shop.next_elapse("interval") and shop.next_elapse("calendar"),
         what="next elapses of an interval and a calendar",
     )
-    boot_id = machine.read("/proc/sys/kernel/random/boot_id").strip().replace("-", "")
-    machine.wait_for(
-        lambda: [run for run in shop.runs("each_boot") if run["_BOOT_ID"] == boot_id],
-        what="the run of this boot",
-    )
+    machine.wait_for(lambda: runs_of_this_boot(shop, "each_boot"), what="the run of this boot")
     assert machine.show("sereno@cache_cleanup_hourly.timer", "SubState") == {"SubState": "waiting"}
     assert shop.call("result = scheduler.is_running") is True
 
@@ -145,15 +146,14 @@ def test_a_first_boot_resumes_no_paused_job_and_keeps_the_others(
     shop = installed(own_machine)
     shop.install(*JOBS, "add_cron_job(shop_jobs.quick, 'paused', second='*/2', minute='*')")
     shop.call("scheduler.pause_job('paused')")
-    runs = len(shop.runs("paused"))
     own_machine.boot_first(machine_id)
     assert_all_live(shop)
     assert shop.call("result = scheduler.get_job_status('paused')['paused']") is True
-    assert len(shop.runs("paused")) == runs
+    assert runs_of_this_boot(shop, "paused") == []
     own_machine.run("systemctl", "preset-all")
     own_machine.reboot()
     assert_all_live(shop)
-    assert len(shop.runs("paused")) == runs
+    assert runs_of_this_boot(shop, "paused") == []
 
 
 def test_presets_that_disable_all_else_leave_timers_enabled(own_machine: Machine) -> None:
