@@ -152,7 +152,9 @@ class UnitDirectory:
 
     def _text(self, name: str) -> str:
         # Not by pathlib or io: with a thousand jobs they took most of the time of `sereno list`.
-        descriptor = os.open(os.path.join(self.path, name), os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: a FIFO in a unit's place would never open.
+        how = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(os.path.join(self.path, name), how)
         try:
             data = b""
             while part := os.read(descriptor, 65536):
@@ -163,7 +165,7 @@ class UnitDirectory:
 
     def _pending(self) -> frozenset[str] | None:
         try:
-            return frozenset((self.path / PENDING).read_text("utf-8").split())
+            return frozenset(self._text(PENDING).split())
         except FileNotFoundError:
             return None
 

@@ -37,7 +37,7 @@ _RESULTS = {
     "exec-condition": "its ExecCondition= failed",
 }
 # systemd.exec(5), "Process Exit Codes": what systemd itself ends with where it cannot start the program.
-_STATUSES = {
+SYSTEMD_STATUSES = {
     200: "its working directory cannot be entered",
     203: "its program cannot be executed",
     216: "its group is missing",
@@ -134,7 +134,7 @@ def _words(seen: Seen) -> str:
     if words is None and seen.exit_status.isdigit():
         number = int(seen.exit_status)
         if seen.exit_code == "exited":
-            known = _STATUSES.get(number)
+            known = SYSTEMD_STATUSES.get(number)
             words = f"exit status {number}" if known is None else f"{known} (status {number})"
         else:
             with suppress(ValueError):

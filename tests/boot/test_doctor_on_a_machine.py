@@ -6,22 +6,47 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shop import Shop
+from shop import STARTED, Shop
 
 if TYPE_CHECKING:
     from machine import Machine
 
 TIMER = "sereno@cache_cleanup_hourly.timer"
 SERVICE = "sereno@cache_cleanup_hourly.service"
-UNITS = "/etc/systemd/system"
-SCRIPT = "/opt/sereno/current/bin/cache_cleanup_hourly"
-DROP_IN = f"{UNITS}/{SERVICE}.d/weak.conf"
+UNITS, SHIPPED = "/etc/systemd/system", "/usr/local/lib/systemd/system"
+RELEASE, STORE = "/opt/sereno/current", "/srv/shop"
+SCRIPT = f"{RELEASE}/bin/cache_cleanup_hourly"
 CACHE = "/var/cache/sereno/metadata"
-# Name of the check, what breaks the machine, the subject it is about, what mends it (None: the hint itself).
-BREAKAGES = [
+INSTALL = "/src/install.sh --wheels /wheels"
+TOLD = "/etc/sereno/notify.toml"
+METRICS = "/var/lib/metrics"
+JOBS = (
+    "add_interval_job(shop_jobs.quick, 'often', hours=1)",
+    "add_cron_job(shop_jobs.quick, 'eastern', hour=3, timezone='Asia/Tokyo')",
+    "add_cron_job(shop_jobs.quick, 'served', hour=4, user='app')",
+    "add_cron_job(shop_jobs.quick, 'secret', hour=5, credentials={'token': '/etc/shop.token'})",
+    "add_cron_job(shop_jobs.quick, 'rooted', hour=6, user='root')",
+)
+
+
+def drop_in(unit: str, *lines: str, name: str = "slip") -> str:
+    """Shell that writes an administrator's drop-in and has it read."""
+    path = f"{UNITS}/{unit}.d"
+    text = "\\n".join(lines)
+    return f"mkdir -p {path}; printf '{text}\\n' >{path}/'{name}.conf'; systemctl daemon-reload"
+
+
+def slip_of(unit: str, name: str = "slip") -> str:
+    return f"{UNITS}/{unit}.d/{name}.conf"
+
+
+TAKE_OUT = f"rm {UNITS}/sereno@*.service.d/slip.conf; systemctl daemon-reload"
+# Name of the check, the fault, the subject, what mends it: None is the hint itself, "{hint}" in it stands for the hint,
+# "{then}" for what follows its last ";" or "then: ".
+Row = tuple[str, str, str, str | None]
+FAULTS: list[Row] = [
     ("timer inactive", f"systemctl stop {TIMER}", TIMER, None),
     ("paused", f"systemctl disable --now {TIMER}", TIMER, None),
-    ("masked", f"systemctl mask {SERVICE}", SERVICE, None),
     (
         "masked",
         f"ln -sf /dev/null {UNITS}/{TIMER} && systemctl daemon-reload && systemctl stop {TIMER}",
@@ -34,6 +59,7 @@ BREAKAGES = [
         f"{UNITS}/sereno@other.timer",
         None,
     ),
+    ("foreign file", f"mkfifo {UNITS}/sereno@pipe.timer", f"{UNITS}/sereno@pipe.timer", None),
     (
         "unit changed by hand",
         f"sed -i 's/^OnCalendar=.*/OnCalendar=daily/' {UNITS}/{TIMER}; systemctl daemon-reload",
@@ -41,17 +67,103 @@ BREAKAGES = [
         None,
     ),
     ("daemon-reload", f"touch {UNITS}/{TIMER}", f"{UNITS}/{TIMER}", None),
-    ("entry script", f"chmod -x {SCRIPT}", SERVICE, None),
-    (
-        "entry script",
-        f"mv {SCRIPT} /root/script",
-        SERVICE,
-        "/src/install.sh --wheels /wheels",
-    ),
     ("target", "systemctl stop sereno.target", "sereno.target", None),
     ("target", "systemctl disable sereno.target", "sereno.target", None),
     ("target", "systemctl stop sereno-app@sereno.target", "sereno-app@sereno.target", None),
     ("time zone", "ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime", TIMER, None),
+    # What a run needs.
+    ("entry script", f"chmod -x {SCRIPT}", SERVICE, None),
+    ("entry script", f"mv {SCRIPT} /root/script", SERVICE, INSTALL),
+    (
+        "entry script",
+        f"mv {STORE}/venv {STORE}/gone",
+        "sereno@eastern.service",
+        f"mv {STORE}/gone {STORE}/venv",
+    ),
+    (
+        "entry script",
+        f"mv {STORE}/venv/lib/python3.* {STORE}/venv/lib/python3.7",
+        "sereno@eastern.service",
+        f"cd {STORE}/venv/lib && mv python3.7 $(basename $(realpath ../bin/python))",
+    ),
+    (
+        "installation",
+        f"mv {RELEASE}/venv/lib/python3.* {RELEASE}/venv/lib/python3.7",
+        "/opt/sereno/releases/",
+        INSTALL,
+    ),
+    (
+        "package",
+        f"mv {STORE}/shop_jobs.py /root",
+        "sereno@eastern.service",
+        f"mv /root/shop_jobs.py {STORE}",
+    ),
+    ("needed path", "mv /etc/shop.token /root", "/etc/shop.token", "mv /root/shop.token /etc"),
+    ("needed path", "chmod 644 /etc/shop.token", "/etc/shop.token", None),
+    (
+        "code of root",
+        f"chown app {STORE}/shop_jobs.py",
+        f"{STORE}/shop_jobs.py",
+        f"chown root {STORE}/shop_jobs.py",
+    ),
+    ("code of root", f"chmod 777 {STORE}", STORE, f"chmod 755 {STORE}"),
+    (
+        "metrics",
+        drop_in(
+            "sereno@.service",
+            "[Service]",
+            f"Environment=SERENO_TEXTFILE_DIR={METRICS}",
+            f"ReadWritePaths=-{METRICS}",
+        ),
+        METRICS,
+        f"{{hint}}; test -d {METRICS}",
+    ),
+    (
+        "metrics",
+        f"mkdir -p {METRICS}; chgrp root {METRICS}; chmod 755 {METRICS};"
+        + drop_in(
+            "sereno@.service",
+            "[Service]",
+            f"Environment=SERENO_TEXTFILE_DIR={METRICS}",
+            f"ReadWritePaths=-{METRICS}",
+        ),
+        METRICS,
+        None,
+    ),
+    (
+        "metrics",
+        f"install -d -g sereno -m 775 {METRICS};"
+        + drop_in("sereno@.service", "[Service]", f"Environment=SERENO_TEXTFILE_DIR={METRICS}"),
+        METRICS,
+        f"echo ReadWritePaths=-{METRICS} >>{slip_of('sereno@.service')}; systemctl daemon-reload",
+    ),
+    ("closed", f"chmod 700 {STORE}", STORE, None),
+    ("closed", "chmod 700 /opt/sereno/releases", "/opt/sereno/releases", None),
+    (
+        "unit changed by hand",
+        f"mv {UNITS}/sereno@often.timer /root; systemctl daemon-reload",
+        "sereno@often.timer",
+        f"mv /root/sereno@often.timer {UNITS}; systemctl daemon-reload; sereno pause often; sereno resume often",
+    ),
+    (
+        "unit changed by hand",
+        f"mv {UNITS}/sereno@often.service.d/50-sereno.conf /root; systemctl daemon-reload",
+        "sereno@often.service.d/50-sereno.conf",
+        f"mv /root/50-sereno.conf {UNITS}/sereno@often.service.d; systemctl daemon-reload",
+    ),
+    (
+        "versions",
+        f"mv {RELEASE}/venv/lib/python3.*/site-packages/lmdb /root",
+        "/opt/sereno/releases/",
+        f"mv /root/lmdb {RELEASE}/venv/lib/python3.*/site-packages",
+    ),
+    (
+        "entry script",
+        f"cp -a {SCRIPT} /root/unix; sed -i '1s/ -I//; s/$/\\r/' {SCRIPT}",
+        SERVICE,
+        f"cp -a /root/unix {SCRIPT}",
+    ),
+    # What sereno itself needs.
     ("cache rights", "chmod 0755 /var/cache/sereno", "/var/cache/sereno", None),
     ("cache rights", f"chown nobody {CACHE}", CACHE, None),
     ("cache rights", f"chmod 0640 {CACHE}/open.lock", f"{CACHE}/open.lock", None),
@@ -64,16 +176,100 @@ BREAKAGES = [
     ),
     (
         "sandbox",
-        f"mkdir -p {DROP_IN.rpartition('/')[0]}; printf '[Service]\\nProtectSystem=no\\n' >{DROP_IN};"
-        " systemctl daemon-reload",
-        DROP_IN,
-        f"rm {DROP_IN} && systemctl daemon-reload",
+        drop_in("sereno@.service", "[Service]", "ProtectSystem=no"),
+        slip_of("sereno@.service"),
+        f"rm {slip_of('sereno@.service')} && systemctl daemon-reload",
+    ),
+    ("messages", f"mkdir -p /etc/sereno; mkfifo {TOLD}", TOLD, None),
+    ("messages", f"{{told}}; chmod 644 {TOLD}", TOLD, None),
+    ("messages", f"{{told}}; chgrp sereno {TOLD}; chmod 640 {TOLD}", TOLD, None),
+    ("messages", f"{{told}}; chown app {TOLD}", TOLD, None),
+    ("account", "userdel sereno-notify", "sereno-notify", None),
+    ("both scopes", "{ada}", "sereno@often.timer", None),
+    (
+        "machine id",
+        "rm -f /var/lib/dbus/machine-id; echo 0123456789abcdef0123456789abcdef >/var/lib/dbus/machine-id",
+        "/var/lib/dbus/machine-id",
+        None,
+    ),
+    (
+        "disk",
+        "mount -t tmpfs -o size=1m none /tmp; head -c 2M /dev/zero >/tmp/full || true",
+        "/tmp",
+        "{first} | grep -q /tmp; umount /tmp",
+    ),
+    (
+        "disk",
+        "mount -t tmpfs -o nr_inodes=9 none /tmp; for n in 1 2 3 4 5 6 7 8 9; do touch /tmp/$n || true; done",
+        "/tmp",
+        "{first} | grep -q /tmp; umount /tmp",
+    ),
+    (
+        "disk",
+        "mkdir -p /var/lib/sereno; mount -t tmpfs -o ro none /var/lib/sereno",
+        "/var/lib/sereno",
+        "{then}; umount /var/lib/sereno",
     ),
 ]
+# What systemd decides, or says.
+FAULTS_OF_UNITS: list[Row] = [
+    ("unit file", drop_in("sereno@eastern.timer", "[Timer]", "OnCalendar=", "OnCalendar=Mon..Frid 03:00"),
+     slip_of("sereno@eastern.timer"), None),
+    ("unit file", drop_in("sereno@often.timer", "[Timer]", "OnCalendar=Mon..Frid 03:00"),
+     slip_of("sereno@often.timer"), None),
+    ("unit file", drop_in("sereno@.timer", "[Timer]", "OnCalendar=", "OnCalendar=Mon..Frid 03:00"),
+     slip_of("sereno@.timer"), None),
+    ("unit file", drop_in("sereno@often.service", "[Service]", "MemoryMax=lots"), slip_of("sereno@often.service"),
+     None),
+    ("unit file", drop_in("sereno@.service", "[Servic]", "MemoryMax=1G", name="a $(id) b"),
+     slip_of("sereno@.service", "a $(id) b"), None),
+    ("unit file", drop_in("sereno-notify.socket", "[Socket]", "SocketMode=rw"), slip_of("sereno-notify.socket"), None),
+    ("unit file", drop_in("sereno@often.service", "[Service]", "Type=simple", "ExecStart=/bin/true"),
+     "sereno@often.service", None),
+    ("unit file", "mv /usr/share/zoneinfo/Asia/Tokyo /root", f"{UNITS}/sereno@eastern.timer",
+     "mv /root/Tokyo /usr/share/zoneinfo/Asia; {then}"),
+    ("unit file", "mv /usr/share/zoneinfo/Asia/Tokyo /root; systemctl daemon-reload", f"{UNITS}/sereno@eastern.timer",
+     "mv /root/Tokyo /usr/share/zoneinfo/Asia; {then}"),
+    ("command", drop_in("sereno@often.service", "[Service]", "ExecStart=/bin/true"), "sereno@often.service", None),
+    ("dependency", drop_in("sereno@often.service", "[Unit]", "Requires=missing.service"), "sereno@often.service", None),
+    ("dependency", drop_in("sereno@often.service", "[Unit]", "ConditionPathExists=/missing")
+     + "; systemctl start sereno@often.service", "sereno@often.service", None),
+    ("masked", f"systemctl mask {SERVICE}", SERVICE, None),
+    ("masked", f"systemctl mask --runtime {SERVICE}", SERVICE, None),
+    ("own unit", "systemctl mask sereno.target", "sereno.target", None),
+    ("own unit", "systemctl mask sereno-seed.service", "sereno-seed.service", None),
+    ("own unit", "{told}; systemctl stop sereno-notify.socket", "sereno-notify.socket", None),
+    ("own unit", "{told}; systemctl mask --now sereno-notify.socket", "sereno-notify.socket", None),
+    ("own unit", f"mv {SHIPPED}/sereno-failed@.service /root", "sereno-failed@.service", INSTALL),
+    ("own unit", f"mv {SHIPPED}/sereno-seed.service /root", "sereno-seed.service", INSTALL),
+    # Without its seed an interval timer that has not run yet has nothing to count from.
+    ("timer wedged", "rm -r /run/systemd/system/sereno@often.timer.d; systemctl daemon-reload", "sereno@often.timer",
+     None),
+    ("needed path", drop_in("sereno@often.service", "[Service]", "WorkingDirectory=/gone"), "/gone", TAKE_OUT),
+    ("needed path", drop_in("sereno@often.service", "[Service]", "EnvironmentFile=/gone"), "/gone", TAKE_OUT),
+    ("needed path", drop_in("sereno@.service", "[Service]", "ReadWritePaths=/gone"), "/gone", TAKE_OUT),
+    ("elsewhere", drop_in("sereno@often.timer", "[Timer]", "Unit=other.service"), "sereno@often.timer", None),
+    ("elsewhere", "{told}; " + drop_in("sereno@.service", "[Unit]", "OnFailure="),
+     "sereno@cache_cleanup_hourly.service", None),
+    ("unit file", drop_in("sereno@often.timer", "[Timer]", "OnUnitActiveSec="), "sereno@often.timer", None),
+    ("masked", f"ln -s /dev/null {UNITS}/sereno@.service; systemctl daemon-reload", "sereno@.service", None),
+    ("own unit", "systemctl mask --now sereno.slice", "sereno.slice", None),
+    ("own unit", drop_in("sereno-seed.service", "[Service]", "ExecStart=", "ExecStart=/bin/false")
+     + "; systemctl start sereno-seed.service || true", "sereno-seed.service",
+     f"rm {slip_of('sereno-seed.service')}; systemctl daemon-reload; {{then}}"),
+    ("own unit", "{told}; systemctl start sereno-notify.socket; rm -r /run/sereno", "sereno-notify.socket", None),
+    ("foreign file", f"mkdir -p {UNITS}/sereno@often.service.d; ln -s /gone {slip_of('sereno@often.service')}",
+     slip_of("sereno@often.service"), None),
+    ("foreign file", f"mkdir -p {UNITS}/sereno@often.service.d; mkfifo {slip_of('sereno@often.service')}",
+     slip_of("sereno@often.service"), None),
+    ("account", "userdel app", "app", None),
+    ("account", "userdel -f sereno", "sereno", None),
+]  # fmt: skip
 
 
 def examine(machine: Machine, *words: str, user: str | None = None) -> list[dict[str, Any]]:
     done = machine.run("sereno", "doctor", "--json", *words, check=False, user=user)
+    assert done.stdout, done.stderr
     shown = json.loads(done.stdout)
     assert done.returncode == (1 if shown["findings"] else 0), done.stderr
     assert shown["well"] is (not shown["findings"])
@@ -87,21 +283,98 @@ def well(machine: Machine) -> Machine:
     return machine
 
 
-@pytest.mark.parametrize(
-    ("check", "breakage", "subject", "cure"),
-    BREAKAGES,
-    ids=[f"{check}: {breakage[:40]}" for check, breakage, *_ in BREAKAGES],
+@pytest.fixture(scope="module")
+def store(machine: Machine) -> Machine:
+    """Jobs of every kind, each with what it needs."""
+    machine.run("useradd", "--system", "app")
+    machine.write("/etc/shop.token", "hunter2", 0o600)
+    machine.add_lingering_user("ada")
+    Shop(machine, app="store").install(*(line.replace("shop_jobs", "jobs") for line in JOBS))
+    return machine
+
+
+TELL = (
+    'mkdir -p /etc/sereno; printf \'[[handler]]\\ntype = "command"\\ncommand = ["/bin/true"]\\n\''
+    f" >{TOLD}; chmod 600 {TOLD}"
 )
-def test_what_is_broken_is_named_and_what_the_hint_says_mends_it(
-    well: Machine, check: str, breakage: str, subject: str, cure: str | None
+ADA = (
+    "mkdir -p ~ada/.config/systemd/user;"
+    f" cp {UNITS}/sereno@often.timer ~ada/.config/systemd/user; chown -R ada: ~ada"
+)
+
+
+def mend(machine: Machine, hint: str, cure: str | None) -> None:
+    after = hint.replace("then: ", ";").rpartition(";")[2]
+    script = (cure or "{hint}").replace("{hint}", hint).replace("{then}", after)
+    machine.run("sh", "-ec", script.replace("{first}", hint.partition(";")[0]), timeout=180)
+
+
+def check_row(machine: Machine, row: Row) -> None:
+    check, fault, subject, cure = row
+    machine.run("sh", "-ec", fault.replace("{told}", TELL).replace("{ada}", ADA))
+    found = examine(machine)
+    assert [each["check"] for each in found] == [check], found
+    assert found[0]["subject"].startswith(subject)
+    runs = machine.journal(STARTED)
+    mend(machine, found[0]["hint"], cure)
+    # A target's start returns before its timers are up.
+    machine.wait_for(lambda: examine(machine) == [], what="a machine that is well", deadline_s=10)
+    # install.sh runs the cleanup, as it says.
+    new = [run for run in machine.journal(STARTED)[len(runs) :] if "install.sh" not in (cure or "")]
+    assert new == []
+    # What tells people, and administrators' drop-ins, are no part of the next row.
+    machine.run(
+        "sh", "-ec", f"rm -rf /etc/sereno {UNITS}/sereno@.service.d; systemctl daemon-reload"
+    )
+
+
+# The fault, what checks find of it, what mends it, and the jobs whose run systemd could not begin for it.
+REFUSED: list[tuple[str, str, str, tuple[str, ...]]] = [
+    ("userdel app", "account", "{hint}", ("served",)),
+    (f"mv {STORE}/venv /srv/gone", "entry script", f"mv /srv/gone {STORE}/venv", ("often", "eastern")),
+    ("mv /etc/shop.token /root", "needed path", "mv /root/shop.token /etc", ("secret",)),
+]  # fmt: skip
+
+
+def of(rows: list[Row]) -> Any:
+    return pytest.mark.parametrize("row", rows, ids=[f"{row[0]}: {row[1][:50]}" for row in rows])
+
+
+@of(FAULTS)
+def test_a_fault_is_one_finding_and_its_hint_mends_it_and_runs_no_job(
+    store: Machine, row: Row
 ) -> None:
-    well.run("sh", "-ec", breakage)
-    found = examine(well)
-    named = [each for each in found if (each["check"], each["subject"]) == (check, subject)]
-    assert named, found
-    assert f": {subject}: " in well.run("sereno", "doctor", check=False).stdout
-    well.run("sh", "-ec", cure or named[0]["hint"], timeout=180)
-    assert examine(well) == []
+    check_row(store, row)
+
+
+@pytest.mark.every_systemd
+@of(FAULTS_OF_UNITS)
+def test_what_systemd_makes_of_units_is_one_finding_and_its_hint_mends_it_and_runs_no_job(
+    store: Machine, row: Row
+) -> None:
+    check_row(store, row)
+
+
+@pytest.mark.every_systemd
+@pytest.mark.parametrize(
+    ("fault", "check", "cure", "jobs"), REFUSED, ids=[row[0] for row in REFUSED]
+)
+def test_a_run_that_systemd_refuses_is_told_by_its_cause_alone_as_long_as_that_is_there(
+    store: Machine, fault: str, check: str, cure: str, jobs: tuple[str, ...]
+) -> None:
+    store.run("sh", "-ec", fault)
+    for job in jobs:
+        store.run("systemctl", "start", f"sereno@{job}.service", check=False)
+    (found,) = examine(store)
+    assert found["check"] == check
+    mend(store, found["hint"], cure)
+    left = examine(store)
+    assert {(each["check"], each["subject"]) for each in left} == {
+        ("run", f"sereno@{job}.service") for job in jobs
+    }
+    for each in left:
+        mend(store, each["hint"], "{then}")
+    assert examine(store) == []
 
 
 def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) -> None:
@@ -143,23 +416,6 @@ def test_what_any_user_can_write_into_the_journal_is_no_finding(well: Machine) -
     well.run("rm", "-r", "/etc/sereno")
 
 
-def test_a_wedged_interval_is_named_and_a_run_sets_it_going_again(well: Machine) -> None:
-    shop = Shop(well)
-    shop.install("add_interval_job(shop_jobs.mended, 'often', hours=1)")
-    assert examine(well) == []
-    # Without its seed an interval timer that has not run yet has nothing to count from.
-    well.run("sh", "-ec", "rm -r /run/systemd/system/sereno@often.timer.d; systemctl daemon-reload")
-    well.wait_for(
-        lambda: well.show("sereno@often.timer", "SubState")["SubState"] == "elapsed",
-        what="a wedged timer",
-    )
-    (found,) = examine(well)
-    assert (found["check"], found["subject"]) == ("timer wedged", "sereno@often.timer")
-    well.run("sh", "-ec", found["hint"])
-    assert examine(well) == []
-    shop.remove_all()
-
-
 def test_jobs_of_every_kind_are_well_before_and_after_a_reboot_and_after_a_run_by_hand(
     well: Machine,
 ) -> None:
@@ -181,17 +437,6 @@ def test_jobs_of_every_kind_are_well_before_and_after_a_reboot_and_after_a_run_b
     well.run("sereno", "run", "--wait", "often")
     assert examine(well) == []
     shop.remove_all()
-
-
-def test_an_interpreter_that_is_gone_is_named(well: Machine) -> None:
-    shop = Shop(well)
-    shop.install("add_interval_job(shop_jobs.mended, 'often', hours=1)")
-    well.run("mv", "/srv/shop/venv", "/srv/shop/gone")
-    (found,) = examine(well)
-    assert (found["check"], found["value"]) == ("entry script", "/srv/shop/venv/bin/python")
-    well.run("mv", "/srv/shop/gone", "/srv/shop/venv")
-    shop.remove_all()
-    assert examine(well) == []
 
 
 def test_a_full_cache_is_named_before_it_evicts(well: Machine) -> None:
@@ -245,8 +490,23 @@ def test_a_users_scope_is_examined_without_root(well: Machine) -> None:
     assert {each["check"] for each in examine(well, "--system", user="ada")} == {"not checked"}
 
 
-def test_a_journal_that_a_boot_empties_is_named(well: Machine) -> None:
-    well.run("sh", "-ec", "rm -r /var/log/journal; systemctl restart systemd-journald")
+JOURNALD = "/etc/systemd/journald.conf.d"
+STORED = (
+    f"rm -f {JOURNALD}/*; mkdir -p {JOURNALD}; echo '[Journal]' >{JOURNALD}/x.conf; echo Storage="
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "rm -r /var/log/journal",
+        f"{STORED}none >>{JOURNALD}/x.conf",
+        f"{STORED}volatile >>{JOURNALD}/x.conf",
+    ],
+)
+def test_a_journal_that_keeps_nothing_is_named(machine: Machine, fault: str) -> None:
+    well = machine
+    well.run("sh", "-ec", f"{fault}; systemctl restart systemd-journald")
     (found,) = [each for each in examine(well) if each["field"] == "Storage"]
     well.run("sh", "-ec", found["hint"])
     assert [each for each in examine(well) if each["field"] == "Storage"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from sereno import cli, doctor, installation, scheduler
 from sereno.cache import MetadataCache
 from sereno.doctor import CHECKS, examine, gather
 from sereno.doctor.cache import cache_facts
-from sereno.doctor.facts import CacheFacts, Code, DropIn, Entry, Facts, JobFacts
-from sereno.doctor.files import service_settings
+from sereno.doctor.facts import CacheFacts, Code, Entry, Facts, Words
+from sereno.doctor.files import settings_in
+from sereno.doctor.job_facts import JobFacts, Place
 from sereno.doctor.jobs import seconds
+from sereno.doctor.places import look, module_place, open_at, text_of
 from sereno.doctor.sandbox import WEAKER, weakenings
+from sereno.doctor.unit_checks import OWN_UNITS
 from sereno.history import Run
 from sereno.job import Job
 from sereno.triggers import CronTrigger, IntervalTrigger
@@ -42,6 +46,21 @@ def installed(job_id: str = "nightly", trigger: Any = None, **changes: Any) -> I
     return replace(found, **changes)
 
 
+PYTHON, SECRET, METRICS = "/srv/shop/venv/bin/python", "/etc/token", "/var/lib/metrics"
+SERVICE, UNIT = "[Service]", "[Unit]"
+
+
+def service(*more: tuple[str, str, str]) -> tuple[tuple[str, str, str], ...]:
+    """The lines of a job's service."""
+    lines = (
+        ("ExecStart", PYTHON),
+        ("User", "sereno"),
+        ("Group", "sereno"),
+        ("ProtectSystem", "strict"),
+    )
+    return (*((SERVICE, key, value) for key, value in lines), *more)
+
+
 def job(**changes: Any) -> JobFacts:
     """A calendar job that is well: it elapses in an hour."""
     facts = JobFacts(
@@ -53,7 +72,7 @@ def job(**changes: Any) -> JobFacts:
         period_s=DAY_S,
         calendars=("*-*-* 03:00:00",),
         calendars_now=("*-*-* 03:00:00",),
-        program="/srv/shop/venv/bin/python",
+        settings=service(),
         installed_s=NOW_S - 90 * DAY_S,
         latest_status="success",
         latest_s=NOW_S - HOUR_S,
@@ -73,6 +92,9 @@ def interval(**changes: Any) -> JobFacts:
     )
 
 
+FILE = Place("file", 0o755)
+
+
 def machine(*jobs: JobFacts, **changes: Any) -> Facts:
     """A machine that is well."""
     facts = Facts(
@@ -86,7 +108,14 @@ def machine(*jobs: JobFacts, **changes: Any) -> Facts:
         target=TARGET,
         apps=(("shop", True, TARGET),),
         clock_synchronized=True,
-        journal_persistent=True,
+        journal_storage="persistent",
+        places={PYTHON: FILE, "/opt/x": Place("directory"), SECRET: Place("file", 0o600)},
+        accounts={
+            "sereno": (990, frozenset({990})),
+            "sereno-notify": (991, frozenset()),
+            "root": (0, frozenset({0})),
+        },
+        groups={"sereno": 990},
         journal_begins_s=NOW_S - 100 * DAY_S,
         cache=CacheFacts(
             wanted=(0o2770, "root", "sereno"),
@@ -96,6 +125,12 @@ def machine(*jobs: JobFacts, **changes: Any) -> Facts:
         ),
     )
     return replace(facts, **changes)
+
+
+def placed(path: str, place: Place, *jobs: JobFacts, **changes: Any) -> Facts:
+    """A machine where something else is true of one path."""
+    facts = machine(*jobs, **changes)
+    return replace(facts, places={**facts.places, path: place})
 
 
 def cache(**changes: Any) -> Facts:
@@ -109,8 +144,11 @@ def test_a_machine_that_is_well_has_no_findings() -> None:
     assert examine(replace(machine(), scope="user", lingers=True)) == []
 
 
+WITH_SECRET = job(settings=service((SERVICE, "LoadCredential", f"token:{SECRET}")))
+WITH_METRICS = job(settings=service((SERVICE, "Environment", f"SERENO_TEXTFILE_DIR={METRICS}")))
 STOPPED = {**ACTIVE, "ActiveState": "inactive", "SubState": "dead"}
 # Name of the check, the facts, (level, subject, field, value), a part of the hint.
+TOLD = "/etc/sereno/notify.toml"
 CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("versions", machine(python=(3, 9)), ("problem", "Python", "version", "3.9"), "apt-get"),
     ("versions", machine(systemd="247.3"), ("problem", "systemd", "version", "247.3"), "upgrade"),
@@ -136,8 +174,19 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "ada", "Linger", "no"), "loginctl enable-linger"),
     ("clock", machine(clock_synchronized=False),
      ("warning", "clock", "NTPSynchronized", "no"), "timedatectl set-ntp true"),
-    ("journal", machine(journal_persistent=False),
-     ("warning", "journal", "Storage", "volatile"), "mkdir -p /var/log/journal"),
+    ("journal", machine(journal_storage="volatile"),
+     ("warning", "journal", "Storage", "volatile"), "Storage=persistent"),
+    ("journal", machine(journal_storage="none"), ("problem", "journal", "Storage", "none"), "Storage=persistent"),
+    ("journal", machine(units={"systemd-journald.service": {"ActiveState": "failed"}}),
+     ("problem", "journal", "ActiveState", "failed"), "systemctl start systemd-journald.service"),
+    ("disk", placed("/var", Place("directory", mount="/v r", lacks="inodes")),
+     ("problem", "/v r", "free", "no inodes"), "du -x --inodes '/v r'"),
+    ("disk", placed("/etc", Place("directory", is_read_only=True)), ("problem", "/", "mounted", "read-only"), "rw /"),
+    ("machine id", machine(machine_id=None), ("problem", "/etc/machine-id", "id", "missing"), "machine-id-setup"),
+    ("machine id", machine(machine_id="uninitialized"),
+     ("problem", "/etc/machine-id", "id", "uninitialized"), "machine-id-setup"),
+    ("machine id", machine(bus_id="1" * 32),
+     ("warning", "/var/lib/dbus/machine-id", "id", "1" * 32), "ln -sf /etc/machine-id"),
     ("cache rights", cache(missing=("/c",)), ("problem", "/c", "directory", "missing"), "systemd-tmpfiles"),
     ("cache rights", cache(directories=(Entry("/c", 0o755, "root", "root"),)),
      ("problem", "/c", "mode, owner, group", "0755 root root"), "systemd-tmpfiles --create sereno.conf"),
@@ -155,11 +204,18 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("cache", cache(stats={"size": 9, "max_size": None, "hit_rate_percent": 59.9, "total_requests": 101}),
      ("warning", "cache", "hit_rate_percent", "59.9"), "sereno cache stats"),
     ("stamp", machine(old_stamps=("/s/stamp-x",)), ("warning", "/s/stamp-x", "timer", "missing"), "rm /s/stamp-x"),
-    ("sandbox", machine(drop_ins=(DropIn("/e/x.conf", (("User", "root"), ("Nice", "5")), ("a", "b")),)),
+    ("sandbox", machine(job(drop_ins=("/e/x.conf",)), drop_ins={"/e/x.conf": ((SERVICE, "User", "root"),
+     (SERVICE, "Nice", "5"), (UNIT, "User", "0"))}),
      ("warning", "/e/x.conf", "User", "root"), "daemon-reload"),
-    ("messages", machine(untold=("handler hook: refused",)),
+    ("messages", placed(TOLD, Place("file", 0o644)), ("problem", TOLD, "mode", "0644"), "chmod 600"),
+    ("messages", placed(TOLD, Place("file", 0o600, open_at="/etc/sereno")),
+     ("problem", TOLD, "owner", "0"), "chown root:"),
+    ("messages", placed(TOLD, Place("other", 0o600)), ("problem", TOLD, "kind", "other"), f"mv {TOLD} {TOLD}.off"),
+    ("messages", placed(TOLD, Place("file", 0o600), untold=("handler hook: refused",)),
      ("problem", "notify", "handler", "handler hook: refused"), "sereno notify --test"),
     ("not checked", machine(unread=("journal: denied",)),
+     ("warning", "doctor", "not checked", "journal: denied"), "mend that first"),
+    ("not checked", machine(unread=("journal: denied",), user="ada"),
      ("warning", "doctor", "not checked", "journal: denied"), "as root"),
     ("masked", machine(job(timer={**ACTIVE, "LoadState": "masked"})),
      ("problem", "sereno@nightly.timer", "LoadState", "masked"), "systemctl unmask sereno@nightly.timer"),
@@ -172,11 +228,11 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("paused", machine(job(installed=installed(enabled=False), timer=STOPPED)),
      ("warning", "sereno@nightly.timer", "enabled", "no"), "sereno resume nightly"),
     ("timer inactive", machine(job(timer=STOPPED, next_s=None)),
-     ("problem", "sereno@nightly.timer", "ActiveState", "inactive"), "systemctl start sereno@nightly.timer"),
+     ("problem", "sereno@nightly.timer", "ActiveState", "inactive"), "sereno pause nightly && sereno resume nightly"),
     ("timer inactive", machine(job(timer={**ACTIVE, "ActiveState": "failed", "Result": "resources"})),
-     ("problem", "sereno@nightly.timer", "ActiveState", "failed (resources)"), "systemctl restart"),
+     ("problem", "sereno@nightly.timer", "ActiveState", "failed (resources)"), "sereno resume nightly"),
     ("timer wedged", machine(interval(timer={**ACTIVE, "SubState": "elapsed"}, next_s=None)),
-     ("problem", "sereno@often.timer", "SubState", "elapsed"), "systemctl start sereno@often.service"),
+     ("problem", "sereno@often.timer", "SubState", "elapsed"), "sereno pause often && sereno resume often"),
     ("unit changed by hand", machine(job(changed_files=("/u/sereno@nightly.timer",))),
      ("problem", "/u/sereno@nightly.timer", "Digest", "differs"), "/srv/shop/venv/bin/python -m sereno apply"),
     ("unit changed by hand",
@@ -186,12 +242,86 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("warning", "/u/a", "changed", "after the last daemon-reload"), "systemctl daemon-reload"),
     ("time zone", machine(job(calendars_now=("*-*-* 03:30:00",))),
      ("warning", "sereno@nightly.timer", "OnCalendar", "*-*-* 03:00:00"), "start the application shop"),
-    ("entry script", machine(job(program_fault="missing")),
-     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "PYTHON -m sereno apply"),
-    ("entry script", machine(job(installed=installed(has_entry_script=True), program_fault="missing")),
-     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "./install.sh"),
-    ("entry script", machine(job(program_fault="not executable")),
-     ("problem", "sereno@nightly.service", "ExecStart", "/srv/shop/venv/bin/python"), "chmod +x"),
+    ("own unit", machine(units={"sereno-seed.service": {"LoadState": "not-found"}}),
+     ("problem", "sereno-seed.service", "file", "missing"), "./install.sh"),
+    ("own unit", machine(units={"sereno-failed@doctor.service": {"LoadState": "masked"}}),
+     ("warning", "sereno-failed@.service", "LoadState", "masked"), "systemctl unmask sereno-failed@.service"),
+    ("own unit", placed(TOLD, Place("file", 0o600), units={"sereno-notify.socket": {"ActiveState": "failed"}}),
+     ("problem", "sereno-notify.socket", "ActiveState", "failed"), "systemctl start sereno-notify.socket"),
+    ("unit file", machine(words=(Words("/u/sereno@nightly.timer.d/x y.conf", 3, "Failed to parse"),)),
+     ("problem", "/u/sereno@nightly.timer.d/x y.conf", "line 3", "Failed to parse"),
+     "mv '/u/sereno@nightly.timer.d/x y.conf'"),
+    ("unit file", machine(words=(Words("/u/sereno@nightly.timer", 3, "Failed"), Words("/u/sereno@often.timer",
+     3, "x"))),
+     ("problem", "/u/sereno@nightly.timer", "line 3", "Failed"), "apt-get install tzdata-legacy"),
+    ("unit file", machine(words=(Words("/u/sereno-seed.service", 3, "Failed"),)),
+     ("problem", "/u/sereno-seed.service", "line 3", "Failed"), "./install.sh"),
+    ("unit file", machine(job(service={**DONE, "LoadState": "bad-setting", "LoadError": "so"})),
+     ("problem", "sereno@nightly.service", "LoadState", "bad-setting"), "systemctl daemon-reload"),
+    ("dependency", machine(job(settings=service((UNIT, "Requires", "x.mount"))),
+     units={"x.mount": {"LoadState": "masked"}}),
+     ("problem", "sereno@nightly.service", "Requires", "x.mount"), "systemctl cat"),
+    ("dependency", machine(job(service={**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"})),
+     ("warning", "sereno@nightly.service", "ConditionResult", "no"), "systemctl cat"),
+    ("command", machine(job(settings=service((SERVICE, "ExecStart", "/bin/x")), drop_ins=("/e/x.conf",)),
+                        drop_ins={"/e/x.conf": ((SERVICE, "ExecStart", "/bin/x"),)}),
+     ("warning", "sereno@nightly.service", "ExecStart", "/bin/x"),
+     "mv /e/x.conf /e/x.conf.off && systemctl daemon-reload"),
+    ("entry script", placed(PYTHON, Place()),
+     ("problem", "sereno@nightly.service", "ExecStart", PYTHON), "PYTHON -m sereno apply"),
+    ("entry script", placed(PYTHON, Place(), job(installed=installed(has_entry_script=True))),
+     ("problem", "sereno@nightly.service", "ExecStart", PYTHON), "./install.sh"),
+    ("entry script", placed(PYTHON, Place("file", 0o644)),
+     ("problem", "sereno@nightly.service", "ExecStart", PYTHON), "chmod +x"),
+    ("entry script", placed(PYTHON, Place("file", 0o755, is_noexec=True, mount="/srv")),
+     ("problem", "sereno@nightly.service", "ExecStart", PYTHON), "mount -o remount,exec /srv"),
+    ("entry script", placed(PYTHON, Place("file", 0o755, runs="3.9")),
+     ("problem", "sereno@nightly.service", "ExecStart", PYTHON), "make the environment of shop again"),
+    ("entry script", placed("/gone", Place(), places={PYTHON: Place("file", 0o755, interpreter="/gone")}) ,
+     ("problem", "sereno@nightly.service", "ExecStart", "/gone"), "make the environment of shop again"),
+    ("package", machine(job(missing_module="shop.jobs")),
+     ("problem", "sereno@nightly.service", "Function", "shop.jobs"), "install it again"),
+    ("account", machine(accounts={"sereno": None}), ("problem", "sereno", "user", "missing"), "systemd-sysusers"),
+    ("account", machine(job(settings=service((SERVICE, "User", "web"))), accounts={"web": None}),
+     ("problem", "web", "user", "missing"), "useradd --system web"),
+    ("account", machine(groups={"sereno": None}), ("problem", "sereno", "group", "missing"), "systemd-sysusers"),
+    ("needed path", placed(SECRET, Place(), WITH_SECRET), ("problem", SECRET, "path", "missing"),
+     "write this secret again"),
+    ("needed path", placed(SECRET, Place("file", 0o644), WITH_SECRET), ("warning", SECRET, "mode", "0644"),
+     "chmod go-rwx"),
+    ("metrics", placed(METRICS, Place(), WITH_METRICS),
+     ("problem", METRICS, "SERENO_TEXTFILE_DIR", "missing"), "install -d -g sereno -m 775 /var/lib/metrics"),
+    ("metrics", placed(METRICS, Place("directory", 0o755), WITH_METRICS),
+     ("problem", METRICS, "SERENO_TEXTFILE_DIR", "mode 0755"), "chgrp sereno /var/lib/metrics"),
+    ("metrics", placed(METRICS, Place("file", 0o777), WITH_METRICS),
+     ("problem", METRICS, "SERENO_TEXTFILE_DIR", "no directory"), "another directory"),
+    ("metrics", placed(METRICS, Place("directory", 0o775, gid=990), WITH_METRICS),
+     ("problem", METRICS, "SERENO_TEXTFILE_DIR", "read-only"), "ReadWritePaths="),
+    ("closed", placed("/srv/x.py", Place("file", 0o644, gates=(("/srv", 0o750, 0, 0),)), job(code=("/srv/x.py",))),
+     ("problem", "/srv", "mode", "closed"), "chmod o+x /srv"),
+    ("elsewhere", machine(job(settings=service(("[Timer]", "Unit", "x.service")))),
+     ("problem", "sereno@nightly.timer", "Unit", "x.service"), "systemctl cat"),
+    ("elsewhere", placed(TOLD, Place("file", 0o600), job(settings=service((UNIT, "OnFailure", "")))),
+     ("warning", "sereno@nightly.service", "OnFailure", "(empty)"), "systemctl cat"),
+    ("unit changed by hand", machine(orphans={"x": "shop"}),
+     ("problem", "sereno@x.timer", "file", "missing"), "start the application shop again"),
+    ("foreign file", machine(odd_files=("/u/x.conf",)), ("problem", "/u/x.conf", "kind", "no file"), "mv /u/x.conf"),
+    ("masked", machine(masks=frozenset({"sereno@.service"})),
+     ("problem", "sereno@.service", "link to", "/dev/null"), "systemctl unmask sereno@.service"),
+    ("versions", machine(missing_packages=("lmdb",)), ("problem", "/opt/x", "packages", "lmdb"), "./install.sh"),
+    ("needed path", placed("/gone", Place(), job(settings=service((SERVICE, "WorkingDirectory", "/gone")))),
+     ("problem", "/gone", "path", "missing"), "take it out of the drop-in"),
+    ("code of root", placed("/srv/x.py", Place("file", 0o644, uid=7, open_at="/srv"),
+                            job(settings=service((SERVICE, "User", "root")), code=("/srv/x.py",))),
+     ("problem", "/srv", "owner or mode", "not root's alone"), "user="),
+    ("code of root", placed("/opt/x", Place("directory", uid=7, open_at="/opt")), ("problem", "/opt", "owner", "7"),
+     "root's alone"),
+    ("both scopes", machine(twice=(("nightly", "ada"),)),
+     ("warning", "sereno@nightly.timer", "scope", "also ada"), "runuser -l ada"),
+    ("installation", placed("/opt/x/venv/bin/python3", Place("file", 0o755, runs="3.13", built_for=("3.11",))),
+     ("problem", "/opt/x", "Python", "3.13"), "./install.sh"),
+    ("run", machine(job(service={**FAILED, "Result": "exit-code", "ExecMainStatus": "226"})),
+     ("problem", "sereno@nightly.service", "Result", "exit-code (status 226)"), "journalctl -u"),
     ("run", machine(job(service={**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "15"})),
      ("problem", "sereno@nightly.service", "Result", "timeout (status 15)"), "sereno run nightly"),
     ("run", machine(job(latest_status="failed")),
@@ -338,7 +468,7 @@ def test_problems_come_before_warnings_and_commands_name_the_users_scope() -> No
     assert [each.level for each in found] == ["problem", "warning"]
     assert found[0].hint.endswith("sereno run nightly --user")
     (stopped,) = examine(machine(job(timer=STOPPED), scope="user", lingers=True))
-    assert stopped.hint == "systemctl --user start sereno@nightly.timer"
+    assert stopped.hint == "sereno pause nightly --user && sereno resume nightly --user"
 
 
 @pytest.mark.parametrize(
@@ -365,7 +495,8 @@ def test_a_drop_in_weakens_the_sandbox_if_it_allows_what_the_template_does_not(
 
 def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
     template = Path(doctor.__file__).parents[3] / "systemd/system/sereno@.service"
-    settings = service_settings(template.read_text())
+    lines = settings_in(template.read_text())
+    settings = [(key, value) for section, key, value in lines if section == SERVICE]
     plain = """
     Type ExecStart Slice TimeoutStartSec TimeoutStopSec SyslogIdentifier LogExtraFields LogRateLimitIntervalSec UMask
     RemoveIPC SystemCallErrorNumber SuccessExitStatus Environment
@@ -378,7 +509,10 @@ def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
 
 def test_settings_of_a_drop_in_are_read_as_systemd_reads_them() -> None:
     text = "[Unit]\nUser=no\n[Service]\n# User=x\nUser = root \nReadWritePaths=/a \\\n; note\n  /b\n\n[X]\nUser=y\n"
-    assert service_settings(text) == (("User", "root"), ("ReadWritePaths", "/a  /b"))
+    expected = (("User", "root"), ("ReadWritePaths", "/a  /b"))
+    assert [
+        (key, value) for section, key, value in settings_in(text) if section == SERVICE
+    ] == list(expected)
 
 
 def test_a_generated_file_tells_whether_it_was_changed() -> None:
@@ -498,8 +632,100 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     assert f"problem: {units / timer_name('b')}: the file is not as sereno wrote it" in said
     assert "problem: sereno@a.service: the last run, 2027-01-15 " in said
     assert "problem: sereno@c.service: the last run failed (Result: timeout (status 15))" in said
-    # One question for all, one for those that leave one open.
+    # One question for all, one for those that leave one open, and one about what is not a job's.
     assert manager.asked == [
         ("sereno@*", "sereno-app@*"),
         ("sereno@c.timer", "sereno@c.service"),
+        ("systemd-journald.service", *OWN_UNITS),
     ]
+
+
+def test_what_others_name_is_told_on_one_printable_line() -> None:
+    name = "/u/sereno@x.timer\n\x1b[2J $HOME"
+    (found,) = examine(machine(foreign=((name, False),)))
+    assert found.subject == "/u/sereno@x.timer\\n\\x1b[2J $HOME"
+    assert found.hint.isprintable()
+    (found,) = examine(machine(foreign=(("/u/$(id) x", False),)))
+    assert found.hint.startswith("mv '/u/$(id) x' ~/")
+
+
+def test_a_check_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Facts) -> Any:
+        raise ValueError("x")
+
+    monkeypatch.setitem(CHECKS, "clock", doctor.Check(fails))
+    found = examine(machine(old_stamps=("/s",)))
+    assert [(each.check, each.field) for each in found] == [("clock", "clock"), ("stamp", "timer")]
+
+
+def test_many_jobs_with_one_cause_are_one_finding() -> None:
+    jobs = [replace(job(), installed=installed(name)) for name in "abcdef"]
+    failed = {**FAILED, "Result": "exit-code"}
+    for status, changes in [
+        ("203", {"places": {PYTHON: Place()}}),
+        ("217", {"accounts": {"sereno": None}}),
+        ("226", {}),
+    ]:
+        broken = [replace(each, service={**failed, "ExecMainStatus": status}) for each in jobs]
+        (found,) = examine(machine(*broken, **changes))
+        assert "6 jobs (a, …)" in found.message
+
+
+def test_findings_that_differ_in_their_subject_alone_are_one() -> None:
+    changed = [job(changed_files=(f"/u/{name}",)) for name in "abc"]
+    (found,) = examine(machine(*changed))
+    assert (found.subject, found.message.partition("; the same")[2]) == (
+        "/u/a",
+        " of /u/b and 1 more",
+    )
+
+
+@pytest.mark.parametrize("makes", [os.mkfifo, os.mkdir, lambda path: os.symlink("nowhere", path)])
+def test_what_is_no_file_is_looked_at_without_waiting(tmp_path: Path, makes: Any) -> None:
+    makes(tmp_path / "x")
+    assert look(str(tmp_path / "x")).kind in ("other", "directory", "missing")
+    with pytest.raises(OSError):
+        text_of(tmp_path / "x")
+
+
+def test_a_script_names_its_interpreter_and_an_environment_the_versions_that_it_is_for(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "job"
+    script.write_text("#! /srv/venv/bin/python -I\n")
+    script.chmod(0o755)
+    assert look(str(script)).interpreter == "/srv/venv/bin/python"
+    for place in ("bin", "lib/python3.11/site-packages"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "pyvenv.cfg").touch()
+    (tmp_path / "python3.13").write_text("")
+    (tmp_path / "bin/python").symlink_to(tmp_path / "python3.13")
+    found = look(str(tmp_path / "bin/python"))
+    assert (found.built_for, found.runs) == (("3.11",), "3.13")
+
+
+def test_the_first_path_on_the_way_that_another_may_change_is_found_also_behind_a_link(
+    tmp_path: Path,
+) -> None:
+    top = tmp_path / "a"
+    (top / "b").mkdir(parents=True)
+    (top / "b/code.py").touch()
+    (tmp_path / "link").symlink_to("a/b/../b/code.py")
+    assert open_at(str(tmp_path / "link")) is None
+    top.chmod(0o777)
+    assert open_at(str(tmp_path / "link")) == str(top)
+    top.chmod(0o755)
+    (top / "b").chmod(0o775)
+    os.chown(top / "b", -1, 4711) if os.geteuid() == 0 else (top / "b").chmod(0o777)
+    assert open_at(str(tmp_path / "link")) == str(top / "b")
+
+
+def test_a_module_is_found_as_a_file_a_package_or_an_extension(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    for name in ("shop/jobs.py", "fast.cpython-311-x86_64-linux-gnu.so"):
+        (tmp_path / name).touch()
+    places = ("/nowhere", str(tmp_path))
+    assert module_place("shop", places) == f"{tmp_path}/shop"
+    assert module_place("shop.jobs", places) == f"{tmp_path}/shop/jobs.py"
+    assert module_place("fast", places) is not None
+    assert module_place("shop.gone", places) is None

@@ -1,97 +1,52 @@
-"""`Facts`: all that the doctor knows of one scope of a machine, as one value. Pure."""
+"""`Facts`: all that the doctor knows of one scope of a machine, as one value, and `Finding`, what a check makes of it.
+Pure."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sereno.systemctl import is_running
-from sereno.units import Installed, service_name, timer_name
+from sereno.doctor.job_facts import JobFacts, Place, Settings
 
-# Two readings of a clock are not one, and systemd's own times come to the second.
-TOLERANCE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class JobFacts:
-    """One installed job.
-
-    Attributes:
-        installed: what its unit files say.
-        timer, service: the units' LoadState, ActiveState and SubState; where these leave a question open, more
-            properties as `systemctl show` prints them.
-        next_s: next elapse as the manager has it, seconds since the epoch; None: none.
-        expected_s: a calendar's next elapse after `Facts.now_s` as its unit file means it; None: not known.
-        bases_s: from what an interval may count, seconds since the epoch: the last elapse, the last start of the job,
-            and the stamp, from which its first elapse of this boot was seeded.
-        slack_s: how late the timer may elapse as it is: its accuracy and random delay.
-        period_s: seconds between two elapses; None: not known.
-        calendars: the file's calendar expressions; `calendars_now`: those that its schedule would have if it were
-            written now (another time zone of the machine changes them); None: not known.
-        changed_files: generated files that are no longer as sereno wrote them.
-        has_own_drop_ins: whether an administrator's drop-in changes the timer.
-        program: what the service executes; `program_fault`: "missing" or "not executable"; None: nothing is wrong.
-        installed_s: when its timer was written, seconds since the epoch.
-        latest_status, latest_s, latest_error: what its newest run came to, when it ended, and why; None: not known.
-    """
-
-    installed: Installed
-    timer: Mapping[str, str]
-    service: Mapping[str, str]
-    next_s: float | None = None
-    expected_s: float | None = None
-    bases_s: tuple[float, ...] = ()
-    slack_s: float = 1.0
-    period_s: float | None = None
-    calendars: tuple[str, ...] = ()
-    calendars_now: tuple[str, ...] | None = None
-    changed_files: tuple[str, ...] = ()
-    has_own_drop_ins: bool = False
-    program: str | None = None
-    program_fault: str | None = None
-    installed_s: float = 0.0
-    latest_status: str | None = None
-    latest_s: float | None = None
-    latest_error: str | None = None
-
-    @property
-    def timer_name(self) -> str:
-        return timer_name(self.installed.id)
-
-    @property
-    def service_name(self) -> str:
-        return service_name(self.installed.id)
-
-    def interval_is_kept(self, now_s: float) -> bool:
-        """Whether the next elapse is one interval after one of `bases_s`; True where there is nothing to compare."""
-        interval_s = self.installed.interval_s
-        if interval_s is None or self.next_s is None or not self.bases_s or self.has_own_drop_ins:
-            return True
-        slack_s = self.slack_s + TOLERANCE_S
-        # A base in the future is a clock that was set back: then it counts from now.
-        return any(
-            abs(self.next_s - min(base_s, now_s) - interval_s) <= slack_s for base_s in self.bases_s
-        )
-
-    @property
-    def is_running(self) -> bool:
-        return is_running(self.service.get("ActiveState"))
+# A job does not run, or not as it was registered.
+PROBLEM = "problem"
+# It may go wrong, or could not be looked at.
+WARNING = "warning"
 
 
 @dataclass(frozen=True, slots=True)
-class DropIn:
-    """A drop-in of services that is not sereno's own.
+class Finding:
+    """One thing that is not well.
 
     Attributes:
-        path: its file.
-        settings: the (key, value) pairs of its section `[Service]`, in order.
-        services: names of the services that it changes.
+        level: PROBLEM or WARNING.
+        subject: the unit, file or part that it is about.
+        field, value: what was looked at and what it is, as systemd or the file system calls it.
+        message: what that means, one sentence.
+        hint: the way out: a command, or the words before one. It names no path that others can swap.
+        check: name of the check that found it; `examine` fills it in.
     """
 
-    path: str
-    settings: tuple[tuple[str, str], ...]
-    services: tuple[str, ...]
+    level: str
+    subject: str
+    field: str
+    value: str
+    message: str
+    hint: str
+    check: str = ""
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def problem(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
+    return Finding(PROBLEM, subject, field, value, message, hint)
+
+
+def warning(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
+    return Finding(WARNING, subject, field, value, message, hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +100,19 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
+class Words:
+    """What systemd says of a unit when it reads its files.
+
+    Attributes:
+        subject: the file, or the unit where it names none; line: of the file, 0: none.
+    """
+
+    subject: str
+    line: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One scope of a machine.
 
@@ -158,14 +126,26 @@ class Facts:
         code: which sereno this is; None: not known.
         jobs: the installed jobs, by id.
         target: properties of sereno.target; apps: (application, whether its target is enabled, its properties).
+        units: LoadState, LoadError, ActiveState and FragmentPath of sereno's own units, and of what jobs require.
+        words: what systemd says of the unit files as they are.
+        places: what is true of the paths that a check or a job names.
+        accounts: {user: (number, numbers of its groups)}, None: there is no such user; groups: {group: number or None}.
+        written: paths where sereno and the jobs of this scope write, beside the machine's.
+        config_path: where the file is that says who is told.
+        twice: (job id, user) of jobs that are installed in the other scope too.
+        machine_id, bus_id: what /etc and D-Bus have as the machine's id; None: there is no such file.
+        journal_storage: "persistent", "volatile", "none"; None: not known.
         stale_files: unit files that were changed after the manager read them.
         foreign: (path, whether it is a link to /dev/null) of files with sereno's names that are not sereno's.
         interrupted: job ids of a change that was killed.
-        drop_ins: those of services that are not sereno's own.
+        drop_ins: {path: its (section, key, value) lines} of jobs' drop-ins that are not sereno's own.
+        odd_files: drop-ins that are no files: systemd cannot read them, or waits for ever.
+        orphans: {job id: application} of jobs whose timer's file is gone.
+        masks: units that are links to /dev/null; runtime_masks: those until the next boot.
+        missing_packages: Python's packages that sereno needs and this interpreter has not.
         old_stamps: stamps of timers that are no longer there.
         lingers: whether the user's manager outlives the session; None: not asked (the system's scope).
         clock_synchronized: None: not known, or a container, whose clock is its host's.
-        journal_persistent: None: not known.
         journal_begins_s: time of the oldest record that can be read, seconds since the epoch.
         cache: None: there is no cache and need not be one.
         untold: what keeps messages about failures from leaving.
@@ -183,18 +163,37 @@ class Facts:
     jobs: tuple[JobFacts, ...] = ()
     target: Mapping[str, str] = field(default_factory=dict)
     apps: tuple[tuple[str, bool, Mapping[str, str]], ...] = ()
+    units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    words: tuple[Words, ...] = ()
+    places: Mapping[str, Place] = field(default_factory=dict)
+    accounts: Mapping[str, tuple[int, frozenset[int]] | None] = field(default_factory=dict)
+    groups: Mapping[str, int | None] = field(default_factory=dict)
+    written: frozenset[str] = frozenset()
+    config_path: str = "/etc/sereno/notify.toml"
+    twice: tuple[tuple[str, str], ...] = ()
+    machine_id: str | None = "0" * 32
+    bus_id: str | None = None
+    journal_storage: str | None = None
     foreign: tuple[tuple[str, bool], ...] = ()
     interrupted: tuple[str, ...] = ()
     stale_files: tuple[str, ...] = ()
-    drop_ins: tuple[DropIn, ...] = ()
+    drop_ins: Mapping[str, Settings] = field(default_factory=dict)
+    odd_files: tuple[str, ...] = ()
+    orphans: Mapping[str, str] = field(default_factory=dict)
+    masks: frozenset[str] = frozenset()
+    runtime_masks: frozenset[str] = frozenset()
+    missing_packages: tuple[str, ...] = ()
     old_stamps: tuple[str, ...] = ()
     lingers: bool | None = None
     clock_synchronized: bool | None = None
-    journal_persistent: bool | None = None
     journal_begins_s: float | None = None
     cache: CacheFacts | None = None
     untold: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+
+    def at(self, path: str) -> Place:
+        """What is true of a path; what was not looked at is not judged."""
+        return self.places.get(path, _UNKNOWN)
 
     @property
     def systemctl(self) -> str:
@@ -209,6 +208,11 @@ class Facts:
     def install(self) -> str:
         return "./install.sh --user" if self.scope == "user" else "./install.sh"
 
+    @property
+    def tells(self) -> bool:
+        """Whether people want to be told."""
+        return self.at(self.config_path).kind not in ("missing", "unknown")
+
     def is_scheduled(self, app: str) -> bool:
         """Whether the timers of `app` are to be active: the switches above them are on."""
         return self.target.get("ActiveState") == "active" and any(
@@ -216,10 +220,28 @@ class Facts:
             for name, enabled, shown in self.apps
         )
 
+    def begin_again(self, job_id: str) -> str:
+        """How to give a timer its next elapse; unlike a start, it makes up for nothing, and so runs no job."""
+        return f"{self.sereno(f'pause {job_id}')} && {self.sereno(f'resume {job_id}')}"
+
+    def unmask(self, unit: str) -> str:
+        return f"{self.systemctl} unmask {'--runtime ' * (unit in self.runtime_masks)}{unit}"
+
     def write_again(self, job: JobFacts) -> str:
         """How to have a job's units written again."""
         if job.installed.has_entry_script:
             return self.sereno("apply")
-        python = "PYTHON" if job.program is None or job.program_fault else job.program
-        app = job.installed.app
+        program = job.program
+        is_there = program and self.at(program).kind == "file"
+        return self.start_app(
+            job.installed.app, shlex.quote(program) if program and is_there else "PYTHON"
+        )
+
+    def start_app(self, app: str, python: str = "PYTHON") -> str:
+        """How to have the units of an application's jobs written."""
+        if app == "sereno":
+            return self.sereno("apply")
         return f"start the application {app} again, or: {python} -m sereno apply --jobs MODULE --app {app}"
+
+
+_UNKNOWN = Place("unknown")

@@ -1,4 +1,4 @@
-"""What is on disk around the generated units: drop-ins of administrators, masks, and what services execute.
+"""What is on disk around the generated units: drop-ins of administrators, masks, and the lines of services.
 
 Read from the files: asked for it, a manager with 1,000 jobs loads every service and takes half a minute.
 """
@@ -6,17 +6,18 @@ Read from the files: asked for it, a manager with 1,000 jobs loads every service
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sereno.doctor.job_facts import Settings
+from sereno.doctor.places import text_of
 from sereno.installation import TEMPLATE
 from sereno.scope import Scope
 from sereno.timer_memory import SEED_DROP_IN
-from sereno.units import DROP_IN, Installed, drop_in_name, service_name
+from sereno.units import DROP_IN, Installed, drop_in_name, service_name, timer_name
 
-Settings = tuple[tuple[str, str], ...]
-_PREFIXES = "@-:+!|"
+# Drop-ins of all units of a kind (systemd.unit(5)) change those of sereno as well.
+_OF_ALL = ("service", "timer", "target", "socket")
 
 
 class UnitFiles:
@@ -24,53 +25,66 @@ class UnitFiles:
 
     Attributes:
         drop_ins: administrators' drop-ins, {unit name: paths}; those of the template are under its name.
-        masks: services that are links to /dev/null, {unit name: path}.
+        masks: units that are links to /dev/null, {unit name: path}.
+        odd: paths of drop-ins that are no files.
         template: path of sereno@.service; None: it is not installed.
         unread: files that the caller may not read.
     """
 
     def __init__(self, scope: Scope) -> None:
-        places = list(dict.fromkeys((scope.units, scope.runtime, *scope.search)))
         self.drop_ins: dict[str, list[Path]] = {}
         self.masks: dict[str, Path] = {}
-        for place in places:
+        self.odd: list[str] = []
+        # Where `systemctl set-property` writes.
+        control = (
+            place.with_name(f"{place.name}.control") for place in (scope.units, scope.runtime)
+        )
+        for place in dict.fromkeys((scope.units, scope.runtime, *scope.search, *control)):
             for name in _names(place):
-                if not name.startswith("sereno@"):
+                path, unit = place / name, name.removesuffix(".d")
+                if not name.startswith("sereno") and unit not in _OF_ALL:
                     continue
-                path = place / name
-                if name.endswith(".d"):
-                    files = sorted(each for each in _names(path) if each.endswith(".conf"))
+                if unit != name:
+                    files = (each for each in _names(path) if each.endswith(".conf"))
                     found = [path / each for each in files if each not in (DROP_IN, SEED_DROP_IN)]
+                    self.odd += [str(each) for each in found if not each.is_file()]
+                    found = [each for each in found if each.is_file()]
                     if found:
-                        self.drop_ins.setdefault(name.removesuffix(".d"), []).extend(found)
-                elif name.endswith(".service") and is_mask(path):
+                        self.drop_ins.setdefault(unit, []).extend(found)
+                elif is_mask(path):
                     self.masks.setdefault(name, path)
         found_templates = (place / TEMPLATE for place in scope.search)
-        self.template = next((path for path in found_templates if path.exists()), None)
+        self.template = next((path for path in found_templates if path.is_file()), None)
         self.unread: list[str] = []
         self._settings: dict[Path, Settings] = {}
 
     def of_service(self, job_id: str) -> list[Path]:
         """The drop-ins that change a job's service."""
-        return [*self.drop_ins.get(TEMPLATE, ()), *self.drop_ins.get(service_name(job_id), ())]
+        return self._of("service", TEMPLATE, service_name(job_id))
 
-    def program(self, job: Installed) -> str | None:
-        """What the job's service executes; None if it cannot be told from the files."""
-        template = self.settings(self.template) if self.template else ()
-        own = service_settings(job.files.get(drop_in_name(job.id), ""))
-        others = (pair for path in self.of_service(job.id) for pair in self.settings(path))
-        lines = [value for key, value in (*template, *own, *others) if key == "ExecStart" and value]
-        return _first_word(lines[-1], job.id) if lines else None
+    def of_timer(self, job_id: str) -> list[Path]:
+        """The drop-ins that change a job's timer."""
+        return self._of("timer", "sereno@.timer", timer_name(job_id))
+
+    def _of(self, *units: str) -> list[Path]:
+        return [path for unit in units for path in self.drop_ins.get(unit, ())]
+
+    def lines_of(self, job: Installed) -> Settings:
+        """The lines of a job's service, and of administrators' drop-ins of it and its timer."""
+        own = settings_in(job.files.get(drop_in_name(job.id), ""))
+        paths = (*self.of_service(job.id), *self.of_timer(job.id))
+        others = (line for path in paths for line in self.settings(path))
+        return (*(self.settings(self.template) if self.template else ()), *own, *others)
 
     def settings(self, path: Path) -> Settings:
-        """The settings of a file's section `[Service]`; none if it cannot be read."""
+        """The lines of a file; none if it cannot be read."""
         if path not in self._settings:
             try:
-                text = path.read_text("utf-8", "surrogateescape")
+                text = text_of(path)
             except OSError as error:
                 self.unread.append(f"{path}: {error.strerror}")
                 text = ""
-            self._settings[path] = service_settings(text)
+            self._settings[path] = settings_in(text)
         return self._settings[path]
 
     def changed_since(self, loaded_s: float, jobs: Mapping[str, Installed], own: Path) -> list[str]:
@@ -88,8 +102,8 @@ def is_mask(path: Path) -> bool:
     return path.is_symlink() and os.readlink(path) == "/dev/null"
 
 
-def service_settings(text: str) -> Settings:
-    """The (key, value) pairs of the section `[Service]` of a unit file (systemd.syntax(7))."""
+def settings_in(text: str) -> Settings:
+    """The (section, key, value) lines of a unit file (systemd.syntax(7))."""
     section, line, settings = "", "", []
     for part in text.splitlines():
         if part.lstrip().startswith(("#", ";")):
@@ -98,26 +112,13 @@ def service_settings(text: str) -> Settings:
         if line.endswith("\\"):
             line = line[:-1] + " "
             continue
+        key, found, value = line.partition("=")
         if line.startswith("["):
             section = line
-        elif section == "[Service]" and "=" in line:
-            key, _, value = line.partition("=")
-            settings.append((key.strip(), value.strip()))
+        elif found:
+            settings.append((section, key.strip(), value.strip()))
         line = ""
     return tuple(settings)
-
-
-def _first_word(value: str, job_id: str) -> str | None:
-    """The program of an `ExecStart=` line; None if it holds specifiers or escapes beyond those that sereno writes."""
-    value = value.lstrip(_PREFIXES)
-    quoted = re.match(r'"([^"\\]*)"', value)
-    word = quoted[1] if quoted else value.partition(" ")[0]
-    word = word.replace("%i", job_id)
-    return (
-        None
-        if re.search(r'["\\]|(?<!%)%(?:%%)*(?!%)', word)
-        else word.replace("%%", "%").replace("$$", "$")
-    )
 
 
 def _names(place: Path) -> Iterable[str]:

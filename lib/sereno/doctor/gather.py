@@ -5,32 +5,36 @@ What cannot be looked at (rights, a tool that is missing) is named in `Facts.unr
 
 from __future__ import annotations
 
-import getpass
 import os
-import subprocess
+import pwd
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TypeVar
 
 from sereno import __version__, journal
+from sereno.doctor import CHECKS, machine
 from sereno.doctor.cache import cache_facts
-from sereno.doctor.code import code_facts
-from sereno.doctor.facts import DropIn, Facts
+from sereno.doctor.facts import Facts
 from sereno.doctor.files import UnitFiles, is_mask
+from sereno.doctor.job_facts import JobFacts
 from sereno.doctor.jobs import UNLOADED, Answers, job_facts
+from sereno.doctor.machine import LINGER
+from sereno.doctor.places import look
+from sereno.doctor.run_checks import needed_paths
+from sereno.doctor.unit_checks import requirements
 from sereno.errors import SerenoError
 from sereno.history import Run
 from sereno.installation import Installation
-from sereno.journal_reader import JOURNAL, may_read_journal
-from sereno.notify import health
+from sereno.journal_reader import may_read_journal
+from sereno.notify import config, health
 from sereno.runs import Runs
-from sereno.seed import machine_id
-from sereno.units import TARGET, app_target_name, service_name
+from sereno.units import TARGET, app_target_name
 
-LINGER = Path("/var/lib/systemd/linger")
-_TIMEOUT_S = 10
+UNIT_PROPERTIES = ("LoadState", "ActiveState", "InactiveEnterTimestamp", "FragmentPath")
+# What lib/requirements.txt has installed.
+PACKAGES = ("cachetools", "lmdb", "orjson")
 
 Found = TypeVar("Found")
 
@@ -44,8 +48,9 @@ class _Attempts:
     def ask(self, what: str, question: Callable[[], Found], default: Found) -> Found:
         try:
             return question()
-        except (SerenoError, OSError, ImportError, subprocess.SubprocessError) as error:
-            reason = error.message if isinstance(error, SerenoError) else error
+        except Exception as error:
+            # Whatever others have put where sereno looks: it spoils one answer, and never the others.
+            reason = error.message if isinstance(error, SerenoError) else error or type(error)
             self.failed.append(f"{what}: {reason}")
             return default
 
@@ -58,13 +63,14 @@ def gather(installation: Installation) -> Facts:
     """
     attempts = _Attempts()
     ask = attempts.ask
+    user = ask("user", lambda: pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
     scope, units, manager = installation.scope, installation.units, installation.manager
     found, files = units.find(), UnitFiles(scope)
     apps = sorted({job.app for job in found.jobs.values()})
     has_journal = journal.installed()
     sees_journal = has_journal and (scope.is_user or may_read_journal())
     if has_journal and not sees_journal:
-        attempts.failed.append(f"journal: {getpass.getuser()} is not in the group systemd-journal")
+        attempts.failed.append(f"journal: {user} is not in the group systemd-journal")
     answers = Answers(
         states=manager.list_units("sereno@*", "sereno-app@*"),
         elapses=manager.list_timers(),
@@ -72,21 +78,53 @@ def gather(installation: Installation) -> Facts:
         latest=ask("runs", lambda: _latest(scope.is_user, found.jobs), {}) if sees_journal else {},
     )
     jobs = job_facts(found.jobs, answers, units, files, manager, installation.local_zone)
+    code = ask("release", lambda: machine.code_facts(files.template, __version__), None)
+    config_path = config.path_of(scope.is_user, os.environ)
+    own_units = dict.fromkeys(unit for check in CHECKS.values() for unit in check.units)
+    required = {name for job in jobs for name in requirements(job)}
+    asked = [*own_units, *required]
+    nothing: dict[str, dict[str, str]] = {}
+    no_orphans: dict[str, str] = {}
+    shown = ask("units", lambda: manager.show_all(asked, *UNIT_PROPERTIES), nothing)
+    paths = {path for check in CHECKS.values() for path in check.paths}
+    written = {str(each) for each in (scope.units, scope.stamps, scope.runtime)}
+    paths |= {config_path, *written}
+    paths |= {each["FragmentPath"] for each in shown.values() if each.get("FragmentPath")}
+    paths |= {path for job in jobs for path in paths_of(job)}
+    if code and code.installed_place:
+        paths |= {code.installed_place, f"{code.installed_place}/venv/bin/python3"}
+    places = {path: look(path) for path in paths}
+    # What scripts name in their first line.
+    more = {each.interpreter for each in places.values() if each.interpreter}
+    places |= {path: look(path) for path in more - places.keys()}
     return Facts(
         scope=scope.name,
-        user=getpass.getuser(),
+        user=user,
         now_s=answers.now_s,
         python=sys.version_info[:2],
         systemd=manager.version(),
         has_python_systemd=has_journal,
         has_template=files.template is not None,
-        code=ask("release", lambda: code_facts(files.template, __version__), None),
+        code=code,
         jobs=jobs,
         target=manager.show(TARGET, "ActiveState", "UnitFileState"),
         apps=tuple(
             (app, units.app_is_linked(app), answers.states.get(app_target_name(app), UNLOADED))
             for app in apps
         ),
+        units=shown,
+        words=ask(
+            "unit files", lambda: machine.words(jobs, files, [*own_units], scope.is_user), ()
+        ),
+        places=places,
+        accounts={} if scope.is_user else machine.accounts(jobs),
+        groups={} if scope.is_user else machine.groups(jobs),
+        written=frozenset(written),
+        config_path=config_path,
+        twice=tuple(ask("other scope", lambda: machine.twice(jobs, scope.is_user), [])),
+        machine_id=machine.line_of("/etc/machine-id"),
+        bus_id=machine.line_of("/var/lib/dbus/machine-id"),
+        journal_storage=ask("journald", machine.journal_storage, None),
         foreign=tuple(
             (str(units.path / name), is_mask(units.path / name)) for name in sorted(found.foreign)
         ),
@@ -98,18 +136,36 @@ def gather(installation: Installation) -> Facts:
                 [],
             )
         ),
-        drop_ins=_drop_ins(files, list(found.jobs)),
+        drop_ins={
+            str(path): files.settings(path)
+            for job in found.jobs
+            for path in (*files.of_service(job), *files.of_timer(job))
+        },
+        odd_files=tuple(files.odd),
+        orphans=ask("lost timers", lambda: machine.orphans(units.path), no_orphans),
+        masks=frozenset(files.masks),
+        missing_packages=tuple(name for name in PACKAGES if find_spec(name) is None),
+        runtime_masks=frozenset(
+            unit for unit, path in files.masks.items() if path.is_relative_to(scope.runtime)
+        ),
         old_stamps=units.timers.old_stamps(),
-        lingers=(LINGER / getpass.getuser()).exists() if scope.is_user else None,
-        clock_synchronized=ask("clock", _clock_is_synchronized, None),
-        journal_persistent=(JOURNAL / machine_id()).is_dir(),
+        lingers=(LINGER / user).exists() if scope.is_user else None,
+        clock_synchronized=ask("clock", machine.clock_is_synchronized, None),
         journal_begins_s=ask("journal", lambda: _begins_s(scope.is_user), None)
         if sees_journal
         else None,
         cache=ask("cache", lambda: cache_facts(scope.is_user), None),
-        untold=tuple(ask("messages", lambda: health.problems(scope.is_user), [])),
+        untold=tuple(ask("messages", lambda: health.problems(scope.is_user), []))
+        if places[config_path].kind == "file"
+        else (),
         unread=(*attempts.failed, *files.unread),
     )
+
+
+def paths_of(job: JobFacts) -> set[str]:
+    """What a job names and its checks look at."""
+    metrics = job.variable("SERENO_TEXTFILE_DIR")
+    return {*job.code, *needed_paths(job), *([metrics] if metrics else [])}
 
 
 def _latest(user: bool, job_ids: Iterable[str]) -> dict[str, Run]:
@@ -122,28 +178,3 @@ def _begins_s(user: bool) -> float | None:
         return runs.begins_s()
 
 
-def _drop_ins(files: UnitFiles, job_ids: list[str]) -> tuple[DropIn, ...]:
-    services: dict[Path, list[str]] = {}
-    for job_id in job_ids:
-        for path in files.of_service(job_id):
-            services.setdefault(path, []).append(service_name(job_id))
-    return tuple(
-        DropIn(str(path), files.settings(path), tuple(names)) for path, names in services.items()
-    )
-
-
-def _clock_is_synchronized() -> bool | None:
-    if _output("systemd-detect-virt", "--container") not in ("", "none"):
-        return None
-    return {"yes": True, "no": False}.get(
-        _output("timedatectl", "show", "--property=NTPSynchronized", "--value")
-    )
-
-
-def _output(*argv: str) -> str:
-    environment: Mapping[str, str] = {**os.environ, "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
-        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=_TIMEOUT_S, check=False,
-    )  # fmt: skip
-    return done.stdout.strip()

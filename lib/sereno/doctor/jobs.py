@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os.path import isfile
 from pathlib import Path
 
-from sereno.doctor.facts import JobFacts
 from sereno.doctor.files import UnitFiles
+from sereno.doctor.job_facts import JobFacts
+from sereno.doctor.places import module_place, sites
 from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
 from sereno.history import Run
@@ -21,7 +23,8 @@ from sereno.units import Installed, is_as_written, service_name, timer_name
 Properties = Mapping[str, str]
 # What is asked of single units, where the states of all leave a question open.
 DETAILS = (
-    *("Result", "ExecMainStatus", "InactiveExitTimestamp"),
+    *("Result", "ExecMainStatus", "InactiveExitTimestamp", "LoadError"),
+    *("ConditionResult", "ConditionTimestamp"),
     *("TimersCalendar", "AccuracyUSec", "RandomizedDelayUSec"),
 )
 UNLOADED = {"LoadState": "unloaded", "ActiveState": "inactive", "SubState": "dead"}
@@ -84,10 +87,9 @@ def _at_first_sight(
     timer, service = timer_name(job.id), service_name(job.id)
     elapse = answers.elapses.get(timer, Elapse(None, None))
     bases_s = (elapse.last.timestamp() if elapse.last else None, units.timers.last_elapse_s(job.id))
-    program = files.program(job)
     latest = answers.latest.get(job.id)
     masked = {"LoadState": "masked"} if service in files.masks else {}
-    return JobFacts(
+    facts = JobFacts(
         installed=job,
         timer=answers.states.get(timer, UNLOADED),
         service={**answers.states.get(service, UNLOADED), **masked},
@@ -100,19 +102,46 @@ def _at_first_sight(
             for name, text in sorted(job.files.items())
             if not is_as_written(text)
         ),
-        has_own_drop_ins=timer in files.drop_ins,
-        program=program,
-        program_fault=_fault(program) if program else None,
-        installed_s=(units.path / timer).stat().st_mtime,
+        has_own_drop_ins=bool(files.of_timer(job.id)),
+        settings=files.lines_of(job),
+        drop_ins=tuple(map(str, (*files.of_service(job.id), *files.of_timer(job.id)))),
+        installed_s=_written_s(units.path / timer),
         latest_status=latest.status if latest else None,
         latest_s=latest.end_s if latest else None,
         latest_error=latest.error if latest else None,
     )
+    return _with_code(facts)
+
+
+def _with_code(job: JobFacts) -> JobFacts:
+    """What a run loads, and whether its function's module is there, as far as that can be told from names of files."""
+    program = job.program
+    if program is None or job.installed.has_entry_script:
+        return replace(job, code=(program,) if program else ())
+    paths = tuple(path for path in (job.variable("PYTHONPATH") or "").split(":") if path)
+    packages = sites(program)
+    module = job.installed.function.partition(":")[0]
+    found = module_place(module, paths + (packages or ()))
+    is_known = packages is not None and os.path.exists(program) and not any(map(isfile, paths))
+    return replace(
+        job,
+        code=(program, *([found] if found else []), *paths, *(packages or ())),
+        missing_module=module if found is None and is_known else None,
+    )
+
+
+def _written_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        # Removed at this moment.
+        return 0.0
 
 
 def _leaves_a_question(job: JobFacts, now_s: float) -> bool:
     return (
         job.has_own_drop_ins
+        or any(key.startswith("Condition") for _, key, _ in job.settings)
         or "failed" in (job.timer.get("ActiveState"), job.service.get("ActiveState"))
         # A run by hand moves it, which only the service's own times tell.
         or not job.interval_is_kept(now_s)
@@ -157,13 +186,3 @@ def _calendars_now(job: Installed, local_zone: str | None) -> tuple[str, ...] | 
     except InvalidTrigger:
         return None
     return tuple(line.removeprefix("OnCalendar=") for line in lines)
-
-
-def _fault(program: str) -> str | None:
-    try:
-        mode = Path(program).stat().st_mode
-    except PermissionError:
-        return None
-    except OSError:
-        return "missing"
-    return None if mode & 0o111 and os.path.isfile(program) else "not executable"

@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from sereno.doctor.facts import Entry, Facts
-from sereno.doctor.findings import PROBLEM, WARNING, Finding
-from sereno.doctor.sandbox import weakenings
+from sereno.doctor.facts import PROBLEM, WARNING, Entry, Facts, Finding, problem, warning
+from sereno.doctor.run_checks import PYTHON_MIN, environment_fits
 from sereno.jobs.cache_cleanup_job import THRESHOLDS
 from sereno.printable import printable
 from sereno.units import TARGET, app_target_name
 
-PYTHON_MIN = (3, 11)
 SYSTEMD_MIN = 252
 HISTORY_S = 7 * 86_400.0
+JOURNALD = "systemd-journald.service"
+# Where sereno, its jobs and what they need write.
+WRITTEN = (
+    "/etc",
+    "/var",
+    "/run",
+    "/tmp",
+    "/var/log/journal",
+    "/var/cache/sereno",
+    "/var/lib/sereno",
+)
 _JOURNALD = "/etc/systemd/journald.conf.d"
 CAPACITY_PERCENT = THRESHOLDS["SERENO_ALERT_CAPACITY_PERCENT"]
 HIT_RATE_PERCENT = THRESHOLDS["SERENO_ALERT_HIT_RATE_PERCENT"]
@@ -36,7 +45,11 @@ def versions(facts: Facts) -> Iterator[Finding]:
             PROBLEM, "systemd", "version", facts.systemd or "unknown",
             f"sereno needs {SYSTEMD_MIN} or newer", "upgrade the distribution",
         )  # fmt: skip
-    if not facts.has_python_systemd:
+    if facts.missing_packages and environment_fits(facts):
+        yield problem(facts.code.place if facts.code else "Python", "packages", " ".join(facts.missing_packages),
+                      "the cache cannot be opened without them", facts.install)  # fmt: skip
+    # Where its environment is another Python's, python-systemd is missing in that one.
+    if not facts.has_python_systemd and environment_fits(facts):
         yield Finding(
             PROBLEM, "python-systemd", "import", "fails",
             "records of runs do not reach the journal", "apt-get install python3-systemd",
@@ -56,6 +69,11 @@ def installation(facts: Facts) -> Iterator[Finding]:
             PROBLEM, "sereno@.service", "ExecStart", "missing",
             "the release that the jobs run is gone", facts.install,
         )  # fmt: skip
+    elif not environment_fits(facts):
+        place = facts.at(f"{facts.code.installed_place}/venv/bin/python3")
+        yield problem(facts.code.installed_place, "Python", place.runs or "missing",
+                      f"sereno's environment is for Python {' '.join(place.built_for)}, which was upgraded",
+                      facts.install)  # fmt: skip
     elif not facts.code.same:
         yield Finding(
             WARNING, facts.code.installed_place, "version", str(facts.code.installed_version),
@@ -74,7 +92,10 @@ def interrupted(facts: Facts) -> Iterator[Finding]:
 
 
 def switches(facts: Facts) -> Iterator[Finding]:
-    if not facts.has_template:
+    if not facts.has_template or facts.units.get(TARGET, {}).get("LoadState") in (
+        "masked",
+        "not-found",
+    ):
         return
     state = facts.target.get("ActiveState", "")
     if state != "active":
@@ -119,10 +140,16 @@ def clock(facts: Facts) -> Iterator[Finding]:
 
 
 def journal(facts: Facts) -> Iterator[Finding]:
-    if facts.journal_persistent is False:
-        yield Finding(
-            WARNING, "journal", "Storage", "volatile", "the history of runs is lost at each boot",
-            "mkdir -p /var/log/journal && systemctl restart systemd-journald && journalctl --flush",
+    if facts.units.get(JOURNALD, {}).get("ActiveState", "active") != "active":
+        yield problem("journal", "ActiveState", facts.units[JOURNALD]["ActiveState"],
+                      "the records of runs are lost", f"systemctl start {JOURNALD}")  # fmt: skip
+    if facts.journal_storage in ("none", "volatile"):
+        is_none = facts.journal_storage == "none"
+        yield (problem if is_none else warning)(
+            "journal", "Storage", facts.journal_storage,
+            "no record of a run is kept" if is_none else "the history of runs is lost at each boot",
+            f"mkdir -p {_JOURNALD} && printf '[Journal]\\nStorage=persistent\\n' >{_JOURNALD}/zz-sereno.conf"
+            " && systemctl restart systemd-journald && journalctl --flush",
         )  # fmt: skip
     begins_s = facts.journal_begins_s
     if begins_s is None:
@@ -148,7 +175,10 @@ def journal(facts: Facts) -> Iterator[Finding]:
 
 def cache_rights(facts: Facts) -> Iterator[Finding]:
     cache = facts.cache
-    if cache is None:
+    # Without the group nothing can belong to it.
+    if cache is None or (cache.wanted and facts.groups.get(cache.wanted[2], 0) is None):
+        return
+    if facts.at("/var/cache/sereno").is_read_only:
         return
     for path in cache.missing:
         yield Finding(
@@ -222,6 +252,8 @@ def cache_health(facts: Facts) -> Iterator[Finding]:
 
 def stamps(facts: Facts) -> Iterator[Finding]:
     for path in facts.old_stamps:
+        if any(path.endswith(f"@{job_id}.timer") for job_id in facts.orphans):
+            continue
         yield Finding(
             WARNING, path, "timer", "missing",
             "a stamp outlived its timer; a new job of that name would take it for its last elapse",
@@ -229,47 +261,60 @@ def stamps(facts: Facts) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def sandbox(facts: Facts) -> Iterator[Finding]:
-    if facts.scope == "user":
-        return
-    for drop_in in facts.drop_ins:
-        for key, value in weakenings(drop_in.settings):
-            others = f" and {len(drop_in.services) - 1} more" if len(drop_in.services) > 1 else ""
-            yield Finding(
-                WARNING, drop_in.path, key, value or "(empty)",
-                f"it weakens the sandbox of {drop_in.services[0]}{others}",
-                f"take the line out of {drop_in.path}, then: systemctl daemon-reload",
-            )  # fmt: skip
+def disks(facts: Facts) -> Iterator[Finding]:
+    """One finding for each file system."""
+    found = {place.mount: (path, place) for path, place in sorted(facts.places.items(), reverse=True)
+             if place.kind == "directory" and path in (*WRITTEN, *facts.written)}  # fmt: skip
+    for mount, (path, place) in sorted(found.items()):
+        if place.is_read_only:
+            yield problem(mount, "mounted", "read-only", f"nothing can be written to {path}",
+                          f"journalctl -k -p err; mend it, then: mount -o remount,rw {shlex.quote(mount)}")  # fmt: skip
+        elif place.lacks:
+            count = "--inodes " if place.lacks == "inodes" else ""
+            yield problem(mount, "free", f"no {place.lacks}", f"the file system is full: {path} is on it",
+                          f"du -x {count}{shlex.quote(mount)} | sort -n | tail; delete what is not needed")  # fmt: skip
+
+
+def machine_ids(facts: Facts) -> Iterator[Finding]:
+    """Copies of an image must not share an id: the jitter of their jobs and their journals go by it."""
+    found = facts.machine_id
+    if found is None or not re.fullmatch(r"[0-9a-f]{32}", found):
+        yield problem("/etc/machine-id", "id", found or "missing",
+                      "the machine has no id of its own", "systemd-machine-id-setup")  # fmt: skip
+    elif facts.bus_id not in (None, found):
+        yield warning("/var/lib/dbus/machine-id", "id", str(facts.bus_id),
+                      "D-Bus has another id: one of the two came with an image",
+                      "ln -sf /etc/machine-id /var/lib/dbus/machine-id")  # fmt: skip
 
 
 def messages(facts: Facts) -> Iterator[Finding]:
+    place, path = facts.at(facts.config_path), shlex.quote(facts.config_path)
+    if not facts.tells:
+        return
+    if place.kind != "file":
+        yield problem(facts.config_path, "kind", place.kind, "it is no file, so nobody is told of failures",
+                      f"mv {path} {path}.off")  # fmt: skip
+    elif place.open_at is not None:
+        yield problem(facts.config_path, "owner", str(place.uid),
+                      f"another user may change {place.open_at}, and so who is told, and what runs then",
+                      "chown root: {0} && chmod go-w {0}".format(shlex.quote(place.open_at)))  # fmt: skip
+    elif place.mode & (0o077 if place.gid or facts.scope == "user" else 0o007):
+        yield problem(facts.config_path, "mode", f"{place.mode:04o}", "others may read the secrets in it",
+                      f"chmod 600 {path}")  # fmt: skip
     for what in facts.untold:
-        yield Finding(
-            PROBLEM, "notify", "handler", what, "nobody is told of failures by it",
+        yield problem(
+            "notify",
+            "handler",
+            what,
+            "nobody is told of failures by it",
             facts.sereno("notify --test"),
-        )  # fmt: skip
+        )
 
 
 def unread(facts: Facts) -> Iterator[Finding]:
     for what in facts.unread:
-        yield Finding(
-            WARNING, "doctor", "not checked", what, "this user may not look at it, or it failed",
-            "run sereno doctor as root" if facts.scope == "system" else "mend that first",
-        )  # fmt: skip
-
-
-CHECKS: dict[str, Callable[[Facts], Iterator[Finding]]] = {
-    "versions": versions,
-    "installation": installation,
-    "interrupted change": interrupted,
-    "target": switches,
-    "lingering": lingering,
-    "clock": clock,
-    "journal": journal,
-    "cache rights": cache_rights,
-    "cache": cache_health,
-    "stamp": stamps,
-    "sandbox": sandbox,
-    "messages": messages,
-    "not checked": unread,
-}
+        if what.startswith("cache: ") and (facts.missing_packages or not environment_fits(facts)):
+            continue
+        may = facts.scope == "user" or facts.user == "root"
+        yield warning("doctor", "not checked", what, "this could not be looked at" if may else "this user may not look",
+                      "mend that first" if may else "run sereno doctor as root")  # fmt: skip

@@ -1,11 +1,15 @@
-"""Which settings of a drop-in let a service do more than the template allows it. Pure.
+"""The check of drop-ins that let a service do more than the template allows it. Pure.
 
 Only what the template sets is judged (systemd/system/sereno@.service); what each setting means: systemd.exec(5).
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
+
+from sereno.doctor.facts import Facts, Finding, warning
+from sereno.doctor.job_facts import of_jobs
 
 # systemd.syntax(7): the words for no.
 _NO = ("no", "false", "off", "0", "n", "f")
@@ -38,7 +42,7 @@ def _opens_the_system(value: str) -> bool:
     return any(path == "/" or path.startswith(_SYSTEM) for path in paths)
 
 
-# Of each setting: whether this value is weaker than the template's.
+# Of each setting of the template (systemd/system/sereno@.service): whether this value is weaker (systemd.exec(5)).
 WEAKER: dict[str, Callable[[str], bool]] = {
     **dict.fromkeys(
         """
@@ -77,3 +81,15 @@ def weakenings(settings: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]
         weaker = WEAKER.get(key)
         if weaker is not None and weaker(value):
             yield key, value
+
+
+def sandbox(facts: Facts) -> Iterator[Finding]:
+    if facts.scope == "user":
+        return
+    for path, lines in facts.drop_ins.items():
+        for key, value in weakenings(
+            (key, value) for where, key, value in lines if where == "[Service]"
+        ):
+            jobs = [job for job in facts.jobs if path in job.drop_ins]
+            yield warning(path, key, value or "(empty)", f"it weakens the sandbox of {of_jobs(jobs)}",
+                          f"take the line out of {shlex.quote(path)}, then: systemctl daemon-reload")  # fmt: skip

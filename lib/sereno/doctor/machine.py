@@ -1,0 +1,187 @@
+"""Single questions to the machine, each with a value for an answer; `gather` asks them all."""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sereno.doctor.facts import Code, Words
+from sereno.doctor.files import UnitFiles
+from sereno.doctor.job_facts import JobFacts
+from sereno.doctor.places import text_of
+from sereno.journal_reader import JOURNAL
+from sereno.notify import health
+from sereno.seed import machine_id
+from sereno.units import DROP_IN, job_of, own_keys, timer_name
+
+LINGER = Path("/var/lib/systemd/linger")
+PACKAGE = Path(__file__).parents[1]
+# What checks of their own tell.
+_TOLD_BETTER = ("is not executable", "is masked", "not found.")
+_RELEASE = re.compile(r"^ExecStart=(/\S+)/bin/%i$", re.MULTILINE)
+_VERSION = re.compile(r'^__version__ = "([^"]*)"', re.MULTILINE)
+_SAID = re.compile(
+    r"(?:(/.+?):(\d+)|(sereno[^ :]*|Unit sereno\S*|Failed to \S+ sereno[^ :]*)):? (.*)"
+)
+_TIMEOUT_S = 10
+
+
+def orphans(units: Path) -> dict[str, str]:
+    """Jobs whose timer is gone while their service's drop-in is there: {id: application}."""
+    found = {}
+    for path in units.glob(f"sereno@*.service.d/{DROP_IN}"):
+        job_id = job_of(f"{path.parent.name}/{DROP_IN}")
+        if job_id and path.is_file() and not os.path.lexists(units / timer_name(job_id)):
+            found[job_id] = own_keys(text_of(path)).get("App", "sereno")
+    return found
+
+
+def code_facts(template: Path | None, version: str) -> Code | None:
+    """What the template unit names; None where there is none, or it is not install.sh's."""
+    found = _RELEASE.search(text_of(template)) if template else None
+    if found is None:
+        return None
+    release = Path(found[1])
+    package = release / "lib/sereno"
+    place = str(PACKAGE.parents[1].resolve())
+    if not (package / "__init__.py").exists():
+        return Code(version, place, None, None, same=False)
+    installed = _VERSION.search((package / "__init__.py").read_text("utf-8"))
+    return Code(
+        version, place, installed[1] if installed else None, str(release),
+        same=_digest(package) == _digest(PACKAGE),
+    )  # fmt: skip
+
+
+def _digest(package: Path) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        whole.update(str(path.relative_to(package)).encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def words(
+    jobs: Iterable[JobFacts], files: UnitFiles, own_units: list[str], user: bool
+) -> tuple[Words, ...]:
+    """What systemd says of sereno's own units, of those of one job for all, and of each job's that may be special."""
+    chosen = dict.fromkeys(unit for unit in own_units if unit.startswith("sereno"))
+    for number, job in enumerate(jobs):
+        is_odd = job.has_own_drop_ins or (job.calendars and job.expected_s is None)
+        states = (job.timer.get("LoadState"), job.service.get("LoadState"))
+        if number == 0 or is_odd or job.changed_files or {*states} - {"loaded", "unloaded"}:
+            chosen[job.timer_name] = None
+        if number == 0 or job.service_name in files.drop_ins or states[1] == "bad-setting":
+            chosen[job.service_name] = None
+    # Without the dependencies of a start: they are all of the machine's units. What jobs require is looked up instead.
+    if files.odd:
+        # It would wait for what is in a FIFO.
+        return ()
+    words = ("verify", "--man=no", "--recursive-errors=no", *chosen)
+    said = _output("systemd-analyze", *(("--user",) if user else ()), *words, errors=True)
+    found = {}
+    for line in said.splitlines():
+        match = _SAID.fullmatch(line)
+        if match and not any(words in line for words in _TOLD_BETTER):
+            path, line_number, unit, text = match.groups()
+            subject = path or unit.split()[-1]
+            found[subject, line_number, text] = Words(subject, int(line_number or 0), text)
+    return tuple(found.values())
+
+
+def accounts(jobs: Iterable[JobFacts]) -> dict[str, tuple[int, frozenset[int]] | None]:
+    """The users of the jobs, and who tells people: {name: (number, numbers of the groups)}, None: no such user."""
+    found: dict[str, tuple[int, frozenset[int]] | None] = {}
+    for name in {health.SYSTEM_USER, *(job.user for job in jobs)}:
+        try:
+            entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+        except (KeyError, OverflowError):
+            found[name] = None
+        else:
+            groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+            found[name] = (entry.pw_uid, frozenset(groups))
+    return found
+
+
+def groups(jobs: Iterable[JobFacts]) -> dict[str, int | None]:
+    """The groups that services name: {name: number}, None: no such group."""
+    names = {name for job in jobs for line in ("Group", "SupplementaryGroups")
+             for value in job.values(line) for name in value.split()}  # fmt: skip
+    found: dict[str, int | None] = {}
+    for name in names:
+        try:
+            found[name] = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+        except KeyError:
+            found[name] = None
+    return found
+
+
+def twice(jobs: Iterable[JobFacts], user: bool) -> list[tuple[str, str]]:
+    """Jobs of the same id in the other scope: the system's, or those of users whose manager outlives their sessions.
+
+    Those that install.sh brings with it are each scope's own.
+    """
+    ids = [job.id for job in jobs if not job.installed.has_entry_script]
+    if user:
+        others = {"root": Path("/etc/systemd/system")}
+    else:
+        names = (
+            (name for name in os.listdir(LINGER) if name.isprintable()) if LINGER.is_dir() else ()
+        )
+        homes = ((name, _home_of(name)) for name in names)
+        others = {name: Path(home, ".config/systemd/user") for name, home in homes if home}
+    return [
+        (job_id, name)
+        for name, place in others.items()
+        for job_id in ids
+        if os.path.lexists(place / timer_name(job_id))
+    ]
+
+
+def _home_of(user: str) -> str | None:
+    try:
+        return pwd.getpwnam(user).pw_dir
+    except KeyError:
+        return None
+
+
+def line_of(path: str) -> str | None:
+    """The text of a small file; None where there is none."""
+    try:
+        return text_of(path, 4096).strip()
+    except OSError:
+        return None
+
+
+def journal_storage() -> str:
+    """What journald's configuration and its directory make of its records (journald.conf(5), Storage=)."""
+    text = _output("systemd-analyze", "cat-config", "systemd/journald.conf")
+    chosen = re.findall(r"^Storage=[ \t]*(\w*)", text, re.MULTILINE)
+    storage = str(chosen[-1]) if chosen else "auto"
+    if storage in ("none", "volatile"):
+        return storage
+    return "persistent" if (JOURNAL / machine_id()).is_dir() else "volatile"
+
+
+def clock_is_synchronized() -> bool | None:
+    """None: not known, or a container, whose clock is its host's."""
+    if _output("systemd-detect-virt", "--container") not in ("", "none"):
+        return None
+    return {"yes": True, "no": False}.get(
+        _output("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    )
+
+
+def _output(*argv: str, errors: bool = False) -> str:
+    environment: Mapping[str, str] = {**os.environ, "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=_TIMEOUT_S, check=False,
+    )  # fmt: skip
+    return done.stderr if errors else done.stdout.strip()

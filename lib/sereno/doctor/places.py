@@ -1,0 +1,164 @@
+"""What is true of a path, found without opening what could hold the one who asks: a FIFO, a device."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from sereno.doctor.job_facts import Place
+
+# A file system is full when less than this is left, or than a hundredth of it: /run is small.
+_LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
+_MOST_LINKS = 40
+_SYSTEM_SITES = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages")
+
+
+def look(path: str) -> Place:
+    """The facts of one path."""
+    try:
+        return _look(path)
+    except FileNotFoundError:
+        leads_to = os.readlink(path) if os.path.islink(path) else None
+        return Place("missing", leads_to=leads_to, open_at=open_at(path))
+    except (OSError, ValueError):
+        return Place("unknown")
+
+
+def _look(path: str) -> Place:
+    found = os.stat(path)
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}.get(stat.S_IFMT(found.st_mode))
+    of_all = os.statvfs(path)
+    built_for, runs = _python(path) if kind == "file" else ((), None)
+    return Place(
+        kind or "other",
+        stat.S_IMODE(found.st_mode),
+        found.st_uid,
+        found.st_gid,
+        open_at=open_at(path),
+        gates=_gates(path),
+        mount=_mount_of(path),
+        is_noexec=bool(of_all.f_flag & os.ST_NOEXEC),
+        is_read_only=bool(of_all.f_flag & os.ST_RDONLY),
+        lacks=_lacks(of_all),
+        interpreter=_interpreter(path) if kind == "file" and found.st_mode & 0o111 else None,
+        built_for=built_for,
+        runs=runs,
+    )
+
+
+def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
+    found = []
+    for directory in map(str, {*Path(path).parents, *Path(os.path.realpath(path)).parents}):
+        status = os.stat(directory)
+        if not status.st_mode & 0o001:
+            found.append((directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+    return tuple(sorted(found))
+
+
+def text_of(path: str | Path, most: int = 1 << 20) -> str:
+    """The text of a regular file, at most so many bytes of it. Raises OSError, also for what is none."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "not a regular file", str(path))
+        return file.read(most).decode("utf-8", "surrogateescape")
+
+
+def open_at(path: str) -> str | None:
+    """The first path on the way to `path` that somebody else than root or the caller may change; None: none."""
+    done, todo, links = "/", path.split("/"), 0
+    while True:
+        try:
+            found = os.lstat(done)
+        except OSError:
+            return None
+        if stat.S_ISLNK(found.st_mode):
+            # Whoever may write its directory may change it, and that one was looked at.
+            links += 1
+            target = os.readlink(done)
+            todo = target.split("/") + todo
+            done = "/" if target.startswith("/") else os.path.dirname(done)
+            if links > _MOST_LINKS:
+                return None
+        elif _is_open(found):
+            return done
+        todo = [part for part in todo if part not in ("", ".")]
+        if not todo:
+            return None
+        part, *todo = todo
+        done = os.path.dirname(done) if part == ".." else os.path.join(done, part)
+
+
+def _is_open(found: os.stat_result) -> bool:
+    if found.st_uid not in (0, os.geteuid()):
+        return True
+    writers = found.st_mode & (0o002 if found.st_gid in (0, os.getegid()) else 0o022)
+    # In a sticky directory nobody renames what is another's.
+    return bool(writers) and not found.st_mode & stat.S_ISVTX
+
+
+def _lacks(found: os.statvfs_result) -> str | None:
+    if found.f_bfree * found.f_frsize < min(_LEAST_BYTES, found.f_blocks * found.f_frsize / 100):
+        return "bytes"
+    return "inodes" if found.f_ffree < min(_LEAST_FILES, found.f_files / 100) else None
+
+
+def _mount_of(path: str) -> str:
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _interpreter(path: str) -> str | None:
+    try:
+        found = re.match(r"#![ \t]*([^ \t\n]+)", text_of(path, 256))
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _python(path: str) -> tuple[tuple[str, ...], str | None]:
+    """Of an environment's interpreter: the versions whose packages it has, and its own; of another one: its own."""
+    runs = re.search(r"/python(\d+\.\d+)$", os.path.realpath(path))
+    found = Path(path).parent.parent.glob("lib/python*/site-packages") if _is_venv(path) else ()
+    built_for = (each.parent.name.removeprefix("python") for each in found)
+    return tuple(sorted(built_for)), runs[1] if runs else None
+
+
+def _is_venv(program: str) -> bool:
+    return os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(program)), "pyvenv.cfg"))
+
+
+@cache
+def sites(program: str) -> tuple[str, ...] | None:
+    """Where an interpreter has its packages; None: it cannot be told without running it."""
+    if not _is_venv(program):
+        return None
+    venv = Path(program).parent.parent
+    found = list(venv.glob("lib/python*/site-packages"))
+    if re.search(r"include-system-site-packages *= *true", text_of(venv / "pyvenv.cfg")):
+        found += [each for place in _SYSTEM_SITES for each in Path("/").glob(place[1:])]
+    # Those of an editable installation lead anywhere.
+    paths = [each.name for site in found for each in site.glob("*.pth")]
+    if set(paths) - {"distutils-precedence.pth", "_virtualenv.pth"}:
+        return None
+    return tuple(map(str, found))
+
+
+@cache
+def module_place(module: str, places: tuple[str, ...]) -> str | None:
+    """Where Python finds a module that is in one of these directories: its file, or its package's directory."""
+    for place in places:
+        whole = os.path.join(place, *module.split("."))
+        for candidate in (whole, f"{whole}.py", *_extensions(whole)):
+            if os.path.exists(candidate):
+                return candidate
+    return None
+
+
+def _extensions(whole: str) -> Iterable[str]:
+    return map(str, Path(whole).parent.glob(f"{Path(whole).name}.*.so"))
