@@ -141,10 +141,10 @@ def runs(facts: Facts) -> Iterator[Finding]:
                           f"the last run{at} was left out: too late, or what it waits for had failed",
                           facts.sereno(f"run {job_id}"))  # fmt: skip
     for status, jobs in refused.items():
-        job = jobs[0]
+        job, again = jobs[0], " && ".join(facts.sereno(f"run {job.id}") for job in jobs)
         yield problem(job.service_name, "Result", f"exit-code (status {status})",
                       f"systemd could not begin the last run of {of_jobs(jobs)}: {SYSTEMD_STATUSES[int(status)]}",
-                      f"journalctl -u {job.service_name}; mend it, then: {facts.sereno(f'run {job.id}')}")  # fmt: skip
+                      f"journalctl -u {job.service_name}; mend it, then: {again}")  # fmt: skip
 
 
 def _to_be_active(facts: Facts) -> Iterator[JobFacts]:
