@@ -140,7 +140,9 @@ def clock(facts: Facts) -> Iterator[Finding]:
 
 
 def journal(facts: Facts) -> Iterator[Finding]:
-    if facts.units.get(JOURNALD, {}).get("ActiveState", "active") != "active":
+    # A user's manager has none.
+    journald = facts.units.get(JOURNALD, {})
+    if facts.scope == "system" and journald.get("ActiveState", "active") != "active":
         yield problem("journal", "ActiveState", facts.units[JOURNALD]["ActiveState"],
                       "the records of runs are lost", f"systemctl start {JOURNALD}")  # fmt: skip
     if facts.journal_storage in ("none", "volatile"):
