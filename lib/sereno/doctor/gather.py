@@ -97,6 +97,8 @@ def gather(installation: Installation) -> Facts:
     # What scripts name in their first line.
     more = {each.interpreter for each in places.values() if each.interpreter}
     places |= {path: look(path) for path in more - places.keys()}
+    accounts = {} if scope.is_user else machine.accounts(jobs)
+    lacking = tuple(name for name in PACKAGES if find_spec(name) is None)
     return Facts(
         scope=scope.name,
         user=user,
@@ -117,7 +119,7 @@ def gather(installation: Installation) -> Facts:
             "unit files", lambda: machine.words(jobs, files, [*own_units], scope.is_user), ()
         ),
         places=places,
-        accounts={} if scope.is_user else machine.accounts(jobs),
+        accounts=accounts,
         groups={} if scope.is_user else machine.groups(jobs),
         written=frozenset(written),
         config_path=config_path,
@@ -144,7 +146,7 @@ def gather(installation: Installation) -> Facts:
         odd_files=tuple(files.odd),
         orphans=ask("lost timers", lambda: machine.orphans(units.path), no_orphans),
         masks=frozenset(files.masks),
-        missing_packages=tuple(name for name in PACKAGES if find_spec(name) is None),
+        missing_packages=lacking,
         runtime_masks=frozenset(
             unit for unit, path in files.masks.items() if path.is_relative_to(scope.runtime)
         ),
@@ -154,7 +156,10 @@ def gather(installation: Installation) -> Facts:
         journal_begins_s=ask("journal", lambda: _begins_s(scope.is_user), None)
         if sees_journal
         else None,
-        cache=ask("cache", lambda: cache_facts(scope.is_user), None),
+        # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
+        cache=None
+        if lacking or None in accounts.values()
+        else ask("cache", lambda: cache_facts(scope.is_user), None),
         untold=tuple(ask("messages", lambda: health.problems(scope.is_user), []))
         if places[config_path].kind == "file"
         else (),
