@@ -144,6 +144,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("cache", "elapses", "history", "installation", "jobs", "journal", "journal_reader"),
         *("notify", "printable", "runs"),
         *("scope", "seed", "systemctl", "timer_memory", "triggers", "unitdir", "units", "errors"),
+        "verdict",
     },
 }
 # The command is where all of it comes together.

@@ -181,5 +181,3 @@ def _latest(user: bool, job_ids: Iterable[str]) -> dict[str, Run]:
 def _begins_s(user: bool) -> float | None:
     with Runs(user=user) as runs:
         return runs.begins_s()
-
-
