@@ -42,6 +42,24 @@ def _without_surrogates(value: object) -> object:
     return value
 
 
+class FailuresAtOnce:
+    """Names a failed test, and why in a line, when it has failed: the whole report comes minutes later."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            terminal = self._config.pluginmanager.getplugin("terminalreporter")
+            why = getattr(getattr(report.longrepr, "reprcrash", None), "message", "")
+            terminal.write_line(f"\n{report.when} failed: {report.nodeid} {why.splitlines()[:1]}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        config.pluginmanager.register(FailuresAtOnce(config))
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
     """One line for each reason why tests were left out, after pytest's own summary."""
