@@ -1,10 +1,12 @@
 """notify.toml: what it means, and how it is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
+from nobody import as_nobody
 
-from sereno.errors import InvalidConfig
+from sereno.errors import InvalidConfig, NotAllowed, SerenoError
 from sereno.notify.config import load, parse, path_of
 
 WEBHOOK = '[[handler]]\ntype = "webhook"\nurl = "https://hooks.example.org/T0KEN"\n'
@@ -97,3 +99,34 @@ def test_each_scope_has_its_own_file() -> None:
     assert path_of(False, {}) == "/etc/sereno/notify.toml"
     assert path_of(True, {"XDG_CONFIG_HOME": "/c"}) == "/c/sereno/notify.toml"
     assert path_of(True, {"XDG_CONFIG_HOME": "c"}).endswith("/.config/sereno/notify.toml")
+
+
+def test_a_file_that_is_no_regular_one_is_refused_without_waiting(tmp_path: Path) -> None:
+    path = tmp_path / "notify.toml"
+    os.mkfifo(path)
+    with pytest.raises(SerenoError, match=r"notify\.toml: it is no regular file"):
+        load(str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SerenoError, match=r"notify\.toml: Is a directory"):
+        load(str(path))
+
+
+def test_a_file_that_the_caller_may_not_read_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "notify.toml"
+    path.write_text(WEBHOOK)
+    path.chmod(0)
+
+    def refused() -> bool:
+        try:
+            load(str(path))
+        except NotAllowed as error:
+            return error.message == f"{path}: no right to read it" and error.hint == "run as root"
+        return False
+
+    assert as_nobody(refused)
+
+
+def test_tables_nested_without_end_are_refused() -> None:
+    with pytest.raises(InvalidConfig, match="f: "):
+        parse("x = " + "[" * 100_000, "f")

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,17 +23,18 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from nobody import ID, as_nobody, in_a_child
 
-from sereno import journal
+from sereno import journal, sending
 from sereno.errors import NotAvailable
 from sereno.journal import FINISHED
-from sereno.notify import account, service, state, trial, wake
+from sereno.notify import account, datagram, service, state, trial, wake
 from sereno.notify.account import Account
 from sereno.notify.config import Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import Deliveries, Delivery, Task
 from sereno.notify.event import FAILURE, Event
-from sereno.notify.evidence import Evidence, gather
+from sereno.notify.evidence import Evidence, Journal
 from sereno.notify.handling import Handling
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
@@ -447,6 +449,7 @@ class Desk:
         self.last: dict[str, Moment] = {}
         self.asked: list[str] = []
         self.meanwhile: Any = lambda name: None
+        self.course: list[Account] = []
 
     def send(self, one: Handler, message: Any, **_: object) -> None:
         self.meanwhile(one.name)
@@ -454,26 +457,31 @@ class Desk:
             raise DeliveryError("out of order")
         self.messages.append((one.name, message.payload))
 
-    def gather(
-        self, job_id: str, run_id: str, *_: object, deadline_s: float, **__: object
-    ) -> Evidence:
-        self.asked.append(f"{run_id[-1:]} {deadline_s:g}")
+    def gather(self, job_id: str, run_id: str, *_: object, wait: bool) -> Evidence:
+        self.asked.append(f"{run_id[-1:]} {'waits' if wait else 'looks'}")
         return Evidence(**self.found)
+
+    def last_moment(self, job_id: str, run_id: str) -> Moment | None:
+        return self.last.get(run_id)
+
+    def since(self, job_id: str, run_id: str, since_s: float = 0.0) -> list[Account]:
+        ids = [one.run_id for one in self.course]
+        return self.course[ids.index(run_id) + 1 if run_id in ids else 0 :]
 
     def handling(self) -> tuple[Handling, Deliveries]:
         deliveries = Deliveries(time.monotonic() + 10, self.send)
-        options: dict[str, Any] = {"gather": self.gather, "last_moment": self.last.get}
+        options: dict[str, Any] = {"journal": self}
         ask = lambda job_ids: {job: one for job, one in self.accounts.items() if job in job_ids}  # noqa: E731
         return Handling(
             self.environ, deliveries, now_s=lambda: self.now_s, ask=ask, **options
         ), deliveries
 
-    def fail(self, number: int, result: str = "exit-code", joined: Any = ()) -> None:
+    def fail(self, number: int, result: str = "exit-code") -> None:
         handling, _ = self.handling()
         self.now_s += 1
         self.last.setdefault(run_id(number), account.moment(self.now_s - 1e9))
         handling.failed("j", Account(run_id(number), True, result, "exited", "1"))
-        handling.follow("j", run_id(number), 0.0, lambda *_, **__: list(joined))
+        handling.follow("j", run_id(number), 0.0)
 
     def succeed(self, number: int, **options: Any) -> None:
         handling, deliveries = self.handling()
@@ -616,15 +624,16 @@ def test_a_journal_that_cannot_be_read_holds_up_no_message(
 ) -> None:
     desk = Desk(tmp_path)
 
-    def broken(*_: object, **__: object) -> Any:
+    def broken(*_: object) -> Any:
         raise OSError("Bad message")
+        yield
 
-    handling, _ = desk.handling()
-    handling._gather = handling._last_moment = broken
+    handling, deliveries = desk.handling()
+    handling = Handling(desk.environ, deliveries, journal=Journal(False, broken), ask=lambda _: {})
     handling.failed("j", Account(run_id(1), True, "exit-code", "exited", "1"))
-    handling.follow("j", run_id(1), 0.0, broken)
+    handling.follow("j", run_id(1), 0.0)
     assert desk.told() == ["failure"]
-    assert "Bad message" in caplog.text
+    assert caplog.text.count("Bad message") == 1
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -639,11 +648,30 @@ def test_a_run_that_somebody_stopped_is_no_failure_whatever_its_process_made_of_
 
 def test_what_failed_again_while_a_failure_was_being_told_is_counted(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    joined = [Account(run_id(number), True, "timeout") for number in (2, 3, 4)]
-    desk.fail(1, joined=joined)
+    desk.course = [Account(run_id(number), True, "timeout") for number in (1, 2, 3, 4)]
+    desk.fail(1)
     desk.now_s += 86_400
     desk.fail(5)
     assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 5, 3)]
+
+
+def test_a_success_between_two_failures_that_one_start_tells_ends_the_row(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    good = Account(run_id(2), True, "success", "exited", "0")
+    desk.course = [Account(run_id(1), True, "timeout"), good, Account(run_id(3), True, "timeout")]
+    desk.fail(1)
+    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 1, 0)]
+    # Also where each has a start of its own, and word of the success comes after both.
+    desk.course += [good._replace(run_id=run_id(4)), Account(run_id(5), True, "timeout")]
+    desk.fail(5)
+    desk.course.append(Account(run_id(6), True, "timeout"))
+    desk.fail(6)
+    desk.last[run_id(4)] = account.moment(1.0)
+    desk.succeed(4)
+    assert desk.told("a", "failures")[2:] == [("failure", 1)]
+    assert (desk.state / "j.failing").exists()
+    desk.succeed(7)
+    assert desk.told("a", "failures")[3:] == [("recovery", 2)]
 
 
 def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Path) -> None:
@@ -685,7 +713,7 @@ def test_what_would_change_nothing_and_runs_that_nobody_knows_are_dropped_withou
     # A run of the past that is real is looked at, and not waited for.
     desk.last[run_id(2)] = account.moment(1.0)
     handling.heard([Datagram("succeeded", "j", run_id(2), 7)])
-    assert desk.asked == ["2 0"]
+    assert desk.asked == ["2 looks"]
 
 
 def test_a_run_that_is_not_over_is_waited_for_within_a_bound_and_holds_up_no_other(
@@ -730,7 +758,7 @@ CLOSING = {
 )
 def test_a_run_of_another_job_is_no_evidence(fields: dict[str, str], status: str) -> None:
     read = lambda *_: iter([{**CLOSING, **fields}])  # noqa: E731
-    assert gather("j", "r", 1, user=False, deadline_s=0, read=read).status == status
+    assert Journal(False, read).gather("j", "r", 1, wait=False).status == status
 
 
 def test_an_alert_is_found_however_much_its_run_logged_afterwards() -> None:
@@ -738,21 +766,13 @@ def test_an_alert_is_found_however_much_its_run_logged_afterwards() -> None:
     alert = {**own, "MESSAGE": "disk almost full", "SERENO_ALERT": "disk"}
     log = [alert, *({**own, "MESSAGE": f"line {n}"} for n in range(600)), CLOSING]
 
-    def read(run_id: str, *matches: bytes) -> Iterator[dict[str, Any]]:
-        assert run_id == "r"
-        if matches:
+    def read(*alternatives: tuple[str | bytes, ...]) -> Iterator[dict[str, Any]]:
+        assert ("SERENO_RUN=r", *alternatives[0][1:]) in alternatives
+        if matches := alternatives[0][1:]:
             return iter([alert] if matches == (b"SERENO_ALERT=disk",) else [])
         return reversed(log)
 
-    found = gather(
-        "j",
-        "r",
-        1,
-        user=False,
-        deadline_s=0,
-        alerts=["disk", "gone"],
-        read=read,
-    )
+    found = Journal(False, read).gather("j", "r", 1, ["disk", "gone"], wait=False)
     assert found == Evidence("success", None, {"disk": "disk almost full"}, ("line 599",))
 
 
@@ -1008,6 +1028,98 @@ def test_a_recovery_that_a_killed_start_did_not_tell_is_told_after_the_next_succ
     inbox.recovers("j", "k")
     assert inbox.start(monkeypatch) == 0
     assert sorted(job for _, job in inbox.desk.told("a", "job")) == ["j", "k"]
+
+
+def test_an_alert_that_a_killed_start_did_not_tell_is_told_by_the_next_one(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.desk.state.mkdir()
+    inbox.desk.found = {**inbox.desk.found, "status": "success", "alerts": {"disk": "full"}}
+    for number, job in enumerate(("j", "k", "m")):
+        inbox.desk.last[run_id(number)] = account.moment(1.0)
+        wake.send(inbox.address, "succeeded", job, run_id(number), ["disk"])
+    if not (child := os.fork()):
+        inbox.desk.meanwhile = lambda name: os.kill(os.getpid(), signal.SIGKILL)
+        inbox.start(monkeypatch)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    # What a kill left half written is no reason to lose the rest.
+    with (inbox.desk.state / ".heard").open("a") as file:
+        file.write('\n0 ["succeeded", "n", "\nx [1]\n7')
+    assert receive(inbox.socket) == []
+    assert inbox.start(monkeypatch) == 0
+    told = [("alert", job, "full") for job in "jkm"]
+    assert sorted(inbox.desk.told("a", "job", "error")) == told
+    assert inbox.start(monkeypatch) == 0
+    assert sorted(inbox.desk.told("b", "job", "error")) == told
+
+
+def test_an_alert_that_comes_while_the_file_is_broken_is_told_once_it_is_mended(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox.desk.state.mkdir()
+    Path(inbox.environ[wake.CONFIG]).write_text("x = 1")
+    inbox.desk.found = {**inbox.desk.found, "status": "success", "alerts": {"disk": "full"}}
+    inbox.desk.last[RUN] = account.moment(1.0)
+    wake.send(inbox.address, "succeeded", "j", RUN, ["disk"])
+    assert inbox.start(monkeypatch) == 2
+    Path(inbox.environ[wake.CONFIG]).write_text(HANDLERS)
+    assert inbox.start(monkeypatch) == 0
+    assert inbox.desk.told("a", "job") == [("alert", "j")]
+
+
+def test_of_a_flood_only_so_much_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datagram, "MOST_BYTES", 1000)
+    heard = datagram.Heard(str(tmp_path))
+    flood = [Datagram("succeeded", "j", run_id(n), 7, ("disk",)) for n in range(100)]
+    heard.add(flood)
+    kept = [one._replace(heard_s=0.0) for one in heard.read()]
+    assert 10 < len(kept) < 20
+    assert kept == flood[: len(kept)]
+    assert (tmp_path / ".heard").stat().st_size <= 1000
+
+
+@pytest.mark.parametrize("away", ["at first", "later"])
+def test_without_the_journals_socket_messages_leave_all_the_same(
+    inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: str
+) -> None:
+    address = tmp_path / "journal"
+
+    def told() -> bool:
+        monkeypatch.undo()
+        monkeypatch.setattr(service, "Handling", lambda environ, made: inbox.made(made))
+        monkeypatch.setattr(sending, "SOCKET", str(address))
+        monkeypatch.setenv("INVOCATION_ID", RUN)
+        inbox.desk.meanwhile = lambda name: address.unlink(missing_ok=True)
+        environ = {**inbox.environ, "MONITOR_INVOCATION_ID": run_id(1)}
+        return service.run("j", environ) == 0 and inbox.desk.told() == ["failure"]
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
+        if away == "later":
+            journald.bind(str(address))
+            address.chmod(0o666)
+        assert in_a_child(told)
+
+
+@pytest.mark.parametrize("whose", ["file", "directory"])
+def test_a_state_of_another_owner_holds_no_message_back(whose: str) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        desk = Desk(Path(place))
+        desk.fail(1)
+        for path in (desk.state, desk.state / ".lock"):
+            os.chown(path, ID, ID)
+        (desk.state / "j.json").chmod(0)
+        if whose == "directory":
+            os.chown(desk.state, os.geteuid(), os.getegid())
+            desk.state.chmod(0o500)
+        Path(place).chmod(0o755)
+
+        def told() -> bool:
+            desk.now_s += 10
+            desk.fail(2)
+            desk.fail(3)
+            return desk.told("b") == ["failure", "failure"] + ["failure"] * (whose == "directory")
+
+        assert as_nobody(told)
 
 
 def test_a_broken_file_leaves_nothing_in_the_socket_that_would_start_the_unit_for_ever(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -16,10 +15,10 @@ from sereno.history import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPP
 from sereno.notify.account import Account, ask, of, of_monitored
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
-from sereno.notify.evidence import Evidence, judge
-from sereno.notify.failures import joined
-from sereno.notify.message import compose, safe_line
+from sereno.notify.evidence import Evidence, joined, judge
+from sereno.notify.message import compose
 from sereno.notify.senders import compose_mail, environment
+from sereno.printable import printable
 
 RUN = "0123456789abcdef0123456789abcdef"
 FAILED = Event(
@@ -88,11 +87,11 @@ def test_every_kind_of_event_has_the_same_keys() -> None:
 
 
 @given(st.text(), st.integers(2, 50))
-def test_a_safe_line_is_one_printable_line_of_bounded_length(text: str, length: int) -> None:
-    line = safe_line(text, length)
+def test_what_is_printable_is_one_line_of_bounded_length(text: str, most: int) -> None:
+    line = printable(text, most)
     assert line.isprintable()
-    assert len(line) <= length
-    if text.isprintable() and len(text) <= length:
+    assert len(line) <= most
+    if text.isprintable() and len(text) <= most:
         assert line == text
 
 
@@ -157,21 +156,27 @@ def test_only_systemds_last_word_keeps_a_failure_from_being_told(records, status
     assert (found.status, found.told) == (status, told)
 
 
-def test_failures_are_read_back_as_systemd_would_have_told_them() -> None:
+def test_runs_are_read_back_as_systemd_would_have_told_them() -> None:
     records = [
-        {"MESSAGE_ID": UUID(PROCESS_EXITED), "INVOCATION_ID": UUID(RUN), "EXIT_CODE": "killed", "EXIT_STATUS": "9"},
-        {"MESSAGE_ID": UUID(UNIT_FAILED), "INVOCATION_ID": UUID(RUN), "UNIT_RESULT": "oom-kill"},
+        {"MESSAGE_ID": PROCESS_EXITED, "INVOCATION_ID": RUN, "EXIT_CODE": "killed", "EXIT_STATUS": "9"},
+        {"MESSAGE_ID": UNIT_FAILED, "INVOCATION_ID": RUN, "UNIT_RESULT": "oom-kill"},
         # A run that was stopped: no failure.
         {"MESSAGE_ID": PROCESS_EXITED, "USER_INVOCATION_ID": "a", "EXIT_CODE": "exited", "EXIT_STATUS": "143"},
         {"MESSAGE_ID": PROCESS_EXITED, "USER_INVOCATION_ID": "b", "EXIT_CODE": "exited", "EXIT_STATUS": "1"},
         {"MESSAGE_ID": UNIT_FAILED, "USER_INVOCATION_ID": "b", "UNIT_RESULT": "exit-code"},
         # systemd could not start it.
         {"MESSAGE_ID": UNIT_FAILED, "USER_INVOCATION_ID": "c", "UNIT_RESULT": "resources"},
+        said("bien", MESSAGE_ID=journal.FINISHED, SERENO_RUN="d"),
+        # It crashed after it had said so.
+        said("bien", MESSAGE_ID=journal.FINISHED, SERENO_RUN="e"),
+        {"MESSAGE_ID": UNIT_FAILED, "INVOCATION_ID": "e", "UNIT_RESULT": "core-dump"},
     ]  # fmt: skip
     assert joined(records) == [
         Account(RUN, True, "oom-kill", "killed", "KILL"),
         Account("b", True, "exit-code", "exited", "1"),
         Account("c", True, "resources"),
+        Account("d", True, "success", "exited", "0"),
+        Account("e", True, "core-dump"),
     ]
 
 

@@ -19,10 +19,12 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno.errors import InvalidConfig, NotAllowed, SerenoError
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
+from sereno.notify.state import content
 from sereno.url import is_http_url
 
 SYSTEM_FILE = "/etc/sereno/notify.toml"
@@ -43,29 +45,24 @@ class Kind(NamedTuple):
 REQUIRED = object()
 
 
-def _number(least: float, most: float, default: float) -> Kind:
+def _number(least: float, most: float, default: float, *types: type) -> Kind:
+    types = types or (int, float)
+    noun = "a number" if float in types else "a whole number"
+
+    def fits(value: Any) -> bool:
+        return type(value) in types and least <= value <= most
+
+    return Kind(fits, f"{noun} from {least:g} to {most:g}", default)
+
+
+def _text(fits: Callable[[str], Any], text: str, default: Any = REQUIRED) -> Kind:
+    return Kind(lambda value: isinstance(value, str) and bool(fits(value)), text, default)
+
+
+def _list(fits: Callable[[str], Any], text: str, default: Any = REQUIRED) -> Kind:
+    item = _text(fits, text)
     return Kind(
-        lambda value: type(value) in (int, float) and least <= value <= most,
-        f"a number from {least:g} to {most:g}",
-        default,
-    )
-
-
-def _count(least: int, most: int, default: int) -> Kind:
-    return Kind(
-        lambda value: type(value) is int and least <= value <= most,
-        f"a whole number from {least} to {most}",
-        default,
-    )
-
-
-def _list(fits: Callable[[str], bool], text: str, default: Any = REQUIRED) -> Kind:
-    return Kind(
-        lambda value: (
-            isinstance(value, list)
-            and bool(value)
-            and all(isinstance(item, str) and fits(item) for item in value)
-        ),
+        lambda value: isinstance(value, list) and value != [] and all(map(item.fits, value)),
         text,
         default,
     )
@@ -75,6 +72,10 @@ def _is_line(text: str) -> bool:
     return text.isprintable() and text != ""
 
 
+def _is_absolute(text: str) -> bool:
+    return text.startswith("/") and "\0" not in text
+
+
 def _are_headers(value: Any) -> bool:
     return isinstance(value, dict) and all(
         _HEADER.fullmatch(name) and isinstance(text, str) and text.isprintable() and text.isascii()
@@ -82,59 +83,36 @@ def _are_headers(value: Any) -> bool:
     )
 
 
-_PROGRAM = "a list of words, the first an absolute path"
+_WORDS = _list(lambda word: "\0" not in word, "a list of words, the first an absolute path")
 SETTINGS = {
     # A job that keeps failing, or an alert that stays: after the first message at most one in this time.
     "repeat_after_s": _number(60, 366 * 86_400, 86_400),
     # Of a job that fails and recovers all the time: at most so many failures are told in `repeat_after_s`.
-    "max_failures": _count(1, 1000, 10),
+    "max_failures": _number(1, 1000, 10, int),
     # Lines of the run's log in a message.
-    "log_lines": _count(0, 200, 20),
+    "log_lines": _number(0, 200, 20, int),
 }
 COMMON = {
-    "name": Kind(lambda value: isinstance(value, str) and _is_line(value), "one line of text", ""),
+    "name": _text(_is_line, "one line of text", ""),
     "events": _list(EVENTS.__contains__, f"a list of {', '.join(EVENTS)}", list(EVENTS)),
     "jobs": _list(_is_line, "a list of patterns such as 'shop_*'", ["*"]),
     "timeout_s": _number(1, 60, 10),
 }
 HANDLERS = {
     "command": {
-        "command": Kind(
-            lambda value: (
-                isinstance(value, list)
-                and all(isinstance(word, str) and "\0" not in word for word in value)
-                and bool(value)
-                and value[0].startswith("/")
-            ),
-            _PROGRAM,
-            REQUIRED,
-        ),
+        "command": _WORDS._replace(fits=lambda words: _WORDS.fits(words) and _is_absolute(words[0]))
     },
     "mail": {
-        "to": _list(lambda item: bool(_ADDRESS.fullmatch(item)), "a list of mail addresses"),
-        "from": Kind(
-            lambda value: isinstance(value, str) and bool(_ADDRESS.fullmatch(value)),
-            "a mail address",
-            None,
-        ),
-        "sendmail": Kind(
-            lambda value: isinstance(value, str) and value.startswith("/"),
-            "an absolute path",
-            "/usr/sbin/sendmail",
-        ),
+        "to": _list(_ADDRESS.fullmatch, "a list of mail addresses"),
+        "from": _text(_ADDRESS.fullmatch, "a mail address", None),
+        "sendmail": _text(_is_absolute, "an absolute path", "/usr/sbin/sendmail"),
     },
     "webhook": {
-        "url": Kind(
-            is_http_url,
-            "an http or https URL",
-            REQUIRED,
-        ),
+        "url": _text(is_http_url, "an http or https URL"),
         "headers": Kind(_are_headers, "a table of header lines", {}),
-        "retries": _count(0, 6, 3),
+        "retries": _number(0, 6, 3, int),
     },
-    "apprise": {
-        "urls": _list(_is_line, "a list of Apprise URLs"),
-    },
+    "apprise": {"urls": _list(_is_line, "a list of Apprise URLs")},
 }
 # What may hold a secret, and so is never shown in an error.
 _SECRET = {"url", "urls", "headers", "command"}
@@ -161,9 +139,10 @@ class Handler:
 
     def wants(self, kind: str, job_id: str) -> bool:
         """Whether it is to be told of an event of this kind; a test is for everybody."""
-        return kind == TEST or (
-            kind in self.events and any(fnmatchcase(job_id, pattern) for pattern in self.jobs)
-        )
+        return kind == TEST or (kind in self.events and self.is_for(job_id))
+
+    def is_for(self, job_id: str) -> bool:
+        return any(fnmatchcase(job_id, pattern) for pattern in self.jobs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +161,10 @@ def load(path: str) -> Config:
     Raises:
         InvalidConfig: it is not there, no TOML, or has a key or value that cannot be right.
         NotAllowed: the caller may not read it.
+        SerenoError: it is no regular file, or no text.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = content(Path(path), flags=0).decode()
     except FileNotFoundError:
         raise InvalidConfig(
             f"{path}: there is no such file", hint='README.md, "Be told", has one to begin with'
@@ -193,7 +172,8 @@ def load(path: str) -> Config:
     except PermissionError:
         raise NotAllowed(f"{path}: no right to read it", hint="run as root") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SerenoError(f"{path}: {error}") from error
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SerenoError(f"{path}: {said}") from error
     return parse(text, path)
 
 
@@ -205,7 +185,7 @@ def parse(text: str, path: str) -> Config:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidConfig(f"{path}: {error}") from error
     tables = document.pop("handler", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):

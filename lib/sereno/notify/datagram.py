@@ -7,11 +7,14 @@ import re
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice, zip_longest
+from pathlib import Path
 from struct import unpack
 from typing import NamedTuple
 
 from sereno.notify import wake
+from sereno.notify.state import MOST_BYTES, content
 
 # It becomes a file name; `sereno.job` has the same rule.
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -44,19 +47,22 @@ def receive(receiver: socket.socket) -> list[Datagram]:
             data, ancillary, _, address = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
         except BlockingIOError:
             break
-        try:
-            what, job_id, run_id, *alerts = json.loads(data)
-        except (TypeError, ValueError, RecursionError):
-            continue
+        found += [one._replace(address=address) for one in _parsed(data, uid_of(ancillary))]
+    return found
+
+
+def _parsed(data: bytes, uid: int | bytes) -> list[Datagram]:
+    """The datagram in `data`; none if `wake` cannot have written it."""
+    with suppress(TypeError, ValueError, RecursionError):
+        what, job_id, run_id, *alerts = json.loads(data)
         if (
             all(isinstance(text, str) for text in (what, job_id, run_id, *alerts))
             and _JOB_ID.fullmatch(job_id)
             and _RUN_ID.fullmatch(run_id)
         ):
-            uid, kept = uid_of(ancillary), tuple(alerts[:MOST_ALERTS])
-            heard_s = time.monotonic()
-            found.append(Datagram(what, job_id, run_id, uid, kept, heard_s, address))
-    return found
+            kept = tuple(alerts[:MOST_ALERTS])
+            return [Datagram(what, job_id, run_id, int(uid), kept, time.monotonic())]
+    return []
 
 
 def fair(heard: Iterable[Datagram]) -> list[Datagram]:
@@ -69,6 +75,38 @@ def fair(heard: Iterable[Datagram]) -> list[Datagram]:
         of_sender[key] = before._replace(alerts=tuple(islice(alerts, MOST_ALERTS)))
     kept = [list(of_sender.values())[:MOST_OF_SENDER] for of_sender in senders.values()]
     return [one for turn in zip_longest(*kept) for one in turn if one is not None]
+
+
+class Heard:
+    """A file with the alerts that were taken out of the socket, until all of them are told.
+
+    A process that is killed loses none: the next start has them. A recovery needs no file, for the job's next success
+    tells it. What the disk does not take is told all the same, unless the process is killed.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._path = Path(directory, ".heard")
+
+    def read(self) -> list[Datagram]:
+        rows = []
+        with suppress(OSError):
+            rows = [line.partition(b" ") for line in content(self._path).splitlines()]
+        return [one for uid, _, data in rows for one in _parsed(data, uid)]
+
+    def add(self, heard: Iterable[Datagram]) -> None:
+        if not (alerts := [one for one in heard if one.alerts]):
+            return
+        with suppress(OSError), self._path.open("ab") as file:
+            for one in alerts:
+                row = f"\n{one.uid} {json.dumps([one.what, one.job_id, one.run_id, *one.alerts])}"
+                # Of a flood no more is kept.
+                if file.tell() + len(row) <= MOST_BYTES:
+                    file.write(row.encode())
+
+    def keep_only(self, heard: Iterable[Datagram]) -> None:
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self.add(heard)
 
 
 def uid_of(ancillary: list[tuple[int, int, bytes]]) -> int:

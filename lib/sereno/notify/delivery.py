@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from math import inf
-from threading import Lock, Thread
+from queue import SimpleQueue
+from threading import Condition, Thread
 from traceback import extract_tb
 from typing import Any, NamedTuple
 
 from sereno import journal, messages
 from sereno.notify.config import Handler
 from sereno.notify.event import TEST, Event
-from sereno.notify.message import Message, compose
+from sereno.notify.message import compose
 from sereno.notify.senders import DeliveryError, send
 
 _MOST_UNDER_WAY = 500
@@ -58,24 +59,26 @@ class Deliveries:
 
     def __init__(self, deadline_s: float, send: Callable[..., None] = send) -> None:
         self._deadline_s, self._send = deadline_s, send
-        self._turns: defaultdict[str, Lock] = defaultdict(Lock)
-        self._under_way: dict[object, tuple[Task, Lock, Thread]] = {}
+        self._queues: dict[str, SimpleQueue[tuple[object, Task]]] = {}
+        self._under_way: dict[object, Task] = {}
+        self._unsettled, self._one_is_over = set[object](), Condition()
         self.done: list[Delivery] = []
 
     def start(self, task: Task) -> bool:
         """Have it told when the handler has its turn; False: one of the same waits for that already."""
-        event = task.event
-        run = event.run if event.kind == TEST else ""
-        key = task.handler.name, event.kind, event.job, event.alert, run
+        event, name = task.event, task.handler.name
+        key = name, event.kind, event.job, event.alert, event.run if event.kind == TEST else ""
         if key in self._under_way:
             return False
-        settled = Lock()
-        thread = Thread(target=self._tell, args=[key, task, settled], daemon=True)
-        self._under_way[key] = task, settled, thread
+        self._under_way[key] = task
+        self._unsettled.add(key)
         if len(self._under_way) > _MOST_UNDER_WAY:
-            self._settle(key, task, settled, event, "too many messages wait to leave")
-        else:
-            thread.start()
+            self._settle(key, task, event, "too many messages wait to leave")
+            return True
+        if name not in self._queues:
+            self._queues[name] = SimpleQueue()
+            Thread(target=self._tell_all, args=[self._queues[name]], daemon=True).start()
+        self._queues[name].put((key, task))
         return True
 
     @property
@@ -84,76 +87,73 @@ class Deliveries:
 
     def wait(self, limit_s: float = inf) -> bool:
         """Wait until all have left or failed to, or the deadline has come; False: `limit_s` was over before."""
-        give_up = time.monotonic() + limit_s
-        for key, (task, settled, thread) in list(self._under_way.items()):
-            thread.join(min(self._left_s(), max(give_up - time.monotonic(), 0.0)))
-            if not self._left_s():
-                self._settle(key, task, settled, task.event, "it did not leave in time")
+        with self._one_is_over:
+            self._one_is_over.wait_for(lambda: self.are_over, min(self._left_s(), limit_s))
+        if not self._left_s():
+            for key, task in list(self._under_way.items()):
+                self._settle(key, task, task.event, "it did not leave in time")
         return self.are_over
 
     def _left_s(self) -> float:
         return max(self._deadline_s - time.monotonic(), 0.0)
 
-    def _tell(self, key: object, task: Task, settled: Lock) -> None:
-        with self._turns[task.handler.name]:
-            if not self._left_s():
-                return
-            event, error = task.due(task.event), None
-            try:
-                if event and task.handler.wants(event.kind, event.job):
-                    self._send(
-                        task.handler, compose(event), pause=self._pause(task), left_s=self._left_s
-                    )
-            except DeliveryError as failure:
-                error = str(failure)
-            except Exception as failure:
-                # Its text may be a URL with its secrets.
-                place = extract_tb(failure.__traceback__)[-1]
-                error = f"{type(failure).__name__} ({place.filename}:{place.lineno})"
-                _logger.error(messages.HANDLER_BROKE, task.handler.name)
-            if event and error is None:
-                task.done(event)
-        self._settle(key, task, settled, event, error)
+    def _tell_all(self, queue: SimpleQueue[tuple[object, Task]]) -> None:
+        while True:
+            key, task = queue.get()
+            if self._left_s():
+                event, error = self._tell(task)
+                self._settle(key, task, event, error)
 
-    def _pause(self, task: Task) -> Callable[[float], None]:
-        def pause(seconds: float) -> None:
-            time.sleep(min(seconds, self._left_s()))
-            if task.due(task.event) is None:
-                raise DeliveryError("what came after it was told before")
+    def _tell(self, task: Task) -> tuple[Event | None, str | None]:
+        event: Event | None = task.event
+        error = None
+        try:
+            event = task.due(task.event)
+            if event and task.handler.wants(event.kind, event.job):
+                pause = partial(self._pause, task)
+                self._send(task.handler, compose(event), pause=pause, left_s=self._left_s)
+        except DeliveryError as failure:
+            error = str(failure)
+        except Exception as failure:
+            # Its text may be a URL with its secrets.
+            place = extract_tb(failure.__traceback__)[-1]
+            error = f"{type(failure).__name__} ({place.filename}:{place.lineno})"
+            _logger.error(messages.HANDLER_BROKE, task.handler.name)
+        if event and error is None:
+            task.done(event)
+        return event, error
 
-        return pause
+    def _pause(self, task: Task, seconds: float) -> None:
+        time.sleep(min(seconds, self._left_s()))
+        if task.due(task.event) is None:
+            raise DeliveryError("what came after it was told before")
 
-    def _settle(
-        self, key: object, task: Task, settled: Lock, event: Event | None, error: str | None
-    ) -> None:
+    def _settle(self, key: object, task: Task, event: Event | None, error: str | None) -> None:
         """Record what became of it, once."""
-        if not settled.acquire(blocking=False):
+        try:
+            self._unsettled.remove(key)
+        except KeyError:
             return
         if event and task.handler.wants(event.kind, event.job):
-            self.done.append(Delivery(task.handler.name, error))
-            _record(event, compose(event), task.handler.name, error)
-            task.answer(Delivery(task.handler.name, error))
+            delivery = Delivery(task.handler.name, error)
+            self.done.append(delivery)
+            _record(event, delivery)
+            task.answer(delivery)
         # Not before: what is under way is waited for.
-        del self._under_way[key]
+        with self._one_is_over:
+            del self._under_way[key]
+            self._one_is_over.notify_all()
 
 
-def _record(event: Event, message: Message, handler: str, error: str | None) -> None:
+def _record(event: Event, delivery: Delivery) -> None:
+    (handler, error), subject = delivery, compose(event).subject
     fields = {**fields_of(event), "SERENO_HANDLER": handler}
     if error is None:
-        _logger.info(
-            messages.DELIVERED,
-            handler,
-            message.subject,
-            extra={"MESSAGE_ID": journal.DELIVERED, **fields},
-        )
+        fields |= {"MESSAGE_ID": journal.DELIVERED}
+        _logger.info(messages.DELIVERED, handler, subject, extra=fields)
     else:
-        _logger.error(
-            messages.NOT_DELIVERED,
-            handler,
-            error,
-            message.subject,
-            extra={"MESSAGE_ID": journal.NOT_DELIVERED, "SERENO_ERROR": error, **fields},
-        )
+        fields |= {"MESSAGE_ID": journal.NOT_DELIVERED, "SERENO_ERROR": error}
+        _logger.error(messages.NOT_DELIVERED, handler, error, subject, extra=fields)
 
 
 def fields_of(event: Event) -> dict[str, str]:

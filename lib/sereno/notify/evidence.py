@@ -1,24 +1,31 @@
-"""What the journal says of one run: what became of it, its alerts, the last lines of its log.
+"""What the journal says of a job's runs.
 
-Every part may be missing: the run was killed before it could say anything, or the journal is not readable. Then the
-message goes without it.
+Every part may be missing: a run was killed before it could say anything, or no journal is kept, or it cannot be read.
+Then the message goes without it.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
-from sereno import journal_reader
-from sereno.history import FIELDS, runs_of, text
+from sereno import journal, journal_reader
+from sereno.errors import SerenoError
+from sereno.history import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
+from sereno.journal_reader import is_of_manager
+from sereno.notify.account import Account, exit_status
+from sereno.notify.throttle import Moment
 
-# Of a run's end only; a job may log without limit.
+# Of a run's end, or of the runs since another; a job may log without limit.
 _RECORDS = 500
-_POLL_S = 0.05
-_FIELDS = FIELDS | journal_reader.FIELDS | {"SERENO_ALERT"}
+# The run's end is in the journal before the manager starts a handler; this is for a slow disk.
+_WAIT_S, _POLL_S = 2.0, 0.05
+_FIELDS = FIELDS | journal_reader.FIELDS | {"SERENO_ALERT", "__MONOTONIC_TIMESTAMP"}
+_logger = logging.getLogger("sereno.notify")
+Record = Mapping[str, Any]
 
 
 class Evidence(NamedTuple):
@@ -41,15 +48,11 @@ class Evidence(NamedTuple):
     told: bool = True
 
 
-def newest_first(run_id: str, *matches: bytes) -> Iterator[dict[str, Any]]:
-    """The records that name a run, whoever sent them, and that have these fields (b"NAME=value").
-
-    By `SERENO_RUN` too: journald may not know any more whose record it was when a process ended at once (systemd#2913).
-    """
-    names = ("_SYSTEMD_INVOCATION_ID", "SERENO_RUN", "INVOCATION_ID", "USER_INVOCATION_ID")
+def newest_first(*alternatives: Sequence[str | bytes]) -> Iterator[Record]:
+    """The records that have all fields ("NAME=value") of one of the alternatives, whoever sent them."""
     with journal_reader.reader(_FIELDS) as reader:
-        for name in names:
-            for match in (f"{name}={run_id}", *matches):
+        for matches in alternatives:
+            for match in matches:
                 reader.add_match(match)
             reader.add_disjunction()
         reader.seek_tail()
@@ -57,45 +60,103 @@ def newest_first(run_id: str, *matches: bytes) -> Iterator[dict[str, Any]]:
             yield entry
 
 
-def gather(
-    job_id: str,
-    run_id: str,
-    lines: int,
-    *,
-    user: bool,
-    deadline_s: float,
-    alerts: Sequence[str] = (),
-    read: Callable[..., Iterator[dict[str, Any]]] = newest_first,
-) -> Evidence:
-    """Read a run's end; wait for it up to `deadline_s`: journald may show it a moment later (systemd#28650).
+class Journal:
+    """The journal in one scope; one that cannot be read has nothing, and that is said once.
 
-    The end is the manager's last record of it, which comes after that of a failure and alone says whether somebody
-    stopped the run. `alerts` are names of alerts that it may have raised long before: each is looked for. Only what the
-    job's own processes said counts, and what the manager said of them: whoever named the run may have named another's.
+    Only what a job's own processes said counts, and what the manager said of them: anybody may name a run.
+
+    Args:
+        user: True for the calling user's scope.
+        read: as `newest_first`; tests put their own here.
     """
-    vouching = _vouching(user)
 
-    def own(*matches: bytes) -> Iterator[dict[str, Any]]:
-        found = read(run_id, *matches) if run_id else ()
-        return (record for record in found if vouching.vouches(record, job_id))
+    def __init__(self, user: bool, read: Callable[..., Iterator[Record]] = newest_first) -> None:
+        self._prefix, self._read = "USER_" if user else "", read
+        self._vouching = journal_reader.Vouching(user=user)
+        self._is_readable, self._wait_s, self._waited_for = True, _WAIT_S, set[str]()
 
-    give_up = time.monotonic() + deadline_s
-    while True:
-        records = list(islice(own(), _RECORDS))[::-1]
+    def _own(self, job_id: str, *alternatives: Sequence[str | bytes]) -> Iterator[Record]:
+        try:
+            for record in self._read(*alternatives):
+                if self._vouching.vouches(record, job_id):
+                    yield record
+        except (OSError, SerenoError) as error:
+            if self._is_readable:
+                _logger.warning("%s", error)
+            self._is_readable = False
+
+    def gather(
+        self, job_id: str, run_id: str, lines: int, alerts: Sequence[str] = (), *, wait: bool
+    ) -> Evidence:
+        """The evidence of a run, with so many lines of its log.
+
+        Args:
+            alerts: names of alerts that it may have raised long before its end: each is looked for.
+            wait: for its end, a little: journald may show it a moment later (systemd#28650). That is the manager's last
+                record of it, which comes after that of a failure and alone says whether somebody stopped the run.
+        """
+
+        def own(*matches: bytes) -> Iterator[Record]:
+            # By `SERENO_RUN` too: journald may not know any more whose record it was when a process ended at once
+            # (systemd#2913).
+            names = ("_SYSTEMD_INVOCATION_ID", "SERENO_RUN", "INVOCATION_ID", "USER_INVOCATION_ID")
+            named: list[Sequence[str | bytes]]
+            named = [(f"{name}={run_id}", *matches) for name in names]
+            return self._own(job_id, *named) if run_id else iter(())
+
+        # Once for each run: whoever may send datagrams may send the same ones all the time.
+        wait_s = self._wait_s if wait and run_id not in self._waited_for else 0.0
+        self._waited_for.add(run_id)
+        give_up = time.monotonic() + wait_s
+        while True:
+            records = list(islice(own(), _RECORDS))[::-1]
+            is_over = any(run.is_over for run in runs_of(job_id, records))
+            if is_over or not self._is_readable or time.monotonic() > give_up:
+                break
+            time.sleep(_POLL_S)
+        if wait_s:
+            # Where there is nothing at all is no journal, or it is far behind: what follows does not wait for it.
+            self._wait_s = _WAIT_S if records else 0.0
         found = judge(job_id, records, lines)
-        if any(run.is_over for run in runs_of(job_id, records)) or time.monotonic() > give_up:
-            break
-        time.sleep(_POLL_S)
-    for alert in alerts:
-        # As `journal` writes it; the last of several.
-        match = b"SERENO_ALERT=" + alert.encode("utf-8", "backslashreplace")
-        record = None if alert in found.alerts else next(own(match), None)
-        if record is not None:
-            found = found._replace(alerts={alert: text(record, "MESSAGE"), **found.alerts})
-    return found
+        for alert in alerts:
+            # As `journal` writes it; the last of several.
+            match = b"SERENO_ALERT=" + alert.encode("utf-8", "backslashreplace")
+            record = None if alert in found.alerts else next(own(match), None)
+            if record is not None:
+                found = found._replace(alerts={alert: text(record, "MESSAGE"), **found.alerts})
+        return found
+
+    def last_moment(self, job_id: str, run_id: str) -> Moment | None:
+        """When the manager last said something of a run, which was its end if it is over; None: it has nothing."""
+        found = self._own(job_id, [f"{self._prefix}INVOCATION_ID={run_id}"]) if run_id else ()
+        for record in filter(is_of_manager, found):
+            monotonic_us, boot = record["__MONOTONIC_TIMESTAMP"]
+            return Moment(boot.hex(), monotonic_us / 1e6)
+        return None
+
+    def since(self, job_id: str, run_id: str, since_s: float = 0.0) -> list[Account]:
+        """The job's runs after the run `run_id` as `joined` has them, oldest first.
+
+        systemd starts a unit once at a time: what OnFailure= asks for while the failure before is being told joins the
+        start under way, and leaves a trace here alone.
+
+        Args:
+            since_s: none before this counts, should the journal not have that run; seconds since the epoch.
+        """
+        unit = f"{self._prefix}UNIT=sereno@{job_id}.service"
+        own = self._own(
+            job_id,
+            *((unit, f"MESSAGE_ID={kind}") for kind in (UNIT_FAILED, PROCESS_EXITED)),
+            (f"SERENO_JOB={job_id}", f"MESSAGE_ID={journal.FINISHED}"),
+        )
+
+        def is_later(record: Record) -> bool:
+            return run_id_of(record) != run_id and record["__REALTIME_TIMESTAMP"] >= since_s * 1e6
+
+        return joined([*takewhile(is_later, islice(own, _RECORDS))][::-1])
 
 
-def judge(job_id: str, records: Sequence[Mapping[str, Any]], lines: int) -> Evidence:
+def judge(job_id: str, records: Sequence[Record], lines: int) -> Evidence:
     """The evidence in a run's last records, oldest first."""
     alerts = {
         text(record, "SERENO_ALERT"): text(record, "MESSAGE")
@@ -111,18 +172,18 @@ def judge(job_id: str, records: Sequence[Mapping[str, Any]], lines: int) -> Evid
     return Evidence(run.status, run.error, alerts, last, run.hint, told)
 
 
-def id_in(record: Mapping[str, Any], name: str) -> str:
-    """An id without hyphens, "" if there is none."""
-    # python-systemd gives some ids as UUID, which prints itself with hyphens.
-    return text(record, name).replace("-", "")
-
-
-def is_of_job(record: Mapping[str, Any], job_id: str, user: bool) -> bool:
-    """Whether a run's record is of this job in this scope."""
-    return _vouching(user).vouches(record, job_id)
-
-
-@lru_cache
-def _vouching(user: bool) -> journal_reader.Vouching:
-    """One for the life of this process, which is short: it asks the manager once for a job."""
-    return journal_reader.Vouching(user=user)
+def joined(records: Sequence[Record]) -> list[Account]:
+    """The failures in a manager's records of a service, and the runs that said that they succeeded and did not fail."""
+    of_kind: dict[str, dict[str, Record]] = {UNIT_FAILED: {}, PROCESS_EXITED: {}}
+    for record in records:
+        of_kind.setdefault(text(record, "MESSAGE_ID"), {})[run_id_of(record)] = record
+    found = {}
+    for run_id in map(run_id_of, records):
+        if failed := of_kind[UNIT_FAILED].get(run_id):
+            exited = of_kind[PROCESS_EXITED].get(run_id, {})
+            code, status = text(exited, "EXIT_CODE"), text(exited, "EXIT_STATUS")
+            result = text(failed, "UNIT_RESULT")
+            found[run_id] = Account(run_id, True, result, code, exit_status(code, status))
+        elif run_id in of_kind.get(journal.FINISHED, ()):
+            found[run_id] = Account(run_id, True, "success", "exited", "0")
+    return list(found.values())

@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, TypeVar
+from itertools import takewhile
 
 from sereno import journal, messages
-from sereno.errors import SerenoError, UsageError
-from sereno.notify import account, config, evidence, failures, throttle, wake
+from sereno.errors import UsageError
+from sereno.notify import account, config, evidence, throttle, wake
 from sereno.notify.account import Account
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
@@ -27,14 +26,11 @@ from sereno.notify.throttle import Moment, State
 from sereno.systemctl import Systemctl
 
 BY_HAND = "by hand: sereno notify --test"
-# The run's end is in the journal before the manager starts a handler; this is for a slow disk.
-_EVIDENCE_S = 2.0
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
 # success tells the same.
 _END_S = 30.0
 # How often it is looked what becomes of a job whose failure takes long to tell.
 _LOOK_S = 2.0
-Found = TypeVar("Found")
 _logger = logging.getLogger("sereno.notify")
 
 
@@ -45,7 +41,7 @@ class Handling:
         environ: of the unit that started this process: CONFIG and STATE of `wake`, and what systemd tells it.
         deliveries: by which it is told.
         now_s: the clock.
-        gather, ask, last_moment: of `evidence`, `account` and `failures`; tests put their own here.
+        journal: as `evidence.Journal`; tests put their own here, and in place of `account.ask`.
 
     Raises:
         UsageError: this process was not started by the units, or (InvalidConfig) the file cannot be right.
@@ -57,9 +53,8 @@ class Handling:
         deliveries: Deliveries,
         *,
         now_s: Callable[[], float] = time.time,
-        gather: Callable[..., evidence.Evidence] = evidence.gather,
+        journal: evidence.Journal | None = None,
         ask: Callable[[Collection[str]], Mapping[str, Account]] | None = None,
-        last_moment: Callable[[str], Moment | None] | None = None,
     ) -> None:
         missing = [name for name in (wake.CONFIG, wake.STATE) if name not in environ]
         if missing:
@@ -67,39 +62,47 @@ class Handling:
         self._config = config.load(environ[wake.CONFIG])
         self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[wake.STATE])
-        # States that the disk does not take.
-        self._unkept: dict[str, State] = {}
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
         self._user = "MANAGERPID" in environ
         self._deliveries, self._now_s = deliveries, now_s
-        self._last_moment = last_moment or partial(failures.last_moment, user=self._user)
+        self._journal = journal or evidence.Journal(self._user)
         self._ask = ask or partial(account.ask, Systemctl(user=self._user))
-        self._gather, self._evidence_s, self._waited_for = gather, _EVIDENCE_S, set[str]()
 
     def failed(self, job_id: str, run: Account) -> None:
         """The job's run failed."""
-        found, log = self._evidence(job_id, run.run_id)
+        found = self._evidence(job_id, run.run_id)
         if not found.told:
             # Somebody stopped it, whatever its process made of that.
             return
         error = "; ".join(words for words in (found.error, found.hint) if words) or None
-        event = self._event(FAILURE, job_id, run, error=error, log=log)
-        ended, before = self._ended(self._ask([job_id]).get(job_id), run.run_id), State()
+        event = self._event(FAILURE, job_id, run, found, error=error)
+        ended = self._ended(job_id, self._ask([job_id]).get(job_id), run.run_id)
+        is_first, is_new = self._is_first(job_id, run.run_id), False
 
         def change(state: State) -> State:
-            nonlocal before
-            before = state
-            if run.run_id and state.run == run.run_id:
-                return state
-            return throttle.failed(state, event, ended, self._rule, self._handlers(job_id))
+            nonlocal is_new
+            is_new = not run.run_id or state.run != run.run_id
+            handlers = self._handlers(job_id)
+            return (
+                throttle.failed(state, event, ended, self._rule, handlers, is_first=is_first)
+                if is_new
+                else state
+            )
 
-        state = self._change(job_id, change)
-        if state is not before:
+        state = self._states.change(job_id, change)
+        if is_new:
             self._offer(event, state)
 
-    def follow(
-        self, job_id: str, run_id: str, since_s: float, read: Callable[..., list[Account]]
-    ) -> None:
+    def _is_first(self, job_id: str, run_id: str) -> bool:
+        """Whether the job succeeded between the last failure that was counted and this run: that may be told later."""
+        last = self._states.read(job_id)
+        if not (last.run and last.failing):
+            return False
+        later = self._journal.since(job_id, last.run, last.failing.since_s)
+        between = takewhile(lambda one: one.run_id != run_id, later)
+        return any(one.has_succeeded for one in between)
+
+    def follow(self, job_id: str, run_id: str, since_s: float) -> None:
         """Tell what becomes of the job from `since_s` on, while its failure in the run `run_id` is being told.
 
         By the journal, and by the manager, which needs none but knows of the latest run only.
@@ -108,8 +111,9 @@ class Handling:
         while not is_over:
             is_over = self._deliveries.wait(_LOOK_S)
             latest = self._ask([job_id]).get(job_id)
-            find = partial(read, job_id, run_id, user=self._user, since_s=since_s)
-            runs = _of_journal(find, list[Account]())
+            later = self._journal.since(job_id, run_id, since_s)
+            # What a success has followed is over.
+            runs = [*takewhile(lambda one: one.has_failed, reversed(later))][::-1]
             if latest and latest.has_failed:
                 runs.append(latest)
             for run in runs:
@@ -134,19 +138,21 @@ class Handling:
         is_latest = latest is not None and latest.run_id == run_id
         if latest and is_latest and not latest.has_succeeded:
             return
-        found, log = self._evidence(job_id, run_id, alerts, wait=is_latest)
+        found = self._evidence(job_id, run_id, alerts, wait=is_latest)
         # Where no journal keeps anything of the run, the manager's word alone has to do.
         is_kept = bool(found.status or found.lines or found.alerts)
         if found.status != "success" and (is_kept or not is_latest):
             return
-        event = self._event(RECOVERY, job_id, Account(run_id, True, "success"), log=log)
-        ended, handlers = self._ended(latest, run_id), self._handlers(job_id)
-        state = self._change(job_id, lambda state: throttle.succeeded(state, ended, handlers))
+        event = self._event(RECOVERY, job_id, Account(run_id, True, "success"), found)
+        ended, handlers = self._ended(job_id, latest, run_id), self._handlers(job_id)
+        state = self._states.change(
+            job_id, lambda state: throttle.succeeded(state, ended, handlers)
+        )
         self._offer(event, state)
         for alert, text in found.alerts.items():
             event = replace(event, kind=ALERT, alert=alert, error=text)
             count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
-            self._offer(event, self._change(job_id, count))
+            self._offer(event, self._states.change(job_id, count))
 
     def heard(self, waiting: list[Datagram]) -> list[Datagram]:
         """Handle datagrams of `wake`; return those whose run is not over yet."""
@@ -160,13 +166,14 @@ class Handling:
         news = [
             one
             for one in waiting
-            if one.what == wake.SUCCEEDED and (one.alerts or self._state(one.job_id).wants_success)
+            if one.what == wake.SUCCEEDED
+            and (one.alerts or self._states.read(one.job_id).wants_success)
         ]
         accounts, unfinished = self._ask({one.job_id for one in news}), []
         for one in news:
             latest = accounts.get(one.job_id)
             is_latest = latest is not None and latest.run_id == one.run_id
-            if not is_latest and _of_journal(partial(self._last_moment, one.run_id), None):
+            if not is_latest and self._journal.last_moment(one.job_id, one.run_id):
                 self.succeeded(one.job_id, one.run_id, latest, one.alerts)
             elif latest and latest.is_over:
                 self.succeeded(one.job_id, latest.run_id, latest, one.alerts)
@@ -176,56 +183,35 @@ class Handling:
         return unfinished
 
     def _handlers(self, job_id: str) -> list[str]:
-        """Names of the handlers that are for a job, whatever events they want."""
-        handlers = self._config.handlers
-        return [one.name for one in handlers if any(fnmatchcase(job_id, job) for job in one.jobs)]
+        return [one.name for one in self._config.handlers if one.is_for(job_id)]
 
     def _evidence(
         self, job_id: str, run_id: str, alerts: tuple[str, ...] = (), *, wait: bool = True
-    ) -> tuple[evidence.Evidence, tuple[str, ...]]:
-        """What the journal says of a run, and the lines of it for the message."""
-        lines, user = self._config.log_lines, self._user
-        # Once for each run: whoever may send datagrams may send the same ones all the time.
-        wait_s = self._evidence_s if wait and run_id not in self._waited_for else 0.0
-        self._waited_for.add(run_id)
-        find = partial(self._gather, job_id, run_id, max(lines, 1), user=user, deadline_s=wait_s)
-        found = _of_journal(partial(find, alerts=alerts), evidence.Evidence("", None, {}, ()))
-        if wait_s:
-            # Where there was nothing at all is no journal, or it is far behind: what follows does not wait for it.
-            self._evidence_s = _EVIDENCE_S if found.lines else 0.0
-        return found, found.lines if lines else ()
+    ) -> evidence.Evidence:
+        # One line at least: it shows whether the journal has anything of the run.
+        lines = max(self._config.log_lines, 1)
+        return self._journal.gather(job_id, run_id, lines, alerts, wait=wait)
 
-    def _ended(self, latest: Account | None, run_id: str) -> Moment:
+    def _ended(self, job_id: str, latest: Account | None, run_id: str) -> Moment:
         """When a run was over; of one of which that is not known, a time by which it was."""
         if latest and latest.run_id == run_id and latest.is_over:
             return account.moment(latest.ended_s)
-        last = _of_journal(partial(self._last_moment, run_id), None)
+        last = self._journal.last_moment(job_id, run_id)
         return last or account.moment(latest.began_s if latest else None)
 
-    def _event(self, kind: str, job_id: str, run: Account, **details: Any) -> Event:
+    def _event(
+        self,
+        kind: str,
+        job_id: str,
+        run: Account,
+        found: evidence.Evidence | None = None,
+        error: str | None = None,
+    ) -> Event:
         scope, time_s = "user" if self._user else "system", self._now_s()
         how = run.result, run.exit_code, run.exit_status
-        return Event(kind, job_id, run.run_id, platform.node(), scope, time_s, *how, **details)
-
-    def _state(self, job_id: str) -> State:
-        return self._unkept.get(job_id) or self._states.read(job_id)
-
-    def _change(self, job_id: str, change: Callable[[State], State]) -> State:
-        """The state of a job after `change`, which is kept."""
-        changed: list[State] = []
-
-        def noting(state: State) -> State:
-            changed.append(change(self._unkept.get(job_id, state)))
-            return changed[0]
-
-        try:
-            self._states.change(job_id, noting)
-            self._unkept.pop(job_id, None)
-        except OSError as error:
-            # A full disk is what jobs fail of: better told too often than not at all.
-            _logger.warning(messages.NO_MEMORY, job_id, error)
-            self._unkept[job_id] = changed[0] if changed else noting(State())
-        return changed[0]
+        log = found.lines[: self._config.log_lines] if found else ()
+        host = platform.node()
+        return Event(kind, job_id, run.run_id, host, scope, time_s, *how, error=error, log=log)
 
     def _offer(self, event: Event, state: State) -> None:
         """Have an event told by every handler that does not hold it back."""
@@ -245,7 +231,7 @@ class Handling:
 
     def _due(self, handler: str, event: Event) -> Event | None:
         """The event as a handler tells it now; None: it holds it back now."""
-        state, now_s = self._state(event.job), self._now_s()
+        state, now_s = self._states.read(event.job), self._now_s()
         told = state.of(handler)
         if throttle.quiet_until_s(told, event, now_s, self._rule) is not None:
             return None
@@ -260,7 +246,7 @@ class Handling:
 
     def _done(self, handler: str, event: Event) -> None:
         now_s, rule = self._now_s(), self._rule
-        self._change(
+        self._states.change(
             event.job, lambda state: throttle.delivered(state, handler, event, now_s, rule)
         )
 
@@ -270,15 +256,6 @@ def _answer(address: str | bytes | None, delivery: Delivery) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
         if address:
             sender.sendmsg([json.dumps(delivery).encode()], (), socket.MSG_DONTWAIT, address)
-
-
-def _of_journal(read: Callable[[], Found], nothing: Found) -> Found:
-    """What the journal says; `nothing` where it cannot be read, for telling people needs none."""
-    try:
-        return read()
-    except (OSError, SerenoError) as error:
-        _logger.warning("%s", error)
-        return nothing
 
 
 def _note_held_back(event: Event, until_s: float) -> None:

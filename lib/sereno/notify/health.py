@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NamedTuple
 
-from sereno import journal
+from sereno import journal, journal_reader
 from sereno.errors import NotAllowed, SerenoError
 from sereno.notify import config
 
@@ -18,38 +17,19 @@ from sereno.notify import config
 SYSTEM_USER = "sereno-notify"
 
 
-class LastDelivery(NamedTuple):
-    """A handler's latest attempt: `error` is None when it took the message; `time_s` since the epoch."""
-
-    handler: str
-    time_s: float
-    error: str | None
-
-
-def last_deliveries(
-    user: bool, *, days: float = 30, event: str | None = None
-) -> dict[str, LastDelivery]:
-    """The latest attempt of each handler in the last `days`, by its name, as the journal has it.
-
-    Args:
-        user: True for the calling user's scope.
-        event: the id of one event (SERENO_RUN) to look at, None: of all.
-    """
-    journal.require_installed()
-    from systemd.journal import Reader
-
-    found: dict[str, LastDelivery] = {}
-    with Reader() as reader:
-        reader.add_match(MESSAGE_ID=journal.DELIVERED)
-        reader.add_match(MESSAGE_ID=journal.NOT_DELIVERED)
+def last_errors(user: bool) -> dict[str, str | None]:
+    """Of each handler, by its name, why its latest message in the last 30 days did not leave; None: it did."""
+    found: dict[str, str | None] = {}
+    fields = frozenset(("SERENO_HANDLER", "SERENO_ERROR"))
+    with journal_reader.reader(fields) as reader:
+        for kind in (journal.DELIVERED, journal.NOT_DELIVERED):
+            reader.add_match(MESSAGE_ID=kind)
         for uid in senders(user):
             reader.add_match(_UID=str(uid))
-        if event is not None:
-            reader.add_match(SERENO_RUN=event)
-        reader.seek_realtime(time.time() - timedelta(days=days).total_seconds())
+        reader.seek_realtime(time.time() - timedelta(days=30).total_seconds())
         for record in reader:
-            name = str(record.get("SERENO_HANDLER", ""))
-            found[name] = _delivery(name, record)
+            handler = journal_reader.text(record, "SERENO_HANDLER")
+            found[handler] = journal_reader.text(record, "SERENO_ERROR") or None
     return found
 
 
@@ -61,13 +41,6 @@ def senders(user: bool) -> set[int]:
     with suppress(KeyError):
         return {0, pwd.getpwnam(SYSTEM_USER).pw_uid}
     return {0}
-
-
-def _delivery(name: str, record: Mapping[str, Any]) -> LastDelivery:
-    error = record.get("SERENO_ERROR")
-    return LastDelivery(
-        name, record["__REALTIME_TIMESTAMP"].timestamp(), None if error is None else str(error)
-    )
 
 
 def problems(user: bool, environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -84,9 +57,9 @@ def problems(user: bool, environ: Mapping[str, str] = os.environ) -> list[str]:
         return []
     except SerenoError as error:
         return [error.message]
-    last = last_deliveries(user)
+    why = last_errors(user)
     return [
-        f"{path}: handler {handler.name}: its latest message did not leave: {last[handler.name].error}"
+        f"{path}: handler {handler.name}: its latest message did not leave: {why[handler.name]}"
         for handler in handlers
-        if handler.name in last and last[handler.name].error is not None
+        if why.get(handler.name) is not None
     ]

@@ -35,7 +35,7 @@ class Message:
 
 def compose(event: Event) -> Message:
     """The message about an event; times are in the machine's zone."""
-    subject = safe_line(f"[sereno] {event.host}: {_headline(event)}", SUBJECT_LENGTH)
+    subject = printable(f"[sereno] {event.host}: {_headline(event)}", SUBJECT_LENGTH)
     body = "\n".join(_body(event)) + "\n"
     payload = {
         "event": event.kind,
@@ -71,63 +71,46 @@ def _headline(event: Event) -> str:
 
 
 def _how(event: Event) -> str:
-    ended = (
-        event.exit_status
-        if event.exit_code in ("", "exited")
-        else str(messages.SIGNAL) % event.exit_status
-    )
+    ended = event.exit_status
+    if event.exit_code not in ("", "exited"):
+        ended = str(messages.SIGNAL) % ended
     return f"{event.result}, {ended}" if event.exit_status else event.result
 
 
 def _body(event: Event) -> list[str]:
     if event.kind == TEST:
         return [str(messages.BODY_TEST) % event.host]
-    rows = [
+    since_s, quiet_s = event.failing_since_s, event.quiet_until_s
+    rows = (
         (messages.ROW_JOB, event.job),
         (messages.ROW_HOST, event.host),
         (messages.ROW_TIME, _local(event.time_s)),
-    ]
-    if event.kind != ALERT:
-        rows.append((messages.ROW_RESULT, _how(event)))
-    if event.error:
-        rows.append(
-            (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, event.error)
-        )
-    if event.failing_since_s is not None:
-        rows.append(
-            (
-                messages.ROW_FAILURES,
-                str(messages.FAILURES_SINCE) % (event.failures, _local(event.failing_since_s)),
-            )
-        )
-    if event.untold:
-        rows.append((messages.ROW_UNTOLD, str(messages.UNTOLD) % event.untold))
-    if event.kind in (FAILURE, ALERT) and event.quiet_until_s is not None:
-        rows.append((messages.ROW_QUIET, str(messages.QUIET_UNTIL) % _local(event.quiet_until_s)))
-    rows.append((messages.ROW_RUN, event.run))
-    lines = [safe_line(f"{f'{name}:':11}{value}", LINE_LENGTH) for name, value in rows]
-    if event.log:
-        lines += [
-            "",
-            str(messages.LAST_LINES),
-            *(f"  {safe_line(line, LINE_LENGTH)}" for line in event.log),
-        ]
+        (messages.ROW_RESULT, _how(event) if event.kind != ALERT else None),
+        (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, event.error),
+        (
+            messages.ROW_FAILURES,
+            since_s is not None
+            and str(messages.FAILURES_SINCE) % (event.failures, _local(since_s)),
+        ),
+        (messages.ROW_UNTOLD, event.untold and str(messages.UNTOLD) % event.untold),
+        (
+            messages.ROW_QUIET,
+            quiet_s is not None and str(messages.QUIET_UNTIL) % _local(quiet_s),
+        ),
+        (messages.ROW_RUN, event.run),
+    )
     option = " --user" if event.scope == "user" else ""
-    return [*lines, "", safe_line(f"journalctl{option} SERENO_RUN={event.run}", LINE_LENGTH)]
-
-
-def safe_line(text: str, length: int) -> str:
-    r"""`text` as one printable line of at most `length` characters: a line feed becomes `\n`, an escape `\x1b`."""
-    shown = printable(text)
-    return shown if len(shown) <= length else shown[: length - 1] + "…"
+    lines = [f"{f'{name}:':11}{value}" for name, value in rows if value]
+    if event.log:
+        lines += ["", str(messages.LAST_LINES), *(f"  {line}" for line in event.log)]
+    lines += ["", f"journalctl{option} SERENO_RUN={event.run}"]
+    return [printable(line, LINE_LENGTH) for line in lines]
 
 
 def _iso(time_s: float | None) -> str | None:
-    return (
-        None
-        if time_s is None
-        else datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
-    )
+    if time_s is None:
+        return None
+    return datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
 
 
 def _local(time_s: float) -> str:

@@ -9,19 +9,21 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate
+from functools import partial
 from math import inf
 from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from sereno.notify.config import Handler
-from sereno.notify.message import Message, safe_line
+from sereno.notify.message import LINE_LENGTH, Message
 from sereno.post import PostError, post
+from sereno.printable import printable
 from sereno.url import secrets_of, without
 
 # Before the second, third, … try of a webhook, in seconds.
@@ -29,13 +31,15 @@ BACKOFF_S = (1, 3, 9, 27, 60, 60)
 # Of a program's output: the last line is what is shown of it.
 _MOST_OUTPUT_BYTES = 1 << 20
 _POLL_S = 0.05
-
-
 Result = TypeVar("Result")
 
 
 class DeliveryError(Exception):
     """A message did not leave by a handler; `str()` says why and names no secret."""
+
+
+class _OverLimit(DeliveryError):
+    pass
 
 
 def send(
@@ -71,7 +75,7 @@ def send(
 def environment(message: Message) -> dict[str, str]:
     """What a command finds in its environment: the payload's one-line values as SERENO_<KEY>."""
     return {
-        f"SERENO_{key.upper()}": safe_line(str(value), 1000)
+        f"SERENO_{key.upper()}": printable(str(value), LINE_LENGTH)
         for key, value in message.payload.items()
         if isinstance(value, (str, int, float)) and key != "text"
     }
@@ -144,39 +148,32 @@ def _inherited(environ: Any) -> dict[str, str]:
 
 
 def _webhook(
-    handler: Handler,
-    message: Message,
-    pause: Callable[[float], Any],
-    left_s: Callable[[], float],
+    handler: Handler, message: Message, pause: Callable[[float], Any], left_s: Callable[[], float]
 ) -> None:
-    settings = handler.settings
+    url, retries = handler.settings["url"], handler.settings["retries"]
     body = json.dumps(message.payload).encode()
-    headers = {"Content-Type": "application/json", **settings["headers"]}
-    for number in range(settings["retries"] + 1):
+    headers = {"Content-Type": "application/json", **handler.settings["headers"]}
+    for number in range(retries + 1):
+        limit_s = min(handler.timeout_s, left_s())
+        late = f"{urlsplit(url).hostname}: timed out: {limit_s:g} s in all"
+        once = partial(post, url, body, headers, timeout_s=max(limit_s, 0.1))
         try:
-            _post(settings["url"], body, headers, min(handler.timeout_s, left_s()))
+            _within(limit_s, once, late)
             return
-        except PostError as error:
-            if not error.passing or number == settings["retries"] or left_s() == 0:
+        except (PostError, _OverLimit) as error:
+            may_pass = isinstance(error, _OverLimit) or error.passing
+            if not may_pass or number == retries or left_s() == 0:
                 tries = "" if number == 0 else f" (after {number + 1} tries)"
                 raise DeliveryError(f"{error}{tries}") from None
         pause(BACKOFF_S[number])
 
 
-def _post(url: str, body: bytes, headers: Mapping[str, str], limit_s: float) -> None:
-    try:
-        _within(limit_s, lambda: post(url, body, headers, timeout_s=max(limit_s, 0.1)))
-    except TimeoutError:
-        error = f"{urlsplit(url).hostname}: timed out: {limit_s:g} s in all"
-        raise PostError(error, passing=True) from None
-
-
-def _within(limit_s: float, action: Callable[[], Result]) -> Result:
+def _within(limit_s: float, action: Callable[[], Result], late: str) -> Result:
     """What `action` returns or raises.
 
     Raises:
-        TimeoutError: it takes longer, and is left to itself: a server may answer one character at a time, and what
-            looks its name up has a limit of its own.
+        _OverLimit: it takes longer, as `late` says, and is left to itself: a server may answer one character at a time,
+            and what looks its name up has a limit of its own.
     """
     future: Future[Result] = Future()
 
@@ -187,7 +184,10 @@ def _within(limit_s: float, action: Callable[[], Result]) -> Result:
             future.set_exception(error)
 
     Thread(target=work, daemon=True).start()
-    return future.result(limit_s)
+    try:
+        return future.result(limit_s)
+    except TimeoutError:
+        raise _OverLimit(late) from None
 
 
 class _Redacted(logging.Filter):
@@ -223,12 +223,6 @@ def _apprise(handler: Handler, message: Message, limit_s: float) -> None:
         if not service.add(url):
             raise DeliveryError(f"apprise: URL {number} of urls is none that Apprise knows")
     kind = "failure" if message.payload["event"] == "failure" else "info"
-    try:
-        taken = _within(
-            limit_s,
-            lambda: service.notify(title=message.subject, body=message.body, notify_type=kind),
-        )
-    except TimeoutError:
-        raise DeliveryError(f"apprise: did not end within {limit_s:g} s") from None
-    if not taken:
+    tell = partial(service.notify, title=message.subject, body=message.body, notify_type=kind)
+    if not _within(limit_s, tell, f"apprise: did not end within {limit_s:g} s"):
         raise DeliveryError("apprise: not all services took the message; its own records say which")

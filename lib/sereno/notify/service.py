@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Mapping
@@ -10,8 +11,8 @@ from select import select
 
 from sereno import journal, messages
 from sereno.errors import SerenoError, UsageError
-from sereno.notify import account, failures
-from sereno.notify.datagram import Datagram, fair, receive
+from sereno.notify import account, wake
+from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
 from sereno.notify.handling import BY_HAND, Handling
 
@@ -44,7 +45,7 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
             handling = Handling(environ, deliveries)
             first = account.of_monitored(environ)
             handling.failed(failed, first)
-            handling.follow(failed, first.run_id, since_s, failures.read)
+            handling.follow(failed, first.run_id, since_s)
     except SerenoError as error:
         _logger.error(
             messages.NONE_SENT,
@@ -67,22 +68,23 @@ def _listen(environ: Mapping[str, str], deliveries: Deliveries) -> None:
     if environ.get("LISTEN_FDS") != "1":
         raise UsageError("LISTEN_FDS: systemd gave no socket", hint=BY_HAND)
     give_up = time.monotonic() + _LISTEN_S
-    handling, waiting, pause_s = None, list[Datagram](), _PAUSE_S
+    heard = Heard(environ.get(wake.STATE, os.devnull))
+    waiting, pause_s = heard.read(), _PAUSE_S
     with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
+        try:
+            handling = Handling(environ, deliveries)
+        except SerenoError:
+            # Nothing here mends itself, and what stays in the socket would start this for ever.
+            for _ in range(100):
+                heard.add(receive(receiver))
+            raise
         while time.monotonic() < give_up:
-            new = receive(receiver)
-            try:
-                handling = handling or (Handling(environ, deliveries) if new else None)
-            except SerenoError:
-                # Nothing here mends itself, and what stays in the socket would start this for ever.
-                for _ in range(100):
-                    receive(receiver)
-                raise
+            heard.add(new := receive(receiver))
             waiting = fair([*waiting, *new])
-            if handling:
-                waiting = [*waiting[_AT_ONCE:], *handling.heard(waiting[:_AT_ONCE])]
+            waiting = [*waiting[_AT_ONCE:], *handling.heard(waiting[:_AT_ONCE])]
             is_over = not waiting and deliveries.are_over
             pause_s = _PAUSE_S if new else min(2 * pause_s, 1.0)
             if not select([receiver], [], [], 0 if is_over else pause_s)[0] and is_over:
                 break
     deliveries.wait()
+    heard.keep_only(waiting)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import stat
 import time
@@ -15,18 +16,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from sereno import messages
 from sereno.notify.throttle import Last, Row, State, Told, from_json
 
 # Who holds the lock reads and writes one small file.
 LOCK_S = 5.0
-_MOST_BYTES = 16 << 20
+MOST_BYTES = 16 << 20
+_logger = logging.getLogger("sereno.notify")
 
 
 class States:
-    """The states of all jobs, in a directory that is made when it is missing."""
+    """The states of all jobs, in a directory that is made when it is missing.
+
+    What the disk does not take is known to this object alone: a full disk is what jobs fail of, and people are better
+    told too often than not at all.
+    """
 
     def __init__(self, directory: str) -> None:
-        self._directory = Path(directory)
+        self._directory, self._unkept = Path(directory), dict[str, State]()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -34,10 +41,8 @@ class States:
         self._directory.mkdir(parents=True, exist_ok=True)
         # A file that nobody else can open: whoever may read the directory could lock that for ever.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor, give_up = (
-            os.open(self._directory / ".lock", flags, 0o600),
-            time.monotonic() + LOCK_S,
-        )
+        descriptor = os.open(self._directory / ".lock", flags, 0o600)
+        give_up = time.monotonic() + LOCK_S
         try:
             while True:
                 try:
@@ -53,16 +58,13 @@ class States:
 
     def read(self, job_id: str) -> State:
         """The state of a job; a new one if nothing is known of it."""
+        if job_id in self._unkept:
+            return self._unkept[job_id]
         with suppress(
-            OSError,
-            ArithmeticError,
-            RecursionError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
+            *(OSError, ArithmeticError, RecursionError),
+            *(TypeError, ValueError, LookupError, AttributeError),
         ):
-            return from_json(json.loads(_bytes(self._directory / f"{job_id}.json")))
+            return from_json(json.loads(content(self._directory / f"{job_id}.json")))
         try:
             since_s = max((self._directory / flag_name(job_id)).lstat().st_mtime, 0.0)
         except OSError:
@@ -71,40 +73,54 @@ class States:
         return State(Row(since_s, 1), told={"": Told({"": Last(1.0)})})
 
     def change(self, job_id: str, change: Callable[[State], State]) -> State:
-        """Keep what `change` makes of the state of a job, and return it.
-
-        Raises:
-            OSError: it cannot be kept, or the lock not be had within `LOCK_S`. Nothing is left that is out of date.
-        """
-        path, flag = self._directory / f"{job_id}.json", self._directory / flag_name(job_id)
-        temporary = self._directory / _unfinished(path.name)
-        with self._locked():
-            before = self.read(job_id)
-            after = change(before)
-            if after == before and after.wants_success == flag.exists():
-                return after
-            try:
-                temporary.unlink(missing_ok=True)
-                if not after.wants_success:
-                    flag.unlink(missing_ok=True)
-                elif not flag.exists():
-                    flag.touch()
-                with temporary.open("x", encoding="utf-8") as file:
-                    json.dump(after, file)
-                os.replace(temporary, path)
-            except OSError:
-                for name in (temporary, path):
-                    with suppress(OSError):
-                        name.unlink()
-                raise
+        """Keep what `change` makes of the state of a job, and return it."""
+        after = None
+        try:
+            with self._locked():
+                before = self.read(job_id)
+                after = change(before)
+                flag = self._directory / flag_name(job_id)
+                is_kept = after == before and after.wants_success == flag.exists()
+                if job_id in self._unkept or not is_kept:
+                    self._write(job_id, after, flag)
+            self._unkept.pop(job_id, None)
+        except OSError as error:
+            _logger.warning(messages.NO_MEMORY, job_id, error)
+            if after is None:
+                after = change(self._unkept.get(job_id, State()))
+            self._unkept[job_id] = after
         return after
 
+    def _write(self, job_id: str, state: State, flag: Path) -> None:
+        """Raises OSError where the disk does not take it; nothing is left then that is out of date."""
+        path = self._directory / f"{job_id}.json"
+        temporary = self._directory / _unfinished(path.name)
+        try:
+            temporary.unlink(missing_ok=True)
+            if not state.wants_success:
+                flag.unlink(missing_ok=True)
+            elif not flag.exists():
+                flag.touch()
+            with temporary.open("x", encoding="utf-8") as file:
+                json.dump(state, file)
+            os.replace(temporary, path)
+        except OSError:
+            for name in (temporary, path):
+                with suppress(OSError):
+                    name.unlink()
+            raise
 
-def _bytes(path: Path) -> bytes:
-    """The content of a regular file; what is none is not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        return file.read(_MOST_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+def content(path: Path, flags: int = os.O_NOFOLLOW) -> bytes:
+    """What a regular file holds, up to `MOST_BYTES`; OSError also for what is none, so that no FIFO is waited for."""
+
+    def opened(name: str, how: int) -> int:
+        return os.open(name, how | os.O_NONBLOCK | flags)
+
+    with open(path, "rb", opener=opened) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(0, "it is no regular file", str(path))
+        return file.read(MOST_BYTES)
 
 
 def file_names(job_id: str) -> tuple[str, ...]:

@@ -24,6 +24,10 @@ class Rule(NamedTuple):
     repeat_after_s: float
     max_failures: int
 
+    def is_recent(self, time_s: float, now_s: float) -> bool:
+        # Times in the future (the clock was set back) must not hold messages back for years.
+        return 0 <= now_s - time_s < self.repeat_after_s
+
 
 class Moment(NamedTuple):
     """A time that no setting of the clock moves: seconds since the boot of this id."""
@@ -88,15 +92,22 @@ def name_of(event: Event) -> str:
 
 
 def failed(
-    state: State, event: Event, ended: Moment, rule: Rule, handlers: Collection[str]
+    state: State,
+    event: Event,
+    ended: Moment,
+    rule: Rule,
+    handlers: Collection[str],
+    *,
+    is_first: bool = False,
 ) -> State:
-    """The state after a failure, which is yet to be told."""
-    if state.failing is None:
+    """The state after a failure, which is yet to be told; `is_first`: a success was before it, known or not so far."""
+    row = None if is_first else state.failing
+    if row is None:
+        row = Row(event.time_s, 0)
         told = {name: _without(state.of(name))._replace(owed=None) for name in handlers}
-        state = state._replace(failing=Row(event.time_s, 0), told=told)
+        state = state._replace(told=told)
     counted = happened(state, event, rule, handlers)
-    row = state.failing or Row(event.time_s, 0)
-    return State(Row(row.since_s, row.number + 1), event.run, ended, counted.told)
+    return State(row._replace(number=row.number + 1), event.run, ended, counted.told)
 
 
 def _without(told: Told) -> Told:
@@ -121,7 +132,7 @@ def _remembered(lasts: Mapping[str, Last], now_s: float, rule: Rule) -> dict[str
     needed = [
         (name, last)
         for name, last in lasts.items()
-        if not name or last.untold or 0 <= now_s - last.at_s < rule.repeat_after_s
+        if not name or last.untold or rule.is_recent(last.at_s, now_s)
     ]
     return dict(sorted(needed, key=lambda each: (not each[0], each[1].at_s))[-MOST_ALERTS:])
 
@@ -146,15 +157,10 @@ def quiet_until_s(told: Told, event: Event, now_s: float, rule: Rule) -> float |
     """Until when a handler holds this event back; None: it is to be told now."""
     if event.kind == RECOVERY:
         return None if told.owed else inf
-
-    # Times in the future (the clock was set back) must not hold messages back for years.
-    def is_recent(time_s: float) -> bool:
-        return 0 <= now_s - time_s < rule.repeat_after_s
-
     at_s = told.last.get(name_of(event), Last()).at_s
-    if at_s and is_recent(at_s):
+    if at_s and rule.is_recent(at_s, now_s):
         return at_s + rule.repeat_after_s
-    sent = [*filter(is_recent, told.sent_s)]
+    sent = [time_s for time_s in told.sent_s if rule.is_recent(time_s, now_s)]
     is_too_many = event.kind == FAILURE and len(sent) >= rule.max_failures
     return sent[0] + rule.repeat_after_s if is_too_many else None
 
@@ -166,7 +172,7 @@ def delivered(state: State, handler: str, event: Event, now_s: float, rule: Rule
     if event.kind == RECOVERY:
         told = told._replace(last={**told.last, "": Last()}, owed=None)
     elif event.kind == FAILURE:
-        sent = [time_s for time_s in told.sent_s if 0 <= now_s - time_s < rule.repeat_after_s]
+        sent = [time_s for time_s in told.sent_s if rule.is_recent(time_s, now_s)]
         told = told._replace(sent_s=(*sent, now_s))
         if state.failing is None:
             # A success came while it was being told.
