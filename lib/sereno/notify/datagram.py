@@ -44,11 +44,21 @@ def receive(receiver: socket.socket) -> list[Datagram]:
     found = []
     for _ in range(MOST_OF_SENDER):
         try:
-            data, ancillary, _, address = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
+            data, uid, address = take(receiver)
         except BlockingIOError:
             break
-        found += [one._replace(address=address) for one in _parsed(data, uid_of(ancillary))]
+        found += [one._replace(address=address) for one in _parsed(data, uid)]
     return found
+
+
+def take(receiver: socket.socket) -> tuple[bytes, int, str | bytes | None]:
+    """What comes next, the user id of its sender, and the sender's address; the id is -1 where the kernel has none."""
+    data, ancillary, _, address = receiver.recvmsg(wake.MOST_BYTES, socket.CMSG_SPACE(12))
+    for level, kind, credentials in ancillary:
+        # unix(7): the kernel vouches for pid, uid and gid of the sender.
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return data, unpack("3i", credentials[:12])[1], address
+    return data, -1, address
 
 
 def _parsed(data: bytes, uid: int | bytes) -> list[Datagram]:
@@ -107,11 +117,3 @@ class Heard:
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
         self.add(heard)
-
-
-def uid_of(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """unix(7): the kernel vouches for pid, uid and gid of the sender."""
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return int(unpack("3i", data[:12])[1])
-    return -1

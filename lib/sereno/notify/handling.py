@@ -82,12 +82,10 @@ class Handling:
         def change(state: State) -> State:
             nonlocal is_new
             is_new = not run.run_id or state.run != run.run_id
+            if not is_new:
+                return state
             handlers = self._handlers(job_id)
-            return (
-                throttle.failed(state, event, ended, self._rule, handlers, is_first=is_first)
-                if is_new
-                else state
-            )
+            return throttle.failed(state, event, ended, self._rule, handlers, is_first=is_first)
 
         state = self._states.change(job_id, change)
         if is_new:
@@ -145,10 +143,8 @@ class Handling:
             return
         event = self._event(RECOVERY, job_id, Account(run_id, True, "success"), found)
         ended, handlers = self._ended(job_id, latest, run_id), self._handlers(job_id)
-        state = self._states.change(
-            job_id, lambda state: throttle.succeeded(state, ended, handlers)
-        )
-        self._offer(event, state)
+        recover = partial(throttle.succeeded, ended=ended, handlers=handlers)
+        self._offer(event, self._states.change(job_id, recover))
         for alert, text in found.alerts.items():
             event = replace(event, kind=ALERT, alert=alert, error=text)
             count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
@@ -246,9 +242,8 @@ class Handling:
 
     def _done(self, handler: str, event: Event) -> None:
         now_s, rule = self._now_s(), self._rule
-        self._states.change(
-            event.job, lambda state: throttle.delivered(state, handler, event, now_s, rule)
-        )
+        tell = partial(throttle.delivered, handler=handler, event=event, now_s=now_s, rule=rule)
+        self._states.change(event.job, tell)
 
 
 def _answer(address: str | bytes | None, delivery: Delivery) -> None:
@@ -261,10 +256,5 @@ def _answer(address: str | bytes | None, delivery: Delivery) -> None:
 def _note_held_back(event: Event, until_s: float) -> None:
     what = event.alert or str(messages.FAILURES_IN_A_ROW) % event.failures
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until_s))
-    _logger.info(
-        messages.HELD_BACK,
-        event.job,
-        until,
-        what,
-        extra={"MESSAGE_ID": journal.HELD_BACK, **fields_of(event)},
-    )
+    fields = {"MESSAGE_ID": journal.HELD_BACK, **fields_of(event)}
+    _logger.info(messages.HELD_BACK, event.job, until, what, extra=fields)

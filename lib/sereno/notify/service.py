@@ -47,15 +47,9 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
             handling.failed(failed, first)
             handling.follow(failed, first.run_id, since_s)
     except SerenoError as error:
-        _logger.error(
-            messages.NONE_SENT,
-            error.message,
-            extra={
-                "MESSAGE_ID": journal.NOT_DELIVERED,
-                "SERENO_ERROR": error.message,
-                "SERENO_JOB": failed,
-            },
-        )
+        kind = {"MESSAGE_ID": journal.NOT_DELIVERED}
+        fields = {**kind, "SERENO_ERROR": error.message, "SERENO_JOB": failed}
+        _logger.error(messages.NONE_SENT, error.message, extra=fields)
         return error.exit_code
     return int(any(delivery.error is not None for delivery in deliveries.done))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from sereno.errors import NotAllowed, NotAvailable
 from sereno.notify import health, wake
 from sereno.notify.config import Config
-from sereno.notify.datagram import uid_of
+from sereno.notify.datagram import take
 from sereno.notify.delivery import Delivery
 
 # More than a webhook needs that tries as often as it may; sereno-notify.service has as much.
@@ -51,13 +51,13 @@ def run(
         while waiting:
             asking.settimeout(max(give_up - time.monotonic(), 0.001))
             try:
-                data, ancillary, _, _ = asking.recvmsg(wake.MOST_BYTES, sockets.CMSG_SPACE(12))
+                data, uid, _ = take(asking)
             except TimeoutError:
                 raise NotAvailable(
                     f"no word of {', '.join(sorted(waiting))} within {deadline_s:g} s",
                     hint="journalctl -u sereno-notify.service",
                 ) from None
-            if uid_of(ancillary) in health.senders(user):
+            if uid in health.senders(user):
                 delivery = Delivery(*json.loads(data))
                 waiting.discard(delivery.handler)
                 yield delivery
