@@ -270,7 +270,8 @@ def test_a_run_that_is_stopped_and_hears_nothing_is_not_told(deaf: Office) -> No
 
 @pytest.mark.every_systemd
 def test_a_limit_and_a_crash_are_told_as_what_they_are(deaf: Office) -> None:
-    deaf.install("deaf_too_long", "deaf", timeout=1)
+    # Long enough to have become deaf, on a busy machine too.
+    deaf.install("deaf_too_long", "deaf", timeout=5)
     grace(deaf, "deaf_too_long")
     deaf.run("deaf_too_long")
     (limit,) = deaf.hooks()

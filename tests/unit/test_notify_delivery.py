@@ -630,8 +630,10 @@ def test_a_journal_that_cannot_be_read_holds_up_no_message(
 
     handling, deliveries = desk.handling()
     handling = Handling(desk.environ, deliveries, journal=Journal(False, broken), ask=lambda _: {})
+    start_s = time.monotonic()
     handling.failed("j", Account(run_id(1), True, "exit-code", "exited", "1"))
     handling.follow("j", run_id(1), 0.0)
+    assert time.monotonic() - start_s < 1.5
     assert desk.told() == ["failure"]
     assert caplog.text.count("Bad message") == 1
 
@@ -759,6 +761,22 @@ CLOSING = {
 def test_a_run_of_another_job_is_no_evidence(fields: dict[str, str], status: str) -> None:
     read = lambda *_: iter([{**CLOSING, **fields}])  # noqa: E731
     assert Journal(False, read).gather("j", "r", 1, wait=False).status == status
+
+
+def test_the_moment_of_a_run_of_this_boot_is_told_by_the_newest_record_whatever_proc_says() -> None:
+    def record(boot: bytes, at_us: int) -> dict[str, Any]:
+        time_of = {"__MONOTONIC_TIMESTAMP": (at_us, boot * 16)}
+        return {"_PID": "1", "UNIT": "sereno@j.service", "INVOCATION_ID": RUN, **time_of}
+
+    def read(*alternatives: list[str]) -> Iterator[dict[str, Any]]:
+        return iter([asked] if alternatives == ([f"INVOCATION_ID={RUN}"],) else [record(b"b", 9)])
+
+    asked = record(b"b", 5_000_000)
+    assert Journal(False, read).last_moment("j", RUN) == account.moment(5.0)
+    asked = record(b"a", 7_000_000)
+    assert Journal(False, read).last_moment("j", RUN) == Moment("61" * 16, 7.0)
+    assert Journal(False, read).last_moment("k", RUN) is None
+    assert Journal(False, read).last_moment("j", "") is None
 
 
 def test_an_alert_is_found_however_much_its_run_logged_afterwards() -> None:
@@ -1049,6 +1067,7 @@ def test_an_alert_that_a_killed_start_did_not_tell_is_told_by_the_next_one(
     assert inbox.start(monkeypatch) == 0
     told = [("alert", job, "full") for job in "jkm"]
     assert sorted(inbox.desk.told("a", "job", "error")) == told
+    assert not (inbox.desk.state / ".heard").exists()
     assert inbox.start(monkeypatch) == 0
     assert sorted(inbox.desk.told("b", "job", "error")) == told
 

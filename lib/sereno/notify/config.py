@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -132,8 +132,8 @@ class Handler:
 
     name: str
     type: str
-    events: tuple[str, ...]
-    jobs: tuple[str, ...]
+    events: Sequence[str]
+    jobs: Sequence[str]
     timeout_s: float
     settings: Mapping[str, Any]
 
@@ -200,14 +200,7 @@ def _handler(table: dict[str, Any], place: str) -> Handler:
     if not isinstance(kind, str) or kind not in HANDLERS:
         raise InvalidConfig(f"{place}: type: {kind!r} is not one of {', '.join(HANDLERS)}")
     values = _checked(table, {**COMMON, **HANDLERS[kind]}, f"{place} ({kind})")
-    return Handler(
-        name=values.pop("name"),
-        type=kind,
-        events=tuple(values.pop("events")),
-        jobs=tuple(values.pop("jobs")),
-        timeout_s=values.pop("timeout_s"),
-        settings=values,
-    )
+    return Handler(type=kind, **{key: values.pop(key) for key in COMMON}, settings=values)
 
 
 def _checked(table: Mapping[str, Any], kinds: Mapping[str, Kind], place: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sereno import journal, journal_reader
 from sereno.errors import SerenoError
 from sereno.history import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
 from sereno.journal_reader import is_of_manager
-from sereno.notify.account import Account, exit_status
+from sereno.notify.account import Account, exit_status, moment
 from sereno.notify.throttle import Moment
 
 # Of a run's end, or of the runs since another; a job may log without limit.
@@ -76,10 +76,12 @@ class Journal:
         self._is_readable, self._wait_s, self._waited_for = True, _WAIT_S, set[str]()
 
     def _own(self, job_id: str, *alternatives: Sequence[str | bytes]) -> Iterator[Record]:
+        found = self._all(*alternatives)
+        return (record for record in found if self._vouching.vouches(record, job_id))
+
+    def _all(self, *alternatives: Sequence[str | bytes]) -> Iterator[Record]:
         try:
-            for record in self._read(*alternatives):
-                if self._vouching.vouches(record, job_id):
-                    yield record
+            yield from self._read(*alternatives)
         except (OSError, SerenoError) as error:
             if self._is_readable:
                 _logger.warning("%s", error)
@@ -131,7 +133,10 @@ class Journal:
         found = self._own(job_id, [f"{self._prefix}INVOCATION_ID={run_id}"]) if run_id else ()
         for record in filter(is_of_manager, found):
             monotonic_us, boot = record["__MONOTONIC_TIMESTAMP"]
-            return Moment(boot.hex(), monotonic_us / 1e6)
+            # In a container /proc of a sandbox may have the boot id of the host: the newest record is of this boot.
+            _, this_boot = next(self._all(), record)["__MONOTONIC_TIMESTAMP"]
+            at_s = monotonic_us / 1e6
+            return moment(at_s) if boot == this_boot else Moment(boot.hex(), at_s)
         return None
 
     def since(self, job_id: str, run_id: str, since_s: float = 0.0) -> list[Account]:
