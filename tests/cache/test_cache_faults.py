@@ -22,6 +22,7 @@ import pytest
 
 from sereno.cache import MetadataCache, judging, opening, place, session
 from sereno.cache import board as words
+from sereno.cache.files import Directory
 from sereno.errors import CacheError, CacheFormatError
 
 HERE = Path(__file__).parent
@@ -743,7 +744,8 @@ def test_every_file_is_closed_with_the_cache(path):
         cache.get("k")
         cache.close()
     assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert opening.is_current(cache._session._where, words.Board(str(path / "current" / "board")))
+    with Directory(str(path / "current")) as current:
+        assert opening.is_current(str(path), words.Board(current))
 
 
 def test_a_cache_that_others_have_open_was_not_lost_in_a_reboot_whatever_the_boot_id_says(

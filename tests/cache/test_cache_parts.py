@@ -173,13 +173,18 @@ def board_path(tmp_path) -> str:
     return path
 
 
+def opened(board_path: str) -> Board:
+    with Directory(os.path.dirname(board_path)) as directory:
+        return Board(directory)
+
+
 def test_a_new_board_has_all_its_blocks(board_path):
     found = os.stat(board_path)
     assert found.st_size == board.SIZE_BYTES <= found.st_blocks * 512
 
 
 def test_each_board_takes_a_line_of_its_own_and_the_next_one_counts_on(board_path):
-    first, second = Board(board_path), Board(board_path)
+    first, second = opened(board_path), opened(board_path)
     first.take_line()
     second.take_line()
     assert (first.line_number, second.line_number) == (0, 1)
@@ -189,17 +194,17 @@ def test_each_board_takes_a_line_of_its_own_and_the_next_one_counts_on(board_pat
     assert second.totals()["hits"] == 7
     first.close()
     assert not second.has_company()
-    third = Board(board_path)
+    third = opened(board_path)
     third.take_line()
     third.line[board.HITS] += 1
     assert (third.line_number, third.totals()["hits"]) == (0, 8)
 
 
 def test_a_board_that_was_not_closed_counts_as_one_death(board_path):
-    watcher = Board(board_path)
+    watcher = opened(board_path)
     pid = os.fork()
     if pid == 0:
-        Board(board_path).take_line()
+        opened(board_path).take_line()
         os._exit(0)
     os.waitpid(pid, 0)
     assert watcher.census() == (0, 1)
@@ -208,7 +213,7 @@ def test_a_board_that_was_not_closed_counts_as_one_death(board_path):
 
 def test_more_processes_than_lines_are_refused(board_path, monkeypatch):
     monkeypatch.setattr(board, "LINES", 2)
-    boards = [Board(board_path) for _ in range(3)]
+    boards = [opened(board_path) for _ in range(3)]
     boards[0].take_line()
     boards[1].take_line()
     with pytest.raises(OSError, match="2 processes") as caught:
@@ -220,7 +225,7 @@ def test_more_processes_than_lines_are_refused(board_path, monkeypatch):
 def test_a_board_of_another_size_is_damaged(board_path, size):
     os.truncate(board_path, size)
     with pytest.raises(Damaged):
-        Board(board_path)
+        opened(board_path)
 
 
 # The process's own level

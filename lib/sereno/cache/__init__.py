@@ -1,35 +1,4 @@
-"""The metadata cache that all processes of a machine share. `MetadataCache` is what a user needs.
-
-metadata     the class of the contract: arguments, counting, what a process keeps
-mapping      the same as a mutable mapping
-memoize      a decorator: one computation at a time per key, across processes
-spelling     one way to write a call, for memoize
-watch        what becomes of a key while its value is computed
-operations   what is done inside one transaction
-cleanup      removing what has expired, paced
-statistics   counters and limits, and the reports made of them
-session      a process's hold on a directory: open lazily, fork, damage
-opening      opening, closing and replacing the files
-making       creating them
-files        each by a judged descriptor
-waiting      locks that are waited for so long and no longer
-judging      whether they can be trusted
-synced       the mark of a clean end
-store        entries in LMDB, and what is read of them
-write        a transaction that changes them
-order        the order in which the entries came
-room         blocks on the disk for what is written into the map
-board        words shared without transactions: generations, counters, marks
-byte_lock    locks that die with their process
-tally        how many entries there are, and their bytes
-level        what one process keeps
-policy       which entry goes: SIEVE
-entry        an entry's bytes
-codec        values as strict JSON
-clock        the cache's own time
-limits       arguments
-place        directories and rights
-"""
+"""The metadata cache that all processes of a machine share. `MetadataCache` is what a user needs."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Whoever may write a cache's directory can swap every name in it, cut its files while they are mapped, and put into them
 what LMDB trusts and crashes on. So a new interpreter takes over the rights of that user before it looks there, and its
 answer is JSON of a bounded size, within a bounded time, which is believed no more than the files are. It has two pipes
-and no terminal, no environment, one group, and can gain no privileges; nobody but root can trace it.
+and no terminal, nothing of root's environment, one group, and can gain no privileges; nobody but root can trace it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import errno
 import importlib
 import json
 import os
-import select
-import subprocess
 import sys
 import time
 from contextlib import suppress
 
-from sereno.cache import rights, waiting
+from sereno.cache import aside, rights, waiting
 from sereno.errors import CacheError, CacheFormatError, UsageError
 
 TYPE_CHECKING = False
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 USER = "sereno"
-WITHIN_S = 10.0
-"""For one question: five seconds for a lock, the rest for starting, and for judging a store of ordinary size."""
+WITHIN_S = 4.5
+"""For one question, so that a command ends within five seconds: `LOCK_S` for a lock, whose holder is named then; the
+rest for starting, and for judging a store of ordinary size."""
+LOCK_S = 3.0
 MOST_BYTES = 64 << 20
 _PR_SET_NO_NEW_PRIVS, _PR_SET_PDEATHSIG, _SIGKILL = 38, 1, 9
 _CODE = (
@@ -38,10 +38,13 @@ _CODE = (
 _ERRORS: dict[str, Any] = {
     kind.__name__: kind for kind in (CacheError, CacheFormatError, UsageError, TypeError)
 }
-_LOADED_LATER = (
-    *("sereno.cache.cleanup", "sereno.cache.codec", "sereno.cache.memoize", "ctypes", "grp"),
-    *("lmdb._envid", "lmdb.verify", "logging", "orjson", "pwd", "random"),
-)
+# What is loaded later, and what a key or a value needs: the user need not be able to read it where root runs a checkout
+# of his own. Each takes time of every command.
+_LOADED_LATER = ("grp", "pwd", "lmdb._envid", "lmdb.verify")
+_OF_ENTRIES = ("hashlib", "orjson")
+# As `opening` and `aside` name them.
+DATA = "current/data.mdb"
+INSIDE = ("current", "current/board", DATA, "current/lock.mdb", "current/synced", "open.lock")
 _FIGURES = ("size", "max_size", "hit_rate_percent", "total_requests")
 
 
@@ -66,22 +69,22 @@ def call(function: str, path: str, *arguments: Any, within_s: float = WITHIN_S) 
         told = json.loads(_answered(json.dumps(asked).encode(), within_s))
         kind, value, number = told["kind"], told["value"], told.get("errno")
         error = None if kind == "" else _ERRORS[kind]
-    except (TimeoutError, ChildProcessError) as why:
-        raise _refusal(CacheError, path, f"cache {path}: {why}") from None
+    except (TimeoutError, ChildProcessError, BrokenPipeError) as why:
+        reason = str(why)
     except (ValueError, RecursionError, TypeError, LookupError):
-        raise _refusal(
-            CacheError, path, f"cache {path}: no answer of the process that looked"
-        ) from None
-    if error is None:
-        return value
-    raise _refusal(error, path, str(value)[:1000], number)
+        reason = "no answer of the process that looked"
+    else:
+        if error is None:
+            return value
+        raise _refusal(error, path, str(value)[:1000], number)
+    raise _refusal(CacheError, path, f"cache {path}: {reason}")
 
 
 def _refusal(kind: Any, path: str, message: str, number: object = None) -> Any:
     if not issubclass(kind, CacheError):
         return kind(message)
-    # An advice is ours, not the child's.
-    hint = waiting.HINT if number == errno.EAGAIN else rights.way_out(path)
+    # An advice is ours, not the child's; nor is it that of `waiting`, whose setting this does not obey.
+    hint = "end that process" if number == errno.EAGAIN else rights.way_out(path)
     return kind(message, hint=hint)
 
 
@@ -112,16 +115,43 @@ def method(path: str, name: str, *arguments: Any) -> Any:
         cache.close()
 
 
+def look(path: str) -> dict[str, Any]:
+    """Of the files in that directory mode, user and group, and None where there is none; the names of those that were
+    set aside; `get_stats`, or why there are none. Nothing is made; damaged files are set aside."""
+    found: dict[str, Any] = {
+        "inside": {name: status(os.path.join(path, name)) for name in INSIDE},
+        "stats": None,
+        "error": None,
+    }
+    if found["inside"][DATA]:
+        try:
+            found["stats"] = method(path, "get_stats")
+        except CacheError as refused:
+            found["error"] = refused.message
+    return {**found, "damaged": aside.kept(os.listdir(path))}
+
+
+def status(path: str) -> tuple[int, int, int] | None:
+    """Mode, user and group, also of a link; None: it is not there (any more)."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_mode, found.st_uid, found.st_gid
+
+
 def answer(asked: dict[str, Any]) -> None:
     """What the child does, as root until `_become`."""
-    function = _function(asked["function"])
-    # What is loaded later, which the user need not be able to read where root runs a checkout of his own.
-    for module in _LOADED_LATER:
+    function, arguments = _function(asked["function"]), asked["arguments"]
+    has_key = len(arguments) > 2
+    for module in _LOADED_LATER + _OF_ENTRIES * has_key:
         with suppress(ModuleNotFoundError):
             importlib.import_module(module)
+    # Nobody would read it, and logging takes as long to load as the rest.
+    aside.report = lambda *_: None
     _become(*asked["user"])
     try:
-        told = {"kind": "", "value": function(*asked["arguments"])}
+        told = {"kind": "", "value": function(*arguments)}
     except tuple(_ERRORS.values()) as error:
         told = {"kind": type(error).__name__, "value": getattr(error, "message", str(error))}
         told["errno"] = getattr(error, "errno", None)
@@ -179,11 +209,15 @@ def _answered(asked: bytes, within_s: float) -> bytes:
     Raises:
         TimeoutError, ChildProcessError: there is none, for this reason.
     """
-    command = [sys.executable, "-I", "-c", _CODE]
+    # Not for the child to load.
+    import select
+    import subprocess
+
+    command = [sys.executable, "-IS", "-c", _CODE]
     pipe, deadline_s = subprocess.PIPE, time.monotonic() + within_s
     child = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
-        env={}, cwd="/", start_new_session=True,
+        env={waiting.SETTING: str(LOCK_S)}, cwd="/", start_new_session=True,
     )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None

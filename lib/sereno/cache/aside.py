@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sereno.cache.files import Directory, make_directory
 
@@ -22,11 +23,15 @@ def move(top: Directory, why: str) -> None:
     now = time.time()
     name = time.strftime("damaged-%Y%m%dT%H%M%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
     _rename(top, name)
-    kept = sorted(entry for entry in os.listdir(top.fd) if entry.startswith("damaged-"))
-    for old in kept[:-KEPT]:
+    for old in sorted(each for each in os.listdir(top.fd) if each.startswith("damaged-"))[:-KEPT]:
         remove_tree(top, old)
     aside = os.path.join(top.path, name)
-    _report("cache %s: %s; it starts empty, the old files are in %s", top.path, why, aside)
+    report("cache %s: %s; it starts empty, the old files are in %s", top.path, why, aside)
+
+
+def kept(names: Iterable[str]) -> list[str]:
+    """Which of a directory's names `move` gave, the newest last."""
+    return sorted(filter(re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z").fullmatch, names))[-KEPT:]
 
 
 def drop(top: Directory, why: str) -> None:
@@ -34,7 +39,7 @@ def drop(top: Directory, why: str) -> None:
     gone = f"new-{os.getpid()}-gone"
     _rename(top, gone)
     remove_tree(top, gone)
-    _report("cache %s: %s; it starts empty", top.path, why)
+    report("cache %s: %s; it starts empty", top.path, why)
 
 
 def sweep(top: Directory) -> None:
@@ -94,7 +99,7 @@ def _rename(top: Directory, name: str) -> None:
         os.rmdir("current", dir_fd=top.fd)
 
 
-def _report(text: str, *values: str) -> None:
+def report(text: str, *values: str) -> None:
     import logging
 
     logging.getLogger("sereno.cache").warning(text, *values)

@@ -21,11 +21,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from sereno.cache import byte_lock, expiries, waiting
+from sereno.cache.files import Directory, held
 from sereno.errors import CacheFormatError
 from sereno.named_tuple import NamedTuple
 
@@ -100,48 +100,27 @@ class Board:
     `line` are its other parts; `fd` is the open file, for locks.
 
     Args:
-        path: of the file.
-        opener: opens it, which is done twice.
+        directory: has it under the name `board`; needed no more afterwards.
 
     Raises:
         Damaged: the file is not a board, or not whole.
         CacheFormatError: it is one of another version.
     """
 
-    __slots__ = (
-        "_map",
-        "_whole",
-        "expiries",
-        "fd",
-        "generations",
-        "inode",
-        "line",
-        "line_number",
-        "mode",
-        "path",
-        "visited",
-        "words",
-    )
-
-    def __init__(self, path: str, opener: Callable[[str], int] | None = None) -> None:
-        opener = opener or _open
-        self.path = path
+    def __init__(self, directory: Directory) -> None:
+        self.path = os.path.join(directory.path, "board")
         self.line_number = -1
         # One open file for the lock and another for the mapping: mmap keeps a duplicate of its own,
         # which would hold the lock for as long as anything refers to the mapping.
-        self.fd = opener(path)
+        self.fd = directory.open("board")
         try:
             found = os.fstat(self.fd)
             self.inode = (found.st_dev, found.st_ino)
-            self.mode = stat.S_IMODE(found.st_mode)
-            _recognise(path, os.pread(self.fd, 2 * _WORD_BYTES, 0), found.st_size)
-            mapped_fd = opener(path)
-            try:
+            _recognise(self.path, os.pread(self.fd, 2 * _WORD_BYTES, 0), found.st_size)
+            with held(directory.open("board")) as mapped_fd:
                 if not os.path.samestat(found, os.fstat(mapped_fd)):
                     raise Damaged("the board was replaced while it was opened")
                 self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
-            finally:
-                os.close(mapped_fd)
         except BaseException:
             os.close(self.fd)
             raise
@@ -189,30 +168,31 @@ class Board:
         The dead are counted once: their lines are free again afterwards.
         """
         alive = died = 0
-        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
-        for number, in_use in enumerate(lines[IN_USE::_LINE_WORDS].tolist()):
-            if not in_use or number == self.line_number:
-                continue
-            if byte_lock.is_taken(self.fd, _line_at(number)):
+        for number, lives in self._others():
+            if lives:
                 alive += 1
             else:
                 died += 1
-                lines[number * _LINE_WORDS + IN_USE] = 0
+                self._lines()[number * _LINE_WORDS + IN_USE] = 0
         return Census(alive, died)
 
     def has_company(self) -> bool:
         """Does another living process hold a line?"""
-        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
-        in_use = lines[IN_USE::_LINE_WORDS].tolist()
-        return any(
-            taken and number != self.line_number and byte_lock.is_taken(self.fd, _line_at(number))
-            for number, taken in enumerate(in_use)
-        )
+        return any(lives for _, lives in self._others())
+
+    def _others(self) -> Iterator[tuple[int, bool]]:
+        """The other lines in use, by number, and whether their process lives."""
+        for number, in_use in enumerate(self._lines()[IN_USE::_LINE_WORDS].tolist()):
+            if in_use and number != self.line_number:
+                yield number, byte_lock.is_taken(self.fd, _line_at(number))
+
+    def _lines(self) -> memoryview:
+        return self._whole[_LINES_AT:_VISITED_AT].cast("Q")
 
     def totals(self) -> dict[str, int]:
         """Every counter, summed over all lines: all that was ever counted, by the living and the dead."""
-        lines = self._whole[_LINES_AT:_VISITED_AT].cast("Q")
-        return {name: sum(lines[at::_LINE_WORDS].tolist()) for at, name in enumerate(COUNTERS, 1)}
+        words = self._lines()
+        return {name: sum(words[at::_LINE_WORDS].tolist()) for at, name in enumerate(COUNTERS, 1)}
 
     @property
     def boot_id(self) -> bytes:
@@ -262,10 +242,6 @@ def retire_older(fd: int) -> None:
     """`Board.retire` for a file of an older format: what it writes has stood at the same place in all of them."""
     os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
     os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _recognise(path: str, head: bytes, size: int) -> None:

@@ -95,24 +95,19 @@ def _explain(value: Any, where: str = "value", depth: int = 0) -> str | None:
     if depth > 250:
         return f"{where[:80]}…: nested too deeply, or in a circle (at most 250 levels)"
     if kind is list:
-        return _first(_explain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value))
+        reasons = (_explain(item, f"{where}[{at}]", depth + 1) for at, item in enumerate(value))
+        return next(filter(None, reasons), None)
     if kind is dict:
         for key in value:
             if type(key) is not str:
                 return f"{where}: key {_short(key)} of type {_name(type(key))} is not JSON (str keys only)"
-        return _first(
+        reasons = (
             _explain(key, f"{where}: key", depth + 1)
             or _explain(item, f"{where}[{_short(key)}]", depth + 1)
             for key, item in value.items()
         )
+        return next(filter(None, reasons), None)
     return f"{where}: {_short(value)} of type {_name(kind)} is not JSON (None, bool, int, float, str, list, dict)"
-
-
-def _first(reasons: Any) -> str | None:
-    for reason in reasons:
-        if reason is not None:
-            return str(reason)
-    return None
 
 
 def _name(kind: type) -> str:

@@ -27,52 +27,52 @@ class Directory:
 
     Attributes:
         found: what fstat(2) says of it; owner: what it says of the cache's own.
+        dir_mode, file_mode: of what is created in it.
 
     Raises:
         CacheError: it is not safe from strangers.
         OSError: it cannot be opened, or is none.
     """
 
-    __slots__ = ("above", "fd", "found", "owner", "path")
-    owner: os.stat_result
-    path: str
-
     def __init__(self, path: str, above: Directory | None = None) -> None:
         self.above = above
-        self.path = os.path.join(above.path, path) if above else path
+        self.path: str = os.path.join(above.path, path) if above else path
         self.fd = -1
         self.fd = self._opened(path, os.O_RDONLY | os.O_DIRECTORY, above)
         self.found = os.fstat(self.fd)
-        self.owner = above.owner if above else self.found
+        self.owner: os.stat_result = above.owner if above else self.found
+        self.dir_mode, self.file_mode = rights.modes(self.owner)
         try:
-            self._judge(self.found)
+            self._judge(path, self.found, above)
         except BaseException:
             self.close()
             raise
 
-    def open(self, path: str) -> int:
-        """Opens a file that is there, for reading and writing; of `path` the last part counts.
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, name: str) -> int:
+        """Opens a file that is there, for reading and writing.
 
         Raises:
             CacheError: it is no plain file with one name, or not safe from strangers.
             OSError: it cannot be opened; errno and filename tell why.
         """
-        name = os.path.basename(path)
         fd = self._opened(name, os.O_RDWR, self)
         try:
-            found = os.fstat(fd)
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(21, os.strerror(21), os.path.join(self.path, name))
-            rights.check_file(os.path.join(self.path, name), found, self.owner, self._top())
+            self._judge(name, os.fstat(fd), self)
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def create(self, name: str, mode: int) -> int:
-        """Makes a file that is not there yet, with this mode under any umask."""
+    def create(self, name: str) -> int:
+        """Makes a file that is not there yet, with `file_mode` under any umask."""
         fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        os.fchmod(fd, mode)
+        os.fchmod(fd, self.file_mode)
         return fd
 
     def rename(self, name: str, new_name: str) -> None:
@@ -89,14 +89,12 @@ class Directory:
         if fd >= 0:
             os.close(fd)
 
-    def _top(self) -> str:
-        return self.above.path if self.above else self.path
-
-    def _judge(self, found: os.stat_result) -> None:
-        if self.above is None:
-            rights.check_directory(self.path, found)
+    def _judge(self, name: str, found: os.stat_result, inside: Directory | None) -> None:
+        if inside is None:
+            rights.check_directory(name, found)
         else:
-            rights.check_file(self.path, found, self.owner, self.above.path)
+            top = inside.above or inside
+            rights.check_file(os.path.join(inside.path, name), found, inside.owner, top.path)
 
     def _opened(self, name: str, flags: int, inside: Directory | None) -> int:
         dir_fd = inside.fd if inside else None
@@ -109,10 +107,8 @@ class Directory:
             except OSError:
                 raise error from None
             # A link or a special file is refused in words of its own.
-            if inside is None:
-                rights.check_directory(name, found)
-            elif not stat.S_ISDIR(found.st_mode):
-                rights.check_file(error.filename, found, inside.owner, self._top())
+            if inside is None or not stat.S_ISDIR(found.st_mode):
+                self._judge(name, found, inside)
             raise
 
 
@@ -131,6 +127,15 @@ def make_directory(path: str, mode: int, above: Directory | None = None) -> None
         # Another one that was put in its place is not empty, and stays as it is.
         if found != mode and not os.listdir(here):
             os.chmod(here, mode)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def held(fd: int) -> Iterator[int]:
+    """Closes it in the end."""
+    try:
+        yield fd
     finally:
         os.close(fd)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 import lmdb
 
 from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged
-from sereno.cache.files import Directory, only_these
+from sereno.cache.files import Directory, held, only_these
 from sereno.cache.store import MAP_BYTES, MAX_READERS
 
 TOLERATED_DEATHS = 3
@@ -30,34 +30,21 @@ def check_structure(current: Directory, board: Board, alive: int) -> None:
     Raises:
         Damaged: with the first thing found.
     """
-    data = current.open("data.mdb")
-    try:
-        _check_structure(current, data, board, alive)
-    finally:
-        os.close(data)
-
-
-def _check_structure(current: Directory, data: int, board: Board, alive: int) -> None:
-    found = os.fstat(data)
     header = board.words
     deaths = header[words.DEATHS]
     remembered = header[words.STORE_BYTES], header[words.STORE_MTIME_NS]
-    if alive:
-        is_suspicious = deaths >= TOLERATED_DEATHS
-    else:
-        is_suspicious = deaths > 0 or (found.st_size, found.st_mtime_ns) != remembered
-    if not is_suspicious:
-        return
-    if alive:
+    with held(current.open("data.mdb")) as data:
+        found = os.fstat(data)
+        is_as_left = not deaths and (found.st_size, found.st_mtime_ns) == remembered
+        if (deaths < TOLERATED_DEATHS) if alive else is_as_left:
+            return
         # The walk takes the file's size before it reads the meta page: a file that grew in between
         # looks cut off, but not three times.
-        for _ in range(3):
-            with _pages_held(current, data):
+        for _ in range(3 if alive else 1):
+            with _pages_held(current, data) if alive else nullcontext():
                 problems = _problems(data)
             if not problems:
                 break
-    else:
-        problems = _problems(data)
     if problems:
         raise Damaged(f"{problems[0]} ({len(problems)} findings)")
     header[words.DEATHS] = 0
@@ -82,19 +69,13 @@ def _pages_held(current: Directory, data: int) -> Iterator[None]:
 
     A read transaction does that. To begin one LMDB looks at the two meta pages, which it checks, and at no other.
     """
-    lock = current.open("lock.mdb")
-    try:
+    with held(current.open("lock.mdb")) as lock:
         with only_these(current, data, lock) as path:
             env = lmdb.open(
                 path, map_size=MAP_BYTES, readonly=True, create=False, max_readers=MAX_READERS
             )
-        try:
-            with env.begin():
-                yield
-        finally:
-            env.close()
-    finally:
-        os.close(lock)
+        with closing(env), env.begin():
+            yield
 
 
 def _problems(data: int) -> list[str]:

@@ -50,13 +50,7 @@ def checked_jitter(value: float) -> float:
 
 def checked_name(value: str) -> str:
     """`value`, or UsageError unless it can be the name of a directory."""
-    if (
-        isinstance(value, str)
-        and value
-        and "/" not in value
-        and "\0" not in value
-        and value not in (".", "..")
-    ):
+    if isinstance(value, str) and value not in ("", ".", "..") and not {"/", "\0"} & {*value}:
         return value
     raise UsageError(f"name: {value!r} cannot be the name of a directory")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 
 from sereno.cache.codec import Json, encode
+from sereno.cache.reading import Reader
 
 _ABSENT = object()
 
@@ -34,20 +35,14 @@ def _part(part: object) -> Json:
     return part
 
 
-class CacheMapping(ABC):
-    """The mapping's methods on top of those of a cache, which are the abstract ones."""
-
-    @abstractmethod
-    def get(self, key: str, default: Json = None) -> Json: ...
+class CacheMapping(Reader):
+    """The mapping's methods on top of those of a cache; the abstract ones are those that a reader has not."""
 
     @abstractmethod
     def set(self, key: str, value: Json, ttl: float | None = None) -> None: ...
 
     @abstractmethod
     def invalidate(self, key: str) -> bool: ...
-
-    @abstractmethod
-    def is_live(self, key: str) -> bool: ...
 
     @abstractmethod
     def live_keys(self) -> Iterator[str]: ...

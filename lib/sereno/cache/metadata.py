@@ -21,7 +21,6 @@ from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.operations import BATCH_ENTRIES
 from sereno.cache.place import default_path
-from sereno.cache.reading import Reader
 from sereno.cache.session import session_for
 from sereno.cache.store import Store
 from sereno.cache.watch import Watch, remove_prefix
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 
-class MetadataCache(Reader, CacheMapping):
+class MetadataCache(CacheMapping):
     """A cache that every process of the machine shares which opens the same directory; it outlives them.
 
     Values are what JSON can hold. `set(key, None)` stores a null; `get` cannot tell it from a miss, `in` can.
@@ -116,7 +115,7 @@ class MetadataCache(Reader, CacheMapping):
         wanted = list(dict.fromkeys(keys))
         stored = [entry.store_key(key) for key in wanted]
         self._prepare()
-        texts = self._session.reading(operations.read_many_visibly, (stored, self._now_ms()))
+        texts = self._session.reading(operations.read, (stored, self._now_ms(), True))
         found = {
             key: codec.decode(text)
             for key, text in zip(wanted, texts, strict=True)
@@ -293,7 +292,7 @@ class MetadataCache(Reader, CacheMapping):
             self._given_max_size,
             self._given_ttl_ms,
             self._now_ms,
-            self._count_evictions,
+            functools.partial(self._count, EVICTIONS),
         )
         self._prepared()
 
@@ -308,9 +307,8 @@ class MetadataCache(Reader, CacheMapping):
         self._prepare()
         progress = TerminalProgress()
         try:
-            return remove_expired(
-                self._session, self._now_ms(), count=self._count_expired, progress=progress
-            )
+            count = functools.partial(self._count, EXPIRED_REMOVALS)
+            return remove_expired(self._session, self._now_ms(), count=count, progress=progress)
         finally:
             progress.end()
 
@@ -318,8 +316,5 @@ class MetadataCache(Reader, CacheMapping):
         self._line[INVALIDATIONS] += removed.live
         self._line[EXPIRED_REMOVALS] += removed.entries - removed.live
 
-    def _count_expired(self, entries: int) -> None:
-        self._line[EXPIRED_REMOVALS] += entries
-
-    def _count_evictions(self, entries: int) -> None:
-        self._line[EVICTIONS] += entries
+    def _count(self, counter: int, entries: int) -> None:
+        self._line[counter] += entries

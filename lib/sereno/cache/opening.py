@@ -22,7 +22,6 @@ What is done to a file is done by its descriptor, of which `files` has judged wh
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -33,36 +32,32 @@ import lmdb
 from sereno.cache import aside, clock, judging, place, synced, tally, waiting
 from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged, OlderFormat
-from sereno.cache.files import Directory
+from sereno.cache.files import Directory, held
 from sereno.cache.making import make
-from sereno.cache.place import Place
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.errors import CacheError
 
-_LOCK = "open.lock"
+LOCK = "open.lock"
+"""The file of the openers' lock; it is never replaced."""
 
 
-def open_store(where: Place, *, map_bytes: int = MAP_BYTES) -> Store:
-    """Opens the cache in a directory, with a line of the board taken.
+def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
+    """Opens the cache in a directory, which is made where it is missing, with a line of the board taken.
 
     Raises:
         CacheError: it cannot be opened.
         CacheFormatError: it is of another version; nothing was changed.
     """
-    try:
-        with _openers_lock(where) as top:
-            return _open_locked(where, top, map_bytes)
-    except OSError as error:
-        if isinstance(error, CacheError):
-            raise
-        raise place.refused(where.path, error) from error
+    in_place = place.prepare(path)
+    with place.refusals(path), _openers_lock(path) as top:
+        return _open_locked(top, in_place, map_bytes)
 
 
-def close_store(where: Place, store: Store) -> None:
+def close_store(path: str, store: Store) -> None:
     """Closes a store; the last process to do so has everything written to the disk and says so there."""
     board = store.board
     try:
-        with _openers_lock(where):
+        with _openers_lock(path):
             if board.census().alive == 0 and not board.words[words.RETIRED]:
                 _end_cleanly(store)
             else:
@@ -74,42 +69,39 @@ def close_store(where: Place, store: Store) -> None:
         board.close()
 
 
-def set_aside(where: Place, board: Board, why: str) -> None:
-    """Replaces files that turned out to be damaged, unless another process has done so already."""
-    with _openers_lock(where) as top:
+def set_aside(path: str, board: Board, why: str) -> None:
+    """Replaces files that turned out to be damaged, unless another process has done so already.
+
+    Raises:
+        CacheError: they cannot be replaced.
+    """
+    with place.refusals(path), _openers_lock(path) as top:
         if board.words[words.RETIRED]:
             return
         board.retire()
-        if _inode(_board_path(where)) == board.inode:
+        if _is_in_use(path, board):
             aside.move(top, why)
 
 
-def lock_path(directory: str) -> str:
-    """The file of the openers' lock; it is never replaced."""
-    return os.path.join(directory, _LOCK)
-
-
-def is_current(where: Place, board: Board) -> bool:
+def is_current(path: str, board: Board) -> bool:
     """Are the files of that board still the ones in use?
 
     Raises:
         CacheError: that cannot be told, for instance because this process has lost its rights. Nothing follows from it
             for those who have theirs.
     """
-    try:
-        return not board.words[words.RETIRED] and _inode(_board_path(where)) == board.inode
-    except OSError as error:
-        raise place.refused(where.path, error) from error
+    with place.refusals(path):
+        return not board.words[words.RETIRED] and _is_in_use(path, board)
 
 
-def _open_locked(where: Place, top: Directory, map_bytes: int) -> Store:
+def _open_locked(top: Directory, in_place: bool, map_bytes: int) -> Store:
     aside.sweep(top)
     try:
         top.status("current")
     except FileNotFoundError:
-        make(where, top, map_bytes)
+        make(top, in_place, map_bytes)
     try:
-        return _open_current(where, top, map_bytes)
+        return _open_current(top, in_place, map_bytes)
     except OlderFormat as why:
         _retire_older(top)
         aside.drop(top, str(why))
@@ -117,14 +109,14 @@ def _open_locked(where: Place, top: Directory, map_bytes: int) -> Store:
         aside.drop(top, str(why))
     except (Damaged, FileNotFoundError) as why:
         aside.move(top, str(why))
-    make(where, top, map_bytes)
+    make(top, in_place, map_bytes)
     try:
-        return _open_current(where, top, map_bytes)
+        return _open_current(top, in_place, map_bytes)
     except (Damaged, FileNotFoundError) as why:
-        raise CacheError(f"cache {where.path}: new files, and yet {why}") from why
+        raise CacheError(f"cache {top.path}: new files, and yet {why}") from why
 
 
-def _open_current(where: Place, top: Directory, map_bytes: int) -> Store:
+def _open_current(top: Directory, in_place: bool, map_bytes: int) -> Store:
     """Opens the files in use; tells everybody else when they are found damaged.
 
     Raises:
@@ -134,8 +126,8 @@ def _open_current(where: Place, top: Directory, map_bytes: int) -> Store:
     current = Directory("current", top)
     board: Board | None = None
     try:
-        board = Board(os.path.join(current.path, "board"), current.open)
-        store = _open_judged(where, current, board, map_bytes)
+        board = Board(current)
+        store = _open_judged(current, board, in_place, map_bytes)
         try:
             board.take_line()
         except BaseException:
@@ -153,18 +145,11 @@ def _open_current(where: Place, top: Directory, map_bytes: int) -> Store:
 
 
 def _retire_older(top: Directory) -> None:
-    current = Directory("current", top)
-    try:
-        fd = current.open("board")
-        try:
-            words.retire_older(fd)
-        finally:
-            os.close(fd)
-    finally:
-        current.close()
+    with Directory("current", top) as current, held(current.open("board")) as fd:
+        words.retire_older(fd)
 
 
-def _open_judged(where: Place, current: Directory, board: Board, map_bytes: int) -> Store:
+def _open_judged(current: Directory, board: Board, in_place: bool, map_bytes: int) -> Store:
     census = board.census()
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
@@ -178,11 +163,11 @@ def _open_judged(where: Place, current: Directory, board: Board, map_bytes: int)
         )
     try:
         # LMDB makes one where it is missing, but leaves its mode to the umask.
-        os.close(current.create("lock.mdb", where.file_mode))
+        os.close(current.create("lock.mdb"))
     except FileExistsError:
         pass
     judging.check_structure(current, board, census.alive)
-    store = Store(current, board, in_place=where.in_place, map_bytes=map_bytes)
+    store = Store(current, board, in_place=in_place, map_bytes=map_bytes)
     try:
         store.env.reader_check()
         store.state()
@@ -234,49 +219,38 @@ def _end_cleanly(store: Store) -> None:
     judging.remember_file(board, store.data)
     if not header[words.SYNCED]:
         board.flush()
-        synced.write(directory, transaction, board.mode)
+        synced.write(directory, transaction)
         header[words.SYNCED] = 1
     store.close()
 
 
-def _board_path(where: Place) -> str:
-    return os.path.join(where.path, "current", "board")
-
-
-def _inode(path: str) -> tuple[int, int] | None:
+def _is_in_use(path: str, board: Board) -> bool:
     """Raises OSError where it cannot be told whether there is such a file."""
     try:
-        found = os.stat(path)
+        found = os.stat(os.path.join(path, "current", "board"))
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    return found.st_dev, found.st_ino
+        return False
+    return (found.st_dev, found.st_ino) == board.inode
 
 
 @contextmanager
-def _openers_lock(where: Place) -> Iterator[Directory]:
+def _openers_lock(path: str) -> Iterator[Directory]:
     """The cache's directory, with the lock held under which files are opened, closed and replaced."""
-    top = Directory(where.path)
-    try:
+    with Directory(path) as top:
         try:
-            fd = top.create(_LOCK, where.file_mode)
+            fd = top.create(LOCK)
         except FileExistsError:
             fd = _open_patiently(top)
-        try:
-            waiting.lock(fd, f"cache {where.path}: the right to open it")
+        with held(fd):
+            waiting.lock(fd, f"cache {path}: the right to open it")
             yield top
-        finally:
-            os.close(fd)
-    finally:
-        top.close()
 
 
 def _open_patiently(top: Directory) -> int:
     """Opens the lock file; the one who is just creating it may not have given the group its rights yet."""
-    for pause_s in (0.001, 0.005, 0.02, 0.1, None):
+    for pause_s in (0.001, 0.005, 0.02, 0.1):
         try:
-            return top.open(_LOCK)
+            return top.open(LOCK)
         except PermissionError:
-            if pause_s is None:
-                raise
             time.sleep(pause_s)
-    raise OSError(errno.EACCES, os.strerror(errno.EACCES), top.path)
+    return top.open(LOCK)

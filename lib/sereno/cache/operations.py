@@ -41,25 +41,9 @@ def intact(stored: bytes, record: bytes) -> bytes:
     raise Damaged(f"the record of key {entry.printable(stored)} has a wrong checksum")
 
 
-def read_many(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | None]:
-    """The texts of live entries, all from one snapshot."""
-    return _texts(store, *argument, None)
-
-
-def read_many_visibly(store: Store, argument: tuple[list[bytes], int]) -> list[bytes | None]:
-    """`read_many`, whose live entries count as visited."""
-    return _texts(store, *argument, store.board.visited)
-
-
-def read_visibly(store: Store, argument: tuple[bytes, int]) -> bytes | None:
-    """`read_many_visibly` of one entry."""
-    stored, now_ms = argument
-    return _texts(store, [stored], now_ms, store.board.visited)[0]
-
-
-def _texts(
-    store: Store, keys: list[bytes], now_ms: int, visited: memoryview | None
-) -> list[bytes | None]:
+def read(store: Store, argument: tuple[list[bytes], int, bool]) -> list[bytes | None]:
+    """The texts of live entries, all from one snapshot; whether they count as visited is the argument's last part."""
+    keys, now_ms, is_visit = argument
     texts: list[bytes | None] = []
     with store.begin(store.entries) as txn:
         for stored in keys:
@@ -69,8 +53,8 @@ def _texts(
                 expiry_ms, sequence = entry.expiry_and_sequence(intact(stored, record))
                 if expiry_ms > now_ms:
                     text = entry.value_of(record)
-                    if visited is not None:
-                        visited[sequence & VISITED_MASK] = 1
+                    if is_visit:
+                        store.board.visited[sequence & VISITED_MASK] = 1
             texts.append(text)
     return texts
 

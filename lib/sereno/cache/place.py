@@ -9,12 +9,12 @@ private: 0600 and 0700.
 from __future__ import annotations
 
 import os
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sereno.cache import rights
-from sereno.cache.files import make_directory
+from sereno.cache.files import Directory, make_directory
 from sereno.errors import CacheError
-from sereno.named_tuple import NamedTuple
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
 
@@ -31,16 +31,6 @@ NETWORK_FILESYSTEMS = frozenset((
 
 # These write a changed block to a new place, so that a file's blocks are no promise that it can be changed.
 COPY_ON_WRITE_FILESYSTEMS = frozenset(("bcachefs", "btrfs", "nilfs2", "zfs"))
-
-
-class Place(NamedTuple):
-    """A directory that may hold a cache, the modes of what is created in it, and whether its file system overwrites
-    blocks where they are."""
-
-    path: str
-    dir_mode: int
-    file_mode: int
-    in_place: bool = True
 
 
 def default_path(name: str) -> str:
@@ -62,57 +52,48 @@ def default_path(name: str) -> str:
     return os.path.join(base, "sereno", name)
 
 
-def prepare(path: str) -> Place:
-    """Creates what is missing of `path` and returns it with the modes to use.
+def prepare(path: str) -> bool:
+    """Creates what is missing of `path`; does its file system overwrite blocks where they are?
 
     Raises:
         CacheError: the directory cannot be created or used, is not safe from strangers (`sereno.cache.rights`), or is
             on a network file system. The hint says what would help.
     """
-    try:
+    with refusals(path):
         _create(path)
-        found = os.lstat(path)
-    except OSError as error:
-        raise refused(path, error) from error
-    rights.check_directory(path, found)
-    try:
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(20, os.strerror(20), path)
-        if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(13, os.strerror(13), path)
-    except OSError as error:
-        raise refused(path, error) from error
-    kind = filesystem_type(path, found.st_dev)
+        with Directory(path) as made:
+            if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=made.fd):
+                raise PermissionError(13, os.strerror(13), path)
+            kind = filesystem_type(path, made.found.st_dev)
     if kind in NETWORK_FILESYSTEMS:
         raise CacheError(
             f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
             hint="set SERENO_CACHE_DIR to a directory on a local disk",
         )
-    return Place(path, *modes(found), kind not in COPY_ON_WRITE_FILESYSTEMS)
+    return kind not in COPY_ON_WRITE_FILESYSTEMS
 
 
-def modes(directory: os.stat_result) -> tuple[int, int]:
-    """The modes of directories and files created below that directory."""
-    if rights.is_shared(directory):
-        return 0o2770, 0o660
-    return 0o700, 0o600
+@contextmanager
+def refusals(path: str) -> Iterator[None]:
+    """Raises what is `refused` in the place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, CacheError):
+            raise
+        raise refused(path, error) from error
 
 
 def refused(path: str, error: OSError) -> CacheError:
     """`error` as the CacheError that an administrator can act on; it keeps errno and path."""
     where = error.filename if isinstance(error.filename, str) else path
-    hint = None
+    missing, hint = "", None
     if isinstance(error, PermissionError):
+        missing = "read, write and search permission are needed: "
         hint = "set SERENO_CACHE_DIR to a directory that this user may read and write"
         if os.path.abspath(path).startswith(MACHINE_DIRECTORY + os.sep):
-            hint = (
-                f"join the group sereno (usermod -aG sereno {_user()}) and log in again; or " + hint
-            )
-    missing = (
-        "read, write and search permission are needed: "
-        if isinstance(error, PermissionError)
-        else ""
-    )
+            user = rights.user_name(os.geteuid())
+            hint = f"join the group sereno (usermod -aG sereno {user}) and log in again; or {hint}"
     result = CacheError(
         f"cache directory {path}: {missing}{error.strerror or error} ({where})", hint=hint
     )
@@ -151,17 +132,8 @@ def _create(path: str) -> None:
     parent = os.path.dirname(path)
     if parent and parent != path:
         _create(parent)
-    dir_mode, _ = modes(os.stat(parent or "."))
+    dir_mode, _ = rights.modes(os.stat(parent or "."))
     try:
         make_directory(path, dir_mode)
     except FileExistsError:
         return
-
-
-def _user() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())

@@ -53,13 +53,6 @@ def _not_open(_database: object) -> NoReturn:
     raise _Unusual
 
 
-class _NoGenerations:
-    """The generations while no files are open."""
-
-    def __getitem__(self, slot: int) -> NoReturn:
-        raise _Unusual
-
-
 class _NoMarks:
     """The visited marks while no files are open: a read that was under way sets one nowhere."""
 
@@ -151,7 +144,7 @@ class Reader(ABC):
                 )
             ):
                 raise _Unusual
-        except (_Unusual, lmdb.Error, AttributeError, UnicodeEncodeError):
+        except (_Unusual, KeyError, lmdb.Error, AttributeError, UnicodeEncodeError):
             return self._get_the_long_way(key, default)
         if record is not None:
             expiry_ms, sequence, long_bytes = _unpack_header(record)
@@ -192,7 +185,7 @@ class Reader(ABC):
         self._begin: Callable[[Any], Any] = _not_open
         if store is None:
             self._entries: Any = None
-            self._generations: Any = _NoGenerations()
+            self._generations: Any = {}
             self._visited: Any = _NoMarks()
             self._line = unused_line()
             return
@@ -219,13 +212,13 @@ class Reader(ABC):
     def _peek_text(self, key: str) -> bytes | None:
         stored = entry.store_key(key)
         self._prepare()
-        return self._session.reading(operations.read_many, ([stored], self._now_ms()))[0]
+        return self._session.reading(operations.read, ([stored], self._now_ms(), False))[0]
 
     def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
         """`get` for every key and every state of the files; keeps nothing."""
         stored = entry.store_key(key)
         self._prepare()
-        text = self._session.reading(operations.read_visibly, (stored, self._now_ms()))
+        (text,) = self._session.reading(operations.read, ([stored], self._now_ms(), True))
         if self._counts:
             self._line[MISSES if text is None else HITS] += 1
         return default if text is None else codec.decode(text)

@@ -25,6 +25,11 @@ def is_shared(found: os.stat_result) -> bool:
     return bool(found.st_mode & stat.S_ISGID and found.st_mode & stat.S_IWGRP)
 
 
+def modes(directory: os.stat_result) -> tuple[int, int]:
+    """The modes of directories and files created in that directory."""
+    return (0o2770, 0o660) if is_shared(directory) else (0o700, 0o600)
+
+
 def resolved(path: str) -> str:
     """`path` without symbolic links; but a link that a stranger put there is not followed, and so refused later."""
     try:
@@ -41,29 +46,26 @@ def check_directory(path: str, found: os.stat_result) -> None:
     Raises:
         CacheError: the directory `path` is a stranger's, or strangers may write to it. The hint says what would help.
     """
-    subject, quoted = f"cache directory {path}", shlex.quote(path)
-    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    quoted, mode = shlex.quote(path), f"mode {stat.S_IMODE(found.st_mode):04o}"
     if stat.S_ISLNK(found.st_mode):
-        raise CacheError(
-            f"{subject}: a symbolic link of {_name(found.st_uid)}, which is not followed",
-            hint=f"rm {quoted}",
+        why = f"a symbolic link of {user_name(found.st_uid)}, which is not followed"
+        hint = f"rm {quoted}"
+    elif found.st_mode & stat.S_IWOTH:
+        why = f"every user of the machine may write to it ({mode})"
+        hint = f"chmod o-w {quoted}"
+    elif found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
+        owner = user_name(found.st_uid)
+        why = f"it belongs to {owner}, and this process is {user_name(os.geteuid())}"
+        hint = (
+            f"run as {owner}, or set SERENO_CACHE_DIR to a directory of your own; where users"
+            f" shall share it: chown root {quoted}, chgrp their common group, chmod 2770"
         )
-    if found.st_mode & stat.S_IWOTH:
-        raise CacheError(
-            f"{subject}: every user of the machine may write to it ({mode})",
-            hint=f"chmod o-w {quoted}",
-        )
-    if found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
-        raise CacheError(
-            f"{subject}: it belongs to {_name(found.st_uid)}, and this process is {_name(os.geteuid())}",
-            hint=f"run as {_name(found.st_uid)}, or set SERENO_CACHE_DIR to a directory of your own; where users"
-            f" shall share it: chown root {quoted}, chgrp their common group, chmod 2770",
-        )
-    if found.st_mode & stat.S_IWGRP and not is_shared(found) and found.st_gid != os.getegid():
-        raise CacheError(
-            f"{subject}: the group {_group(found.st_gid)} may write to it, without sharing it ({mode})",
-            hint=f"chmod g-w {quoted}; or, to share it with the group: chmod 2770 {quoted}",
-        )
+    elif found.st_mode & stat.S_IWGRP and not is_shared(found) and found.st_gid != os.getegid():
+        why = f"the group {group_name(found.st_gid)} may write to it, without sharing it ({mode})"
+        hint = f"chmod g-w {quoted}; or, to share it with the group: chmod 2770 {quoted}"
+    else:
+        return
+    raise CacheError(f"cache directory {path}: {why}", hint=hint)
 
 
 def check_file(path: str, found: os.stat_result, owner: os.stat_result, directory: str) -> None:
@@ -85,9 +87,9 @@ def check_file(path: str, found: os.stat_result, owner: os.stat_result, director
     elif is_shared(owner):
         others |= stat.S_IROTH
         if found.st_gid != owner.st_gid:
-            why = f"of the group {_group(found.st_gid)}, and the directory is of {_group(owner.st_gid)}"
+            why = f"of the group {group_name(found.st_gid)}, and the directory is of {group_name(owner.st_gid)}"
     elif found.st_uid not in _trusted_users():
-        why = f"it belongs to {_name(found.st_uid)}, and the directory to {_name(owner.st_uid)}"
+        why = f"it belongs to {user_name(found.st_uid)}, and the directory to {user_name(owner.st_uid)}"
     elif found.st_gid != os.getegid():
         others |= stat.S_IWGRP
     if why is None and found.st_mode & others:
@@ -112,7 +114,7 @@ def _is_ours(path: str, found: os.stat_result) -> bool:
     return above.st_uid == ROOT and is_shared(above) and above.st_gid == found.st_gid
 
 
-def _name(uid: int) -> str:
+def user_name(uid: int) -> str:
     import pwd
 
     try:
@@ -121,7 +123,7 @@ def _name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _group(gid: int) -> str:
+def group_name(gid: int) -> str:
     import grp
 
     try:

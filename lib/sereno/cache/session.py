@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 CHECK_EVERY_S = 1.0
 """How long a process may go on with files that somebody removed or swapped by hand."""
 TRIES = 3
-_TRIES_LEFT = tuple(range(TRIES - 1, -1, -1))
 
 
 class Session:
@@ -58,7 +57,6 @@ class Session:
         self._write: Write | None = None
         self._map_bytes = map_bytes
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
-        self._where: place.Place | None = None
         self.check_at_s = 0.0  # until then the files are taken for those in use
 
     def add_user(self, user: User) -> None:
@@ -92,7 +90,8 @@ class Session:
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
         """
-        for tries_left in _TRIES_LEFT:
+        failure: Exception | None = None
+        for _ in range(TRIES):
             with self.write_lock:
                 store = self.store
                 if (
@@ -106,16 +105,13 @@ class Session:
                 try:
                     return write.run(action, argument)
                 except (lmdb.Error, Damaged) as error:
+                    failure = error
                     self._recover(error)
-                    if not tries_left:
-                        raise CacheError(
-                            f"cache {self.path}: damaged again and again: {error}"
-                        ) from error
                 except OSError as error:
                     if isinstance(error, CacheError):
                         raise
                     raise place.refused(self.path, error) from error
-        raise AssertionError("unreachable")
+        raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
     def is_shared(self) -> bool:
         """Does another living process have the cache open?"""
@@ -123,15 +119,15 @@ class Session:
 
     def lock_file(self) -> str:
         """A file that exists while the cache does, for locks on its bytes."""
-        return opening.lock_path(self.path)
+        return os.path.join(self.path, opening.LOCK)
 
     def close(self) -> None:
         """Closes the files; the next use opens them again."""
         with self.write_lock, self.lock:
-            store, where = self.store, self._where
+            store = self.store
             self._tell(None)
-            if store is not None and where is not None:
-                opening.close_store(where, store)
+            if store is not None:
+                opening.close_store(self.path, store)
 
     def _usable(self) -> Store | None:
         store = self.store
@@ -139,8 +135,7 @@ class Session:
             return None
         now_s = clock.boottime_s(clock.BOOTTIME)
         if now_s >= self.check_at_s:
-            assert self._where is not None
-            if not opening.is_current(self._where, store.board):
+            if not opening.is_current(self.path, store.board):
                 store.board.retire()
                 return None
             self.check_at_s = now_s + CHECK_EVERY_S
@@ -157,13 +152,8 @@ class Session:
                 if isinstance(kind, CacheError):
                     raise kind from failure
                 failure = kind
-            if isinstance(failure, Damaged) and self.store is not None and self._where is not None:
-                try:
-                    opening.set_aside(self._where, self.store.board, str(failure))
-                except OSError as error:
-                    if isinstance(error, CacheError):
-                        raise
-                    raise place.refused(self.path, error) from error
+            if isinstance(failure, Damaged) and self.store is not None:
+                opening.set_aside(self.path, self.store.board, str(failure))
             if self._usable() is None:
                 self._reopen()
 
@@ -174,8 +164,7 @@ class Session:
             if old is not None:
                 old.close()
                 old.board.close()
-            self._where = place.prepare(self.path)
-            store = opening.open_store(self._where, map_bytes=self._map_bytes)
+            store = opening.open_store(self.path, map_bytes=self._map_bytes)
             self.check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
             self._tell(store)
             _close_at_the_end_of_a_worker()

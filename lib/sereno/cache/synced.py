@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sereno.cache.board import SYNCED
-from sereno.cache.files import Directory
+from sereno.cache.files import Directory, held
 
 NAME = "synced"
 
@@ -18,27 +18,22 @@ def is_there(directory: Directory) -> bool:
     return True
 
 
-def write(directory: Directory, transaction: int, mode: int) -> None:
+def write(directory: Directory, transaction: int) -> None:
     """Puts the mark there, on the disk: `transaction` was the last one."""
     _remove(directory)
-    fd = directory.create(NAME, mode)
-    try:
+    with held(directory.create(NAME)) as fd:
         os.write(fd, b"%d\n" % transaction)
         os.fsync(fd)
-    finally:
-        os.close(fd)
     directory.sync()
 
 
 def read(directory: Directory) -> int:
     """The last transaction before the clean end; -1 when the mark does not say."""
-    fd = directory.open(NAME)
-    try:
-        return int(os.read(fd, 24))
-    except ValueError:
-        return -1
-    finally:
-        os.close(fd)
+    with held(directory.open(NAME)) as fd:
+        try:
+            return int(os.read(fd, 24))
+        except ValueError:
+            return -1
 
 
 def unmark(directory: Directory, words: memoryview) -> None:

@@ -15,7 +15,6 @@ from sereno.errors import CacheError, UsageError
 
 SETTING = "SERENO_CACHE_WAIT_S"
 WAIT_S = 5.0
-HINT = f"end that process; {SETTING} sets how many seconds to wait"
 _FIRST_PAUSE_S = 0.0001
 _LONGEST_PAUSE_S = 0.005
 
@@ -40,7 +39,7 @@ def lock(fd: int, what: str) -> None:
             elif now_s >= deadline_s:
                 error = CacheError(
                     f"{what} was held for {wait_s:g} s by {_holder(fd)}",
-                    hint=HINT,
+                    hint=f"end that process; {SETTING} sets how many seconds to wait",
                 )
                 error.errno = errno.EAGAIN
                 raise error from None

@@ -68,27 +68,6 @@ class Write:
     Its other methods are for the action that `run` runs. The caller sees to it that a process runs one at a time.
     """
 
-    __slots__ = (
-        "_begin",
-        "_entries",
-        "_expiries",
-        "_generations",
-        "_held_bytes",
-        "_main",
-        "_order",
-        "_room",
-        "_size",
-        "_state",
-        "_state_at",
-        "_store",
-        "_txn",
-        "_visited",
-        "_words",
-        "board",
-        "evictions",
-        "generation",
-    )
-
     def __init__(self, store: Store) -> None:
         self._store = store
         self.board = store.board

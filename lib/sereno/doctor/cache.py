@@ -6,30 +6,21 @@ aside, now or earlier, is told. Only names that sereno gives are looked at: ther
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
-import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sereno.doctor.facts import CacheFacts, Entry
 from sereno.errors import CacheError
 
 # As systemd/sereno.tmpfiles lays it.
 MACHINE_RIGHTS = (0o2770, "root", "sereno")
-# As `sereno.cache.opening` and `aside` name them.
-_DATA = "current/data.mdb"
-_INSIDE = ("current", "current/board", _DATA, "current/lock.mdb", "current/synced", "open.lock")
-_DAMAGED = re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z")
-_MOST_DAMAGED = 3
 
 
 def cache_facts(is_user: bool) -> CacheFacts | None:
     """The user's own cache, if there is one; or the machine's."""
-    from sereno.cache import as_owner
+    from sereno.cache import as_owner, aside
     from sereno.cache.place import MACHINE_DIRECTORY, default_path
 
     if is_user:
@@ -45,10 +36,9 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
     stats, error = None, None
     if os.path.isdir(place):
         try:
-            told = as_owner.call("sereno.doctor.cache:look", str(place))
-            inside = _entries((f"{place}/{name}", told["inside"][name]) for name in _INSIDE)
-            names = [name for name in told["damaged"] if _DAMAGED.fullmatch(name)]
-            damaged = tuple(f"{place}/{name}" for name in names[-_MOST_DAMAGED:])
+            told = as_owner.call("sereno.cache.as_owner:look", str(place))
+            inside = _entries((f"{place}/{name}", told["inside"][name]) for name in as_owner.INSIDE)
+            damaged = tuple(f"{place}/{name}" for name in aside.kept(told["damaged"]))
             error = told["error"] and str(told["error"])
             if told["stats"] is not None:
                 stats = as_owner.figures(told["stats"], str(place))
@@ -58,7 +48,7 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
             error = "what came from the process that looked is no answer"
     return CacheFacts(
         wanted=None if is_user else MACHINE_RIGHTS,
-        directories=_entries((str(path), _status(path)) for path in top),
+        directories=_entries((str(path), as_owner.status(str(path))) for path in top),
         inside=inside,
         missing=tuple(str(path) for path in top if not path.exists()),
         damaged=damaged,
@@ -67,46 +57,12 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
     )
 
 
-def look(path: str) -> dict[str, Any]:
-    """What only who may use the cache in that directory can tell of it, as JSON can hold it."""
-    from sereno.cache import as_owner
-
-    inside = {name: _status(Path(path, name)) for name in _INSIDE}
-    stats, error = None, None
-    if inside[_DATA]:
-        try:
-            stats = as_owner.method(path, "get_stats")
-        except CacheError as refused:
-            error = refused.message
-    found = sorted(filter(_DAMAGED.fullmatch, os.listdir(path)))
-    return {"inside": inside, "stats": stats, "error": error, "damaged": found[-_MOST_DAMAGED:]}
-
-
-def _status(path: Path) -> tuple[int, int, int] | None:
-    """Mode, user and group, also of a link; None: those who use the cache go on doing so, and it is gone."""
-    try:
-        found = path.lstat()
-    except FileNotFoundError:
-        return None
-    return found.st_mode, found.st_uid, found.st_gid
-
-
 def _entries(found: Iterable[tuple[str, tuple[int, int, int] | None]]) -> tuple[Entry, ...]:
-    return tuple(_entry(path, *status) for path, status in found if status is not None)
+    from sereno.cache.rights import group_name, user_name
 
-
-def _entry(path: str, mode: int, user: int, group: int) -> Entry:
-    return Entry(
-        path,
-        stat.S_IMODE(mode),
-        _name(lambda: pwd.getpwuid(user).pw_name, user),
-        _name(lambda: grp.getgrgid(group).gr_name, group),
-        stat.S_ISDIR(mode),
+    return tuple(
+        Entry(path, stat.S_IMODE(mode), user_name(user), group_name(group), stat.S_ISDIR(mode))
+        for path, status in found
+        if status is not None
+        for mode, user, group in [status]
     )
-
-
-def _name(ask: Callable[[], str], number: int) -> str:
-    try:
-        return ask()
-    except KeyError:
-        return str(number)

@@ -42,18 +42,16 @@ def write(path: str, text: str) -> None:
 
 def _directory(above: list[str], path: str) -> int:
     """Opens the directory, part by part; each has to be safe from others."""
-    here = os.open(
-        "/" if above and not above[0] else ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-    )
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    here = os.open("/" if above and not above[0] else ".", flags)
     try:
         _refuse_others(os.fstat(here), path)
         for part in filter(None, above):
-            flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-            if stat.S_ISLNK(_status(here, part).st_mode):
-                _refuse_others(_status(here, part), path)
-            else:
-                flags |= os.O_NOFOLLOW
-            below = os.open(part, flags, dir_fd=here)
+            found = _status(here, part)
+            is_link = stat.S_ISLNK(found.st_mode)
+            if is_link:
+                _refuse_others(found, path)
+            below = os.open(part, flags if is_link else flags | os.O_NOFOLLOW, dir_fd=here)
             os.close(here)
             here = below
             _refuse_others(os.fstat(here), path)
