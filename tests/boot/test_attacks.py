@@ -26,7 +26,7 @@ CURRENT = f"{CACHE}/current"
 PRECIOUS = "/root/precious"
 PYTHON = "/opt/sereno/current/venv/bin/python"
 METRICS = "/var/lib/prometheus/node-exporter"
-# Longer than five seconds for a lock and what starts around it, shorter than any wait without an end.
+# Longer than the few seconds for a lock and what starts around it, shorter than any wait without an end.
 PATIENCE_S = 30.0
 
 TOOLS = f"""
@@ -436,7 +436,7 @@ while time.monotonic() < end_s:
     assert "memory read" not in said
     assert "traced" not in said
     if "no memory" in said:
-        assert "no answer within 10 s" in done.stderr
+        assert "no answer within 4.5 s" in done.stderr
 
 
 def test_what_a_member_stores_is_no_command_for_roots_terminal(machine: Machine) -> None:
@@ -461,7 +461,50 @@ def test_files_of_a_removed_job_that_lead_elsewhere_go_alone(machine: Machine, s
     machine.run("systemctl", "daemon-reload")
 
 
+PLANTED = """
+home=/home/alice/sereno
+mkdir -p $home/releases/0.1.0-planted/venv/bin
+printf '#!/bin/sh\\ntouch /root/owned\\n' >$home/releases/0.1.0-planted/venv/bin/python
+chmod +x $home/releases/0.1.0-planted/venv/bin/python
+ln -s releases/0.1.0-planted $home/current
+"""
+
+
+@pytest.mark.parametrize("prefix", ["/home/alice/sereno", "/srv/way/sereno", "/srv/leads/sereno"])
+def test_nothing_is_installed_where_another_user_could_change_it(
+    machine: Machine, prefix: str
+) -> None:
+    machine.run("sh", "-ec", PLANTED, user="alice")
+    machine.run("sh", "-ec", "install -d -m 777 /srv/way; ln -sfn /home/alice /srv/leads")
+    units = "ls -lR --time-style=full-iso /etc/systemd /opt/sereno | md5sum"
+    before = machine.run("sh", "-c", units).stdout
+    done = as_root(machine, "/src/install.sh", "--wheels", "/wheels", "--prefix", prefix)
+    assert done.returncode != 0
+    assert "another user could change what runs here" in done.stderr
+    assert machine.run("sh", "-c", units).stdout == before
+    assert not machine.exists("/root/owned")
+    machine.run("rm", "-r", "/home/alice/sereno", "/srv/way", "/srv/leads")
+
+
+def test_what_a_job_is_given_is_everybodys_to_read_but_not_its_credential(
+    machine: Machine, shop: Shop
+) -> None:
+    machine.write("/root/token", "c0nfidential", 0o600)
+    shop.install(
+        "add_interval_job(shop_jobs.quick, 'given', hours=1, environment={'MOOD': 'for-all'},"
+        " credentials={'token': '/root/token'})"
+    )
+    machine.run("systemctl", "start", "sereno@given.service")
+    seen = machine.run("systemctl", "cat", "sereno@given.service", user="alice").stdout
+    assert "for-all" in seen
+    look = "grep -rls c0nfidential /etc/systemd /run /var/lib /var/cache /proc/[0-9]*/environ"
+    assert machine.run("sh", "-c", look, user="alice", check=False).stdout == ""
+    assert machine.run("cat", "/root/token", user="alice", check=False).returncode != 0
+
+
 FUZZ_S = 120.0
+# On a quiet machine; SERENO_TEST_LONG=1 is for one.
+MOST_S = 5.0
 FUZZ = f"""
 import hashlib, os, random, subprocess, sys, time
 sys.path.insert(0, "/src/tests/cache")
@@ -471,9 +514,51 @@ good = {{name: open(f"{CURRENT}/{{name}}", "rb").read() for name in names}}
 commands = (["cache", "stats"], ["cache", "get", "k1"], ["cache", "set", "a", "1"], ["cache", "cleanup"],
     ["doctor"], ["history", "cache_cleanup_hourly"])
 end_s, runs, slowest_s = time.monotonic() + float(sys.argv[1]), 0, 0.0
+def check(seed, commands):
+    global runs, slowest_s
+    for words in random.Random(seed).sample(commands, min(3, len(commands))):
+        start_s = time.monotonic()
+        done = subprocess.run(["sereno", *words], capture_output=True, text=True, errors="replace", timeout=30)
+        taken_s = time.monotonic() - start_s
+        slowest_s, runs = max(slowest_s, taken_s), runs + 1
+        assert done.returncode in (0, 1, 2, 3) and "Traceback" not in done.stderr, (seed, words, done)
+        assert taken_s < {MOST_S}, (seed, words, taken_s)
+# Texts that others may write: what people are told by (its administrator's group), and the metrics of jobs.
+told, metrics = "/etc/sereno/notify.toml", "{METRICS}/sereno_job_cache_cleanup_hourly.prom"
+readers = (["doctor"], ["list"], ["report", "-o", "-"], ["history", "cache_cleanup_hourly"])
+texts = (
+    (told, b'repeat_after_s = 86400\\n[[handler]]\\ntype = "mail"\\nto = ["a@b"]\\nevents = ["failure"]\\n'
+        b'[[handler]]\\ntype = "webhook"\\nurl = "http://h/x"\\njobs = ["shop_*"]\\nretries = 0\\n', readers),
+    (told, b"repeat_after_s = 86400\\nhandler = []\\n", (["notify", "--test"], *readers)),
+    (metrics, b"# HELP a b\\n# TYPE a counter\\nx 1e308\\n"
+        b'sereno_job_runs_total{{job_id="cache_cleanup_hourly",result="success"}} 3.0\\n', readers),
+)
+pieces = (b"[", b"{{", b'"', b"= ", b"1e999", b"\\0", b"\\x1b[2J", b"\\xff", b"\\n")
+def mutated(text, chance):
+    for _ in range(chance.randrange(1, 6)):
+        at = chance.randrange(len(text) + 1)
+        text = chance.choice((
+            text[:at] + bytes([chance.randrange(256)]) + text[at + 1:],
+            text[:at] + chance.choice(pieces) * chance.choice((1, 1, 2, 60_000)) + text[at:],
+            text[:at],
+            text[at:] + text[:at],
+        ))
+    return text
 for seed in range(1_000_000):
     if time.monotonic() > end_s:
         break
+    if seed % 2:
+        chance = random.Random(seed)
+        path, text, commands_of_it = chance.choice(texts)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(mutated(text, chance))
+        os.chmod(path, 0o600)
+        if path == metrics:
+            subprocess.run(["systemctl", "start", "sereno@cache_cleanup_hourly.service"], check=True)
+        check(seed, commands_of_it)
+        os.unlink(path)
+        continue
     subprocess.run("rm -rf {CACHE}; systemd-tmpfiles --create sereno.conf", shell=True, check=True)
     os.mkdir("{CURRENT}")
     os.chmod("{CURRENT}", 0o2770)
@@ -482,13 +567,7 @@ for seed in range(1_000_000):
     for name, data in files.items():
         mutated_files.write(f"{CURRENT}/{{name}}", data)
         os.chmod(f"{CURRENT}/{{name}}", 0o660)
-    for words in random.Random(seed).sample(commands, 3):
-        start_s = time.monotonic()
-        done = subprocess.run(["sereno", *words], capture_output=True, text=True, timeout=30)
-        slowest_s = max(slowest_s, time.monotonic() - start_s)
-        runs += 1
-        assert done.returncode in (0, 1, 3) and "Traceback" not in done.stderr, (seed, words, done)
-        assert time.monotonic() - start_s < 15, (seed, words)
+    check(seed, commands)
 print(seed, "mutations,", runs, "commands, the slowest", round(slowest_s, 1), "s")
 """
 
@@ -497,7 +576,13 @@ print(seed, "mutations,", runs, "commands, the slowest", round(slowest_s, 1), "s
 def test_files_of_any_content_end_no_command_of_root_and_change_nothing_elsewhere(
     machine: Machine,
 ) -> None:
-    apart = ("/var/cache/sereno/*", "/var/log/*", "/run/*", "*__pycache__*")
+    machine.run("install", "-d", "-g", "sereno", "-m", "1775", METRICS)
+    machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
+    machine.run("systemctl", "daemon-reload")
+    apart = (
+        *("/var/cache/sereno/*", "/var/log/*", "/run/*", "/var/lib/systemd/*", "*__pycache__*"),
+        *("/etc/sereno/*", "/var/lib/sereno/*", f"{METRICS}/*"),
+    )
     listing = f"find / -xdev -newer /root/mark -type f ! -path {shlex.join(apart).replace(' ', ' ! -path ')}"
     machine.run("sh", "-c", "sleep 1; touch /root/mark; sleep 1")
     done = machine.run(
@@ -506,5 +591,7 @@ def test_files_of_any_content_end_no_command_of_root_and_change_nothing_elsewher
         timeout=FUZZ_S + 60,
     )
     print(done.stdout)
+    machine.run("rm", "-r", METRICS, "/etc/systemd/system/sereno@.service.d")
+    machine.run("systemctl", "daemon-reload")
     changed = machine.run("sh", "-c", listing).stdout.splitlines()
     assert changed == []

@@ -32,6 +32,21 @@ HELD_BY = {
         "test_no_name_and_no_link_of_the_groups_gets_into_what_doctor_advises",
         "test_an_advice_is_quoted_for_a_shell",
     ],
+    "What others name": [
+        "test_no_name_and_no_link_of_the_groups_gets_into_what_doctor_advises",
+        "test_what_a_member_stores_is_no_command_for_roots_terminal",
+        "test_what_a_server_says_is_shown_without_what_a_terminal_obeys",
+    ],
+    "A record in": [
+        "test_records_of_an_unprivileged_user_are_not_believed_however_many",
+        "test_a_job_speaks_for_no_other_and_not_for_systemd",
+        "test_what_any_user_can_write_into_the_journal_is_no_finding",
+    ],
+    "Nothing is installed": [
+        "test_nothing_is_installed_where_another_user_could_change_it",
+        "test_a_prefix_that_another_user_could_change_is_refused",
+    ],
+    "`sereno doctor` names": ["test_a_fault_is_one_finding_and_its_hint_mends_it_and_runs_no_job"],
     "He reads, changes": [
         "test_what_one_member_sets_the_other_reads_and_what_he_invalidates_is_gone_at_once"
     ],
@@ -44,7 +59,18 @@ HELD_BY = {
         "test_a_lock_that_somebody_holds_keeps_no_command_of_root_waiting_and_he_is_named",
         "test_who_takes_the_stores_own_lock_holds_up_other_programs",
     ],
+    "A flood of": [
+        "test_a_flood_of_the_socket_by_a_member_of_the_group_delays_a_recovery_by_seconds_only"
+    ],
     "At worst he does": ["test_the_child_has_nothing_but_the_rights_of_the_owner"],
+    "It has no privileges": [
+        "test_a_run_can_write_nothing_of_the_kernels_and_make_none_of_the_calls_that_it_may_not",
+        "test_a_job_writes_where_it_says_and_nowhere_else",
+        "test_a_unit_is_exposed_so_far_and_no_further",
+    ],
+    "It sees no other": ["test_what_a_run_can_do_to_another_is_what_the_page_says"],
+    "Its arguments": ["test_what_a_job_is_given_is_everybodys_to_read_but_not_its_credential"],
+    "It cannot read": ["test_a_job_cannot_read_the_handlers_secrets_nor_ask_for_a_test"],
     "It leaves its metrics": [
         "test_what_others_put_in_the_place_of_a_jobs_metrics_neither_stops_nor_changes_it"
     ],
@@ -52,6 +78,15 @@ HELD_BY = {
         "test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_run"
     ],
     "A pipe, a link": ["test_what_is_no_file_of_this_run_is_not_read_and_holds_nobody_up"],
+    "Of its answer": [
+        "test_what_a_server_says_is_shown_without_what_a_terminal_obeys",
+        "test_of_what_a_server_says_little_is_shown_and_nothing_that_a_terminal_obeys",
+        "test_where_a_server_wants_to_redirect_to_is_neither_followed_nor_shown",
+    ],
+    "One that does not": [
+        "test_a_handler_that_hangs_keeps_no_message_of_another_waiting",
+        "test_a_server_that_answers_a_character_at_a_time_is_given_up_at_the_time_limit",
+    ],
     "He cannot open": [
         "test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it",
         "test_what_a_stranger_plants_in_a_caches_place_is_refused",
