@@ -105,7 +105,7 @@ MAY_IMPORT: dict[str, set[str]] = {
             "errors",
         ),
     },
-    "registration": {"scheduler", "job", "errors"},
+    "registration": {"failure", "scheduler", "job", "errors"},
     # The texts of the log.
     "messages": {"named_tuple"},
     # Running.

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from sereno.errors import SerenoError, UsageError
+from sereno.failure import summary
 from sereno.job import check_name
 from sereno.scheduler import Scheduler
 
@@ -53,7 +54,7 @@ def register_from(reference: str, scheduler: Scheduler, *, source: str = "--jobs
             raise
         except (Exception, SystemExit) as error:
             name = f"{found[1]}:{getattr(function, '__name__', found[2])}"
-            raise UsageError(f"{source}: {name} raised {_told(error)}") from error
+            raise UsageError(f"{source}: {name} raised {summary(error, f'{found[1]}:')}") from error
 
 
 def of_entry_points(scheduler: Callable[[str], Scheduler], only: str | None) -> list[Scheduler]:
@@ -90,13 +91,17 @@ def _import(name: str, source: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(f"{source}: importing {name!r} raised {_told(error)}") from error
+            raise UsageError(
+                f"{source}: importing {name!r} raised {summary(error, f'{name}:')}"
+            ) from error
         raise UsageError(
             f"{source}: {sys.executable} has no module {error.name!r}",
             hint="run it by the backend's own interpreter, in its directory: VENV/bin/python -m sereno apply",
         ) from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{source}: importing {name!r} raised {_told(error)}") from error
+        raise UsageError(
+            f"{source}: importing {name!r} raised {summary(error, f'{name}:')}"
+        ) from error
 
 
 def _register_functions(
@@ -124,14 +129,3 @@ def _register_functions(
             hint=_EXAMPLE,
         )
     return found
-
-
-def _told(error: BaseException) -> str:
-    """One line: the exception, and the last place that it came through."""
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if isinstance(error, SyntaxError) or place is None:
-        return text
-    return f"{text} ({place.tb_frame.f_code.co_filename}:{place.tb_lineno})"
