@@ -31,8 +31,6 @@ _DEADLINE_S = 2.0
 # What the record, and telling a monitor, have before TimeoutStopSec= is over.
 MARGIN_S = 2.0
 _TEMPLATES_STOP_S = 12.0
-# systemd's own units of time, as `systemctl show` writes them.
-_SECONDS_IN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}  # fmt: skip
 
 
 class Stop:
@@ -173,8 +171,7 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
         return done
 
     give_up = monotonic() + _DEADLINE_S
-    # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-    manager = Systemctl(user="MANAGERPID" in environ, call=call)
+    manager = Systemctl.of_this_process(environ, call)
     try:
         shown = manager.show(f"sereno@{job_id}.service", "ActiveState", "Result", "TimeoutStopUSec")
     except (SerenoError, OSError, subprocess.SubprocessError):
@@ -187,13 +184,6 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
 
 def seconds_of(span: str) -> float:
     """Seconds of a span as systemctl shows it, "1min 30s" or "infinity"; the template's for what is none."""
-    if span == "infinity":
-        return float("inf")
-    try:
-        seconds = 0.0
-        for part in span.split():
-            number = part.rstrip("abcdefghijklmnopqrstuvwxyz")
-            seconds += float(number) * _SECONDS_IN[part[len(number) :]]
-    except (KeyError, ValueError):
-        return _TEMPLATES_STOP_S
-    return seconds or _TEMPLATES_STOP_S
+    from sereno.systemctl import seconds
+
+    return float("inf") if span == "infinity" else seconds(span) or _TEMPLATES_STOP_S

@@ -27,6 +27,12 @@ _NO_MANAGER = (
 # What an active timer without a next elapse is here: it counts as not active. Only timers have a SubState of that name.
 ELAPSED = "elapsed"
 _TIMERS_CALENDAR = re.compile(r"\{ OnCalendar=(.*) ; next_elapse=.*\}")
+_SPAN_PART = re.compile(r"([0-9.]+)(y|month|w|d|h|min|s|ms|us)\b")
+# systemd.time(7)
+_UNIT_S = {
+    "y": 31_557_600, "month": 2_629_800, "w": 604_800, "d": 86_400, "h": 3600, "min": 60, "s": 1,
+    "ms": 1e-3, "us": 1e-6,
+}  # fmt: skip
 _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
 
 
@@ -76,6 +82,12 @@ class Systemctl:
         )
         self._user = user
         self._call = call or _call
+
+    @classmethod
+    def of_this_process(cls, environ: Mapping[str, str], call: Call | None = None) -> Systemctl:
+        """The manager that started this process, a run."""
+        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
+        return cls(user="MANAGERPID" in environ, call=call)
 
     def reload(self) -> None:
         self._run("daemon-reload")
@@ -239,6 +251,11 @@ class Systemctl:
 def calendars_in(value: str) -> list[str]:
     """The calendar expressions in a timer's property TimersCalendar, one a line."""
     return [match[1] for match in map(_TIMERS_CALENDAR.fullmatch, value.split("\n")) if match]
+
+
+def seconds(span: str) -> float:
+    """A time span as a unit file has it or `systemctl show` prints it: "1min 500ms"; 0 for none, or one without end."""
+    return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
 
 
 def _call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -18,12 +18,12 @@ from sereno.doctor.cache import cache_facts
 from sereno.doctor.facts import CacheFacts, Code, Entry, Facts, Words
 from sereno.doctor.files import settings_in
 from sereno.doctor.job_facts import JobFacts, Place
-from sereno.doctor.jobs import seconds
 from sereno.doctor.places import look, module_place, open_at, text_of
 from sereno.doctor.sandbox import WEAKER, weakenings
 from sereno.doctor.unit_checks import OWN_UNITS
 from sereno.history import Run
 from sereno.job import Job
+from sereno.systemctl import seconds
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import Installed, is_as_written, read, render, timer_name
 from sereno.verdict import LEFT
@@ -499,7 +499,7 @@ def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
     settings = [(key, value) for section, key, value in lines if section == SERVICE]
     plain = """
     Type ExecStart Slice TimeoutStartSec TimeoutStopSec SyslogIdentifier LogExtraFields LogRateLimitIntervalSec UMask
-    RemoveIPC SystemCallErrorNumber SuccessExitStatus Environment
+    RemoveIPC SystemCallErrorNumber SuccessExitStatus NotifyAccess Environment
     """.split()
     assert {key for key, _ in settings} - set(plain) <= set(WEAKER)
     # What the template itself says is weak by no rule, but for the list that it lets through.

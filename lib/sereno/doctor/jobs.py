@@ -15,7 +15,7 @@ from sereno.doctor.places import module_place, sites
 from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
 from sereno.history import Run
-from sereno.systemctl import Elapse, Systemctl, calendars_in
+from sereno.systemctl import Elapse, Systemctl, calendars_in, seconds
 from sereno.triggers import CronTrigger, parse_text
 from sereno.unitdir import UnitDirectory
 from sereno.units import Installed, is_as_written, service_name, timer_name
@@ -28,12 +28,6 @@ DETAILS = (
     *("TimersCalendar", "AccuracyUSec", "RandomizedDelayUSec"),
 )
 UNLOADED = {"LoadState": "unloaded", "ActiveState": "inactive", "SubState": "dead"}
-_SPAN_PART = re.compile(r"([0-9.]+)(y|month|w|d|h|min|s|ms|us)\b")
-# systemd.time(7)
-_UNIT_S = {
-    "y": 31_557_600, "month": 2_629_800, "w": 604_800, "d": 86_400, "h": 3600, "min": 60, "s": 1,
-    "ms": 1e-3, "us": 1e-6,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +159,6 @@ def _with_details(job: JobFacts, shown: Mapping[str, Properties]) -> JobFacts:
         slack_s=seconds(timer.get("AccuracyUSec", ""))
         + seconds(timer.get("RandomizedDelayUSec", "")),
     )
-
-
-def seconds(span: str) -> float:
-    """A time span as a unit file has it or `systemctl show` prints it: "1min 500ms"; 0 for none, or one without end."""
-    return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
 
 
 def _value(job: Installed, key: str) -> str:
