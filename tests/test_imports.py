@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "report": {
         *("elapses", "history", "installation", "jobs", "journal", "journal_reader", "overview"),
-        *("runs", "survey", "systemctl", "triggers", "units", "errors"),
+        *("messages", "runs", "survey", "systemctl", "triggers", "units", "errors"),
     },
     "declaration": {
         *("access", "function", "inputs", "job", "limits", "namespaces", "ping", "quantities"),

@@ -39,7 +39,10 @@ def set_up(direct: Direct, attach: Callable[[], None]) -> None:
 
 
 class Logger:
-    """The part of `logging.Logger` that a run needs; the arguments are the same."""
+    """The part of `logging.Logger` that a run needs; the arguments are the same.
+
+    Of a message of `sereno.messages` the record has its kind as MESSAGE_ID.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -58,9 +61,11 @@ class Logger:
     def log(
         self, level: int, message: object, *args: object, extra: Mapping[str, Any] | None = None
     ) -> None:
+        kind = getattr(message, "kind", None)
+        extra = {**({"MESSAGE_ID": kind} if kind else {}), **(extra or {})}
         if _direct is not None:
             text = str(message) % args if args else str(message)
-            _direct(level, text, {**(extra or {}), "LOGGER": self.name})
+            _direct(level, text, {**extra, "LOGGER": self.name})
             return
         import logging
 

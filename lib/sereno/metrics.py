@@ -32,13 +32,10 @@ JOB_METRICS = {
         "gauge",
         "When the last run that succeeded ended; 0 if none is known.",
     ),
-    "sereno_job_last_duration_seconds": (
-        "gauge",
-        "How long the last run took that was not left out.",
-    ),
+    "sereno_job_last_duration_seconds": ("gauge", "How long the last run took that was not left out."),
     "sereno_job_interval_seconds": ("gauge", "Time from start to start of an interval job."),
     "sereno_job_stat": ("gauge", "Numbers among the statistics that the last run returned."),
-}
+}  # fmt: skip
 CACHE_METRICS = {
     "sereno_cache_entries": ("gauge", "Entries after the last cleanup."),
     "sereno_cache_max_entries": ("gauge", "Entries above which the cache evicts."),
@@ -111,32 +108,25 @@ def job_families(
     def before(name: str, **more: str) -> float:
         return previous.get(series(name, labels | more), 0.0)
 
-    ran = status != "skipped"
-    last_success, last_duration = (
-        "sereno_job_last_success_timestamp_seconds",
-        "sereno_job_last_duration_seconds",
-    )
+    last_success = "sereno_job_last_success_timestamp_seconds"
+    last_duration = "sereno_job_last_duration_seconds"
     interval = environ.get("SERENO_INTERVAL_S", "")
+    counts = {one: before("sereno_job_runs_total", status=one) for one in STATUSES}
     values: dict[str, list[tuple[Mapping[str, str], float]]] = {
-        "sereno_job_runs_total": [
-            (
-                labels | {"status": one},
-                before("sereno_job_runs_total", status=one) + (one == status),
-            )
-            for one in STATUSES
+        "runs_total": [(labels | {"status": one}, counts[one] + (one == status)) for one in counts],
+        "last_status": [(labels | {"status": one}, float(one == status)) for one in counts],
+        "last_run_timestamp_seconds": [(labels, end_s)],
+        "last_success_timestamp_seconds": [
+            (labels, end_s if status == "success" else before(last_success))
         ],
-        "sereno_job_last_status": [
-            (labels | {"status": one}, float(one == status)) for one in STATUSES
+        "last_duration_seconds": [
+            (labels, duration_s if status != "skipped" else before(last_duration))
         ],
-        "sereno_job_last_run_timestamp_seconds": [(labels, end_s)],
-        last_success: [(labels, end_s if status == "success" else before(last_success))],
-        last_duration: [(labels, duration_s if ran else before(last_duration))],
-        "sereno_job_interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
-        "sereno_job_stat": [
-            (labels | {"stat": name}, value) for name, value in _numbers(stats).items()
-        ],
+        "interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
+        "stat": [(labels | {"stat": name}, value) for name, value in _numbers(stats).items()],
     }
-    return [Family(name, *JOB_METRICS[name], values[name]) for name in JOB_METRICS]
+    about = JOB_METRICS.items()
+    return [Family(name, *how, values[name.removeprefix("sereno_job_")]) for name, how in about]
 
 
 def _numbers(stats: Mapping[str, Any]) -> dict[str, float]:
@@ -165,22 +155,17 @@ def write_cache(directory: str, stats: Mapping[str, Any], hit_rate_percent: floa
 def cache_families(stats: Mapping[str, Any], hit_rate_percent: float | None) -> list[Family]:
     """The metrics of a cache; the arguments are those of `write_cache`."""
     values = {
-        "sereno_cache_entries": stats["size"],
-        "sereno_cache_max_entries": stats["max_size"],
-        "sereno_cache_bytes": stats["memory_bytes"],
-        "sereno_cache_file_bytes": stats["file_bytes"],
-        "sereno_cache_hit_ratio": None if hit_rate_percent is None else hit_rate_percent / 100,
-        "sereno_cache_hits_total": stats["hits"],
-        "sereno_cache_misses_total": stats["misses"],
-        "sereno_cache_evictions_total": stats["evictions"],
-        "sereno_cache_invalidations_total": stats["invalidations"],
-        "sereno_cache_expired_removals_total": stats["expired_removals"],
+        **stats,
+        "entries": stats["size"],
+        "max_entries": stats["max_size"],
+        "bytes": stats["memory_bytes"],
+        "hit_ratio": None if hit_rate_percent is None else hit_rate_percent / 100,
     }
-    labels = {"cache": stats["name"]}
-    return [
-        Family(name, *about, [] if values[name] is None else [(labels, float(values[name]))])
-        for name, about in CACHE_METRICS.items()
-    ]
+    labels, found = {"cache": stats["name"]}, []
+    for name, about in CACHE_METRICS.items():
+        value = values[name.removeprefix("sereno_cache_").removesuffix("_total")]
+        found.append(Family(name, *about, [] if value is None else [(labels, float(value))]))
+    return found
 
 
 def _write(path: str, families: list[Family]) -> None:
@@ -194,6 +179,5 @@ def _write(path: str, families: list[Family]) -> None:
 def _warn(path: str, why: object) -> None:
     global _warned
     if not _warned:
-        extra = {"MESSAGE_ID": messages.NO_METRICS.kind}
-        _logger.warning(messages.NO_METRICS, path, why, extra=extra)
+        _logger.warning(messages.NO_METRICS, path, why)
     _warned = True

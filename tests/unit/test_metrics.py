@@ -300,6 +300,11 @@ def test_what_is_no_file_of_this_run_is_not_read_and_holds_nobody_up(
         path.write_text("a 1\n")
         os.chown(path, 65534, 65534)
     assert textfile.read(str(path)) == {}
+    if kind != "directory":
+        metrics.Recorder("x", str(tmp_path), {}).write("success", 1.0, {})
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert victim.read_text() == "a 1\n"
 
 
 @given(st.binary(max_size=2000))

@@ -13,9 +13,8 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation, scheduler
+from sereno import cli, installation, messages, scheduler
 from sereno.history import Run
-from sereno.journal import ALERT_CAPACITY
 from sereno.report import gather, schedules
 from sereno.systemctl import Elapse
 from sereno.verdict import CUT_OFF
@@ -214,7 +213,7 @@ def test_who_may_not_read_the_systems_journal_is_told_so_and_nothing_is_called_m
 def test_an_alert_is_shown_with_its_text(capsys) -> None:
     FakeRuns.records = [
         {
-            "MESSAGE_ID": ALERT_CAPACITY,
+            "MESSAGE_ID": messages.ALERT_CAPACITY.kind,
             "MESSAGE": TEXT,
             "SERENO_JOB": "hourly",
             "__REALTIME_TIMESTAMP": int(time.time() * 1e6),

@@ -61,11 +61,7 @@ def clean_up() -> dict[str, Any]:
     except Exception as error:
         text = error.message if isinstance(error, SerenoError) else str(error)
         text = text or type(error).__name__
-        _logger.error(
-            messages.ALERT_ERROR,
-            text,
-            extra={"MESSAGE_ID": messages.ALERT_ERROR.kind, "SERENO_ALERT": "error"},
-        )
+        _logger.error(messages.ALERT_ERROR, text, extra={"SERENO_ALERT": "error"})
         return {"timestamp": timestamp, "error": text, "entries_removed": 0}
     stats = {
         "timestamp": timestamp,
@@ -77,13 +73,8 @@ def clean_up() -> dict[str, Any]:
         "hit_rate": round(report.hit_rate_percent, 1),
         "evictions": report.evictions,
     }
-    _logger.info(
-        messages.CLEANUP_FINISHED,
-        stats["entries_removed"],
-        stats["memory_freed_kb"],
-        stats["duration_ms"],
-        stats["hit_rate"],
-    )
+    told = ("entries_removed", "memory_freed_kb", "duration_ms", "hit_rate")
+    _logger.info(messages.CLEANUP_FINISHED, *(stats[name] for name in told))
     _alert(report, thresholds)
     _measure(cache, report)
     return stats
@@ -99,25 +90,15 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
     if report.max_size is not None:
         percent = 100 * report.entries_after / report.max_size
         if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
-            _logger.warning(
-                messages.ALERT_CAPACITY,
-                percent,
-                report.entries_after,
-                report.max_size,
-                extra={"MESSAGE_ID": messages.ALERT_CAPACITY.kind, "SERENO_ALERT": "capacity"},
-            )
+            figures = (percent, report.entries_after, report.max_size)
+            _logger.warning(messages.ALERT_CAPACITY, *figures, extra={"SERENO_ALERT": "capacity"})
     requests = report.hits + report.misses
     if (
         requests > thresholds["SERENO_ALERT_MIN_REQUESTS"]
         and report.hit_rate_percent < thresholds["SERENO_ALERT_HIT_RATE_PERCENT"]
     ):
-        _logger.warning(
-            messages.ALERT_HIT_RATE,
-            report.hit_rate_percent,
-            report.hits,
-            report.misses,
-            extra={"MESSAGE_ID": messages.ALERT_HIT_RATE.kind, "SERENO_ALERT": "hit_rate"},
-        )
+        figures = (report.hit_rate_percent, report.hits, report.misses)
+        _logger.warning(messages.ALERT_HIT_RATE, *figures, extra={"SERENO_ALERT": "hit_rate"})
 
 
 def _measure(cache: MetadataCache, report: CleanupReport) -> None:
@@ -131,9 +112,7 @@ def _measure(cache: MetadataCache, report: CleanupReport) -> None:
     try:
         write_cache(directory, cache.get_stats(), report.hit_rate_percent if asked else None)
     except (SerenoError, OSError) as error:
-        _logger.warning(
-            messages.NO_METRICS, directory, error, extra={"MESSAGE_ID": messages.NO_METRICS.kind}
-        )
+        _logger.warning(messages.NO_METRICS, directory, error)
 
 
 def threshold(name: str) -> float:

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import tzinfo
 from typing import Any
 
+from sereno import messages
 from sereno.history import Run, text
 from sereno.installation import Installation
 from sereno.jobs import cache_cleanup_job
-from sereno.journal import ALERT_CAPACITY, ALERT_ERROR, ALERT_HIT_RATE, OVERRUN
 from sereno.journal_reader import may_read_journal
 from sereno.overview import Overview, overview
 from sereno.report import model
@@ -30,10 +30,10 @@ from sereno.triggers import in_words
 from sereno.units import TARGET, Installed, app_target_name, service_name, timer_name
 
 KINDS = {
-    ALERT_CAPACITY: "cache nearly full",
-    ALERT_HIT_RATE: "low hit rate",
-    ALERT_ERROR: "cleanup failed",
-    OVERRUN: "overrun",
+    messages.ALERT_CAPACITY.kind: "cache nearly full",
+    messages.ALERT_HIT_RATE.kind: "low hit rate",
+    messages.ALERT_ERROR.kind: "cleanup failed",
+    messages.OVERRUN_INTERVAL.kind: "overrun",
 }
 _NEWEST_NOTICES = 200
 _CLEANUP = f"{cache_cleanup_job.__name__}:cleanup_expired_cache"
