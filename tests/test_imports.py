@@ -60,11 +60,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "living": set(),
     "namespaces": set(),
     "cautions": {"elapses", "namespaces", "scope", "units", "errors"},
-    "status": {"exits", "history", "job", "overview", "systemctl", "units", "verdict", "errors"},
+    "account": {"history", "systemctl", "verdict", "errors"},
+    "status": {"job", "overview", "units"},
     "unit_diff": {"plan", "units"},
     "seed": {"systemctl", "triggers", "unitdir", "units", "errors"},
     "leavings": {"metrics", "notify", "systemctl", "textfile", "units"},
-    "by_hand": {"history", "runs", "status", "systemctl", "units", "errors"},
+    "by_hand": {"account", "history", "runs", "systemctl", "units", "errors"},
     "installation": {
         *("apply", "by_hand", "cautions", "errors", "journal", "leavings", "living", "plan"),
         *("scope", "survey", "systemctl", "triggers", "unit_diff", "unitdir", "units"),
@@ -81,7 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("triggers", "units", "errors"),
     },
     "survey": {
-        *("journal_reader", "overview", "runs", "status", "systemctl", "triggers", "units"),
+        *("account", "journal_reader", "overview", "runs", "systemctl", "triggers", "units"),
         "errors",
     },
     "report": {
@@ -114,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": {"log", "messages", "printable", "sending", "errors"},
     "textfile": set(),
     "metrics": {"log", "messages", "textfile"},
-    "misfire": {"elapses", "systemctl", "journal", "log", "messages", "errors"},
+    "misfire": {"elapses", "systemctl", "log", "messages", "errors"},
     "predecessors": {"exits", "systemctl", "messages", "errors"},
     "stopping": {"systemctl", "errors"},
     "failure": {"printable", "errors"},
@@ -122,14 +123,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "identity": set(),
     "ending": {
         *("exits", "failure", "heartbeat", "hints", "journal", "log", "messages", "metrics"),
-        *("named_tuple", "stopping", "errors"),
+        *("named_tuple", "sending", "stopping", "errors"),
     },
     "post": {"url", "errors"},
-    "heartbeat": {"post", "journal", "log", "messages", "url", "errors"},
+    "heartbeat": {"post", "log", "messages", "url"},
     # Telling people; a run uses notify.wake alone.
     "notify": {
-        *("history", "post", "journal", "journal_reader", "log", "messages", "printable"),
-        *("systemctl", "url"),
+        *(
+            "account",
+            "history",
+            "post",
+            "journal",
+            "journal_reader",
+            "log",
+            "messages",
+            "printable",
+        ),
+        *("sending", "systemctl", "url"),
         "errors",
     },
     "runner": {
@@ -154,6 +164,7 @@ OF_THE_COMMAND = {*MAY_IMPORT_ALL, "completion", "report"}
 
 SCHEDULING = {
     *(
+        "account",
         "apply",
         "by_hand",
         "declaration",

@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from sereno.account import PROPERTIES, run_of
 from sereno.errors import JobFailed, SystemdError
 from sereno.history import Run
 from sereno.runs import Runs
-from sereno.status import SERVICE_PROPERTIES, run_by_manager
 from sereno.systemctl import Systemctl, is_running
 from sereno.units import service_name
 
 # From the end of a run to what the journal shows of it.
 _JOURNAL_S = 5.0
 _CONDITION = "a condition of its unit (systemd.unit(5), Condition…=) is not met"
-_PROPERTIES = (*SERVICE_PROPERTIES, "ConditionResult", "ConditionTimestamp")
+_PROPERTIES = (*PROPERTIES, "ConditionResult", "ConditionTimestamp")
 
 
 def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
@@ -62,7 +62,7 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
             deadline_s=_JOURNAL_S,
         )
     # Where no journal is kept, or it may not be read.
-    found = found or run_by_manager(job_id, after)
+    found = found or run_of(job_id, after)
     if found is not None and is_meant(found):
         return found
     raise JobFailed(

@@ -8,7 +8,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Mapping
 from time import perf_counter, sleep
 
-from sereno import journal, log, messages, stopping
+from sereno import journal, log, messages, sending, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS
 from sereno.named_tuple import NamedTuple
@@ -24,6 +24,8 @@ MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
 GRACE_S = 5.0
 """How long a process may take to end after its closing record."""
+OVER_LIMIT = "over its time limit"
+"""What the error of a run says that its limit ended: of the field, which has no language of the log's."""
 _ENDS = {
     "success": (log.INFO, SUCCESS),
     "failed": (log.ERROR, FAILURE),
@@ -51,6 +53,7 @@ class Run:
     Args:
         function: the job's, as "module:name".
         environ: the environment as it was at the start: the job may change it.
+        manager: where the manager hears what the run came to, see `identity.take_manager`.
         counts: it is the run that systemd started, and no process by hand; only then monitors and metrics learn of it.
 
     Attributes:
@@ -59,12 +62,13 @@ class Run:
     """
 
     def __init__(
-        self, job_id: str, function: str, run_id: str, environ: Mapping[str, str], *, counts: bool
-    ) -> None:
+        self, job_id: str, function: str, run_id: str, environ: Mapping[str, str], *,
+        counts: bool, manager: str = "",
+    ) -> None:  # fmt: skip
         self.job_id, self.function, self.counts = job_id, function, counts
         self.tries = 1
         self.status: int | None = None
-        self.environ = environ
+        self.environ, self._manager = environ, manager
         self._pid, self._thread = os.getpid(), get_ident()
         self._began, self._ended = perf_counter(), 0.0
         self._closing = allocate_lock()
@@ -98,14 +102,15 @@ class Run:
                 os.environ[name] = value
 
     def begin(self) -> None:
-        _logger.info(messages.STARTED, self.job_id, extra={"MESSAGE_ID": journal.STARTED})
+        _logger.info(messages.STARTED, self.job_id)
+        self._tell_manager("running")
         if self._heartbeat is not None:
             self._heartbeat.begin()
         self._began = perf_counter()
 
     def skip(self, text: str, fields: Mapping[str, str]) -> int:
         """Close a run that is left out."""
-        fields = {"MESSAGE_ID": journal.SKIPPED, **fields}
+        fields = {"MESSAGE_ID": messages.SKIPPED_LATE.kind, **fields}
         return self._close("skipped", SKIPPED, log.WARNING, text, fields, 0.0)
 
     def end(self, tried: Tried, reason: str | None, *, stopped: bool) -> int:
@@ -120,13 +125,15 @@ class Run:
         if self.tries > 1:
             after += str(messages.AND_TRIES) % self.tries
         stats, error = self._bounded(tried.stats), tried.error
+        in_log = error
         if stopped and reason == stopping.BY_TIMEOUT:
             # For systemd a run over its limit has failed, and so here.
-            error = str(messages.OVER_TIME_LIMIT) % (error or "SIGTERM")
+            why = error or "SIGTERM"
+            error, in_log = f"{OVER_LIMIT}: {why}", str(messages.OVER_TIME_LIMIT) % why
         if stopped and reason != stopping.BY_TIMEOUT:
             status, message, more = "interrupted", messages.INTERRUPTED, error
         elif error is not None:
-            status, message, more = "failed", messages.FAILED, error
+            status, message, more = "failed", messages.FAILED, in_log
         else:
             shown = None if stats is None else _shortened(journal.to_json(stats))
             status, message, more = "success", messages.FINISHED, shown
@@ -179,11 +186,25 @@ class Run:
         _logger.log(level, text, extra={**fields, **closing})
         self.status = exit_status
         self._see_to_the_end()
+        self._tell_manager(status)
         if self._heartbeat is not None:
             self._heartbeat.end(status, text)
         if self._recorder is not None:
             self._recorder.write(status, duration_s, stats)
         return exit_status
+
+    def _tell_manager(self, status: str) -> None:
+        """Leave word where it outlasts the process: `systemctl status` shows it, and a run in its sandbox can ask."""
+        if not self._manager:
+            return
+        said = f"STATUS={status}"
+        if self._heartbeat is not None and status != "running":
+            said += f"\n{self._heartbeat.MORE_TIME}"
+        try:
+            sending.datagram(said.encode(), self._manager)
+        except OSError:
+            # Then it is known by its exit status alone.
+            pass
 
     def wait_for_monitor(self, *wait_s: float) -> None:
         """Until it has taken what it is told, within the heartbeat's bounds or in so many seconds."""
@@ -213,7 +234,7 @@ class Run:
         sleep(GRACE_S)
         try:
             told = (self.job_id, GRACE_S, self._kept_by())
-            _logger.warning(messages.STAYED, *told, extra={"MESSAGE_ID": messages.STAYED.kind})
+            _logger.warning(messages.STAYED, *told)
         finally:
             os._exit(self.status or 0)
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from sereno import journal, messages
+from sereno import messages
 from sereno.log import Logger
 from sereno.url import is_http_url
 
@@ -59,19 +59,22 @@ class Heartbeat:
     Args:
         url: of the monitor's check.
         run_id: systemd's invocation id, or any UUID.
-        notify_socket: where the manager is asked for time (sd_notify(3)); "": nowhere.
         post: sends one call.
+
+    Attributes:
+        MORE_TIME: asks the manager not to end a run whose job is done by its TimeoutStartSec= (sd_notify(3)).
     """
+
+    MORE_TIME = f"EXTEND_TIMEOUT_USEC={(WAIT_S + 2) * 1e6:.0f}"
 
     def __init__(
         self,
         job_id: str,
         url: str,
         run_id: str,
-        notify_socket: str = "",
         post: Callable[[str, bytes], None] | None = None,
     ) -> None:
-        self._job_id, self._url, self._notify_socket = job_id, url, notify_socket
+        self._job_id, self._url = job_id, url
         # The canonical form of a UUID is asked for.
         self._run_id = str(uuid.UUID(run_id))
         self._post = post or _post
@@ -86,7 +89,6 @@ class Heartbeat:
 
     def end(self, status: str, message: str) -> None:
         """Tell how it ended; nothing is waited for."""
-        _extend_timeout(self._notify_socket, WAIT_S + 2)
         self._calls.put(Call(_ENDINGS.get(status, "/fail"), message, _TRIES))
         self._calls.put(None)
 
@@ -97,12 +99,8 @@ class Heartbeat:
         if self._thread.is_alive():
             failures.append(f"{urlsplit(self._url).hostname}: no answer within {wait_s:g} s")
         for failure in failures:
-            _logger.warning(
-                messages.PING_FAILED,
-                self._job_id,
-                failure,
-                extra={"MESSAGE_ID": journal.PING_FAILED, "SERENO_ERROR": failure},
-            )
+            extra = {"SERENO_ERROR": failure}
+            _logger.warning(messages.PING_FAILED, self._job_id, failure, extra=extra)
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
@@ -112,16 +110,12 @@ class Heartbeat:
 
     def _try(self, call: Call) -> str | None:
         """Make a call, again when that may help; return why it failed, or None."""
-        url, body = (
-            address(self._url, call.suffix, self._run_id),
-            call.body.encode("utf-8", "replace"),
-        )
-        error = ""
+        url, error = address(self._url, call.suffix, self._run_id), ""
         for number in range(call.tries):
             if number:
                 time.sleep(_PAUSE_S)
             try:
-                self._post(url, body)
+                self._post(url, call.body.encode("utf-8", "replace"))
                 return None
             except Exception as failure:
                 error = str(failure)
@@ -137,33 +131,13 @@ def _post(url: str, body: bytes) -> None:
     post(url, body, {"Content-Type": "text/plain; charset=utf-8"}, timeout_s=TIMEOUT_S)
 
 
-def _extend_timeout(target: str, seconds: float) -> None:
-    """Let the job's TimeoutStartSec= not end a run whose job is done (sd_notify(3); needs NotifyAccess=main)."""
-    if not target:
-        return
-    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
-
-    sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
-    try:
-        address = "\0" + target[1:] if target[0] == "@" else target
-        sender.sendto(f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}".encode(), address)
-    except OSError as error:
-        _logger.warning("NOTIFY_SOCKET: %s", error)
-    finally:
-        sender.close()
-
-
 def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbeat | None:
     """The heartbeat of this process's run; None, and a record, if its URL cannot be read."""
     try:
-        return Heartbeat(job_id, _url(environ), run_id, environ.get("NOTIFY_SOCKET", ""))
+        return Heartbeat(job_id, _url(environ), run_id)
     except (OSError, ValueError) as error:
-        _logger.warning(
-            messages.NO_HEARTBEATS,
-            job_id,
-            error,
-            extra={"MESSAGE_ID": journal.PING_FAILED, "SERENO_ERROR": str(error)},
-        )
+        extra = {"SERENO_ERROR": str(error)}
+        _logger.warning(messages.NO_HEARTBEATS, job_id, error, extra=extra)
         return None
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple, TypeGuard
 
 from sereno import verdict
-from sereno.journal import CLOSING, FAILED, FINISHED, INTERRUPTED, SKIPPED, STARTED
+from sereno.journal import STARTED, STATUS_OF
 from sereno.journal_reader import is_of_manager
 from sereno.journal_reader import text as text
 from sereno.verdict import BAD, Seen
@@ -30,12 +30,6 @@ _OVER = (START_DONE, START_FAILED, UNIT_STOPPED)
 BY_MANAGER = (UNIT_FAILED, PROCESS_EXITED, *_OVER)
 # What it says of a unit whose time limit is over has no MESSAGE_ID.
 _LIMIT = "start operation timed out. "
-_STATUSES = {
-    FINISHED: "success",
-    FAILED: "failed",
-    SKIPPED: "skipped",
-    INTERRUPTED: "interrupted",
-}
 # Of what is one line for people; a job can send more in the name of its run.
 _MOST_CHARACTERS = 2000
 # The fields of a record that `runs_of` looks at.
@@ -157,7 +151,7 @@ def _run(
                 by_manager[kind] = record
         elif kind == STARTED:
             started = record
-        elif kind in CLOSING:
+        elif kind in STATUS_OF:
             closed = record
     failed, exited = by_manager.get(UNIT_FAILED), by_manager.get(PROCESS_EXITED, {})
     if not (started or closed or failed or UNIT_STOPPED in by_manager):
@@ -165,7 +159,7 @@ def _run(
         return None
     over = [by_manager[kind] for kind in (*_OVER, UNIT_FAILED) if kind in by_manager]
     seen = Seen(
-        None if closed is None else _STATUSES[text(closed, "MESSAGE_ID")],
+        None if closed is None else STATUS_OF[text(closed, "MESSAGE_ID")],
         None if closed is None else text(closed, "SERENO_ERROR")[:_MOST_CHARACTERS] or None,
         verdict.SUCCESS if failed is None else text(failed, "UNIT_RESULT"),
         text(exited, "EXIT_CODE"),

@@ -7,7 +7,7 @@ is a process that the run starts, whatever it executes: a worker of multiprocess
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 RUN = "SERENO_RUN"
 """What the run leaves in the environment of its children: its id."""
@@ -18,13 +18,25 @@ def is_the_run(service: str, environ: MutableMapping[str, str] = os.environ) -> 
     run_id = environ.get("INVOCATION_ID")
     if not run_id or environ.get(RUN) == run_id:
         return False
-    pid = os.getpid()
-    # 1: the first of a namespace of its own (PrivatePIDs=), where systemd's number is another. The unit: below a
-    # wrapper in ExecStart=, such as flock.
-    if str(pid) != environ.get("SYSTEMD_EXEC_PID") and pid != 1 and not _is_in(service):
+    # The unit: below a wrapper in ExecStart=, such as flock.
+    if not _is_main(environ) and not _is_in(service):
         return False
     environ[RUN] = run_id
     return True
+
+
+def take_manager(environ: MutableMapping[str, str] = os.environ) -> str:
+    """Where the manager hears this process (sd_notify(3)), taken from the environment: for its children it is nothing.
+
+    "": nowhere, as below a wrapper, for NotifyAccess=main.
+    """
+    address = environ.pop("NOTIFY_SOCKET", "")
+    return address if _is_main(environ) else ""
+
+
+def _is_main(environ: Mapping[str, str]) -> bool:
+    # 1: the first of a namespace of its own (PrivatePIDs=), where systemd's number is another.
+    return os.getpid() == 1 or str(os.getpid()) == environ.get("SYSTEMD_EXEC_PID")
 
 
 def _is_in(service: str) -> bool:

@@ -28,23 +28,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-# The ids by which each kind of record is found; the table has them with their texts.
+# The ids by which a run's records are found; `messages` has those of all kinds, with their texts.
 STARTED = messages.STARTED.kind
 FINISHED = messages.FINISHED.kind
 FAILED = messages.FAILED.kind
 SKIPPED = messages.SKIPPED_LATE.kind
 INTERRUPTED = messages.INTERRUPTED.kind
 # A run's last record is one of these.
-CLOSING = (FINISHED, FAILED, SKIPPED, INTERRUPTED)
-TRY_FAILED = messages.TRY_FAILED.kind
-OVERRUN = messages.OVERRUN_INTERVAL.kind
-ALERT_CAPACITY = messages.ALERT_CAPACITY.kind
-ALERT_HIT_RATE = messages.ALERT_HIT_RATE.kind
-ALERT_ERROR = messages.ALERT_ERROR.kind
+STATUS_OF = {
+    FINISHED: "success",
+    FAILED: "failed",
+    SKIPPED: "skipped",
+    INTERRUPTED: "interrupted",
+}
 DELIVERED = messages.DELIVERED.kind
 NOT_DELIVERED = messages.NOT_DELIVERED.kind
 HELD_BACK = messages.HELD_BACK.kind
-PING_FAILED = messages.PING_FAILED.kind
 
 # What one record holds of a run's statistics. The journal takes a field of a hundred megabytes, and would keep it for
 # months; a record of more than 1024 fields it drops.
@@ -139,7 +138,7 @@ def _attach_journal(own: Mapping[str, str]) -> None:
             try:
                 # With what `extra=` gave it. The records by which a run is judged are sereno's own.
                 extra = dict(record.__dict__)
-                if extra.get("MESSAGE_ID") in (STARTED, *CLOSING):
+                if extra.get("MESSAGE_ID") in (STARTED, *STATUS_OF):
                     del extra["MESSAGE_ID"]
                 sending.send(
                     {

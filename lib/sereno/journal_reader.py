@@ -41,6 +41,16 @@ def is_of_manager(record: Mapping[str, Any]) -> bool:
     return text(record, "_PID") == "1" or text(record, "_SYSTEMD_USER_UNIT") == "init.scope"
 
 
+def of_manager(service: str, *, user: bool) -> dict[str, str]:
+    """What finds the records of a scope's manager about a service, and no stranger's."""
+    return {"USER_UNIT": service, **of_user()} if user else {"UNIT": service, "_PID": "1"}
+
+
+def of_user() -> dict[str, str]:
+    """What finds the calling user's own records."""
+    return {"_UID": str(os.geteuid())}
+
+
 def reader(fields: frozenset[str]) -> Any:
     """A reader of the journal whose records have these fields alone, as text, and the time in microseconds.
 

@@ -101,6 +101,7 @@ OTHER_FAILED = Message("", "falló (%s)", "failed (%s)")
 OTHER_DID_NOT_RUN = Message(
     "", "no se ha ejecutado desde el arranque", "has not run since the machine started"
 )
+OTHER_LEFT = Message("", "no dejó registro de su fin", "left no record of its end")
 OTHER_WAS_SKIPPED = Message("", "fue omitida", "was skipped")
 OTHER_WAS_INTERRUPTED = Message("", "fue interrumpida", "was interrupted")
 OTHER_ENDED = Message("", "terminó con estado %s", "ended with status %s")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sereno import journal, messages
+from sereno import messages
 from sereno.elapses import next_elapses
 from sereno.errors import SerenoError
 from sereno.log import Logger
@@ -34,21 +34,22 @@ class Misfires:
         environ: the run's environment: GRACE, the seconds by which a run may start late, if there is such a limit, and
             SLACK, those by which its timer may elapse late as it is (jitter and accuracy).
         manager: systemctl's port; default: that of the manager that started this process.
-
-    Raises:
-        ValueError: one of the two is not a number.
     """
 
     def __init__(
-        self, job_id: str, environ: Mapping[str, str], manager: Systemctl | None = None
+        self,
+        job_id: str,
+        environ: Mapping[str, str] = os.environ,
+        manager: Systemctl | None = None,
     ) -> None:
-        self.job_id = job_id
-        self.grace_s = float(environ[GRACE]) if GRACE in environ else None
-        self.slack_s = float(environ.get(SLACK, "0"))
-        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-        self._manager = manager or Systemctl(user="MANAGERPID" in environ)
+        self.job_id, self.grace_s, self.slack_s = job_id, None, 0.0
+        try:
+            self.slack_s = float(environ.get(SLACK, "0"))
+            self.grace_s = float(environ[GRACE]) if GRACE in environ else None
+        except ValueError:
+            _logger.warning(messages.NO_SECONDS, job_id, GRACE, SLACK)
+        self._manager = manager or Systemctl.of_this_process(environ)
         self._unit = f"sereno@{job_id}.timer"
-        self._calendars: Sequence[str] | None = None
 
     def skip(self, start_s: float) -> tuple[str, dict[str, str]] | None:
         """Why a run that starts at `start_s` (seconds since the epoch) is left out: text and fields of its record.
@@ -58,13 +59,13 @@ class Misfires:
         if self.grace_s is None:
             return None
         try:
-            state, self._calendars = self._manager.timer(self._unit)
-            if state != "running" or not self._calendars:
+            state, calendars = self._manager.timer(self._unit)
+            if state != "running" or not calendars:
                 return None
             window_s = self.grace_s + self.slack_s
-            if _latest(self._calendars, start_s - window_s, start_s) is not None:
+            if _latest(calendars, start_s - window_s, start_s) is not None:
                 return None
-            elapse = _search(self._calendars, start_s, window_s)
+            elapse = _search(calendars, start_s, window_s)
         except (SerenoError, OSError) as error:
             _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
             return None
@@ -81,23 +82,15 @@ class Misfires:
         An elapse so near to the end that the jitter may have put it after the end does not count.
         """
         try:
-            if self._calendars is None:
-                _, self._calendars = self._manager.timer(self._unit)
-            if not self._calendars:
-                return
-            elapse = _latest(self._calendars, start_s, end_s - self.slack_s)
+            _, calendars = self._manager.timer(self._unit)
+            elapse = _latest(calendars, start_s, end_s - self.slack_s) if calendars else None
         except (SerenoError, OSError) as error:
             # Nobody asked for it, and a job that is always longer would say it in each run.
             _logger.info(messages.OVERRUN_UNKNOWN, self.job_id, error)
             return
         if elapse is not None:
-            _logger.warning(
-                messages.OVERRUN_ELAPSE,
-                self.job_id,
-                _shown(elapse),
-                end_s - start_s,
-                extra={"MESSAGE_ID": journal.OVERRUN, "SERENO_ELAPSE": elapse.isoformat()},
-            )
+            told, extra = (_shown(elapse), end_s - start_s), {"SERENO_ELAPSE": elapse.isoformat()}
+            _logger.warning(messages.OVERRUN_ELAPSE, self.job_id, *told, extra=extra)
 
 
 def _latest(calendars: Sequence[str], after_s: float, until_s: float) -> datetime | None:
@@ -131,12 +124,3 @@ def _search(calendars: Sequence[str], until_s: float, without_s: float) -> datet
 
 def _shown(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def of_this_run(job_id: str) -> Misfires | None:
-    """The judge of this process's run; None if the environment gives something else than seconds."""
-    try:
-        return Misfires(job_id, os.environ)
-    except ValueError:
-        _logger.warning(messages.NO_SECONDS, job_id, GRACE, SLACK)
-        return None

@@ -17,7 +17,7 @@ from sereno.systemctl import Systemctl, is_running
 
 # The generated drop-in's setting of the run: the ids of the other jobs.
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"
-_PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp")
+_PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp", "StatusText")
 
 
 def skip(
@@ -28,8 +28,7 @@ def skip(
     Args:
         manager: systemctl's port; default: that of the manager that started this process.
     """
-    # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-    manager = manager or Systemctl(user="MANAGERPID" in environ)
+    manager = manager or Systemctl.of_this_process(environ)
     try:
         if manager.timer(f"sereno@{job_id}.timer")[0] != "running":
             return None
@@ -54,8 +53,10 @@ def why_no_success(properties: Mapping[str, str]) -> str | None:
         return str(messages.OTHER_FAILED) % properties.get("Result")
     if not properties.get("ExecMainExitTimestamp"):
         return str(messages.OTHER_DID_NOT_RUN)
+    # "running": it left with a good status, and never said what it came to (os._exit(), exec).
+    has_left = properties.get("StatusText") == "running"
     reasons = {
-        str(exits.SUCCESS): None,
+        str(exits.SUCCESS): str(messages.OTHER_LEFT) if has_left else None,
         str(exits.SKIPPED): str(messages.OTHER_WAS_SKIPPED),
         str(exits.INTERRUPTED): str(messages.OTHER_WAS_INTERRUPTED),
         "15": str(messages.OTHER_WAS_INTERRUPTED),

@@ -49,10 +49,11 @@ def main(job_id: str, function: str) -> int:
 
 def _main(job_id: str, function: str) -> int:
     counts = identity.is_the_run(f"sereno@{job_id}.service")
+    manager = identity.take_manager()
     environ = dict(os.environ)
     run_id = environ.get("INVOCATION_ID") or os.urandom(16).hex()
     _prepare(job_id, run_id, counts)
-    run = Run(job_id, function, run_id, environ, counts=counts)
+    run = Run(job_id, function, run_id, environ, counts=counts, manager=manager if counts else "")
     # What is loaded by now stays to the end. That no collection goes through it, the last one above all, saves a tenth
     # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
@@ -83,10 +84,9 @@ def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
     skipped = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:
         # It starts other programs: only a job that wants it pays for it.
-        from sereno.misfire import of_this_run
+        from sereno.misfire import Misfires
 
-        misfires = of_this_run(job_id)
-        skipped = None if misfires is None else misfires.skip(start_s)
+        skipped = Misfires(job_id).skip(start_s)
     if skipped is None and "SERENO_ONLY_IF_SUCCESS" in os.environ:
         from sereno import predecessors
 
@@ -157,7 +157,12 @@ def _try(
 def _judged(result: Any, exception: BaseException | None, function: str) -> Tried:
     if exception is None:
         try:
-            stats = _statistics(result)
+            if result is not None and not isinstance(result, dict):
+                name = type(result).__name__
+                raise InvalidJob(
+                    f"result: the function returned {name}, not a dict of statistics or None"
+                )
+            stats = None if result is None else dict(journal.plain(result))
             return Tried(stats, failure_in(stats))
         except Exception as broken:
             exception = broken
@@ -170,19 +175,6 @@ def _judged(result: Any, exception: BaseException | None, function: str) -> Trie
     except Exception:
         # Such as one for which there is no memory.
         return Tried(None, type(exception).__name__, exception)
-
-
-def _statistics(result: object) -> dict[str, Any] | None:
-    """What a function returned, as it is recorded.
-
-    Raises:
-        InvalidJob: it is something else than a dict or None.
-    """
-    if result is not None and not isinstance(result, dict):
-        raise InvalidJob(
-            f"result: the function returned {type(result).__name__}, not a dict of statistics or None"
-        )
-    return None if result is None else dict(journal.plain(result))
 
 
 def failure_in(stats: Mapping[str, Any] | None) -> str | None:
@@ -240,7 +232,6 @@ def _wait(run: Run, stop: stopping.Stop, retry: Retry, tried: Tried) -> bool:
         messages.TRY_FAILED,
         *told,
         extra={
-            "MESSAGE_ID": journal.TRY_FAILED,
             "SERENO_TRY": run.tries,
             "SERENO_RETRY_DELAY_S": f"{delay_s:g}",
             **run.error_fields(tried.error, tried.exception),
@@ -285,14 +276,12 @@ def _note_overruns(run: Run, start_s: float) -> None:
     interval, duration_s = os.environ.get("SERENO_INTERVAL_S", ""), run.duration_s
     if interval.isdigit() and duration_s > int(interval):
         told = (run.job_id, duration_s, interval)
-        _logger.warning(messages.OVERRUN_INTERVAL, *told, extra={"MESSAGE_ID": journal.OVERRUN})
+        _logger.warning(messages.OVERRUN_INTERVAL, *told)
     end_s = time()
     if _may_have_elapsed(start_s, end_s):
-        from sereno.misfire import of_this_run
+        from sereno.misfire import Misfires
 
-        misfires = of_this_run(run.job_id)
-        if misfires is not None:
-            misfires.note_overrun(start_s, end_s)
+        Misfires(run.job_id).note_overrun(start_s, end_s)
 
 
 def _may_have_elapsed(start_s: float, end_s: float) -> bool:

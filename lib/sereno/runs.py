@@ -6,7 +6,6 @@ costs nothing. Records that nobody vouches for do not count: `sereno.journal_rea
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -23,14 +22,14 @@ from sereno.history import (
     runs_of,
     text,
 )
-from sereno.journal import CLOSING, STARTED
+from sereno.journal import STARTED, STATUS_OF
 from sereno.units import service_name
 
 _FOLLOW_S = 0.2
 _LATE_S = 5.0
 # Runs among which one that has just ended is looked for: others may have followed it.
 _FOLLOWERS = 20
-_OF_RUNS = (STARTED, *CLOSING)
+_OF_RUNS = (STARTED, *STATUS_OF)
 _OF_ANY_RUN = (*_OF_RUNS, UNIT_FAILED, UNIT_STOPPED)
 
 
@@ -46,6 +45,7 @@ class Runs:
 
     def __init__(self, *, user: bool = False) -> None:
         self._user = user
+        self._mine = journal_reader.of_user() if user else {}
         self._reader = journal_reader.reader(FIELDS | journal_reader.FIELDS)
         self._vouching = journal_reader.Vouching(user=user)
 
@@ -64,9 +64,7 @@ class Runs:
         Args:
             running_id: invocation id of the run that is under way.
         """
-        self._match(job_id, *_OF_RUNS)
-        self._reader.seek_realtime(since_s)
-        return runs_of(job_id, self._own(job_id, self._reader), running_id=running_id)
+        return runs_of(job_id, self.records(job_id, since_s), running_id=running_id)
 
     def latest(self, job_ids: Iterable[str]) -> dict[str, Run]:
         """The newest run of each job that ever ran, by job id; one that is under way may be "lost" here."""
@@ -95,8 +93,7 @@ class Runs:
         self._reader.flush_matches()
         for kind in (*_OF_RUNS, *BY_MANAGER):
             self._reader.add_match(MESSAGE_ID=kind)
-        if self._user:
-            self._reader.add_match(_UID=str(os.geteuid()))
+        self._reader.add_match(**self._mine)
         # Not seek_tail(), as in `follow`; what came a moment ago may become visible only now.
         self._reader.seek_realtime(time.time() - _LATE_S)
 
@@ -130,10 +127,10 @@ class Runs:
                 return run
             self._reader.wait(0.05)
 
-    def records(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """The records of all of a job's runs, oldest first."""
+    def records(self, job_id: str, since_s: float = 0.0) -> Iterator[dict[str, Any]]:
+        """The records of a job's runs after `since_s` (seconds since the epoch), oldest first."""
         self._match(job_id, *_OF_RUNS)
-        self._reader.seek_head()
+        self._reader.seek_realtime(since_s)
         return self._own(job_id, self._reader)
 
     def begins_s(self) -> float | None:
@@ -148,8 +145,7 @@ class Runs:
     ) -> list[dict[str, Any]]:
         """The records of these kinds, of these jobs' runs, after `since_s` (seconds since the epoch), oldest first."""
         self._reader.flush_matches()
-        if self._user:
-            self._reader.add_match(_UID=str(os.geteuid()))
+        self._reader.add_match(**self._mine)
         for kind in kinds:
             self._reader.add_match(MESSAGE_ID=kind)
         self._reader.seek_realtime(since_s)
@@ -197,10 +193,9 @@ class Runs:
     def _match(self, job_id: str, *kinds: str) -> None:
         """Choose a job's own records of these kinds (none: all), and systemd's about its unit."""
         reader, service = self._reader, service_name(job_id)
-        mine = {"_UID": str(os.geteuid())} if self._user else {}
-        manager = {"USER_UNIT": service, **mine} if self._user else {"UNIT": service, "_PID": "1"}
+        manager = journal_reader.of_manager(service, user=self._user)
         reader.flush_matches()
-        reader.add_match(SERENO_JOB=job_id, **mine)
+        reader.add_match(SERENO_JOB=job_id, **self._mine)
         for kind in kinds:
             reader.add_match(MESSAGE_ID=kind)
         reader.add_disjunction()
@@ -216,7 +211,7 @@ class Runs:
             # What a job prints has no field of its own in a user's manager.
             reader.add_disjunction()
             unit = "_SYSTEMD_USER_UNIT" if self._user else "_SYSTEMD_UNIT"
-            reader.add_match(**{unit: service}, **mine)
+            reader.add_match(**{unit: service}, **self._mine)
 
     def _own(self, job_id: str, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         return (record for record in records if self._vouching.vouches(record, job_id))

@@ -1,4 +1,4 @@
-"""One record to the journal, by systemd's native protocol and a socket that lives for that record alone.
+"""One record to the journal, by systemd's native protocol, or another datagram, by a socket that lives for it alone.
 
 The process is the job's: it may close every descriptor, give their numbers to connections of its own, fork, or use up
 all that it may open. A socket that is kept would then be gone, or lead elsewhere. libsystemd keeps one, waits without a
@@ -27,25 +27,30 @@ def send(fields: Mapping[str, Any], wait_s: float = WAIT_S) -> OSError | None:
     data = encoded(fields)
     try:
         try:
-            _send(data, wait_s)
+            datagram(data, SOCKET, wait_s)
         except OSError as error:
             if error.errno != EMFILE:
                 raise
             make_room()
-            _send(data, wait_s)
+            datagram(data, SOCKET, wait_s)
     except OSError as error:
         return error
     return None
 
 
-def _send(data: bytes, wait_s: float) -> None:
+def datagram(data: bytes, address: str, wait_s: float = WAIT_S) -> None:
+    """Send one datagram to a socket of unix(7); "@" is the beginning of an abstract address.
+
+    Raises:
+        OSError: it could not be sent.
+    """
     sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         sender.settimeout(wait_s)
         try:
-            sender.sendto(data, SOCKET)
+            sender.sendto(data, "\0" + address[1:] if address[:1] == "@" else address)
         except OSError as error:
-            if error.errno not in (EMSGSIZE, ENOBUFS):
+            if address != SOCKET or error.errno not in (EMSGSIZE, ENOBUFS):
                 raise
             _send_in_memory(sender, data)
     finally:

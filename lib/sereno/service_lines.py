@@ -52,15 +52,12 @@ def _ping_lines(job: Job) -> list[str]:
     """What sereno.heartbeat goes by."""
     if not job.ping.is_wanted:
         return []
-    # The run asks that its time limit leave room for the last call.
-    lines = ["NotifyAccess=main"]
     if job.ping.url is not None:
-        return [*lines, f"Environment={quote(f'SERENO_PING_URL={job.ping.url}')}"]
+        return [f"Environment={quote(f'SERENO_PING_URL={job.ping.url}')}"]
     if not job.sandboxed:
-        return [*lines, f"Environment={quote(f'SERENO_PING_URL_FILE={job.ping.file}')}"]
+        return [f"Environment={quote(f'SERENO_PING_URL_FILE={job.ping.file}')}"]
     # Read by the manager, so that the file need not be the run's user's. %d is the directory of credentials.
     return [
-        *lines,
         f"LoadCredential=sereno_ping_url:{plain(job.ping.file or '')}",
         "Environment=SERENO_PING_URL_FILE=%d/sereno_ping_url",
     ]

@@ -72,6 +72,7 @@ def survey(
     Raises:
         NotAllowed, SystemdError: the manager refused or failed.
     """
+    from sereno.account import run_of, shown_of
     from sereno.overview import overview
     from sereno.triggers import in_words
     from sereno.units import service_name, timer_name
@@ -89,7 +90,8 @@ def survey(
             known |= _past(installation, running, 2)[0]
         if is_blind:
             missing = [job_id for job_id in jobs if not known.get(job_id)]
-            known |= _by_manager(installation, missing, services)
+            told = shown_of(installation.manager, missing, services).items()
+            known |= {job_id: [run] for job_id, shown in told if (run := run_of(job_id, shown))}
     return [
         overview(
             job,
@@ -121,17 +123,3 @@ def _past(
             return found, is_blind
     except NotAvailable:
         return {}, True
-
-
-def _by_manager(
-    installation: Installation, job_ids: list[str], services: Mapping[str, str]
-) -> dict[str, list[Run]]:
-    """The latest runs that the manager remembers of services that are loaded."""
-    from sereno.status import SERVICE_PROPERTIES, run_by_manager
-    from sereno.units import service_name
-
-    units = {service_name(job_id): job_id for job_id in job_ids}
-    loaded = [unit for unit in units if unit in services]
-    shown = installation.manager.show_all(loaded, *SERVICE_PROPERTIES) if loaded else {}
-    found = {units[unit]: run_by_manager(units[unit], shown[unit]) for unit in loaded}
-    return {job_id: [run] for job_id, run in found.items() if run is not None}

@@ -24,7 +24,7 @@ STOPPED = "it was stopped, and left no word of its own"
 LIMIT = "over its time limit"
 TIMEOUT = "killed, for its time limit or for not ending in time"
 LEFT_BEHIND = "processes that it left behind did not end and were killed"
-_EXITS = {
+EXITS = {
     "success": exits.SUCCESS,
     "skipped": exits.SKIPPED,
     "interrupted": exits.INTERRUPTED,
@@ -89,7 +89,7 @@ class Verdict(NamedTuple):
 
 def exit_of(status: str) -> int:
     """The exit status of a run that came to this, and of a command that waited for it."""
-    return _EXITS.get(status, exits.FAILURE)
+    return EXITS.get(status, exits.FAILURE)
 
 
 def verdict(seen: Seen) -> Verdict:

@@ -49,7 +49,7 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
         for job_id in ("well", "raised", "killed", "too_long", "nobody", "going")
     }  # fmt: skip
     raised, too_long = shown["raised"][2], shown["too_long"][2]
-    assert "límite de tiempo superado: RunInterrupted: SIGTERM (shop_jobs.py:" in too_long
+    assert "over its time limit: RunInterrupted: SIGTERM (shop_jobs.py:" in too_long
     assert "ValueError: no such table: ventas (shop_jobs.py:" in raised
     assert shown == {
         "well": ("success", False, None),

@@ -405,6 +405,9 @@ def test_get_job_status_knows_the_last_run_after_a_pause_and_after_a_reboot(jobs
     before = jobs.call(ask)
     assert [each[2] for each in before] == ["success", "failed"]
     assert None not in before[0][:4]
+    # As the run itself measured it, and not in whole seconds.
+    measured = float(jobs.runs("known", FINISHED)[0]["SERENO_DURATION_MS"]) / 1000
+    assert before[0][5] == measured != round(measured)
     for job_id in ("known", "crashed"):
         jobs.call(f"scheduler.pause_job({job_id!r})")
     assert jobs.call(ask) == before

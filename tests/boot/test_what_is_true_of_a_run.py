@@ -474,6 +474,8 @@ def test_an_error_says_what_and_where_and_the_way_out_of_the_sandbox(shop: Shop)
         where = "ask" if name == "asks_shops" else name
         assert record["SERENO_ERROR"].endswith(f", {where})")
         assert (hint in record["SERENO_HINT"]) if hint else ("SERENO_HINT" not in record), name
+        shown = machine.run("sereno", "status", name).stdout
+        assert ("hint: " in shown and hint in shown) if hint else ("hint: " not in shown), name
 
 
 def test_descriptors_and_interrupts_are_the_jobs_and_the_records_arrive(shop: Shop) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno import heartbeat, journal
+from sereno import heartbeat, messages
 from sereno.heartbeat import Heartbeat, address, of_this_run
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -70,7 +70,7 @@ def test_the_end_is_tried_again_and_the_start_is_not(
     assert calls == ["/ping/abc/start", "/ping/abc", "/ping/abc", "/ping/abc"]
     (warning,) = caplog.records
     assert warning.getMessage() == "Tarea j: latido no entregado: /start: h: Connection refused"
-    assert warning.MESSAGE_ID == journal.PING_FAILED
+    assert messages.PING_FAILED.kind == warning.MESSAGE_ID
 
 
 def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,7 +83,7 @@ def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFix
     a_run(Heartbeat("j", URL, RUN, post=post), "success")
     assert len(calls) == 2
     assert of_this_run("j", RUN, {heartbeat.URL: "http://["}) is None
-    assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 3
+    assert [found.MESSAGE_ID for found in caplog.records] == [messages.PING_FAILED.kind] * 3
 
 
 def test_a_monitor_that_hangs_is_left_and_the_run_does_not_wait_for_its_start(
@@ -108,6 +108,6 @@ def test_a_url_that_cannot_be_read_is_recorded_and_the_job_runs(
     assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is None
     path.write_text("ftp://x\n")
     assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is None
-    assert [found.MESSAGE_ID for found in caplog.records] == [journal.PING_FAILED] * 2
+    assert [found.MESSAGE_ID for found in caplog.records] == [messages.PING_FAILED.kind] * 2
     path.write_text(f"{URL}\nand a comment\n")
     assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is not None

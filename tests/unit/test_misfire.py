@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sereno import elapses, journal
+from sereno import elapses, messages
 from sereno.misfire import GRACE, SLACK, Misfires
 from sereno.systemctl import Systemctl
 
@@ -98,14 +98,14 @@ def test_the_last_elapse_that_surely_passed_during_a_run_is_recorded(
     misfires.note_overrun(MIDNIGHT + start_s, MIDNIGHT + end_s)
     found = [record.SERENO_ELAPSE for record in caplog.records]
     assert found == ([elapse] if elapse else [])
-    assert all(record.MESSAGE_ID == journal.OVERRUN for record in caplog.records)
+    assert all(messages.OVERRUN_INTERVAL.kind == record.MESSAGE_ID for record in caplog.records)
 
 
 def test_a_run_by_hand_that_an_elapse_passes_is_an_overrun_too(caplog) -> None:
     misfires = judge(EACH_MINUTE, state="waiting")
     assert not misfires.skip(MIDNIGHT + 30)
     misfires.note_overrun(MIDNIGHT + 30, MIDNIGHT + 90)
-    assert [record.MESSAGE_ID for record in caplog.records] == [journal.OVERRUN]
+    assert [record.MESSAGE_ID for record in caplog.records] == [messages.OVERRUN_INTERVAL.kind]
 
 
 @pytest.mark.parametrize("state", ["running", "waiting"])
@@ -117,7 +117,7 @@ def test_without_a_grace_no_run_is_skipped_and_an_overrun_is_recorded_all_the_sa
     misfires.note_overrun(MIDNIGHT + 0.1, MIDNIGHT + 50)
     assert caplog.records == []
     misfires.note_overrun(MIDNIGHT + 0.1, MIDNIGHT + 90)
-    assert [record.MESSAGE_ID for record in caplog.records] == [journal.OVERRUN]
+    assert [record.MESSAGE_ID for record in caplog.records] == [messages.OVERRUN_INTERVAL.kind]
 
 
 def test_a_run_without_a_timer_has_no_overrun(caplog) -> None:

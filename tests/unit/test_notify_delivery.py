@@ -26,10 +26,10 @@ import pytest
 from nobody import ID, as_nobody, in_a_child
 
 from sereno import journal, sending
+from sereno.account import Account
 from sereno.errors import NotAvailable
 from sereno.journal import FINISHED
-from sereno.notify import account, datagram, service, state, trial, wake
-from sereno.notify.account import Account
+from sereno.notify import datagram, evidence, service, state, trial, wake
 from sereno.notify.config import Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import Deliveries, Delivery, Task
@@ -479,14 +479,14 @@ class Desk:
     def fail(self, number: int, result: str = "exit-code") -> None:
         handling, _ = self.handling()
         self.now_s += 1
-        self.last.setdefault(run_id(number), account.moment(self.now_s - 1e9))
+        self.last.setdefault(run_id(number), evidence.moment(self.now_s - 1e9))
         handling.failed("j", Account(run_id(number), True, result, "exited", "1"))
         handling.follow("j", run_id(number), 0.0)
 
     def succeed(self, number: int, **options: Any) -> None:
         handling, deliveries = self.handling()
         self.now_s += 1
-        self.last.setdefault(run_id(number), account.moment(self.now_s - 1e9))
+        self.last.setdefault(run_id(number), evidence.moment(self.now_s - 1e9))
         self.found = {**self.found, "status": "success", "error": None}
         handling.succeeded("j", run_id(number), self.accounts.get("j"), **options)
         deliveries.wait()
@@ -511,6 +511,13 @@ def test_a_failure_is_told_once_and_kept_with_its_flag(tmp_path: Path) -> None:
     assert desk.told("a", "failures", "untold")[1:] == [("recovery", 2, 1)]
     assert desk.told("b") == ["failure", "recovery"]
     assert not (desk.state / "j.failing").exists()
+
+
+def test_a_message_of_a_failure_has_the_way_out_that_the_run_knew(tmp_path: Path) -> None:
+    hint = "the sandbox has no network: network=True where the job is added"
+    desk = Desk(tmp_path, hint=hint)
+    desk.fail(1)
+    assert desk.told("a", "error") == [("failure", f"E; {hint}")]
 
 
 def test_a_handler_that_is_down_hides_nothing_of_another_and_tells_later_what_it_owes(
@@ -562,7 +569,7 @@ def test_each_handler_is_asked_only_for_the_events_and_jobs_that_it_wants(tmp_pa
 
 def test_a_success_that_ended_before_the_failure_is_no_recovery(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    early, late = account.moment(1.0), account.moment(2.0)
+    early, late = evidence.moment(1.0), evidence.moment(2.0)
     desk.last = {run_id(1): early, run_id(2): late}
     desk.fail(2)
     desk.succeed(1)
@@ -582,7 +589,7 @@ def test_what_came_while_a_failure_was_being_told_is_told_after_it(tmp_path: Pat
             desk.succeed(2)
             desk.found["status"] = "success"
 
-    desk.last[run_id(1)] = account.moment(1.0)
+    desk.last[run_id(1)] = evidence.moment(1.0)
     desk.meanwhile = recover
     desk.fail(1)
     assert sorted(desk.told("b")) == ["failure", "recovery"]
@@ -668,7 +675,7 @@ def test_a_success_between_two_failures_that_one_start_tells_ends_the_row(tmp_pa
     desk.fail(5)
     desk.course.append(Account(run_id(6), True, "timeout"))
     desk.fail(6)
-    desk.last[run_id(4)] = account.moment(1.0)
+    desk.last[run_id(4)] = evidence.moment(1.0)
     desk.succeed(4)
     assert desk.told("a", "failures")[2:] == [("failure", 1)]
     assert (desk.state / "j.failing").exists()
@@ -713,7 +720,7 @@ def test_what_would_change_nothing_and_runs_that_nobody_knows_are_dropped_withou
     assert handling.heard([*nobody, *unknown, *claimed]) == []
     assert desk.asked == []
     # A run of the past that is real is looked at, and not waited for.
-    desk.last[run_id(2)] = account.moment(1.0)
+    desk.last[run_id(2)] = evidence.moment(1.0)
     handling.heard([Datagram("succeeded", "j", run_id(2), 7)])
     assert desk.asked == ["2 looks"]
 
@@ -772,7 +779,7 @@ def test_the_moment_of_a_run_of_this_boot_is_told_by_the_newest_record_whatever_
         return iter([asked] if alternatives == ([f"INVOCATION_ID={RUN}"],) else [record(b"b", 9)])
 
     asked = record(b"b", 5_000_000)
-    assert Journal(False, read).last_moment("j", RUN) == account.moment(5.0)
+    assert Journal(False, read).last_moment("j", RUN) == evidence.moment(5.0)
     asked = record(b"a", 7_000_000)
     assert Journal(False, read).last_moment("j", RUN) == Moment("61" * 16, 7.0)
     assert Journal(False, read).last_moment("k", RUN) is None
@@ -953,6 +960,20 @@ def test_waking_never_raises_and_needs_somebody_who_wants_to_be_told(
     assert "Tarea j: aviso no pedido" in caplog.text
 
 
+def test_waking_needs_nothing_that_a_job_may_have_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As gevent and pytest-socket do."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "s"))
+        monkeypatch.setenv(wake.SOCKET, str(tmp_path / "s"))
+        monkeypatch.setenv(wake.CONFIG, str(tmp_path))
+        monkeypatch.setattr(socket, "socket", None)
+        wake.wake("j", RUN)
+        (heard,) = receive(receiver)
+    assert heard[:3] == ("succeeded", "j", RUN)
+
+
 def test_a_broken_file_is_recorded_and_is_the_units_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1054,7 +1075,7 @@ def test_an_alert_that_a_killed_start_did_not_tell_is_told_by_the_next_one(
     inbox.desk.state.mkdir()
     inbox.desk.found = {**inbox.desk.found, "status": "success", "alerts": {"disk": "full"}}
     for number, job in enumerate(("j", "k", "m")):
-        inbox.desk.last[run_id(number)] = account.moment(1.0)
+        inbox.desk.last[run_id(number)] = evidence.moment(1.0)
         wake.send(inbox.address, "succeeded", job, run_id(number), ["disk"])
     if not (child := os.fork()):
         inbox.desk.meanwhile = lambda name: os.kill(os.getpid(), signal.SIGKILL)
@@ -1078,7 +1099,7 @@ def test_an_alert_that_comes_while_the_file_is_broken_is_told_once_it_is_mended(
     inbox.desk.state.mkdir()
     Path(inbox.environ[wake.CONFIG]).write_text("x = 1")
     inbox.desk.found = {**inbox.desk.found, "status": "success", "alerts": {"disk": "full"}}
-    inbox.desk.last[RUN] = account.moment(1.0)
+    inbox.desk.last[RUN] = evidence.moment(1.0)
     wake.send(inbox.address, "succeeded", "j", RUN, ["disk"])
     assert inbox.start(monkeypatch) == 2
     Path(inbox.environ[wake.CONFIG]).write_text(HANDLERS)

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sereno import journal
+from sereno.account import Account, ask, of, of_monitored
 from sereno.errors import NotAvailable
 from sereno.history import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPPED
-from sereno.notify.account import Account, ask, of, of_monitored
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.evidence import Evidence, joined, judge
@@ -221,6 +221,9 @@ def test_the_managers_account_of_a_run_says_how_it_ended_and_when() -> None:
         ({"ExecMainStatus": "143"}, False, False),
         ({"ExecMainStatus": "77"}, False, False),
         ({"ExecMainCode": "2", "ExecMainStatus": "15"}, False, False),
+        # It left without a word of what it came to.
+        ({"StatusText": "running"}, False, False),
+        ({"StatusText": "success"}, True, False),
         # Not even started.
         ({"ExecMainCode": "0"}, False, False),
         ({"ActiveState": "failed", "Result": "resources", "ExecMainCode": "0"}, False, True),

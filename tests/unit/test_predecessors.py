@@ -41,6 +41,9 @@ class Manager(Systemctl):
         ({"Result": "exit-code", "ExecMainStatus": "1"}, "falló (exit-code)"),
         ({"Result": "timeout"}, "falló (timeout)"),
         ({"Result": "resources", "ExecMainExitTimestamp": ""}, "falló (resources)"),
+        ({"StatusText": "success"}, None),
+        # os._exit(0), exec: it never said what it came to.
+        ({"StatusText": "running"}, "no dejó registro de su fin"),
         ({"ExecMainStatus": "77"}, "fue omitida"),
         ({"ExecMainStatus": "143"}, "fue interrumpida"),
         ({"ExecMainStatus": "15"}, "fue interrumpida"),

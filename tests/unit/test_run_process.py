@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -48,6 +49,43 @@ def test_only_the_process_that_systemd_started_is_the_run(monkeypatch: pytest.Mo
     monkeypatch.setattr(identity, "_is_in", lambda service: False)
     monkeypatch.setattr(os, "getpid", lambda: 1)
     assert is_run(INVOCATION_ID="i", SYSTEMD_EXEC_PID="4711")
+
+
+def test_only_the_main_process_has_the_managers_ear_and_no_child_gets_it() -> None:
+    for pid, expected in ((str(os.getpid()), "@manager"), ("1", "")):
+        environ = {"SYSTEMD_EXEC_PID": pid, "NOTIFY_SOCKET": "@manager"}
+        assert identity.take_manager(environ) == expected
+        assert environ == {"SYSTEMD_EXEC_PID": pid}
+
+
+@pytest.mark.parametrize(
+    ("body", "last"),
+    [("pass", "success"), ("raise ValueError", "failed"), ("os._exit(0)", "running")],
+)
+def test_the_manager_is_left_what_the_run_came_to(
+    tmp_path: Path, journald: Journald, body: str, last: str
+) -> None:
+    address = str(tmp_path / "manager")
+    text = f"import os\ndef f():\n    assert 'NOTIFY_SOCKET' not in os.environ\n    {body}\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        journald.job(tmp_path, text, NOTIFY_SOCKET=address)
+        heard = [manager.recv(100) for _ in range(1 if last == "running" else 2)]
+    assert heard == [b"STATUS=running", b"STATUS=" + last.encode()][: len(heard)]
+
+
+def test_the_manager_is_asked_for_the_time_that_a_monitor_may_take(
+    tmp_path: Path, journald: Journald
+) -> None:
+    address = str(tmp_path / "manager")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        manager.settimeout(5)
+        beats = {"NOTIFY_SOCKET": address, "SERENO_PING_URL": "http://127.0.0.1:9/"}
+        journald.job(tmp_path, "def f():\n    pass\n", **beats)
+        heard = [manager.recv(100) for _ in range(2)]
+    assert heard == [b"STATUS=running", b"STATUS=success\nEXTEND_TIMEOUT_USEC=10000000"]
 
 
 OLD_SCRIPT = """
@@ -356,7 +394,7 @@ def f():
     ("state", "result", "kind", "status", "says"),
     [
         ("deactivating", "success", INTERRUPTED, 143, "RunInterrupted: SIGTERM (a_module.py:"),
-        ("deactivating", "timeout", FAILED, 1, "límite de tiempo superado: RunInterrupted: SIGTERM"),
+        ("deactivating", "timeout", FAILED, 1, "over its time limit: RunInterrupted: SIGTERM"),
         # Somebody's kill.
         ("activating", "success", INTERRUPTED, 1, "RunInterrupted: SIGTERM (a_module.py:"),
     ],
@@ -377,6 +415,9 @@ def test_only_what_its_limit_ended_is_over_it(
     if cleanup_s == 30:
         says = says.replace("RunInterrupted: SIGTERM", "did not end in time after SIGTERM")
     assert sent[-1]["SERENO_ERROR"].startswith(says)
+    # The field has no language; the line for people has the log's.
+    in_log = says.replace("over its time limit", "límite de tiempo superado")
+    assert in_log in sent[-1]["MESSAGE"]
 
 
 def test_a_run_that_is_stopped_ends_with_its_function(tmp_path: Path, journald: Journald) -> None:

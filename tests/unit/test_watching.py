@@ -12,6 +12,7 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 from sereno import by_hand, cli, installation, runs, scheduler, systemctl
+from sereno.account import run_of
 from sereno.cache import MetadataCache
 from sereno.commands.past import cache_now
 from sereno.errors import JobFailed, SystemdError
@@ -525,6 +526,9 @@ BY_MANAGER = {
         ({}, 0),
         ({"ExecMainStatus": "143"}, 143),
         ({"Result": "core-dump", "ExecMainStatus": "11", "ExecMainCode": "3"}, 1),
+        ({"StatusText": "success"}, 0),
+        ({"StatusText": "running"}, 1),
+        ({"StatusText": "running", "ExecMainStatus": "143"}, 143),
         ({"InvocationID": ""}, 1),
     ],
 )
@@ -535,6 +539,15 @@ def test_without_a_journal_the_managers_account_of_this_run_counts(
     assert call("run", "report", "--wait") == exit_status
     said = capsys.readouterr().err
     assert ("killed by SIGSEGV" in said) is ("ExecMainCode" in shown)
+    assert ("without a closing record" in said) is (exit_status == 1 and "StatusText" in shown)
+
+
+def test_a_run_of_half_a_second_took_half_a_second_also_by_the_managers_account(shop) -> None:
+    """Whose times of the clock come in whole seconds."""
+    run = run_of("report", BY_MANAGER)
+    assert run is not None
+    FakeRuns.past = [run]
+    assert shop.get_job_status("report")["last_duration_s"] == 0.5
 
 
 def test_run_job_raises_for_a_crash_after_a_good_end_and_returns_what_was_reported(shop) -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice, takewhile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno import journal, journal_reader
+from sereno.account import Account, exit_status
 from sereno.errors import SerenoError
 from sereno.history import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
 from sereno.journal_reader import is_of_manager
-from sereno.notify.account import Account, exit_status, moment
 from sereno.notify.throttle import Moment
 
 # Of a run's end, or of the runs since another; a job may log without limit.
@@ -192,3 +194,12 @@ def joined(records: Sequence[Record]) -> list[Account]:
         elif run_id in of_kind.get(journal.FINISHED, ()):
             found[run_id] = Account(run_id, True, "success", "exited", "0")
     return list(found.values())
+
+
+def moment(monotonic_s: float | None = None) -> Moment:
+    """A time of this boot; None: now."""
+    boot = ""
+    # In a sandbox of an administrator's own /proc/sys may be missing; then all is taken to be of one boot.
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", "")
+    return Moment(boot, time.monotonic() if monotonic_s is None else monotonic_s)

@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
-from sereno import journal, messages
+from sereno import account, journal, messages
+from sereno.account import Account
 from sereno.errors import UsageError
-from sereno.notify import account, config, evidence, throttle, wake
-from sereno.notify.account import Account
+from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
@@ -191,9 +191,9 @@ class Handling:
     def _ended(self, job_id: str, latest: Account | None, run_id: str) -> Moment:
         """When a run was over; of one of which that is not known, a time by which it was."""
         if latest and latest.run_id == run_id and latest.is_over:
-            return account.moment(latest.ended_s)
+            return evidence.moment(latest.ended_s)
         last = self._journal.last_moment(job_id, run_id)
-        return last or account.moment(latest.began_s if latest else None)
+        return last or evidence.moment(latest.began_s if latest else None)
 
     def _event(
         self,

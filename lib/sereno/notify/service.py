@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 from select import select
 
-from sereno import journal, messages
+from sereno import account, journal, messages
 from sereno.errors import SerenoError, UsageError
-from sereno.notify import account, wake
+from sereno.notify import wake
 from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
 from sereno.notify.handling import BY_HAND, Handling

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+from _socket import MSG_DONTWAIT, socket
 from collections.abc import Sequence
 
-from sereno import journal, messages
+from sereno import journal, messages, sending
 from sereno.log import Logger
 
 SUCCEEDED, TRIED = "succeeded", "test"
@@ -39,7 +39,7 @@ def send(
     job_id: str,
     run_id: str,
     alerts: Sequence[str] = (),
-    by: socket.socket | None = None,
+    by: socket | None = None,
 ) -> None:
     """Send the datagram, with the names of as many alerts as it holds, from the socket `by` if an answer is wanted.
 
@@ -51,5 +51,7 @@ def send(
         longer = f"{data[:-1]}, {json.dumps(alert)}]"
         if len(longer) <= MOST_BYTES:
             data = longer
-    with by.dup() if by else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.sendmsg([data.encode()], (), socket.MSG_DONTWAIT, address)
+    if by is None:
+        sending.datagram(data.encode(), address, wait_s=0.0)
+    else:
+        by.sendto(data.encode(), MSG_DONTWAIT, address)
