@@ -669,6 +669,7 @@ report_running() {
     # The job's own records: from systemd 257 those of the manager about it have the field SERENO_JOB as well.
     journalctl -q --no-pager -o cat -n 2 "SERENO_JOB=$job" "SYSLOG_IDENTIFIER=$job" || :
     systemctl "$systemctl" --no-pager list-timers 'sereno@*'
+    say "LAST of an interval that has not elapsed yet is the moment that it counts from."
     is_target active || say "sereno.target is stopped, no timer elapses. To start: systemctl $systemctl start sereno.target"
     is_target enabled || say "sereno.target is disabled. To start it at boot: systemctl $systemctl enable sereno.target"
     if [ "$kind" = user ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then

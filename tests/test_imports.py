@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "durable": set(),
     "presets": {"durable"},
     "unitdir": {"durable", "presets", "scope", "timer_memory", "units", "errors"},
-    "apply": {"plan", "seed", "systemctl", "unitdir", "units", "errors"},
+    "apply": {"elapses", "plan", "seed", "systemctl", "unitdir", "units", "errors"},
     "living": set(),
     "namespaces": set(),
     "cautions": {"elapses", "namespaces", "scope", "units", "errors"},
@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": {"journal", "journal_reader", "verdict"},
     "period": {"history"},
     "runs": {"history", "journal", "journal_reader", "units"},
-    "overview": {"history", "systemctl", "units"},
+    "overview": {"history", "scope", "systemctl", "units"},
     "poll": {
         *("history", "installation", "overview", "period", "runs", "survey", "systemctl"),
         *("triggers", "units", "errors"),

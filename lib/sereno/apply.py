@@ -17,12 +17,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from sereno.errors import SerenoError
+from sereno.elapses import next_elapses
+from sereno.errors import NotAvailable, SerenoError, SystemdError
 from sereno.plan import Plan
 from sereno.seed import first_elapse, machine_id, seed_text
 from sereno.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.unitdir import UnitDirectory
-from sereno.units import Installed, app_target_name, service_name, timer_name
+from sereno.units import ACCURACY_S, Installed, app_target_name, service_name, timer_name
 
 _TIMERS = "sereno@*.timer"
 _logger = logging.getLogger("sereno.scheduler")
@@ -50,7 +51,7 @@ def apply(
         units.write_presets()
         return
     # A removal that is killed leaves jobs unlinked that nobody has paused: should they be registered again.
-    units.begin({*plan.link, *plan.forget, *plan.unlink, *(job.id for job in plan.held)})
+    units.begin({*plan.link, *plan.forget, *plan.unlink}, plan.held)
     # The first step that can fail for want of space or rights comes while everything still runs as before. What is
     # stopped must not change before it is: a reload by anybody would apply the new schedule.
     created = set(map(timer_name, plan.create))
@@ -63,33 +64,33 @@ def apply(
     elapses = manager.list_timers() if manager is not None and plan.active else {}
     stopped_s = time.time()
     old = (*plan.remove, *(job for job in plan.restart if job not in plan.create))
-    unlinked = {app: (*plan.unlink, *plan.forget)}
-    with _revived(plan.active, unlinked, plan.held, units, manager):
+    held = {job.id: job.app for job in plan.held}
+    linked = {*plan.unlink, *plan.forget}.difference(plan.link)
+    with _revived(plan.active, {**dict.fromkeys(linked, app), **held}, units, manager):
         if manager is not None:
-            manager.stop([*map(timer_name, old), *(timer_name(job.id) for job in plan.held)])
+            manager.stop(map(timer_name, (*old, *held)))
         units.unlink(app, (*plan.remove, *plan.forget))
         if manager is not None and plan.forget:
             _forget(plan.forget, plan.held, units, manager)
         units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
-        units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *plan.waive))
+        waived = (job.id for job in plan.waive)
+        units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *waived))
         _waive(plan.waive, units, elapses, stopped_s)
         if manager is not None:
             units.timers.end_turns(plan.at_boot)
         units.replace(later)
         units.delete(plan.delete)
         _seed(plan, units, elapses)
-        units.link(app, (*plan.link, *plan.forget))
-        _link_held(plan.held, units)
+        units.link({**dict.fromkeys((*plan.link, *plan.forget), app), **held})
         if link_app:
             units.link_app(app)
         if manager is not None:
             if plan.changes_files or link_app:
                 manager.reload()
             starts_app = app if enable_app and start else None
-            held = [name for job in plan.held if (name := timer_name(job.id)) in plan.active]
-            _start(manager, starts_app, [*map(timer_name, plan.restart), *held])
-    done = (*plan.create, *plan.update, *plan.keep, *plan.remove)
-    units.end((*done, *(job.id for job in plan.held)))
+            again = [timer for timer in map(timer_name, held) if timer in plan.active]
+            _start(manager, starts_app, [*map(timer_name, plan.restart), *again])
+    units.end((*plan.create, *plan.update, *plan.keep, *plan.remove, *held))
 
 
 def _forget(
@@ -103,25 +104,35 @@ def _forget(
     manager.reload()
 
 
-def _link_held(held: Iterable[Installed], units: UnitDirectory) -> None:
-    for job in held:
-        units.link(job.app, [job.id])
-
-
 def _waive(
-    job_ids: Iterable[str], units: UnitDirectory, elapses: Mapping[str, Elapse], stopped_s: float
+    jobs: Iterable[Installed],
+    units: UnitDirectory,
+    elapses: Mapping[str, Elapse],
+    stopped_s: float,
 ) -> None:
     """Waive what a new schedule would have missed until its timer was stopped; what it misses from then on is made up.
 
-    So is an elapse of the old one for which the timer was a little late (`AccuracySec=`).
+    So is an elapse of the old one for which the timer was a little late (`AccuracySec=`), or that its jitter held back.
     """
-    for job_id in job_ids:
-        elapse = elapses.get(timer_name(job_id))
-        due_s = elapse.next.timestamp() if elapse and elapse.next else stopped_s
-        had_s = units.timers.last_elapse_s(job_id)
+    for job in jobs:
+        elapse = elapses.get(timer_name(job.id))
+        had_s = units.timers.last_elapse_s(job.id)
         if had_s is None or not stopped_s <= had_s <= time.time():
+            due_s = _due_s(job, elapse.next.timestamp(), had_s) if elapse and elapse.next else None
             # One millisecond: an elapse at the very time of the stamp would count as had.
-            units.timers.waive_missed([job_id], min(stopped_s, due_s - 0.001))
+            at_s = stopped_s if due_s is None else min(stopped_s, due_s - 0.001)
+            units.timers.waive_missed([job.id], at_s)
+
+
+def _due_s(job: Installed, next_s: float, had_s: float | None) -> float:
+    """When the elapse was due that comes at `next_s`: as systemd does, counted from the last one."""
+    if job.delay_s and had_s is not None:
+        with suppress(NotAvailable, SystemdError):
+            for first in next_elapses(job.calendars, 1, after_s=had_s):
+                # A drop-in may have another calendar.
+                if next_s - job.delay_s - ACCURACY_S <= first.timestamp() <= next_s:
+                    return first.timestamp()
+    return next_s
 
 
 def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> None:
@@ -130,20 +141,15 @@ def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> No
     for job_id, (interval_s, jitter_s) in plan.first.items():
         text = first_elapse(units, job_id, interval_s, jitter_s, now_s, machine)
         units.timers.write_seed(job_id, text)
-    _seed_held(plan.held, units, elapses)
-
-
-def _seed_held(
-    held: Iterable[Installed], units: UnitDirectory, elapses: Mapping[str, Elapse]
-) -> None:
-    """Let timers that were stopped for another's sake elapse when they would have. One that is over meanwhile is made
-    up, since its stamp is older."""
-    for job in held:
+    # Timers that were stopped for another's sake elapse when they would have. One that is over meanwhile is made up,
+    # since its stamp is older.
+    for job in plan.held:
         elapse = elapses.get(timer_name(job.id))
         if job.interval_s is not None and elapse is not None and elapse.next is not None:
             first_s = elapse.next.timestamp() - job.interval_s
-            text = seed_text(timer_name(job.id), first_s, job.interval_s, time.time())
-            units.timers.write_seed(job.id, text)
+            units.timers.write_seed(
+                job.id, seed_text(timer_name(job.id), first_s, job.interval_s, now_s)
+            )
 
 
 def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
@@ -159,8 +165,7 @@ def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
 @contextmanager
 def _revived(
     stopped: Collection[str],
-    unlinked: Mapping[str, Collection[str]],
-    held: Collection[Installed],
+    unlinked: Mapping[str, str],
     units: UnitDirectory,
     manager: Systemctl | None,
 ) -> Iterator[None]:
@@ -168,8 +173,7 @@ def _revived(
 
     Args:
         stopped: names of the timers that were active before.
-        unlinked: ids of the jobs whose timers may be unlinked, by application.
-        held: jobs that may be unlinked besides.
+        unlinked: the jobs whose timers may be unlinked, {id: application}.
     """
     try:
         with units.told():
@@ -178,14 +182,15 @@ def _revived(
         there = [timer for timer in stopped if (units.path / timer).exists()]
         if manager is None or not there:
             raise
-        for app, job_ids in unlinked.items():
-            with suppress(OSError, SerenoError):
-                units.link(
-                    app, [each for each in job_ids if (units.path / timer_name(each)).exists()]
-                )
-        with suppress(OSError, SerenoError):
-            _link_held(held, units)
         active: Collection[str] = ()
+        with suppress(OSError, SerenoError):
+            units.link(
+                {
+                    job: app
+                    for job, app in unlinked.items()
+                    if (units.path / timer_name(job)).exists()
+                }
+            )
         with suppress(OSError, SerenoError):
             manager.reload()
         with suppress(OSError, SerenoError):
@@ -202,49 +207,8 @@ def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
     """Stop the timer and let nothing start it, also after a reboot; a run that is under way goes on."""
     timer = timer_name(job.id)
     stopped = [timer] if manager.is_active(timer) else []
-    with _revived(stopped, {job.app: [job.id]}, (), units, manager):
+    with _revived(stopped, {job.id: job.app}, units, manager):
         units.unlink(job.app, [job.id])
         manager.stop([timer])
         manager.reload()
         units.write_presets()
-
-
-def resume(
-    job: Installed,
-    held: Collection[Installed],
-    units: UnitDirectory,
-    manager: Systemctl,
-    *,
-    start: bool,
-) -> None:
-    """Let the application's target start the timer again; what it missed meanwhile is waived.
-
-    Args:
-        held: see `Plan.held`; none of a job whose timer goes by its stamp alone.
-        start: start it now.
-    """
-    units.begin([job.id, *(each.id for each in held)])
-    elapses = manager.list_timers() if held else {}
-    active = manager.active_units(_TIMERS) if held else set()
-    stop = [name for each in held if (name := timer_name(each.id)) in active]
-    with _revived(stop, {}, held, units, manager):
-        if job.by_stamp:
-            units.timers.waive_missed([job.id])
-        else:
-            manager.stop(stop)
-            _forget([job.id], held, units, manager)
-            units.timers.forget_elapses([job.id])
-            units.timers.forget_seeds([job.id])
-        if job.at_boot:
-            units.timers.end_turns([job.id])
-        if job.interval_s is not None:
-            text = first_elapse(
-                units, job.id, job.interval_s, job.jitter_s, time.time(), machine_id()
-            )
-            units.timers.write_seed(job.id, text)
-        _seed_held(held, units, elapses)
-        units.link(job.app, [job.id])
-        _link_held(held, units)
-        manager.reload()
-        manager.start([*stop, *([timer_name(job.id)] if start else [])])
-    units.end([job.id, *(each.id for each in held)])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from sereno.account import PROPERTIES, run_of
-from sereno.errors import JobFailed, SystemdError
+from sereno.errors import JobFailed, SystemdError, in_scope
 from sereno.history import Run
 from sereno.runs import Runs
 from sereno.systemctl import Systemctl, is_running
@@ -45,7 +45,7 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
     # A Result= without an invocation of its own is that of a run before, or what every unit begins with.
     if not is_under_way and after.get("InvocationID", "") in ("", before_id):
         if failure is not None:
-            hint = f"systemctl {'--user ' if user else ''}status {service}"
+            hint = in_scope(f"systemctl status {service}", user=user)
             raise JobFailed(f"job {job_id}: it did not start: {failure.message}", hint=hint)
         if _was_skipped(after, since_s):
             message = f"job {job_id}: it did not start: {_CONDITION}"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sereno import elapses
-from sereno.errors import NotAvailable, SystemdError
+from sereno.errors import NotAvailable, SystemdError, in_scope
 from sereno.namespaces import namespaces_refused
 from sereno.scope import SYSTEM_UNITS, USER_UNITS, Scope
 from sereno.units import Installed, timer_name
@@ -33,7 +33,8 @@ def twins(scope: Scope, job_ids: Collection[str]) -> Iterator[str]:
                 theirs = "the system scope" if owner is None else f"the scope of the user {owner}"
                 way_out = (
                     'get_scheduler(scope="system") registers it there alone, after'
-                    f" `sereno remove {job_id} --user`" + (f" as {owner}" if owner else "")
+                    f" `{in_scope(f'sereno remove {job_id}', user=True)}`"
+                    + (f" as {owner}" if owner else "")
                 )
                 yield f"the job {job_id!r} is installed in {theirs} too, and both run: {way_out}"
 

@@ -119,7 +119,10 @@ def _ask(*words: str, check: bool = True) -> str:
             hint="apt install systemd; it need not run",
         ) from None
     except subprocess.TimeoutExpired:
-        raise SystemdError(f"{PROGRAM}: no answer within {_TIMEOUT_S} s") from None
+        raise SystemdError(
+            f"{PROGRAM}: no answer within {_TIMEOUT_S} s",
+            hint="do it again when the machine is less busy",
+        ) from None
     if check and done.returncode:
         raise SystemdError(f"{PROGRAM}: {done.stderr.strip()}")
     return done.stdout

@@ -26,6 +26,8 @@ these errors and turn them into a process's status.
 
 from __future__ import annotations
 
+import os
+
 
 class SerenoError(Exception):
     """Base of all: `str()` names the field, the value and what would be right; `hint` is the way out."""
@@ -105,3 +107,23 @@ class RunInterrupted(BaseException):
 
     def __init__(self) -> None:
         super().__init__("SIGTERM")
+
+
+def in_scope(words: str, *, user: bool) -> str:
+    """A command as messages name it: what begins with sereno, systemctl, journalctl or ./install.sh, for its scope."""
+    if not user:
+        return words
+    program, _, rest = words.partition(" ")
+    before = program in ("systemctl", "journalctl")
+    return f"{program} --user {rest}".rstrip() if before else f"{words} --user"
+
+
+def rights_hint(*, user: bool) -> str:
+    """The way out for a caller who lacks rights in a scope."""
+    if user:
+        return "it must belong to you: see `id` and `ls -ld`"
+    if os.geteuid() == 0:
+        return (
+            "root itself is refused: by a read-only mount, an immutable file (lsattr) or a sandbox"
+        )
+    return "run as root, or use the user scope: --user, get_scheduler(scope='user')"

@@ -10,12 +10,13 @@ import grp
 import logging
 import pwd
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sereno import by_hand, journal, plan
-from sereno.apply import apply, pause, resume
+from sereno.apply import apply, pause
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
 from sereno.living import Living
 from sereno.scope import Scope, of_this_process
@@ -95,6 +96,10 @@ class Installation:
         """Begin to ask the manager for the state of one job, or of all; None for a staged system."""
         return None if self._manager is None else Question(self._manager, job_id)
 
+    def switches(self) -> dict[str, str]:
+        """ActiveState of all timers and of the targets above them, by unit name."""
+        return self.manager.states(TIMERS, app_target_name("*"), TARGET)
+
     def is_running(self, app: str) -> bool:
         """Whether the timers of `app` are active, all that are not paused."""
         jobs = self.jobs(app)
@@ -158,7 +163,7 @@ class Installation:
         if joins and self._manager is not None:
             with self.units.told():
                 self._living(app).join()
-        with self.units.locked():
+        with self._changing():
             todo, start = self._plan(app, jobs, prune, enable_app, start, announce)
             self._apply(todo, app, enable_app=enable_app, start=start)
         if self._manager is not None:
@@ -166,6 +171,21 @@ class Installation:
             self._manager.start(now, wait=False)
             self._caution([job.id for job in jobs])
         return todo.lines()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock; timers of others that a killed change had stopped for its own sake go on after this one."""
+        with self.units.locked():
+            held = self.units.let_go()
+            yield
+            if held:
+                if self._manager is not None:
+                    jobs = [job for job in self.jobs().values() if job.id in held and job.enabled]
+                    apps = self._manager.active_units(app_target_name("*"))
+                    self._manager.start(
+                        timer_name(job.id) for job in jobs if app_target_name(job.app) in apps
+                    )
+                self.units.end(held)
 
     def _caution(self, job_ids: Collection[str]) -> None:
         from sereno import cautions
@@ -247,7 +267,7 @@ class Installation:
         Raises:
             InvalidJob: a job that stays comes after one of them; nothing was changed.
         """
-        with self.units.locked():
+        with self._changing():
             found = self.units.find()
             active = self._active(found.jobs)
             todo = plan.build([], found.jobs, app=app, active=active, prune=job_ids)
@@ -294,7 +314,7 @@ class Installation:
         Args:
             wait: return only when the runs that are under way have ended. Nothing kills them in either case.
         """
-        with self.units.locked(), self._living(app).left() as is_last:
+        with self._changing(), self._living(app).left() as is_last:
             if is_last:
                 self._disable_app(app)
         if not is_last:
@@ -306,19 +326,20 @@ class Installation:
 
     def pause(self, job: Installed) -> None:
         """Stop a job's timer until `resume`, also over a reboot and over `install`."""
-        with self.units.locked():
+        with self._changing():
             pause(self.job(job.id, job.app), self.units, self.manager)
 
     def resume(self, job: Installed) -> None:
         """Let a paused job elapse again. What it missed is not made up."""
-        with self.units.locked():
+        with self._changing():
             found = self.units.find().jobs
             # As it is now: it may have been removed since it was looked up.
             job = self.job(job.id, job.app)
             if not job.enabled:
-                held = () if job.by_stamp else plan.held_by([job.id], found)
-                start = self.manager.is_active(app_target_name(job.app))
-                resume(job, held, self.units, self.manager, start=start)
+                target = app_target_name(job.app)
+                active = self.manager.active_units(target, TIMERS)
+                todo = plan.resumption(job, found, active, start=target in active)
+                apply(todo, job.app, self.units, self.manager)
 
     def start_run(self, job_id: str) -> None:
         """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""

@@ -8,8 +8,16 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from sereno.history import Run, iso
-from sereno.systemctl import Elapse, is_running
-from sereno.units import Installed, service_name, timer_name
+from sereno.scope import Scope
+from sereno.systemctl import ELAPSED, Elapse, is_running
+from sereno.units import (
+    SEED_SERVICE,
+    TARGET,
+    Installed,
+    app_target_name,
+    service_name,
+    timer_name,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +123,27 @@ def overview(
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
         is_over=is_over,
     )
+
+
+def standstill(job: Overview, states: Mapping[str, str], scope: Scope) -> str:
+    """What keeps a timer from running that nobody has paused, and the way out; empty if nothing does.
+
+    Args:
+        states: ActiveState of the timers and of the targets above them, by unit name.
+    """
+    if job.active or not job.job.enabled:
+        return ""
+    timer, command = timer_name(job.job.id), scope.command
+    if states.get(timer) == "failed":
+        return f"it has failed; {command('sereno doctor')} says why"
+    if states.get(TARGET) != "active":
+        return f"{TARGET} is stopped: {command(f'systemctl start {TARGET}')}"
+    if states.get(app_target_name(job.job.app)) != "active":
+        return "its application was shut down: let it call start(), or apply its jobs again"
+    if states.get(timer) != ELAPSED:
+        return f"it was stopped: {command(f'systemctl start {timer}')}"
+    if job.job.interval_s is None:
+        return (
+            f"no time of its calendar is left, or systemd has lost it: {command('sereno doctor')}"
+        )
+    return f"its first elapse is missing: {command(f'systemctl start {SEED_SERVICE}')}"

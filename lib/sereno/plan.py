@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sereno.errors import Conflict
 from sereno.order import check_order, dependents
-from sereno.units import Installed, render, timer_name
+from sereno.units import Installed, render, section, timer_name
 
 if TYPE_CHECKING:
     from sereno.job import Job
@@ -33,7 +33,8 @@ class Plan:
         forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
             interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
         resumed: an earlier change was killed, so the manager may not know what is on disk.
-        waive: persistent calendar timers whose missed elapses are waived, so that starting them causes no run.
+        waive: persistent calendar timers, as they were, whose missed elapses are waived, so that starting them causes
+            no run.
         anew: other timers that begin anew: their last elapse no longer counts.
         at_boot: timers of @reboot that are new or begin anew, so that this boot runs them no more.
         first: (interval, jitter) in seconds of the intervals in `restart`, by job id.
@@ -53,7 +54,7 @@ class Plan:
     link: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
     forget: tuple[str, ...] = ()
-    waive: tuple[str, ...] = ()
+    waive: tuple[Installed, ...] = ()
     anew: tuple[str, ...] = ()
     at_boot: tuple[str, ...] = ()
     first: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -157,11 +158,39 @@ def build(
         },
         held=held,
         active=tuple(unit for unit in map(timer_name, stopped) if unit in (active or ())),
-        waive=ids(lambda change: change.begins_again and change.by_stamp),
+        waive=tuple(
+            installed[each] for each in ids(lambda change: change.begins_again and change.by_stamp)
+        ),
         anew=ids(lambda change: change.begins_again and not change.by_stamp),
         at_boot=ids(lambda change: change.at_boot and (change.is_new or change.begins_again)),
         bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
         resumed=interrupted is not None,
+    )
+
+
+def resumption(
+    job: Installed, installed: Mapping[str, Installed], active: Collection[str], *, start: bool
+) -> Plan:
+    """Plan that a paused job's timer elapses again; what it missed meanwhile is waived.
+
+    Args:
+        installed, active: as in `build`.
+        start: start it now.
+    """
+    # A timer that goes by its stamp alone needs nothing forgotten.
+    held = () if job.by_stamp else held_by([job.id], installed)
+    this, nothing = (job.id,), ()
+    return Plan(
+        keep=this,
+        link=this,
+        restart=this if start else nothing,
+        forget=nothing if job.by_stamp else this,
+        waive=(job,) if job.by_stamp else nothing,
+        anew=nothing if job.by_stamp else this,
+        at_boot=this if job.at_boot else nothing,
+        first={} if job.interval_s is None else {job.id: (job.interval_s, job.jitter_s)},
+        held=held,
+        active=tuple(name for each in held if (name := timer_name(each.id)) in active),
     )
 
 
@@ -273,15 +302,8 @@ def _check_owner(
             )
 
 
-def _schedule(files: Mapping[str, str]) -> tuple[str, ...]:
+def _schedule(files: Mapping[str, str]) -> list[str]:
     """The `[Timer]` lines among a job's unit files: what a running timer must be restarted for."""
-    lines: list[str] = []
-    for name, text in files.items():
-        if name.endswith(".timer"):
-            inside = False
-            for line in text.splitlines():
-                if line.startswith("["):
-                    inside = line == "[Timer]"
-                elif inside and line:
-                    lines.append(line)
-    return tuple(lines)
+    return [
+        line for name in files if name.endswith(".timer") for line in section(files[name], "Timer")
+    ]

@@ -259,26 +259,21 @@ class Scheduler:
         Raises:
             NotAllowed, SystemdError: the manager refused or failed.
         """
-        return self._statuses(self.installation.jobs(self.app), self._jobs, "*")
+        return self._statuses("*")
 
     def get_job_status(self, job_id: str) -> dict[str, Any] | None:
         """That element of `get_jobs()`; None if there is none."""
-        installed = self.installation.jobs(self.app)
-        found = self._statuses(
-            {job_id: installed[job_id]} if job_id in installed else {},
-            {job_id: self._jobs[job_id]} if job_id in self._jobs else {},
-            job_id,
-        )
+        found = self._statuses(job_id)
         return found[0] if found else None
 
-    def _statuses(
-        self, installed: dict[str, Installed], registered: dict[str, Job], asked: str
-    ) -> list[dict[str, Any]]:
-        question = self.installation.ask(asked)
-        found = {each.job.id: each for each in survey(installed, self.installation, question)}
+    def _statuses(self, asked: str) -> list[dict[str, Any]]:
+        installed, question = self.installation.jobs(self.app), self.installation.ask(asked)
+        asked_for = {*installed, *self._jobs} if asked == "*" else {asked}
+        jobs = {job_id: job for job_id, job in installed.items() if job_id in asked_for}
+        found = {each.job.id: each for each in survey(jobs, self.installation, question)}
         return [
-            status.job_status(registered.get(job_id), found.get(job_id))
-            for job_id in sorted({*installed, *registered})
+            status.job_status(self._jobs.get(job_id), found.get(job_id))
+            for job_id in sorted(asked_for & {*found, *self._jobs})
         ]
 
     def pause_job(self, job_id: str) -> None:
@@ -332,7 +327,8 @@ class Scheduler:
         if run.status == "success" or (reported and run.stats is not None):
             return run.stats
         raise JobFailed(
-            f"job {job_id}: {run.message}", hint=run.hint or f"journalctl SERENO_RUN={run.run_id}"
+            f"job {job_id}: {run.message}",
+            hint=run.hint or self.installation.scope.command(f"journalctl SERENO_RUN={run.run_id}"),
         )
 
     def _installed(self, job_id: str) -> Installed:

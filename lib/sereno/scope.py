@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sereno.errors import NotAvailable, UsageError
+from sereno.errors import NotAvailable, UsageError, in_scope
 
 SYSTEM_UNITS = "etc/systemd/system"
 USER_UNITS = "systemd/user"
@@ -34,6 +34,10 @@ class Scope:
     @property
     def is_user(self) -> bool:
         return self.name == "user"
+
+    def command(self, words: str) -> str:
+        """See `in_scope`."""
+        return in_scope(words, user=self.is_user)
 
     @property
     def state(self) -> Path:

@@ -25,7 +25,7 @@ from pathlib import Path
 from sereno.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
 from sereno.unitdir import UnitDirectory
-from sereno.units import HEADER, Installed, timer_name
+from sereno.units import Installed, timer_name
 
 # How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
 _CLOCK_S = 60.0
@@ -41,7 +41,10 @@ def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) 
         now_s: the time, seconds since the epoch.
     """
     first = datetime.fromtimestamp(min(last_elapse_s, now_s) + interval_s, UTC)
-    return HEADER.format(unit=unit) + f"\n[Timer]\nOnCalendar={first:%Y-%m-%d %H:%M:%S.%f} UTC\n"
+    return (
+        f"# Written by sereno for this boot: the first elapse of {unit}.\n\n"
+        f"[Timer]\nOnCalendar={first:%Y-%m-%d %H:%M:%S.%f} UTC\n"
+    )
 
 
 def machine_id(path: Path = Path("/etc/machine-id")) -> str:

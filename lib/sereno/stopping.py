@@ -160,7 +160,7 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
 
     from sereno.systemctl import Systemctl
 
-    def call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def call(argv: Sequence[str], _: float | None) -> subprocess.CompletedProcess[str]:
         done = None
         # The manager signals the processes of a run one by one until it finds no new one: it may hit systemctl as well.
         while done is None or done.returncode < 0:

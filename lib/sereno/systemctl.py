@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from sereno.errors import NotAllowed, NotAvailable, SystemdError
+from sereno.errors import NotAllowed, NotAvailable, SystemdError, in_scope, rights_hint
 
-Call = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+# systemctl's arguments, and the seconds within which it has to answer; None: it waits for a run.
+Call = Callable[[Sequence[str], float | None], "subprocess.CompletedProcess[str]"]
 
 _NO_MANAGER = (
     "has not been booted with systemd",
@@ -33,6 +34,9 @@ _UNIT_S = {
     "y": 31_557_600, "month": 2_629_800, "w": 604_800, "d": 86_400, "h": 3600, "min": 60, "s": 1,
     "ms": 1e-3, "us": 1e-6,
 }  # fmt: skip
+# For a manager that reloads a thousand units on a slow disk. systemctl itself waits up to 25 s for each answer, and for
+# the end of a job without a limit.
+LIMIT_S = 120.0
 _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permission denied")
 
 
@@ -70,7 +74,7 @@ class Systemctl:
         call: runs an argument vector; tests put their own here.
 
     Every method raises `NotAvailable` when there is no manager, `NotAllowed` when it denies access, and `SystemdError`
-    with systemctl's own words when it fails otherwise.
+    with systemctl's own words when it fails otherwise, or when it does not answer within `LIMIT_S`.
     """
 
     def __init__(self, *, user: bool = False, call: Call | None = None) -> None:
@@ -93,8 +97,10 @@ class Systemctl:
         self._run("daemon-reload")
 
     def start(self, units: Iterable[str], *, wait: bool = True) -> None:
-        """Start units in one call. A oneshot service is waited for, unless `wait` is False."""
-        self._units("start", units, *(() if wait else ("--no-block",)))
+        """Start units in one call. A oneshot service is waited for, as long as it runs, unless `wait` is False."""
+        units = list(units)
+        is_run = wait and any(unit.endswith(".service") for unit in units)
+        self._units("start", units, *(() if wait else ("--no-block",)), is_endless=is_run)
 
     def restart(self, units: Iterable[str]) -> None:
         """Have units stopped and started, and do not wait for it."""
@@ -102,12 +108,8 @@ class Systemctl:
 
     def stop(self, units: Iterable[str]) -> None:
         """Stop units; one that is not loaded counts as stopped."""
-        units = list(units)
-        if not units:
-            return
         # Only what is active: systemd loads an inactive unit, tells of it and unloads it, a hundred of them in 25 s.
-        listed = self._run("list-units", "--output=json", "--", *units).stdout
-        self._units("stop", [row["unit"] for row in json.loads(listed or "[]")])
+        self._units("stop", [unit for unit, state in self._states(units) if state != "inactive"])
 
     def reset_failed(self, units: Iterable[str]) -> None:
         """Forget the failed state of units; one that is not loaded has none."""
@@ -197,10 +199,9 @@ class Systemctl:
 
         An active timer without a next elapse is `ELAPSED`.
         """
-        text = self._run("list-units", "--output=json", "--all", "--", *patterns).stdout
         return {
-            row["unit"]: row["sub"] if row["sub"] == ELAPSED else row["active"]
-            for row in json.loads(text or "[]")
+            unit: row["SubState"] if row["SubState"] == ELAPSED else row["ActiveState"]
+            for unit, row in self.list_units(*patterns).items()
         }
 
     def active_units(self, *patterns: str) -> set[str]:
@@ -210,21 +211,30 @@ class Systemctl:
 
     def running(self, units: Iterable[str]) -> set[str]:
         """Those of the services `units` that run at this moment."""
-        units = list(units)
-        if not units:
-            return set()
-        states = "--state=activating,active,reloading,deactivating"
-        text = self._run("list-units", "--output=json", "--all", states, "--", *units).stdout
-        return {row["unit"] for row in json.loads(text or "[]")}
+        return {unit for unit, state in self._states(units) if is_running(state)}
 
-    def _units(self, verb: str, units: Iterable[str], *options: str) -> None:
+    def _states(self, units: Iterable[str]) -> Iterable[tuple[str, str]]:
+        units = list(units)
+        # Without any name it would be all units of the machine.
+        return self.states(*units).items() if units else ()
+
+    def _units(
+        self, verb: str, units: Iterable[str], *options: str, is_endless: bool = False
+    ) -> None:
         units = list(units)
         if units:
-            self._run(verb, *options, "--", *units)
+            self._run(verb, *options, "--", *units, is_endless=is_endless)
 
-    def _run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, *words: str, check: bool = True, is_endless: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         try:
-            done = self._call((*self._prefix, *words))
+            done = self._call((*self._prefix, *words), None if is_endless else LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            raise SystemdError(
+                f"systemctl {words[0]}: no answer within {error.timeout:g} s",
+                hint=f"{in_scope('systemctl list-jobs', user=self._user)} shows what systemd waits for",
+            ) from None
         except FileNotFoundError:
             raise NotAvailable(
                 "systemd: there is no systemctl on this machine",
@@ -242,7 +252,7 @@ class Systemctl:
             if any(text in detail for text in _NO_RIGHTS):
                 raise NotAllowed(
                     f"systemctl {words[0]}: {detail}",
-                    hint="run as root, or use the user scope: --user",
+                    hint=rights_hint(user=self._user),
                 )
             raise SystemdError(f"systemctl {words[0]}: {detail}")
         return done
@@ -258,12 +268,13 @@ def seconds(span: str) -> float:
     return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
 
 
-def _call(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def _call(argv: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:
     # C.UTF-8: the messages that are recognised here must not be translated.
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     return subprocess.run(
-        argv, check=False, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL
-    )
+        argv, check=False, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL,
+        timeout=limit_s,
+    )  # fmt: skip
 
 
 def _moment(microseconds: int | None) -> datetime | None:

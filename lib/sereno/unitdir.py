@@ -1,8 +1,9 @@
 """The generated unit files on disk: the only module that reads or writes them, but for this boot's in `timer_memory`.
 
 Every file is replaced by rename, so a reader sees the old text or the new one. A change of several files is announced
-in the file `.sereno-pending` (the ids that it is going to link) and ends when that file goes: whoever finds it knows
-that an earlier change was killed; the application whose jobs they are finishes it.
+in the file `.sereno-pending` and ends when that file goes: whoever finds it knows that an earlier change was killed. It
+has the ids that were going to be linked, which their application finishes, and those that were only held meanwhile
+("id held"), which the next change of anybody lets go.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from sereno import presets
 from sereno.durable import TEMPORARY_PREFIX, replace_all
-from sereno.errors import NotAllowed, NotAvailable, SerenoError
+from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
 from sereno.scope import Scope
 from sereno.timer_memory import SEED_DROP_IN, TimerMemory
 from sereno.units import (
@@ -53,10 +54,9 @@ class UnitDirectory:
     def require(self, unit: str) -> None:
         """Raise `NotAvailable` if none of systemd's directories has the hand-written unit `unit`."""
         if not any((directory / unit).exists() for directory in self.scope.search):
-            option = " --user" if self.scope.is_user else ""
             raise NotAvailable(
                 f"unit: {unit} is in none of {', '.join(map(str, self.scope.search))}",
-                hint=f"sereno's own units are not installed: run ./install.sh{option}",
+                hint=f"sereno's own units are not installed: {self.scope.command('./install.sh')}",
             )
 
     @contextmanager
@@ -81,7 +81,7 @@ class UnitDirectory:
     def find(self) -> Found:
         """Read everything that is installed in this scope."""
         files: dict[str, dict[str, str]] = {}
-        links: set[str] = set()
+        links = self._linked()
         foreign: set[str] = set()
 
         def note(job_id: str, name: str) -> None:
@@ -92,9 +92,7 @@ class UnitDirectory:
                 foreign.add(name)
 
         for entry in self._entries(self.path):
-            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants"):
-                links.update(link.name for link in self._entries(Path(entry.path)))
-            elif (job_id := job_of(entry.name)) is not None:
+            if (job_id := job_of(entry.name)) is not None:
                 note(job_id, entry.name)
             elif entry.name.endswith(".service.d"):
                 name = f"{entry.name}/{DROP_IN}"
@@ -111,7 +109,9 @@ class UnitDirectory:
                 continue
             if job is not None and not strangers:
                 jobs[job_id] = job
-        return Found(jobs, frozenset(foreign), self._pending())
+        pending = self._pending()
+        interrupted = None if pending is None else frozenset(pending)
+        return Found(jobs, frozenset(foreign), interrupted)
 
     def drop_ins(self) -> dict[str, list[str]]:
         """Drop-ins of administrators, {unit name: paths}; those of "sereno@.service" are for every job."""
@@ -163,31 +163,49 @@ class UnitDirectory:
             os.close(descriptor)
         return data.decode("utf-8", "surrogateescape")
 
-    def _pending(self) -> frozenset[str] | None:
+    def _pending(self) -> dict[str, str] | None:
+        """What was announced and not ended: "held" or nothing by job id."""
         try:
-            return frozenset(self._text(PENDING).split())
+            lines = self._text(PENDING).splitlines()
         except FileNotFoundError:
             return None
+        return {job_id: word for job_id, _, word in (line.partition(" ") for line in lines)}
 
-    def begin(self, link: Iterable[str]) -> None:
-        """Announce a change that is going to link the timers of these job ids, beside what was announced before."""
-        self._announce({*link, *(self._pending() or ())})
+    def begin(self, link: Iterable[str], held: Iterable[Installed] = ()) -> None:
+        """Announce a change that is going to link the timers of these job ids, beside what was announced before.
+
+        Args:
+            held: jobs that are unlinked meanwhile and otherwise left as they are.
+        """
+        ours = {**dict.fromkeys(link, ""), **{job.id: "held" for job in held}}
+        self._announce({**(self._pending() or {}), **ours})
 
     def end(self, done: Iterable[str]) -> None:
         """The change of these job ids is complete; what another application's killed change announced stays."""
-        left = {
-            job_id
-            for job_id in (self._pending() or frozenset()).difference(done)
-            if (self.path / timer_name(job_id)).exists()
-        }
-        if left:
-            self._announce(left)
-        else:
-            (self.path / PENDING).unlink(missing_ok=True)
+        done = set(done)
+        self._announce(
+            {
+                job_id: word
+                for job_id, word in (self._pending() or {}).items()
+                if job_id not in done and (self.path / timer_name(job_id)).exists()
+            }
+        )
         self.write_presets()
 
-    def _announce(self, job_ids: Iterable[str]) -> None:
-        self.replace({PENDING: "".join(f"{job_id}\n" for job_id in sorted(job_ids))})
+    def _announce(self, pending: Mapping[str, str]) -> None:
+        if pending:
+            lines = [f"{job_id} {word}".rstrip() for job_id, word in sorted(pending.items())]
+            self.replace({PENDING: "".join(f"{line}\n" for line in lines)})
+        else:
+            (self.path / PENDING).unlink(missing_ok=True)
+
+    def let_go(self) -> list[str]:
+        """Link the jobs again that a killed change had held; return their ids. Only under the lock."""
+        held = {job_id for job_id, word in (self._pending() or {}).items() if word}
+        found = self.find().jobs if held else {}
+        jobs = {job.id: job.app for job in found.values() if job.id in held}
+        self.link(jobs)
+        return list(jobs)
 
     def replace(self, files: Mapping[str, str]) -> None:
         """Write all of `files` ({name: text}) or none of them, durably; only under the lock."""
@@ -195,21 +213,25 @@ class UnitDirectory:
 
     def write_presets(self) -> None:
         """Let presets leave what is enabled and what is paused as it is: see `sereno.presets`."""
-        links: set[str] = set()
-        timers: set[str] = set()
-        for entry in self._entries(self.path):
-            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants"):
-                links.update(link.name for link in self._entries(Path(entry.path)))
-            elif entry.name.startswith("sereno@") and entry.name.endswith(".timer"):
-                timers.add(entry.name)
+        names = {entry.name for entry in self._entries(self.path)}
+        timers = {name for name in names if name.startswith("sereno@") and name.endswith(".timer")}
         if not timers:
             return presets.remove(self.path)
         return presets.write(
             self.path,
             target=TARGET,
             switched_on=(self.path / "timers.target.wants" / TARGET).is_symlink(),
-            paused=[name for name in timers - links if self._is_ours(name)],
+            paused=[name for name in timers - self._linked() if self._is_ours(name)],
         )
+
+    def _linked(self) -> set[str]:
+        """Names of the timers that the targets of applications start."""
+        return {
+            link.name
+            for entry in self._entries(self.path)
+            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants")
+            for link in self._entries(Path(entry.path))
+        }
 
     def _is_ours(self, name: str) -> bool:
         try:
@@ -239,10 +261,11 @@ class UnitDirectory:
             if name.endswith("/" + DROP_IN):
                 self._remove_if_empty(path.parent)
 
-    def link(self, app: str, job_ids: Iterable[str]) -> None:
-        """Let the application's target start these timers, as `systemctl enable` would."""
-        timers = map(timer_name, job_ids)
-        self._link(f"{app_target_name(app)}.wants", {timer: f"../{timer}" for timer in timers})
+    def link(self, jobs: Mapping[str, str]) -> None:
+        """Let their applications' targets start the timers of these jobs, {id: application}, as `systemctl enable`."""
+        for app in set(jobs.values()):
+            timers = [timer_name(job_id) for job_id in jobs if jobs[job_id] == app]
+            self._link(f"{app_target_name(app)}.wants", {timer: f"../{timer}" for timer in timers})
 
     def unlink(self, app: str, job_ids: Iterable[str]) -> None:
         wants = self.path / f"{app_target_name(app)}.wants"
@@ -317,9 +340,7 @@ class UnitDirectory:
     def _not_allowed(self) -> NotAllowed:
         return NotAllowed(
             f"unit files: no right to write {self.path}",
-            hint="run as root, or use the user scope: get_scheduler(scope='user'), sereno --user"
-            if not self.scope.is_user
-            else "the directory must belong to you",
+            hint=rights_hint(user=self.scope.is_user),
         )
 
 

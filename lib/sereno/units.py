@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sereno.errors import in_scope
 from sereno.quoting import plain, quote, quote_argument, span
 from sereno.service_lines import access_lines, account_lines, ordering_lines, run_lines
 from sereno.triggers import CronTrigger
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
-HEADER = (
-    "# Written by sereno from the job's registration and rewritten with it.\n"
-    "# To change it here, use: systemctl edit {unit}\n"
-)
 DROP_IN = "50-sereno.conf"
 # An elapse may be late by this much (systemd's default of a minute would stretch a 10 s interval to 60 s); an interval
 # is never stretched by more than a hundredth.
@@ -73,7 +70,7 @@ def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
     if settings or ordering:
         unit = [f"Description={plain(job.name)}", *ordering]
         files[drop_in_name(job.id)] = _section_text(
-            service_name(job.id), ("Unit", unit), ("Service", settings), _own(job)
+            job, service_name(job.id), ("Unit", unit), ("Service", settings)
         )
     return files
 
@@ -104,7 +101,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
     timer.append(f"AccuracySec={span(accuracy_s(job))}")
     install = [f"WantedBy={app_target_name(job.app)}"]
     return _section_text(
-        timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install), _own(job)
+        job, timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install)
     )
 
 
@@ -141,7 +138,7 @@ def _service_settings(job: Job) -> list[str]:
     return settings
 
 
-def _own(job: Job) -> tuple[str, list[str]]:
+def _own(job: Job) -> list[str]:
     keys = [
         f"App={job.app}",
         f"Name={job.name}",
@@ -161,12 +158,17 @@ def _own(job: Job) -> tuple[str, list[str]]:
         keys.append(f"After={' '.join(job.after)}")
     if job.inputs.kwargs_json:
         keys.append(f"Kwargs={job.inputs.kwargs_json}")
-    return "X-Sereno", keys
+    return keys
 
 
-def _section_text(unit: str, *sections: tuple[str, list[str]]) -> str:
-    parts = ["\n".join([f"[{name}]", *lines]) for name, lines in sections]
-    text = HEADER.format(unit=unit) + "\n" + "\n\n".join(parts) + "\n"
+def _section_text(job: Job, unit: str, *sections: tuple[str, list[str]]) -> str:
+    edit = in_scope(f"systemctl edit {unit}", user=not job.sandboxed)
+    parts = [
+        "# Written by sereno from the job's registration and rewritten with it.\n"
+        f"# To change it here, use: {edit}",
+        *("\n".join([f"[{name}]", *lines]) for name, lines in (*sections, ("X-Sereno", _own(job)))),
+    ]
+    text = "\n\n".join(parts) + "\n"
     return f"{text}Digest={_digest(text)}\n"
 
 
@@ -270,12 +272,16 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
 
 def own_keys(text: str) -> dict[str, str]:
     """The keys of the section `[X-Sereno]`; empty if there is none."""
-    inside, keys = False, {}
-    for line in text[max(0, text.find("[X-Sereno]")) :].splitlines():
+    pairs = (line.partition("=") for line in section(text, "X-Sereno"))
+    return {key: value for key, found, value in pairs if found}
+
+
+def section(text: str, name: str) -> list[str]:
+    """The lines of a section of a unit file, but comments and empty ones."""
+    inside, lines = False, []
+    for line in text[max(0, text.find(f"[{name}]")) :].splitlines():
         if line.startswith("["):
-            inside = line == "[X-Sereno]"
-        elif inside and not line.startswith(("#", ";")):
-            key, found, value = line.partition("=")
-            if found:
-                keys[key] = value
-    return keys
+            inside = line == f"[{name}]"
+        elif inside and line and not line.startswith(("#", ";")):
+            lines.append(line)
+    return lines

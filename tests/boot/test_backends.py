@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 
 from readme import blocks
+from shop import Shop
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -49,6 +50,22 @@ if len(sys.argv) > 1:
 else:
     workers = [subprocess.Popen([sys.executable, __file__, "worker"]) for _ in range(4)]
     sys.exit(max(worker.wait() for worker in workers))
+"""
+SERVED = """
+from contextlib import asynccontextmanager
+import shop_jobs
+from sereno import get_scheduler
+from starlette.applications import Starlette
+
+@asynccontextmanager
+async def lifespan(app):
+    scheduler = get_scheduler(app="served")
+    scheduler.add_interval_job(shop_jobs.quick, "served_often", hours=1)
+    scheduler.start()
+    yield
+    scheduler.shutdown(wait=False)
+
+app = Starlette(lifespan=lifespan)
 """
 BACKENDS = ("shop", "news")
 
@@ -128,6 +145,55 @@ def test_the_workers_of_the_readmes_backend_register_their_jobs_at_once_in_the_l
         backends.journal("SERENO_JOB=shop_sync_prices", "SYSLOG_IDENTIFIER=shop_sync_prices") == []
     )
     assert backends.run("sereno", "doctor").stdout.startswith("system scope: all is well; jobs: ")
+
+
+def test_the_timers_of_a_served_backend_stop_with_its_last_worker_alone(machine: Machine) -> None:
+    """Two workers of uvicorn each: one of them is restarted, then a release takes the place of another."""
+    Shop(machine)
+    machine.write("/srv/shop/web.py", SERVED)
+    timer = "sereno@served_often.timer"
+
+    def serve(release: str) -> None:
+        machine.run(
+            *(
+                "systemd-run",
+                f"--unit={release}",
+                "--setenv=PYTHONPATH=/opt/sereno/lib:/srv/shop:/libraries",
+            ),
+            *("/srv/shop/venv/bin/python", "-m", "uvicorn", "web:app", "--workers", "2"),
+            *("--uds", f"/run/{release}.sock"),
+        )
+        await_workers(release, 2)
+
+    def await_workers(release: str, count: int) -> None:
+        machine.wait_for(
+            lambda: len(said(release, "startup")) >= count, what=f"workers of {release}"
+        )
+
+    def said(release: str, what: str) -> list[str]:
+        found = machine.journal(f"_SYSTEMD_UNIT={release}.service")
+        return [each["_PID"] for each in found if f"Application {what} complete" in each["MESSAGE"]]
+
+    def since() -> dict[str, str]:
+        return machine.show(timer, "ActiveState", "ActiveEnterTimestampMonotonic")
+
+    serve("first")
+    began = since()
+    assert began["ActiveState"] == "active"
+    machine.run("kill", "-TERM", said("first", "startup")[0])
+    await_workers("first", 3)
+    assert said("first", "shutdown")
+    assert since() == began
+
+    serve("second")
+    machine.run("systemctl", "stop", "first")
+    assert since() == began
+    # No worker has a chance to say goodbye.
+    serve("third")
+    machine.run("systemctl", "kill", "--signal=KILL", "second")
+    machine.run("systemctl", "stop", "third")
+    assert machine.show(timer, "ActiveState") == {"ActiveState": "inactive"}
+    machine.run("sereno", "remove", "served_often")
 
 
 def test_the_installed_completion_knows_the_jobs_of_the_machine(backends: Machine) -> None:

@@ -59,6 +59,7 @@ def test_one_command_takes_a_new_server_to_a_timer_that_runs(fresh_machine: Mach
     stats = next(line for line in done.stdout.splitlines() if line.startswith("{"))
     assert json.loads(stats)["entries_removed"] == 0
     assert re.search(rf"sereno@{JOB}\.timer +sereno@{JOB}\.service", done.stdout)
+    assert "\nLAST of an interval that has not elapsed yet is the moment " in done.stdout
     assert len(runs(machine)) == 1
     assert timer(machine)["next"] is not None
     assert machine.run("systemctl", "is-enabled", "sereno.target").stdout == "enabled\n"

@@ -334,3 +334,42 @@ def test_a_shutdown_that_fails_leaves_the_application_as_it_was(
             scheduler.shutdown()
     assert backend().installation.units.app_is_linked("backend")
     assert backend().is_running
+
+
+@pytest.mark.parametrize("healer", ["backend", "shop", "third"])
+def test_a_change_killed_at_any_step_leaves_no_job_of_others_stopped_after_anybodys_next_change(
+    healer: str, backend, units: Path, tmp_path: Path
+) -> None:
+    """The interval changes of a job that another application's comes after, so that both timers are stopped."""
+
+    def of(app: str) -> Scheduler:
+        return Scheduler(app, scope="user", manager=LastingManager(tmp_path / "manager.json"))
+
+    def register(app: str, minutes: int) -> Scheduler:
+        scheduler = of(app)
+        if app == "backend":
+            scheduler.add_interval_job(backend_jobs.report, "report", minutes=minutes)
+        elif app == "shop":
+            scheduler.add_interval_job(backend_jobs.sync, "sync", minutes=7, after="report")
+            scheduler.add_interval_job(
+                backend_jobs.trim, "paused", minutes=7, after="report", kwargs={"limit": 3}
+            )
+        else:
+            scheduler.add_cron_job(backend_jobs.other, "other", hour=3)
+        return scheduler
+
+    step = 0
+    while True:
+        step += 1
+        backend().installation.remove_all()
+        register("backend", 5).start()
+        register("shop", 5).start()
+        of("shop").pause_job("paused")
+        changed = register("backend", 6)
+        if not killed_at(step, changed.start):
+            break
+        register(healer, 6 if healer == "backend" else step % 2 + 3).start()
+        jobs = of("shop").installation.jobs()
+        assert (jobs["sync"].enabled, jobs["paused"].enabled) == (True, False)
+        assert "sereno@sync.timer" in of("shop").installation.manager.active
+    assert step > 5, "nothing was killed"

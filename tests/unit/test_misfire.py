@@ -28,7 +28,7 @@ def judge(
     ]
     shown = "\n".join([*lines, f"SubState={state}", ""])
 
-    def call(argv):
+    def call(argv, _):
         return subprocess.CompletedProcess(argv, 0, shown, "")
 
     grace = {} if grace_s is None else {GRACE: str(grace_s)}

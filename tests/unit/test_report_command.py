@@ -13,7 +13,7 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation, messages, scheduler
+from sereno import cli, installation, messages, scheduler, systemctl
 from sereno.history import Run
 from sereno.report import gather, schedules
 from sereno.systemctl import Elapse
@@ -262,3 +262,19 @@ def test_the_elapses_of_an_interval_are_counted_from_the_run_that_is_under_way()
     assert len(moments) == 24
     assert moments[0] == pytest.approx(now_s - 60 + HOUR_S)
     assert known.ahead(job, None, now_s) == ([], True)
+
+
+def test_a_timer_that_does_not_run_is_shown_with_what_keeps_it_and_the_way_out(
+    manager, capsys
+) -> None:
+    assert "no next elapse" not in page(capsys)
+    manager.service_states = {"sereno@hourly.timer": systemctl.ELAPSED}
+    text = page(capsys)
+    assert "1 no next elapse" in text
+    assert (
+        "<p>no next elapse: its first elapse is missing: systemctl --user start sereno-seed.service"
+        in text
+    )
+    manager.service_states = {}
+    manager.active.discard("sereno@ten.timer")
+    assert "<p>stopped: it was stopped: systemctl --user start sereno@ten.timer" in page(capsys)

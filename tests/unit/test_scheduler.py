@@ -1,6 +1,9 @@
 """The facade of the contract over generated timers, with a manager that only records."""
 
-from datetime import UTC
+import os
+import shutil
+import time
+from datetime import UTC, datetime
 from inspect import signature
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from sereno.errors import (
 )
 from sereno.jobs import register_cache_cleanup_job
 from sereno.scheduler import Scheduler
+from sereno.systemctl import Elapse
 
 # What the manager is asked for a timer whose interval changes: it must forget the last activation in between.
 WITH_ANOTHER_INTERVAL = [
@@ -185,6 +189,34 @@ def test_a_changed_calendar_waives_what_it_would_have_missed(
     assert stamp.exists()
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze")
+@pytest.mark.parametrize(("jitter", "is_held_back"), [(600, True), (0, False)])
+def test_an_elapse_that_jitter_holds_back_is_made_up_by_a_changed_schedule(
+    jitter, is_held_back, scheduler, units, manager, tmp_path, monkeypatch
+) -> None:
+    """Due a minute after the last one, held back for five more, and the schedule changes in between."""
+    scheduler.add_cron_job(
+        backend_jobs.report, "report", cron_expression="* * * * *", jitter=jitter
+    )
+    scheduler.start()
+    stamp = tmp_path / ".local/share/systemd/timers/stamp-sereno@report.timer"
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
+    now_s = time.time()
+    had_s, next_at = now_s - 90, datetime.fromtimestamp(now_s + 200, UTC)
+    os.utime(stamp, (had_s, had_s))
+    monkeypatch.setattr(
+        manager, "list_timers", lambda: {"sereno@report.timer": Elapse(next_at, None)}
+    )
+    scheduler.add_cron_job(
+        backend_jobs.report, "report", cron_expression="*/2 * * * *", jitter=jitter
+    )
+    due_s = (had_s // 60 + 1) * 60
+    waived_s = stamp.stat().st_mtime
+    assert (had_s < waived_s < due_s) is is_held_back
+    assert waived_s < time.time()
+
+
 def test_a_changed_calendar_without_a_stamp_is_forgotten_before_it_starts_anew(
     scheduler, units, manager, tmp_path
 ) -> None:
@@ -217,7 +249,7 @@ def test_a_job_without_a_stamp_is_forgotten_before_it_is_resumed(scheduler, unit
     scheduler.pause_job("report")
     manager.calls.clear()
     scheduler.resume_job("report")
-    assert manager.changes() == ["reset-failed", "reload", "reload", "start"]
+    assert manager.changes() == ["stop", "reset-failed", "reload", "reload", "start"]
 
 
 @pytest.mark.parametrize(("switch", "start"), [("sereno.target", False), ("none", True)])

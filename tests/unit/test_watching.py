@@ -237,7 +237,7 @@ def test_status_says_why_a_job_failed_and_what_to_do(units, capsys) -> None:
         r"     error: ValueError: \x1b]0;no (systemd: exit-code)",
         f"            {units}/sereno@report.timer",
         r"  2025-11-05 14:00:00 UTC Tarea \x1b[2J fallida",
-        "That run: sereno logs report --run 01234567; again: sereno run report --wait",
+        "That run: sereno logs report --run 01234567 --user; again: sereno run report --wait --user",
     ):
         assert line in text.splitlines()
 
@@ -266,7 +266,7 @@ def test_status_sends_to_the_doctor_for_a_timer_that_has_failed(manager, capsys)
     manager.service_states = {"sereno@report.timer": "failed"}
     assert call("status", "report") == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "Its timer does not run: it has failed; sereno doctor says why"
+        "Its timer does not run: it has failed; sereno doctor --user says why"
     )
 
 
@@ -439,7 +439,7 @@ def test_run_and_wait_prints_the_log_and_ends_with_the_statistics_and_status(cap
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines()[-2:]) == (
         "",
-        ["sereno: fallida", f"hint: sereno logs report --run {RUN}"],
+        ["sereno: fallida", f"hint: sereno logs report --run {RUN} --user"],
     )
 
 
@@ -630,7 +630,7 @@ def test_pause_and_resume_say_what_they_did(manager, capsys) -> None:
     assert "sereno@report.timer" in manager.active
     assert call("resume", "report") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "paused report; sereno resume report lets it run again",
+        "paused report; sereno resume report --user lets it run again",
         "resumed report",
         "report is not paused",
     ]

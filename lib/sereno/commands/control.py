@@ -39,22 +39,25 @@ def _run(arguments: argparse.Namespace) -> int:
 
     installation = installation_of(arguments)
     job_id = installation.job(arguments.job).id
+    command = installation.scope.command
     if not arguments.wait:
         installation.start_run(job_id)
-        print(
-            f"started {job_id}; to follow it: sereno logs -f {job_id}; what became of it: sereno status {job_id}"
-        )
+        logs, status = (command(f"sereno {words} {job_id}") for words in ("logs -f", "status"))
+        print(f"started {job_id}; to follow it: {logs}; what became of it: {status}")
         return 0
     try:
         run = _followed(installation, job_id)
     except KeyboardInterrupt:
-        print(f"\nno longer followed; the run goes on: sereno logs -f {job_id}", file=sys.stderr)
+        logs = command(f"sereno logs -f {job_id}")
+        print(f"\nno longer followed; the run goes on: {logs}", file=sys.stderr)
         return 130
     if run.stats is not None:
         print_json(run.stats, indent=None)
     if run.status != "success":
-        logs = f"sereno logs {job_id} --run {run.run_id}" if run.run_id else None
-        error = JobFailed(printable(run.message, MOST_SHOWN), hint=run.hint or logs)
+        hint = run.hint
+        if hint is None and run.run_id:
+            hint = command(f"sereno logs {job_id} --run {run.run_id}")
+        error = JobFailed(printable(run.message, MOST_SHOWN), hint=hint)
         error.exit_code = verdict.exit_of(run.status)
         raise error
     return 0
@@ -94,7 +97,8 @@ def _pause(arguments: argparse.Namespace) -> None:
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
     installation.pause(job)
-    print(f"paused {job.id}; sereno resume {job.id} lets it run again")
+    resume = installation.scope.command(f"sereno resume {job.id}")
+    print(f"paused {job.id}; {resume} lets it run again")
 
 
 def _resume(arguments: argparse.Namespace) -> None:

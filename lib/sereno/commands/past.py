@@ -212,10 +212,11 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
     from sereno.runs import Runs
 
     wanted = given.lower().replace("-", "")
+    history = installation.scope.command(f"sereno history {job_id}")
     if not _RUN_ID.fullmatch(wanted):
         raise UsageError(
             f"--run: {given!r} is not a run's id: 4 to 32 hexadecimal digits",
-            hint=f"`sereno history {job_id}` shows them",
+            hint=f"`{history}` shows them",
         )
     if len(wanted) == 32:
         return wanted
@@ -225,7 +226,7 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
     if not found:
         raise NoSuchJob(
             f"--run: the journal has no run of {job_id} whose id begins with {wanted!r}",
-            hint=f"`sereno history {job_id}` shows them",
+            hint=f"`{history}` shows them",
         )
     if len(found) > 1:
         raise UsageError(

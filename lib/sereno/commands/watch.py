@@ -189,35 +189,23 @@ def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[s
 
 
 def _what_to_do(installation: Installation, job: Overview) -> str:
-    name = job.job.id
+    name, command = job.job.id, installation.scope.command
+    run, logs = command(f"sereno run {name} --wait"), command(f"sereno logs {name}")
     if not job.job.enabled:
-        return f"It is paused: sereno resume {name}"
+        return f"It is paused: {command(f'sereno resume {name}')}"
     if not job.active:
         return f"Its timer does not run: {_standstill(installation, job)}"
     if job.failing and job.last is not None:
-        run_id = job.last.run_id[:8]
-        return f"That run: sereno logs {name} --run {run_id}; again: sereno run {name} --wait"
-    return f"Now: sereno run {name} --wait; its past: sereno history {name}, sereno logs {name}"
+        logs = command(f"sereno logs {name} --run {job.last.run_id[:8]}")
+        return f"That run: {logs}; again: {run}"
+    return f"Now: {run}; its past: {command(f'sereno history {name}')}, {logs}"
 
 
 def _standstill(installation: Installation, job: Overview) -> str:
-    """What keeps a timer from running that nobody has paused, and the way out."""
     from sereno.errors import NotAvailable
-    from sereno.systemctl import ELAPSED
-    from sereno.units import SEED_SERVICE, TARGET, app_target_name, timer_name
+    from sereno.overview import standstill
 
-    timer, of_app = timer_name(job.job.id), app_target_name(job.job.app)
-    systemctl = "systemctl --user" if installation.scope.is_user else "systemctl"
     try:
-        states = installation.manager.states(timer, of_app, TARGET)
+        return standstill(job, installation.switches(), installation.scope)
     except NotAvailable as error:
         return error.message
-    if states.get(timer) == "failed":
-        return "it has failed; sereno doctor says why"
-    if states.get(TARGET) != "active":
-        return f"{TARGET} is stopped: {systemctl} start {TARGET}"
-    if states.get(of_app) != "active":
-        return "its application was shut down: let it call start(), or apply its jobs again"
-    if states.get(timer) == ELAPSED:
-        return f"it has no next elapse: {systemctl} start {SEED_SERVICE}"
-    return f"it was stopped: {systemctl} start {timer}"

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sereno.doctor.job_facts import JobFacts, Place, Settings
+from sereno.errors import in_scope
 
 # A job does not run, or not as it was registered.
 PROBLEM = "problem"
@@ -195,18 +196,22 @@ class Facts:
         """What is true of a path; what was not looked at is not judged."""
         return self.places.get(path, _UNKNOWN)
 
+    def command(self, words: str) -> str:
+        """A command for this scope: see `sereno.errors.in_scope`."""
+        return in_scope(words, user=self.scope == "user")
+
     @property
     def systemctl(self) -> str:
         """The command's beginning for this scope."""
-        return "systemctl --user" if self.scope == "user" else "systemctl"
+        return self.command("systemctl")
 
     def sereno(self, words: str) -> str:
         """A command of sereno's for this scope."""
-        return f"sereno {words} --user" if self.scope == "user" else f"sereno {words}"
+        return self.command(f"sereno {words}")
 
     @property
     def install(self) -> str:
-        return "./install.sh --user" if self.scope == "user" else "./install.sh"
+        return self.command("./install.sh")
 
     @property
     def tells(self) -> bool:
@@ -241,7 +246,8 @@ class Facts:
         """How to have the units of an application's jobs written."""
         if app == "sereno":
             return self.sereno("apply")
-        return f"start the application {app} again, or: {python} -m sereno apply --jobs MODULE --app {app}"
+        by_hand = self.command(f"{python} -m sereno apply --jobs MODULE --app {app}")
+        return f"start the application {app} again, or: {by_hand}"
 
 
 _UNKNOWN = Place("unknown")

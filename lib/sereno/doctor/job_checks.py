@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from sereno.doctor.facts import PROBLEM, WARNING, Facts, Finding, problem, warning
 from sereno.doctor.job_facts import TOLERANCE_S, JobFacts, of_jobs
 from sereno.doctor.run_checks import cannot_start
+from sereno.errors import in_scope
 from sereno.verdict import SYSTEMD_STATUSES
 
 _OVERDUE_S = 60.0
@@ -97,7 +98,7 @@ def zone(facts: Facts) -> Iterator[Finding]:
 
 def twice(facts: Facts) -> Iterator[Finding]:
     for job_id, user in facts.twice:
-        other, hint = "system", f"sereno remove {job_id} --user"
+        other, hint = "system", in_scope(f"sereno remove {job_id}", user=True)
         if facts.scope == "system":
             words = f"XDG_RUNTIME_DIR=/run/user/$(id -u) {hint}"
             other, hint = user, f"runuser -l {shlex.quote(user)} -c {shlex.quote(words)}"
@@ -112,9 +113,8 @@ def runs(facts: Facts) -> Iterator[Finding]:
         job_id, status = job.id, job.service.get("ExecMainStatus", "?")
         at = "" if job.latest_s is None else f", {_shown(job.latest_s)},"
         why = f": {job.latest_error}" if job.latest_error else ""
-        hint = (
-            f"journalctl SERENO_JOB={job_id}; mend the cause, then: {facts.sereno(f'run {job_id}')}"
-        )
+        log, again = facts.command(f"journalctl SERENO_JOB={job_id}"), facts.sereno(f"run {job_id}")
+        hint = f"{log}; mend the cause, then: {again}"
         # A run that somebody stopped, and that was killed for not heeding it, is no failure.
         has_failed = (
             job.service.get("ActiveState") == "failed" and job.latest_status != "interrupted"
@@ -134,17 +134,17 @@ def runs(facts: Facts) -> Iterator[Finding]:
         elif job.latest_status == "lost":
             yield problem(job.service_name, "SERENO_STATUS", "missing",
                           f"the last run{at} has no end{why}",
-                          f"sereno logs {job_id}; a job returns, and starts daemons as services of their own; then:"
-                          f" {facts.sereno(f'run {job_id}')}")  # fmt: skip
+                          f"{facts.sereno(f'logs {job_id}')}; a job returns, and starts daemons as services of their"
+                          f" own; then: {again}")  # fmt: skip
         elif job.latest_status == "skipped" and job.latest_s is not None:
             yield warning(job.service_name, "SERENO_STATUS", "skipped",
                           f"the last run{at} was left out: too late, or what it waits for had failed",
-                          facts.sereno(f"run {job_id}"))  # fmt: skip
+                          again)  # fmt: skip
     for status, jobs in refused.items():
         job, again = jobs[0], " && ".join(facts.sereno(f"run {job.id}") for job in jobs)
         yield problem(job.service_name, "Result", f"exit-code (status {status})",
                       f"systemd could not begin the last run of {of_jobs(jobs)}: {SYSTEMD_STATUSES[int(status)]}",
-                      f"journalctl -u {job.service_name}; mend it, then: {again}")  # fmt: skip
+                      f"{facts.command(f'journalctl -u {job.service_name}')}; mend it, then: {again}")  # fmt: skip
 
 
 def _to_be_active(facts: Facts) -> Iterator[JobFacts]:

@@ -224,7 +224,7 @@ def cache_health(facts: Facts) -> Iterator[Finding]:
     if cache.error is not None:
         yield Finding(
             PROBLEM, "cache", "open", "refused", printable(cache.error),
-            "journalctl SERENO_JOB=cache_cleanup_hourly",
+            facts.command("journalctl SERENO_JOB=cache_cleanup_hourly"),
         )  # fmt: skip
     for path in cache.damaged:
         yield Finding(

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sereno.errors import InvalidConfig, NotAllowed, SerenoError
+from sereno.errors import InvalidConfig, NotAllowed, SerenoError, rights_hint
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
 from sereno.notify.state import content
 from sereno.url import is_http_url
@@ -170,7 +170,8 @@ def load(path: str) -> Config:
             f"{path}: there is no such file", hint='README.md, "Be told", has one to begin with'
         ) from None
     except PermissionError:
-        raise NotAllowed(f"{path}: no right to read it", hint="run as root") from None
+        hint = rights_hint(user=path != SYSTEM_FILE)
+        raise NotAllowed(f"{path}: no right to read it", hint=hint) from None
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise SerenoError(f"{path}: {said}") from error

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sereno import messages
+from sereno.errors import in_scope
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.printable import printable
 
@@ -99,11 +100,11 @@ def _body(event: Event) -> list[str]:
         ),
         (messages.ROW_RUN, event.run),
     )
-    option = " --user" if event.scope == "user" else ""
+    log = in_scope(f"journalctl SERENO_RUN={event.run}", user=event.scope == "user")
     lines = [f"{f'{name}:':11}{value}" for name, value in rows if value]
     if event.log:
         lines += ["", str(messages.LAST_LINES), *(f"  {line}" for line in event.log)]
-    lines += ["", f"journalctl{option} SERENO_RUN={event.run}"]
+    lines += ["", log]
     return [printable(line, LINE_LENGTH) for line in lines]
 
 

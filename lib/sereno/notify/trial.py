@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 
-from sereno.errors import NotAllowed, NotAvailable
+from sereno.errors import NotAllowed, NotAvailable, in_scope, rights_hint
 from sereno.notify import health, wake
 from sereno.notify.config import Config
 from sereno.notify.datagram import take
@@ -43,10 +43,13 @@ def run(
         try:
             wake.send(socket, wake.TRIED, "sereno", uuid.uuid4().hex, by=asking)
         except PermissionError:
-            raise NotAllowed(f"{socket}: no right to ask for a test", hint="run as root") from None
+            raise NotAllowed(
+                f"{socket}: no right to ask for a test", hint=rights_hint(user=user)
+            ) from None
         except OSError as error:
             raise NotAvailable(
-                f"{socket}: {error.strerror}", hint="systemctl start sereno-notify.socket"
+                f"{socket}: {error.strerror}",
+                hint=in_scope("systemctl start sereno-notify.socket", user=user),
             ) from None
         while waiting:
             asking.settimeout(max(give_up - time.monotonic(), 0.001))
@@ -55,7 +58,7 @@ def run(
             except TimeoutError:
                 raise NotAvailable(
                     f"no word of {', '.join(sorted(waiting))} within {deadline_s:g} s",
-                    hint="journalctl -u sereno-notify.service",
+                    hint=in_scope("journalctl -u sereno-notify.service", user=user),
                 ) from None
             if uid in health.senders(user):
                 delivery = Delivery(*json.loads(data))

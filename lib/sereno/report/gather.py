@@ -9,15 +9,17 @@ import math
 import socket
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import tzinfo
 from typing import Any
 
 from sereno import messages
+from sereno.errors import NotAvailable
 from sereno.history import Run, text
 from sereno.installation import Installation
 from sereno.jobs import cache_cleanup_job
 from sereno.journal_reader import may_read_journal
-from sereno.overview import Overview, overview
+from sereno.overview import Overview, overview, standstill
 from sereno.report import model
 from sereno.report.ahead import ahead
 from sereno.report.missed import missed
@@ -83,8 +85,13 @@ def gather(
         )
         recorded_s = now_s
     since_s = max(window.since_s, schedules.past_since_s, recorded_s)
+    switches: Mapping[str, str] | None = None
+    # One question more only where there is something to explain.
+    if any(shown.job.enabled and not shown.active for shown, _ in known.values()):
+        with suppress(NotAvailable):
+            switches = installation.switches()
     views = [
-        _view(installation, shown, runs, window, schedules, since_s, cache_now)
+        _view(installation, shown, runs, window, schedules, since_s, cache_now, switches)
         for shown, runs in known.values()
     ]
     coming = {
@@ -149,6 +156,7 @@ def _view(
     schedules: Schedules,
     since_s: float,
     cache_now: CacheNow,
+    switches: Mapping[str, str] | None,
 ) -> model.JobView:
     job = shown.job
     is_cleanup = job.function == _CLEANUP
@@ -163,6 +171,7 @@ def _view(
         checked_since_s=None if due_s is None else since_s,
         max_size=cache["max_size"] if cache else None,
         is_cleanup=is_cleanup,
+        standstill="" if switches is None else standstill(shown, switches, installation.scope),
     )
 
 

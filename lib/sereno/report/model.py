@@ -56,6 +56,7 @@ class JobView:
 
     Attributes:
         overview: schedule, next elapse, newest run, state.
+        standstill: what keeps its timer from running that nobody has paused, and the way out.
         lanes: its runs by status; elapses without a run are "missed".
         checked_since_s: since when elapses without a run were looked for; None: not at all.
         recent: its newest runs, the newest first.
@@ -66,6 +67,7 @@ class JobView:
     plots: tuple[Plot, ...]
     checked_since_s: float | None
     recent: tuple[Run, ...]
+    standstill: str = ""
 
     def count(self, status: str) -> int:
         return sum(lane.count for lane in self.lanes if lane.status == status)
@@ -126,6 +128,7 @@ def job_view(
     checked_since_s: float | None = None,
     max_size: int | None = None,
     is_cleanup: bool = False,
+    standstill: str = "",
 ) -> JobView:
     """Make a job's part of the page.
 
@@ -135,6 +138,7 @@ def job_view(
         checked_since_s: since when they were looked for.
         max_size: the limit of the cache, if there is one and the job is its cleanup.
         is_cleanup: whether the runs have the statistics of the cache's cleanup.
+        standstill: see `JobView`.
     """
     plots = [_durations(runs, window)]
     if is_cleanup:
@@ -150,6 +154,7 @@ def job_view(
         tuple(plot for plot in plots if plot is not None),
         checked_since_s,
         tuple(runs[: -RECENT - 1 : -1]),
+        standstill,
     )
 
 

@@ -105,5 +105,5 @@ def _refuse_others(found: os.stat_result, path: str) -> None:
     if found.st_uid not in (ROOT, os.geteuid()) or (is_open and not stat.S_ISLNK(found.st_mode)):
         raise NotAllowed(
             f"-o: {path}: somebody else owns or may write what is on the way to it",
-            hint="-o - prints it, for a shell that has only the rights that are needed: sudo sereno report -o - >FILE",
+            hint="-o - prints it: with >FILE a shell that has only the rights that are needed writes it",
         )
