@@ -38,13 +38,7 @@ _logger = logging.getLogger("sereno.scheduler")
 
 
 class Installation:
-    """What sereno has installed in one scope.
-
-    Args:
-        scope: "system" or "user"; None: system for root, user for everybody else.
-        root: directory of a staged system; then only files are read and written, and no manager is asked.
-        manager: systemctl's port; tests put their own here.
-    """
+    """What sereno has installed in one scope; the arguments are `Scheduler`'s."""
 
     def __init__(
         self,
@@ -143,11 +137,9 @@ class Installation:
         Args:
             prune: which of the application's other installed jobs to remove; None: none.
             enable_app: start (now, and at boot) the application's target; False: start timers only if it is active.
-            start: False: start nothing now. A timer that is active goes on, with the new schedule.
             joins: this process lives from now on as one of the application: see `shutdown`.
             run_now: ids to run once if their timer is started by this call.
-            dry_run: change nothing.
-            announce: called with the lines of a unified diff of the unit files, before anything is changed.
+            start, dry_run, announce: see `Scheduler.apply`.
 
         Raises:
             Conflict, NotAllowed, NotAvailable, SystemdError: nothing was changed, or the next call finishes it.
@@ -307,13 +299,7 @@ class Installation:
             raise
 
     def shutdown(self, app: str, *, wait: bool) -> None:
-        """Stop the timers of `app` until they are installed again, also over a reboot.
-
-        As long as another process lives that has started them they go on, and nothing is waited for.
-
-        Args:
-            wait: return only when the runs that are under way have ended. Nothing kills them in either case.
-        """
+        """See `Scheduler.shutdown`."""
         with self._changing(), self._living(app).left() as is_last:
             if is_last:
                 self._disable_app(app)
@@ -325,12 +311,12 @@ class Installation:
             time.sleep(POLL_S)
 
     def pause(self, job: Installed) -> None:
-        """Stop a job's timer until `resume`, also over a reboot and over `install`."""
+        """See `Scheduler.pause_job`."""
         with self._changing():
             pause(self.job(job.id, job.app), self.units, self.manager)
 
     def resume(self, job: Installed) -> None:
-        """Let a paused job elapse again. What it missed is not made up."""
+        """See `Scheduler.resume_job`."""
         with self._changing():
             found = self.units.find().jobs
             # As it is now: it may have been removed since it was looked up.

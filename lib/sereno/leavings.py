@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
 from sereno import metrics, textfile
 from sereno.notify import state, wake
@@ -56,9 +57,8 @@ def delete(found: Collection[tuple[str, tuple[str, ...]]]) -> Iterator[OSError]:
         try:
             for name in names:
                 try:
-                    os.unlink(name, dir_fd=descriptor)
-                except FileNotFoundError:
-                    continue
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=descriptor)
                 except OSError as error:
                     error.filename = os.path.join(directory, name)
                     yield error

@@ -6,7 +6,7 @@ job stays paused; nothing of another application and nothing that is not sereno'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,47 +108,45 @@ def build(
         Conflict: an id belongs to another application, or a file that is not sereno's has its name.
         InvalidJob: a job comes after one that is not there, or after itself.
     """
-    changes = []
+    kinds: dict[str, set[str]] = {}
+    write: dict[str, str] = {}
+    delete: list[str] = []
     interrupted = _own(interrupted, installed, app)
     desired = sorted(desired, key=lambda job: job.id)
     for job in desired:
-        before = installed.get(job.id)
-        files = render(job, local_zone=local_zone)
+        before, files = installed.get(job.id), render(job, local_zone=local_zone)
         _check_owner(job, before, files, foreign, app)
-        changes.append(_change(job, files, before, active, start, interrupted or ()))
-    wanted = {change.job_id for change in changes}
+        old = before.files if before else {}
+        changed = {name: text for name, text in files.items() if old.get(name) != text}
+        gone = sorted(old.keys() - files.keys())
+        kind = "create" if before is None else "update" if changed or gone else "keep"
+        kinds[job.id] = {kind, *_kinds(job, before, files, active, start, interrupted or ())}
+        write |= changed
+        delete += gone
     remove = sorted(
         job_id
         for job_id in prune
-        if job_id not in wanted and job_id in installed and installed[job_id].app == app
+        if job_id not in kinds and job_id in installed and installed[job_id].app == app
     )
     left = {job_id: job.after for job_id, job in installed.items() if job_id not in remove}
     after = left | {job.id: job.after for job in desired}
-    check_order(after, [job.id for job in desired], after)
+    check_order(after, list(kinds), after)
 
-    def ids(chosen: Callable[[_Change], bool]) -> tuple[str, ...]:
-        return tuple(change.job_id for change in changes if chosen(change))
+    def ids(kind: str) -> tuple[str, ...]:
+        return tuple(job_id for job_id, own in kinds.items() if kind in own)
 
-    restart = ids(lambda change: change.restart)
-    forget = ids(lambda change: change.restart and change.forget)
+    restart, forget = ids("restart"), ids("forget")
     held = held_by(forget, installed, after, leave=(*restart, *remove))
     stopped = (*remove, *restart, *(job.id for job in held))
     return Plan(
-        create=ids(lambda change: change.is_new),
-        update=ids(lambda change: not change.is_new and change.differs),
+        create=ids("create"),
+        update=ids("update"),
         remove=tuple(remove),
         unlink=tuple(job_id for job_id in remove if installed[job_id].enabled),
-        keep=ids(lambda change: not change.differs),
-        write={name: text for change in changes for name, text in change.write.items()},
-        delete=tuple(
-            name
-            for names in (
-                *(change.delete for change in changes),
-                *(sorted(installed[job_id].files) for job_id in remove),
-            )
-            for name in names
-        ),
-        link=ids(lambda change: change.link),
+        keep=ids("keep"),
+        write=write,
+        delete=(*delete, *(name for job_id in remove for name in sorted(installed[job_id].files))),
+        link=ids("link"),
         restart=restart,
         forget=forget,
         first={
@@ -158,11 +156,9 @@ def build(
         },
         held=held,
         active=tuple(unit for unit in map(timer_name, stopped) if unit in (active or ())),
-        waive=tuple(
-            installed[each] for each in ids(lambda change: change.begins_again and change.by_stamp)
-        ),
-        anew=ids(lambda change: change.begins_again and not change.by_stamp),
-        at_boot=ids(lambda change: change.at_boot and (change.is_new or change.begins_again)),
+        waive=tuple(installed[job_id] for job_id in ids("waive")),
+        anew=ids("anew"),
+        at_boot=ids("at_boot"),
         bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
         resumed=interrupted is not None,
     )
@@ -215,59 +211,34 @@ def held_by(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What happens to one desired job."""
-
-    job_id: str
-    write: Mapping[str, str]
-    delete: tuple[str, ...]
-    is_new: bool
-    forget: bool
-    by_stamp: bool
-    at_boot: bool
-    rescheduled: bool
-    link: bool
-    restart: bool
-
-    @property
-    def differs(self) -> bool:
-        return bool(self.write or self.delete)
-
-    @property
-    def begins_again(self) -> bool:
-        return not self.is_new and (self.restart or self.rescheduled)
-
-
-def _change(
+def _kinds(
     job: Job,
-    files: Mapping[str, str],
     before: Installed | None,
+    files: Mapping[str, str],
     active: Collection[str] | None,
     start: bool,
     interrupted: Collection[str],
-) -> _Change:
-    old: Mapping[str, str] = before.files if before else {}
+) -> Iterator[str]:
+    """The parts of a plan that a desired job is in, as `Plan` calls them, for what its timer does."""
     # An unlinked timer was paused (or disabled by the administrator), unless a killed change left it so.
     paused = before is not None and not before.enabled and job.id not in interrupted
-    rescheduled = before is not None and _schedule(old) != _schedule(files)
+    rescheduled = before is not None and _schedule(before.files) != _schedule(files)
     is_active = active is not None and timer_name(job.id) in active
     by_stamp = job.interval_s is None and job.persistent
-    return _Change(
-        job_id=job.id,
-        write={name: text for name, text in files.items() if old.get(name) != text},
-        delete=tuple(sorted(set(old) - set(files))),
-        is_new=before is None,
-        forget=before is not None and not (by_stamp and before.by_stamp),
-        by_stamp=by_stamp,
-        at_boot=job.at_boot,
-        rescheduled=rescheduled,
-        link=not paused and not (before and before.enabled),
-        # One that is active must never see its schedule change: a daemon-reload counts from its last elapse.
-        restart=active is not None
-        and not paused
-        and (before is None or rescheduled if is_active else start),
-    )
+    # One that is active must never see its schedule change: a daemon-reload counts from its last elapse.
+    must_start = before is None or rescheduled if is_active else start
+    restart = active is not None and not paused and must_start
+    if not paused and not (before and before.enabled):
+        yield "link"
+    if restart:
+        yield "restart"
+    if restart and before is not None and not (by_stamp and before.by_stamp):
+        yield "forget"
+    begins_again = before is not None and (restart or rescheduled)
+    if begins_again:
+        yield "waive" if by_stamp else "anew"
+    if job.at_boot and (before is None or begins_again):
+        yield "at_boot"
 
 
 def _own(
@@ -276,9 +247,9 @@ def _own(
     """What of a killed change concerns `app`: None if all that it announced is another application's."""
     if not interrupted:
         return interrupted
-    own = [
+    own = {
         job_id for job_id in interrupted if job_id not in installed or installed[job_id].app == app
-    ]
+    }
     return own or None
 
 

@@ -101,14 +101,8 @@ class Scheduler:
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.
         """
-        fields = {
-            "second": second,
-            "minute": minute,
-            "hour": hour,
-            "day": day,
-            "month": month,
-            "day_of_week": day_of_week,
-        }
+        fields = {"second": second, "minute": minute, "hour": hour}
+        fields |= {"day": day, "month": month, "day_of_week": day_of_week}
         trigger: Trigger
         with refusals_name(job_id):
             if cron_expression is None:

@@ -65,16 +65,13 @@ def _ping_lines(job: Job) -> list[str]:
 
 def _limit_lines(job: Job) -> list[str]:
     limits = job.limits
-    lines = []
-    if limits.memory_max_bytes is not None:
-        lines.append(f"MemoryMax={limits.memory_max_bytes}")
-    if limits.cpu_quota_percent is not None:
-        lines.append(f"CPUQuota={limits.cpu_quota_percent}%")
-    if limits.nice is not None:
-        lines.append(f"Nice={limits.nice}")
-    if limits.io_class is not None:
-        lines.append(f"IOSchedulingClass={limits.io_class}")
-    return lines
+    values = {
+        "MemoryMax={}": limits.memory_max_bytes,
+        "CPUQuota={}%": limits.cpu_quota_percent,
+        "Nice={}": limits.nice,
+        "IOSchedulingClass={}": limits.io_class,
+    }
+    return [setting.format(value) for setting, value in values.items() if value is not None]
 
 
 def access_lines(job: Job) -> list[str]:

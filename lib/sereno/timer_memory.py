@@ -26,10 +26,9 @@ class TimerMemory:
 
     def last_elapse_s(self, job_id: str) -> float | None:
         """Time of the timer's last elapse, seconds since the epoch, as systemd remembers it over a reboot."""
-        try:
+        with suppress(FileNotFoundError):
             return self._stamp(job_id).stat().st_mtime
-        except FileNotFoundError:
-            return None
+        return None
 
     def waive_missed(self, job_ids: Iterable[str], at_s: float | None = None) -> None:
         """Make the elapses up to `at_s` count as done.
@@ -37,8 +36,7 @@ class TimerMemory:
         Args:
             at_s: seconds since the epoch; default: now.
         """
-        for job_id in job_ids:
-            stamp = self._stamp(job_id)
+        for stamp in map(self._stamp, job_ids):
             stamp.parent.mkdir(parents=True, exist_ok=True)
             stamp.touch()
             if at_s is not None:
@@ -65,10 +63,9 @@ class TimerMemory:
 
     def seed(self, job_id: str) -> str | None:
         """The text of a timer's drop-in for this boot."""
-        try:
+        with suppress(FileNotFoundError):
             return (self.scope.runtime / seed_name(job_id)).read_text("utf-8")
-        except FileNotFoundError:
-            return None
+        return None
 
     def write_seed(self, job_id: str, text: str) -> None:
         """Write a timer's drop-in for this boot."""
@@ -94,8 +91,7 @@ class TimerMemory:
 
     def end_turns(self, job_ids: Iterable[str]) -> None:
         """Let this boot run these jobs of @reboot no more."""
-        for job_id in job_ids:
-            turn = self._turn(job_id)
+        for turn in map(self._turn, job_ids):
             turn.parent.mkdir(parents=True, exist_ok=True)
             turn.touch()
 
