@@ -183,6 +183,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "/v r", "free", "no inodes"), "du -x --inodes '/v r'"),
     ("disk", placed("/etc", Place("directory", is_read_only=True)), ("problem", "/", "mounted", "read-only"), "rw /"),
     ("machine id", machine(machine_id=None), ("problem", "/etc/machine-id", "id", "missing"), "machine-id-setup"),
+    ("machine id", machine(machine_id=""), ("problem", "/etc/machine-id", "id", "empty"), "machine-id-setup"),
     ("machine id", machine(machine_id="uninitialized"),
      ("problem", "/etc/machine-id", "id", "uninitialized"), "machine-id-setup"),
     ("machine id", machine(bus_id="1" * 32),
@@ -669,6 +670,65 @@ def test_many_jobs_with_one_cause_are_one_finding() -> None:
         broken = [replace(each, service={**failed, "ExecMainStatus": status}) for each in jobs]
         (found,) = examine(machine(*broken, **changes))
         assert "6 jobs (a, …)" in found.message
+
+
+IN_ALL = "/etc/systemd/system/sereno@.service.d/x.conf"
+
+
+def of_all(*lines: tuple[str, str, str]) -> dict[str, Any]:
+    """What a drop-in of the template makes of a job."""
+    return {"settings": service(*lines), "drop_ins": (IN_ALL,)}
+
+
+@pytest.mark.parametrize(
+    ("check", "changes", "of_machine"),
+    [
+        ("timer inactive", {"timer": STOPPED}, {}),
+        ("timer wedged", {"timer": {**ACTIVE, "SubState": "elapsed"}, "next_s": None}, {}),
+        ("next elapse", {"next_s": NOW_S + 9 * HOUR_S}, {}),
+        ("time zone", {"calendars_now": ("*-*-* 03:30:00",)}, {}),
+        ("masked", {"service": {**DONE, "LoadState": "masked"}}, {}),
+        ("unit changed by hand", {"changed_files": ("/u/a",)}, {}),
+        ("package", {"missing_module": "shop.jobs"}, {}),
+        ("dependency", of_all((UNIT, "Requires", "x.mount")), {"units": {"x.mount": {"LoadState": "masked"}}}),
+        ("dependency", {**of_all((UNIT, "ConditionPathExists", "/x")),
+                        "service": {**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"}}, {}),
+        ("command", of_all((SERVICE, "ExecStart", "/bin/x")), {}),
+        ("elsewhere", of_all(("[Timer]", "Unit", "x.service")), {}),
+        ("needed path", of_all((SERVICE, "WorkingDirectory", "/gone")), {"places": {"/gone": Place()}}),
+    ],
+)  # fmt: skip
+def test_a_hundred_jobs_with_one_cause_are_one_finding_with_one_way_out(
+    check: str, changes: dict[str, Any], of_machine: dict[str, Any]
+) -> None:
+    names = [f"job{number}" for number in range(100)]
+    jobs = [replace(job(), installed=installed(name), **changes) for name in names]
+    own_lines = {"drop_ins": {IN_ALL: changes.get("settings", ())[4:]}}
+    (found,) = examine(machine(*jobs, **own_lines, **of_machine))
+    assert found.check == check
+    assert "systemctl cat" not in found.hint
+    assert "100 jobs (job0, …)" in found.message or "changed by hand" in found.check
+    if "$job" in found.hint:
+        assert found.hint.count("for job in") == 1
+        assert {*names} <= {*found.hint.replace(";", " ").split()}
+
+
+def test_a_module_that_is_there_for_another_python_is_the_installations_and_no_matter_of_rights() -> (
+    None
+):
+    attempts = gather._Attempts()
+    wanted = "lmdb.cpython"
+
+    def ask() -> None:
+        raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
+
+    assert attempts.ask("cache", ask, None) is None
+    assert (attempts.failed, attempts.lacking) == ([], {"lmdb"})
+    lacking = machine(missing_packages=("lmdb",), user="ada")
+    for facts in (lacking, placed("/opt/x/venv/bin/python3", Place(runs="3.13", kind="file", built_for=("3.11",)),
+                                missing_packages=("lmdb",), user="ada")):  # fmt: skip
+        (found,) = examine(facts)
+        assert found.hint == "./install.sh"
 
 
 def test_findings_that_differ_in_their_subject_alone_are_one() -> None:

@@ -12,7 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from sereno.doctor import job_checks, machine_checks, run_checks, sandbox, unit_checks
+from sereno.doctor import (
+    cache_checks,
+    job_checks,
+    machine_checks,
+    run_checks,
+    sandbox,
+    unit_checks,
+)
 from sereno.doctor.facts import PROBLEM, WARNING, Facts, Finding
 from sereno.printable import printable
 
@@ -35,8 +42,8 @@ CHECKS = {
     "journal": Check(machine_checks.journal, units=(machine_checks.JOURNALD,)),
     "disk": Check(machine_checks.disks, paths=machine_checks.WRITTEN),
     "machine id": Check(machine_checks.machine_ids),
-    "cache rights": Check(machine_checks.cache_rights),
-    "cache": Check(machine_checks.cache_health),
+    "cache rights": Check(cache_checks.rights),
+    "cache": Check(cache_checks.health),
     "stamp": Check(machine_checks.stamps),
     "messages": Check(machine_checks.messages),
     "own unit": Check(
