@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from os.path import basename, dirname
 
 from sereno.doctor.facts import Facts, Finding, Words, problem, warning
@@ -171,65 +171,70 @@ def requirements(job: JobFacts) -> list[str]:
 
 
 def dependencies(facts: Facts) -> Iterator[Finding]:
-    unmet = grouped(
-        ((unit, state, _without_drop_in(facts, job, "[Unit]", unit)), job)
-        for job in facts.jobs
-        for unit in requirements(job)
-        if (state := facts.units.get(unit, {}).get("LoadState", "loaded")) != "loaded"
-    )
-    for (unit, state, way), jobs in unmet:
-        yield problem(jobs[0].service_name, "Requires", unit,
-                      f"systemd does not start {of_jobs(jobs)}: the unit that it requires is {state}", way)  # fmt: skip
+    for unit, state in facts.units.items():
+        if (load := state.get("LoadState", "loaded")) != "loaded":
+            jobs = [job for job in facts.jobs if unit in requirements(job)]
+            for way, held in by_cause(jobs, _remedy(facts, "[Unit]", unit)):
+                yield problem(held[0].service_name, "Requires", unit,
+                              f"systemd does not start {of_jobs(held)}: the unit that it requires is {load}",
+                              way)  # fmt: skip
     # Before the first start it is "no" as well.
-    held = (job for job in facts.jobs
-            if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp"))  # fmt: skip
-    for way, jobs in by_cause(
-        held, lambda job: _without_drop_in(facts, job, "[Unit]", "Condition")
-    ):
-        yield warning(jobs[0].service_name, "ConditionResult", "no",
-                      f"a condition in its unit kept systemd from starting the last run of {of_jobs(jobs)}",
+    jobs = [job for job in facts.jobs
+            if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp")]  # fmt: skip
+    for way, held in by_cause(jobs, _remedy(facts, "[Unit]", "Condition")):
+        yield warning(held[0].service_name, "ConditionResult", "no",
+                      f"a condition in its unit kept systemd from starting the last run of {of_jobs(held)}",
                       way)  # fmt: skip
 
 
 def commands(facts: Facts) -> Iterator[Finding]:
-    double = grouped(
-        ((found[-1], _without_drop_in(facts, job, "[Service]", found[-1])), job)
-        for job in facts.jobs
-        if len(found := job.values("ExecStart")) > 1
-        and job.service.get("LoadState") != "bad-setting"
-    )
-    for (command, way), jobs in double:
-        yield warning(jobs[0].service_name, "ExecStart", command,
-                      f"runs of {of_jobs(jobs)} execute this besides: a line ExecStart= without a value is missing"
-                      " before it", way)  # fmt: skip
+    loaded = [job for job in facts.jobs if job.service.get("LoadState") != "bad-setting"]
+    for command, double in by_cause(loaded, _second_command):
+        for way, jobs in by_cause(double, _remedy(facts, "[Service]", command)):
+            yield warning(jobs[0].service_name, "ExecStart", command,
+                          f"runs of {of_jobs(jobs)} execute this besides: a line ExecStart= without a value is missing"
+                          " before it", way)  # fmt: skip
+
+
+def _second_command(job: JobFacts) -> str | None:
+    found = job.values("ExecStart")
+    return found[-1] if len(found) > 1 else None
 
 
 def elsewhere(facts: Facts) -> Iterator[Finding]:
     """Drop-ins by which a timer starts something else, or a failure is told to nobody."""
-    other = grouped(
-        ((unit, _without_drop_in(facts, job, "[Timer]", "Unit=")), job)
-        for job in facts.jobs
-        if (unit := job.value("Unit", "[Timer]"))
-    )
-    for (unit, way), jobs in other:
-        yield problem(jobs[0].timer_name, "Unit", unit, f"the timer starts this in place of {of_jobs(jobs)}",
-                      way)  # fmt: skip
-    silent = (job for job in facts.jobs if facts.tells and ("[Unit]", "OnFailure", "") in job.settings
-              and not any("sereno-failed@" in line for line in job.values("OnFailure", "[Unit]")))  # fmt: skip
-    for way, jobs in by_cause(
-        silent, lambda job: _without_drop_in(facts, job, "[Unit]", "OnFailure=")
-    ):
-        yield warning(jobs[0].service_name, "OnFailure", "(empty)", f"nobody is told of failures of {of_jobs(jobs)}",
-                      way)  # fmt: skip
+    for unit, astray in by_cause(facts.jobs, lambda job: job.value("Unit", "[Timer]") or None):
+        for way, jobs in by_cause(astray, _remedy(facts, "[Timer]", "Unit=")):
+            yield problem(
+                jobs[0].timer_name,
+                "Unit",
+                unit,
+                f"the timer starts this in place of {of_jobs(jobs)}",
+                way,
+            )
+    silent = [job for job in facts.jobs if facts.tells and ("[Unit]", "OnFailure", "") in job.settings
+              and not any("sereno-failed@" in line for line in job.values("OnFailure", "[Unit]"))]  # fmt: skip
+    for way, jobs in by_cause(silent, _remedy(facts, "[Unit]", "OnFailure=")):
+        yield warning(
+            jobs[0].service_name,
+            "OnFailure",
+            "(empty)",
+            f"nobody is told of failures of {of_jobs(jobs)}",
+            way,
+        )
 
 
-def _without_drop_in(facts: Facts, job: JobFacts, section: str, text: str) -> str:
-    """How to take away the last drop-in of a job's service that has this text in a line."""
-    for path in reversed(job.drop_ins):
-        lines = facts.drop_ins.get(path, ())
-        if any(where == section and text in f"{key}={value}" for where, key, value in lines):
-            return f"{_set_aside(path)} && {facts.reload}"
-    return f"{facts.systemctl} cat {job.service_name}"
+def _remedy(facts: Facts, section: str, text: str) -> Callable[[JobFacts], str]:
+    """How to take away the last drop-in of a job that has this text in a line."""
+
+    def of_job(job: JobFacts) -> str:
+        for path in reversed(job.drop_ins):
+            for where, key, value in facts.drop_ins.get(path, ()):
+                if where == section and text in f"{key}={value}":
+                    return f"{_set_aside(path)} && {facts.reload}"
+        return f"{facts.systemctl} cat {job.service_name}"
+
+    return of_job
 
 
 def changed(facts: Facts) -> Iterator[Finding]:
