@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from importlib.util import find_spec
+from functools import partial
+from importlib import import_module
 from typing import TypeVar
 
 from sereno import __version__, journal
@@ -47,13 +48,15 @@ class _Attempts:
 
     def __init__(self) -> None:
         self.failed: list[str] = []
-        self.lacking = {name for name in PACKAGES if find_spec(name) is None}
+        self.lacking: set[str] = set()
+        for package in PACKAGES:
+            self.ask(package, partial(import_module, package), None)
 
     def ask(self, what: str, question: Callable[[], Answer], default: Answer) -> Answer:
         try:
             return question()
         except ImportError as error:
-            # Also of one that is there for another Python. It is the installation's fault, and no matter of rights.
+            # Also of one that is there for another Python: the installation's fault, and no matter of rights.
             self.lacking.add((error.name or str(error)).partition(".")[0])
         except Exception as error:
             # Whatever others have put where sereno looks: it spoils one answer, and never the others.

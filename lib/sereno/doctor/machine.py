@@ -39,15 +39,14 @@ def orphans(units: Path, known: Collection[str]) -> dict[str, str]:
     Args:
         known: ids of the jobs that are whole.
     """
-    names = (f"{name}/{DROP_IN}" for name in os.listdir(units) if name.endswith(".service.d"))
-    ids = {job_id: units / name for name in names if (job_id := job_of(name))}
-    return {
-        job_id: own_keys(text_of(path)).get("App", "sereno")
-        for job_id, path in ids.items()
-        if job_id not in known
-        and path.is_file()
-        and not os.path.lexists(units / timer_name(job_id))
-    }
+    found = {}
+    for directory in units.glob("sereno@*.service.d"):
+        path, job_id = directory / DROP_IN, job_of(f"{directory.name}/{DROP_IN}")
+        if job_id is None or job_id in known or os.path.lexists(units / timer_name(job_id)):
+            continue
+        if path.is_file():
+            found[job_id] = own_keys(text_of(path)).get("App", "sereno")
+    return found
 
 
 def code_facts(template: Path | None, version: str) -> Code | None:

@@ -52,12 +52,8 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
         if state == "failed" or was_there:
             return "ActiveState", state, "", f"{systemctl} start {unit}"
         if facts.scope == "system" and state == "active" and facts.at(ADDRESS).kind == "missing":
-            return (
-                "ListenDatagram",
-                ADDRESS,
-                ": the socket's file is gone",
-                f"{systemctl} restart {unit}",
-            )
+            more = ": the socket's file is gone"
+            return "ListenDatagram", ADDRESS, more, f"{systemctl} restart {unit}"
     if unit == SEED_SERVICE and state == "failed":
         hint = f"{systemctl} status {unit}; mend it, then: {systemctl} start {unit}"
         return "ActiveState", state, "", hint
