@@ -26,7 +26,7 @@ from sereno.job import Job
 from sereno.systemctl import seconds
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import Installed, is_as_written, read, render, timer_name
-from sereno.verdict import LEFT
+from sereno.verdict import CUT_OFF, LEFT
 
 NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -696,13 +696,20 @@ def of_all(*lines: tuple[str, str, str]) -> dict[str, Any]:
         ("command", of_all((SERVICE, "ExecStart", "/bin/x")), {}),
         ("elsewhere", of_all(("[Timer]", "Unit", "x.service")), {}),
         ("needed path", of_all((SERVICE, "WorkingDirectory", "/gone")), {"places": {"/gone": Place()}}),
+        ("run", {"latest_status": "lost", "latest_error": CUT_OFF}, {}),
+        ("run", {"latest_status": "skipped"}, {}),
+        ("paused", {"installed": None, "timer": STOPPED}, {}),
     ],
 )  # fmt: skip
 def test_a_hundred_jobs_with_one_cause_are_one_finding_with_one_way_out(
     check: str, changes: dict[str, Any], of_machine: dict[str, Any]
 ) -> None:
     names = [f"job{number}" for number in range(100)]
-    jobs = [replace(job(), installed=installed(name), **changes) for name in names]
+    is_paused = "installed" in changes
+    jobs = [
+        replace(job(), **{**changes, "installed": installed(name, enabled=not is_paused)})
+        for name in names
+    ]
     own_lines = {"drop_ins": {IN_ALL: changes.get("settings", ())[4:]}}
     (found,) = examine(machine(*jobs, **own_lines, **of_machine))
     assert found.check == check

@@ -183,8 +183,8 @@ class Facts:
     def begin_again(self, *jobs: JobFacts) -> str:
         """How to give timers their next elapse: the shortest way that runs no job.
 
-        A restart of the timer, or a start of the seed's service, makes up for what was missed, and that is a run; a start
-        or a reload gives nothing to a timer that is active without a next elapse.
+        A restart of the timer, or a start of the seed's service, makes up for what was missed, and that is a run; a
+        start or a reload gives nothing to a timer that is active without a next elapse.
         """
         return self.for_jobs(jobs, "pause", "resume")
 

@@ -9,7 +9,7 @@ from sereno.doctor.facts import Facts, Finding, for_each, problem, shown_time, w
 from sereno.doctor.job_facts import TOLERANCE_S, JobFacts, by_cause, of_jobs
 from sereno.doctor.run_checks import cannot_start
 from sereno.units import timer_name
-from sereno.verdict import SYSTEMD_STATUSES
+from sereno.verdict import CUT_OFF, SYSTEMD_STATUSES
 
 _OVERDUE_S = 60.0
 _NOT_WELL = ("failed", "lost", "skipped")
@@ -110,12 +110,12 @@ def twice(facts: Facts) -> Iterator[Finding]:
 
 
 def runs(facts: Facts) -> Iterator[Finding]:
-    """A failure is the job's own; but what kept systemd from beginning runs is one cause for all of them."""
+    """A failure is the job's own; but what systemd or the machine did to runs is one cause for all of them."""
     open_ones = (job for job in facts.jobs if _has_failed(job) or job.latest_status in _NOT_WELL)
     judged = [job for job in open_ones if not cannot_start(facts, job)]
-    for job in judged:
-        if _refusal(job) is None:
-            yield from _last_run(facts, job)
+    begun = (job for job in judged if _refusal(job) is None)
+    for _, jobs in by_cause(begun, _fate):
+        yield from _last_run(facts, jobs)
     for status, jobs in by_cause(judged, _refusal):
         name = jobs[0].service_name
         again = " && ".join(facts.sereno(f"run {job.id}") for job in jobs)
@@ -136,8 +136,17 @@ def _refusal(job: JobFacts) -> int | None:
     return int(status) if is_one else None
 
 
-def _last_run(facts: Facts, job: JobFacts) -> Iterator[Finding]:
-    name, again = job.service_name, facts.sereno(f"run {job.id}")
+def _fate(job: JobFacts) -> str:
+    """What its last run shares with those of other jobs: the machine went down, or was off; else the job itself."""
+    if job.is_running or _has_failed(job):
+        return job.id
+    is_shared = job.latest_status == "skipped" or job.latest_error == CUT_OFF
+    return f"{job.latest_status} {job.latest_error}" if is_shared else job.id
+
+
+def _last_run(facts: Facts, jobs: list[JobFacts]) -> Iterator[Finding]:
+    job, again = jobs[0], facts.for_jobs(jobs, "run")
+    name, whose = job.service_name, f" of {of_jobs(jobs)}" if len(jobs) > 1 else ""
     at = "" if job.latest_s is None else f", {shown_time(job.latest_s)},"
     why = f": {job.latest_error}" if job.latest_error else ""
     hint = f"journalctl SERENO_JOB={job.id}; mend the cause, then: {again}"
@@ -149,12 +158,13 @@ def _last_run(facts: Facts, job: JobFacts) -> Iterator[Finding]:
     elif job.latest_status == "failed":
         yield problem(name, "SERENO_STATUS", "failed", f"the last run{at} failed{why}", hint)
     elif job.latest_status == "lost":
-        yield problem(name, "SERENO_STATUS", "missing", f"the last run{at} has no end{why}",
+        yield problem(name, "SERENO_STATUS", "missing", f"the last run{whose}{at} has no end{why}",
                       f"sereno logs {job.id}; a job returns, and starts daemons as services of their own;"
                       f" then: {again}")  # fmt: skip
     elif job.latest_status == "skipped" and job.latest_s is not None:
         yield warning(name, "SERENO_STATUS", "skipped",
-                      f"the last run{at} was left out: too late, or what it waits for had failed", again)  # fmt: skip
+                      f"the last run{whose}{at} was left out: too late, or what it waits for had failed",
+                      again)  # fmt: skip
 
 
 def _to_be_active(facts: Facts) -> Iterator[JobFacts]:
