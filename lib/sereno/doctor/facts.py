@@ -192,6 +192,11 @@ class Facts:
         is_runtime = not self.runtime_masks.isdisjoint(units)
         return f"{self.systemctl} unmask {'--runtime ' * is_runtime}{' '.join(units)}"
 
+    def unmask_own(self, unit: str) -> str:
+        """Of a hand-written unit: in the system's scope the mask is where its file was, which is gone with that."""
+        is_alone = self.scope == "system" and unit != "sereno@.timer"
+        return f"{self.unmask(unit)} && {self.install}" if is_alone else self.unmask(unit)
+
     def write_again(self, job: JobFacts) -> str:
         """How to have a job's units written again."""
         program = job.program

@@ -36,7 +36,8 @@ from sereno.unitdir import Found
 from sereno.units import TARGET, app_target_name
 
 UNIT_PROPERTIES = (
-    *("LoadState", "ActiveState", "UnitFileState", "InactiveEnterTimestamp", "FragmentPath"),
+    *("LoadState", "ActiveState", "SubState", "UnitFileState", "InactiveEnterTimestamp"),
+    "FragmentPath",
 )
 # What lib/requirements.txt has installed.
 PACKAGES = ("cachetools", "lmdb", "orjson")

@@ -43,6 +43,8 @@ def versions(facts: Facts) -> Iterator[Finding]:
 def installation(facts: Facts) -> Iterator[Finding]:
     code = facts.code
     release = code.installed_place if code else None
+    if "sereno@.service" in facts.masks:
+        return
     if not facts.has_template:
         yield problem("sereno@.service", "file", "missing", "sereno's own units are not installed",
                       facts.install)  # fmt: skip

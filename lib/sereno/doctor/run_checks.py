@@ -196,7 +196,8 @@ def _is_let_through(job: JobFacts, path: str) -> bool:
 
 def code_of_root(facts: Facts) -> Iterator[Finding]:
     """What root runs, root alone may write: whoever else may, is root."""
-    if facts.scope == "user":
+    # Whose the jobs are, the template says.
+    if facts.scope == "user" or not facts.has_template:
         return
     own = facts.code.installed_place if facts.code else None
     if own and (open_at := facts.at(own).open_at):

@@ -43,7 +43,12 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
     load, state = shown.get("LoadState", "loaded"), shown.get("ActiveState", "active")
     if load == "masked":
         more = f" && {systemctl} start {unit}" if unit in (TARGET, SOCKET) else ""
-        return "LoadState", load, ": a masked unit is never started", f"{facts.unmask(name)}{more}"
+        return (
+            "LoadState",
+            load,
+            ": a masked unit is never started",
+            f"{facts.unmask_own(name)}{more}",
+        )
     if load == "not-found" or facts.at(shown.get("FragmentPath", "")).kind == "missing":
         return "file", "missing", "", facts.install
     if unit == SOCKET and facts.tells:
@@ -54,9 +59,11 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
         if facts.scope == "system" and state == "active" and facts.at(ADDRESS).kind == "missing":
             more = ": the socket's file is gone"
             return "ListenDatagram", ADDRESS, more, f"{systemctl} restart {unit}"
-    if unit == SEED_SERVICE and state == "failed":
+    # Started again and again, it is not "failed" meanwhile.
+    retried = shown.get("SubState", "").startswith("auto-restart")
+    if unit == SEED_SERVICE and (state == "failed" or retried):
         hint = f"{systemctl} status {unit}; mend it, then: {systemctl} start {unit}"
-        return "ActiveState", state, "", hint
+        return "ActiveState", "failed", "", hint
     return None
 
 
@@ -65,7 +72,7 @@ def masked(facts: Facts) -> Iterator[Finding]:
     of_all = facts.masks & {"sereno@.service", "sereno@.timer"}
     for unit in sorted(of_all):
         yield problem(unit, "link to", "/dev/null", f"no job starts: {why}",
-                      f"{facts.unmask(unit)}; {_reloaded(facts, facts.jobs)}")  # fmt: skip
+                      f"{facts.unmask_own(unit)}; {_reloaded(facts, facts.jobs)}")  # fmt: skip
     single = grouped(
         ((place, job.units[place][0] in facts.runtime_masks), job)
         for job in (() if of_all else facts.jobs)
