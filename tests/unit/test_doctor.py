@@ -313,7 +313,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "sereno-seed.service", "ActiveState", "failed"), "systemctl start sereno-seed.service"),
     ("own unit", machine(units={"sereno.target": {"LoadState": "masked"}}),
      ("problem", "sereno.target", "LoadState", "masked"),
-     "systemctl unmask sereno.target && ./install.sh && systemctl start sereno.target"),
+     "systemctl unmask sereno.target && ./install.sh && systemctl enable --now sereno.target"),
     ("versions", machine(missing_packages=("lmdb",)), ("problem", "/opt/x", "packages", "lmdb"), "./install.sh"),
     ("needed path", placed("/gone", Place(), job(settings=service((SERVICE, "WorkingDirectory", "/gone")))),
      ("problem", "/gone", "path", "missing"), "take it out of the drop-in"),

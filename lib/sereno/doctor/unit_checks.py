@@ -42,7 +42,9 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
     name, systemctl = unit.replace("@doctor", "@"), facts.systemctl
     load, state = shown.get("LoadState", "loaded"), shown.get("ActiveState", "active")
     if load == "masked":
-        more = f" && {systemctl} start {unit}" if unit in (TARGET, SOCKET) else ""
+        # With a unit that is no more, `unmask` takes the link by which it was enabled.
+        verb = {TARGET: "enable --now", SOCKET: "start"}.get(unit)
+        more = f" && {systemctl} {verb} {unit}" if verb else ""
         return (
             "LoadState",
             load,
