@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TIMER = "sereno@cache_cleanup_hourly.timer"
 SERVICE = "sereno@cache_cleanup_hourly.service"
-UNITS, SHIPPED = "/etc/systemd/system", "/usr/local/lib/systemd/system"
+UNITS = "/etc/systemd/system"
 RELEASE, STORE = "/opt/sereno/current", "/srv/shop"
 SCRIPT = f"{RELEASE}/bin/cache_cleanup_hourly"
 CACHE = "/var/cache/sereno/metadata"
@@ -38,6 +38,11 @@ def drop_in(unit: str, *lines: str, name: str = "slip") -> str:
 
 def slip_of(unit: str, name: str = "slip") -> str:
     return f"{UNITS}/{unit}.d/{name}.conf"
+
+
+def mask(unit: str) -> str:
+    """Shell that masks one of sereno's own units; `systemctl mask` refuses to where the unit itself is."""
+    return f"ln -sf /dev/null {UNITS}/{unit}; systemctl daemon-reload"
 
 
 TAKE_OUT = f"rm {UNITS}/sereno@*.service.d/slip.conf; systemctl daemon-reload"
@@ -236,12 +241,13 @@ FAULTS_OF_UNITS: list[Row] = [
      + "; systemctl start sereno@often.service", "sereno@often.service", None),
     ("masked", f"systemctl mask {SERVICE}", SERVICE, None),
     ("masked", f"systemctl mask --runtime {SERVICE}", SERVICE, None),
-    ("own unit", "systemctl mask sereno.target", "sereno.target", None),
-    ("own unit", "systemctl mask sereno-seed.service", "sereno-seed.service", None),
+    ("own unit", mask("sereno.target"), "sereno.target", None),
+    ("own unit", mask("sereno-seed.service"), "sereno-seed.service", None),
     ("own unit", "{told}; systemctl stop sereno-notify.socket", "sereno-notify.socket", None),
-    ("own unit", "{told}; systemctl mask --now sereno-notify.socket", "sereno-notify.socket", None),
-    ("own unit", f"mv {SHIPPED}/sereno-failed@.service /root", "sereno-failed@.service", INSTALL),
-    ("own unit", f"mv {SHIPPED}/sereno-seed.service /root", "sereno-seed.service", INSTALL),
+    ("own unit", "{told}; systemctl stop sereno-notify.socket; " + mask("sereno-notify.socket"),
+     "sereno-notify.socket", None),
+    ("own unit", f"mv {UNITS}/sereno-failed@.service /root", "sereno-failed@.service", INSTALL),
+    ("own unit", f"mv {UNITS}/sereno-seed.service /root", "sereno-seed.service", INSTALL),
     # Without its seed an interval timer that has not run yet has nothing to count from.
     ("timer wedged", "rm -r /run/systemd/system/sereno@often.timer.d; systemctl daemon-reload", "sereno@often.timer",
      None),
@@ -252,8 +258,8 @@ FAULTS_OF_UNITS: list[Row] = [
     ("elsewhere", "{told}; " + drop_in("sereno@.service", "[Unit]", "OnFailure="),
      "sereno@cache_cleanup_hourly.service", None),
     ("unit file", drop_in("sereno@often.timer", "[Timer]", "OnUnitActiveSec="), "sereno@often.timer", None),
-    ("masked", f"ln -s /dev/null {UNITS}/sereno@.service; systemctl daemon-reload", "sereno@.service", None),
-    ("own unit", "systemctl mask --now sereno.slice", "sereno.slice", None),
+    ("masked", mask("sereno@.service"), "sereno@.service", None),
+    ("own unit", "systemctl stop sereno.slice; " + mask("sereno.slice"), "sereno.slice", None),
     ("own unit", drop_in("sereno-seed.service", "[Service]", "ExecStart=", "ExecStart=/bin/false")
      + "; systemctl start sereno-seed.service || true", "sereno-seed.service",
      f"rm {slip_of('sereno-seed.service')}; systemctl daemon-reload; {{then}}"),
@@ -304,6 +310,7 @@ ADA = (
 
 
 def mend(machine: Machine, hint: str, cure: str | None) -> None:
+    hint = hint.replace("./install.sh", INSTALL)
     after = hint.replace("then: ", ";").rpartition(";")[2]
     script = (cure or "{hint}").replace("{hint}", hint).replace("{then}", after)
     machine.run("sh", "-ec", script.replace("{first}", hint.partition(";")[0]), timeout=180)
@@ -320,7 +327,8 @@ def check_row(machine: Machine, row: Row) -> None:
     # A target's start returns before its timers are up.
     machine.wait_for(lambda: examine(machine) == [], what="a machine that is well", deadline_s=10)
     # install.sh runs the cleanup, as it says.
-    new = [run for run in machine.journal(STARTED)[len(runs) :] if "install.sh" not in (cure or "")]
+    installs = "install.sh" in (cure or found[0]["hint"])
+    new = [] if installs else machine.journal(STARTED)[len(runs) :]
     assert new == []
     # What tells people, and administrators' drop-ins, are no part of the next row.
     machine.run(

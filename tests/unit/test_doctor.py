@@ -26,7 +26,7 @@ from sereno.job import Job
 from sereno.systemctl import seconds
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import Installed, is_as_written, read, render, timer_name
-from sereno.verdict import LEFT
+from sereno.verdict import CUT_OFF, LEFT
 
 NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
@@ -183,6 +183,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "/v r", "free", "no inodes"), "du -x --inodes '/v r'"),
     ("disk", placed("/etc", Place("directory", is_read_only=True)), ("problem", "/", "mounted", "read-only"), "rw /"),
     ("machine id", machine(machine_id=None), ("problem", "/etc/machine-id", "id", "missing"), "machine-id-setup"),
+    ("machine id", machine(machine_id=""), ("problem", "/etc/machine-id", "id", "empty"), "machine-id-setup"),
     ("machine id", machine(machine_id="uninitialized"),
      ("problem", "/etc/machine-id", "id", "uninitialized"), "machine-id-setup"),
     ("machine id", machine(bus_id="1" * 32),
@@ -306,8 +307,13 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("unit changed by hand", machine(orphans={"x": "shop"}),
      ("problem", "sereno@x.timer", "file", "missing"), "start the application shop again"),
     ("foreign file", machine(odd_files=("/u/x.conf",)), ("problem", "/u/x.conf", "kind", "no file"), "mv /u/x.conf"),
-    ("masked", machine(masks=frozenset({"sereno@.service"})),
-     ("problem", "sereno@.service", "link to", "/dev/null"), "systemctl unmask sereno@.service"),
+    ("masked", machine(masks=frozenset({"sereno@.service"}), has_template=False),
+     ("problem", "sereno@.service", "link to", "/dev/null"), "systemctl unmask sereno@.service && ./install.sh"),
+    ("own unit", machine(units={"sereno-seed.service": {"ActiveState": "activating", "SubState": "auto-restart"}}),
+     ("problem", "sereno-seed.service", "ActiveState", "failed"), "systemctl start sereno-seed.service"),
+    ("own unit", machine(units={"sereno.target": {"LoadState": "masked"}}),
+     ("problem", "sereno.target", "LoadState", "masked"),
+     "systemctl unmask sereno.target && ./install.sh && systemctl enable --now sereno.target"),
     ("versions", machine(missing_packages=("lmdb",)), ("problem", "/opt/x", "packages", "lmdb"), "./install.sh"),
     ("needed path", placed("/gone", Place(), job(settings=service((SERVICE, "WorkingDirectory", "/gone")))),
      ("problem", "/gone", "path", "missing"), "take it out of the drop-in"),
@@ -669,6 +675,72 @@ def test_many_jobs_with_one_cause_are_one_finding() -> None:
         broken = [replace(each, service={**failed, "ExecMainStatus": status}) for each in jobs]
         (found,) = examine(machine(*broken, **changes))
         assert "6 jobs (a, …)" in found.message
+
+
+IN_ALL = "/etc/systemd/system/sereno@.service.d/x.conf"
+
+
+def of_all(*lines: tuple[str, str, str]) -> dict[str, Any]:
+    """What a drop-in of the template makes of a job."""
+    return {"settings": service(*lines), "drop_ins": (IN_ALL,)}
+
+
+@pytest.mark.parametrize(
+    ("check", "changes", "of_machine"),
+    [
+        ("timer inactive", {"timer": STOPPED}, {}),
+        ("timer wedged", {"timer": {**ACTIVE, "SubState": "elapsed"}, "next_s": None}, {}),
+        ("next elapse", {"next_s": NOW_S + 9 * HOUR_S}, {}),
+        ("time zone", {"calendars_now": ("*-*-* 03:30:00",)}, {}),
+        ("masked", {"service": {**DONE, "LoadState": "masked"}}, {}),
+        ("unit changed by hand", {"changed_files": ("/u/a",)}, {}),
+        ("package", {"missing_module": "shop.jobs"}, {}),
+        ("dependency", of_all((UNIT, "Requires", "x.mount")), {"units": {"x.mount": {"LoadState": "masked"}}}),
+        ("dependency", {**of_all((UNIT, "ConditionPathExists", "/x")),
+                        "service": {**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"}}, {}),
+        ("command", of_all((SERVICE, "ExecStart", "/bin/x")), {}),
+        ("elsewhere", of_all(("[Timer]", "Unit", "x.service")), {}),
+        ("needed path", of_all((SERVICE, "WorkingDirectory", "/gone")), {"places": {"/gone": Place()}}),
+        ("run", {"latest_status": "lost", "latest_error": CUT_OFF}, {}),
+        ("run", {"latest_status": "skipped"}, {}),
+        ("paused", {"installed": None, "timer": STOPPED}, {}),
+    ],
+)  # fmt: skip
+def test_a_hundred_jobs_with_one_cause_are_one_finding_with_one_way_out(
+    check: str, changes: dict[str, Any], of_machine: dict[str, Any]
+) -> None:
+    names = [f"job{number}" for number in range(100)]
+    is_paused = "installed" in changes
+    jobs = [
+        replace(job(), **{**changes, "installed": installed(name, enabled=not is_paused)})
+        for name in names
+    ]
+    own_lines = {"drop_ins": {IN_ALL: changes.get("settings", ())[4:]}}
+    (found,) = examine(machine(*jobs, **own_lines, **of_machine))
+    assert found.check == check
+    assert "systemctl cat" not in found.hint
+    assert "100 jobs (job0, …)" in found.message or "changed by hand" in found.check
+    if "$job" in found.hint:
+        assert found.hint.count("for job in") == 1
+        assert {*names} <= {*found.hint.replace(";", " ").split()}
+
+
+def test_a_module_that_is_there_for_another_python_is_the_installations_and_no_matter_of_rights() -> (
+    None
+):
+    attempts = gather._Attempts()
+    wanted = "lmdb.cpython"
+
+    def ask() -> None:
+        raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
+
+    assert attempts.ask("cache", ask, None) is None
+    assert (attempts.failed, attempts.lacking) == ([], {"lmdb"})
+    lacking = machine(missing_packages=("lmdb",), user="ada")
+    for facts in (lacking, placed("/opt/x/venv/bin/python3", Place(runs="3.13", kind="file", built_for=("3.11",)),
+                                missing_packages=("lmdb",), user="ada")):  # fmt: skip
+        (found,) = examine(facts)
+        assert found.hint == "./install.sh"
 
 
 def test_findings_that_differ_in_their_subject_alone_are_one() -> None:

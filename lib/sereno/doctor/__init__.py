@@ -10,10 +10,18 @@ and the way out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
-from sereno.doctor import job_checks, machine_checks, run_checks, sandbox, unit_checks
-from sereno.doctor.facts import PROBLEM, WARNING, Facts, Finding
+from sereno.doctor import (
+    cache_checks,
+    job_checks,
+    machine_checks,
+    run_checks,
+    sandbox,
+    unit_checks,
+)
+from sereno.doctor.facts import PROBLEM, Facts, Finding, warning
 from sereno.printable import printable
 
 
@@ -35,8 +43,8 @@ CHECKS = {
     "journal": Check(machine_checks.journal, units=(machine_checks.JOURNALD,)),
     "disk": Check(machine_checks.disks, paths=machine_checks.WRITTEN),
     "machine id": Check(machine_checks.machine_ids),
-    "cache rights": Check(machine_checks.cache_rights),
-    "cache": Check(machine_checks.cache_health),
+    "cache rights": Check(cache_checks.rights),
+    "cache": Check(cache_checks.health),
     "stamp": Check(machine_checks.stamps),
     "messages": Check(machine_checks.messages),
     "own unit": Check(
@@ -80,16 +88,8 @@ def _findings(name: str, check: Check, facts: Facts) -> list[Finding]:
         found = list(check.find(facts))
     except Exception as error:
         # What others have put where sereno looks spoils one check, and never the others.
-        found = [
-            Finding(
-                WARNING,
-                "doctor",
-                name,
-                repr(error),
-                "this check failed",
-                "report it to sereno's authors",
-            )
-        ]
+        hint = "report it to sereno's authors"
+        found = [warning("doctor", name, repr(error), "this check failed", hint)]
     # What differs in the subject alone has one cause, and one way out.
     alike: dict[tuple[str, ...], list[Finding]] = {}
     for each in found:
@@ -98,11 +98,10 @@ def _findings(name: str, check: Check, facts: Facts) -> list[Finding]:
 
 
 def _as_one(name: str, found: list[Finding]) -> Finding:
-    first, others = found[0], len(found) - 1
-    more = (
-        f"; the same of {found[1].subject}{f' and {others - 1} more' * (others > 1)}"
-        if others
-        else ""
-    )
-    shown = {key: printable(text) for key, text in first.as_json().items()}
-    return Finding(**shown | {"check": name, "message": shown["message"] + printable(more)})
+    first, *others = found
+    message = first.message
+    if others:
+        message += f"; the same of {others[0].subject}"
+        message += f" and {len(others) - 1} more" * (len(others) > 1)
+    shown = replace(first, check=name, message=message).as_json()
+    return Finding(**{key: printable(text) for key, text in shown.items()})

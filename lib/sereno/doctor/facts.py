@@ -4,11 +4,12 @@ Pure."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from sereno.doctor.job_facts import JobFacts, Place, Settings
+from sereno.doctor.job_facts import JobFacts, Place, Properties, Settings
 from sereno.errors import in_scope
 
 # A job does not run, or not as it was registered.
@@ -19,24 +20,16 @@ WARNING = "warning"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not well.
+    """One thing that is not well."""
 
-    Attributes:
-        level: PROBLEM or WARNING.
-        subject: the unit, file or part that it is about.
-        field, value: what was looked at and what it is, as systemd or the file system calls it.
-        message: what that means, one sentence.
-        hint: the way out: a command, or the words before one. It names no path that others can swap.
-        check: name of the check that found it; `examine` fills it in.
-    """
-
-    level: str
-    subject: str
+    level: str  # PROBLEM or WARNING
+    subject: str  # the unit, file or part that it is about
+    # What was looked at and what it is, as systemd or the file system calls it.
     field: str
     value: str
-    message: str
-    hint: str
-    check: str = ""
+    message: str  # what that means, one sentence
+    hint: str  # the way out: a command, or the words before one; it names no path that others can swap
+    check: str = ""  # name of the check that found it; `examine` fills it in
 
     def as_json(self) -> dict[str, str]:
         return asdict(self)
@@ -63,134 +56,84 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class CacheFacts:
-    """The metadata cache of the scope.
+    """The metadata cache of the scope."""
 
-    Attributes:
-        wanted: the mode, owner and group that its directories must have; None: any that strangers cannot write to.
-        directories: those that the installation made; inside: the directories and files that the cache made there.
-        missing: directories that should be there.
-        damaged: directories of files that were found damaged and set aside.
-        stats: `get_stats()`; None: there is no cache yet.
-        error: why it cannot be opened.
-    """
-
+    # Mode, owner and group that its directories must have; None: any that strangers cannot write to.
     wanted: tuple[int, str, str] | None = None
-    directories: tuple[Entry, ...] = ()
-    inside: tuple[Entry, ...] = ()
-    missing: tuple[str, ...] = ()
-    damaged: tuple[str, ...] = ()
-    stats: Mapping[str, Any] | None = None
-    error: str | None = None
+    directories: tuple[Entry, ...] = ()  # those that the installation made
+    inside: tuple[Entry, ...] = ()  # what the cache made there
+    missing: tuple[str, ...] = ()  # directories that should be there
+    damaged: tuple[str, ...] = ()  # directories of files that were found damaged and set aside
+    stats: Mapping[str, Any] | None = None  # `get_stats()`; None: there is no cache yet
+    error: str | None = None  # why it cannot be opened
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """The sereno that asks, and the one that runs the jobs.
-
-    Attributes:
-        version, place: of the one that asks.
-        installed_version, installed_place: of the one that the template unit names; None: it names none that is there.
-        same: whether their code is the same.
-    """
+    """The sereno that asks, and the one that the template unit names; None: it names none that is there."""
 
     version: str
     place: str
     installed_version: str | None
     installed_place: str | None
-    same: bool
+    same: bool  # whether their code is
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What systemd says of a unit when it reads its files.
+    """What systemd says of a unit when it reads its files."""
 
-    Attributes:
-        subject: the file, or the unit where it names none; line: of the file, 0: none.
-    """
-
-    subject: str
-    line: int
+    subject: str  # the file, or the unit where it names none
+    line: int  # of the file, 0: none
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One scope of a machine.
+    """One scope of a machine."""
 
-    Attributes:
-        scope: "system" or "user".
-        user: name of the calling user.
-        now_s: when the manager was asked, seconds since the epoch.
-        python: version of the interpreter; systemd: of the manager.
-        has_python_systemd: whether this interpreter can write to the journal.
-        has_template: whether the hand-written units are installed.
-        code: which sereno this is; None: not known.
-        jobs: the installed jobs, by id.
-        target: properties of sereno.target; apps: (application, whether its target is enabled, its properties).
-        units: LoadState, LoadError, ActiveState and FragmentPath of sereno's own units, and of what jobs require.
-        words: what systemd says of the unit files as they are.
-        places: what is true of the paths that a check or a job names.
-        accounts: {user: (number, numbers of its groups)}, None: there is no such user; groups: {group: number or None}.
-        written: paths where sereno and the jobs of this scope write, beside the machine's.
-        config_path: where the file is that says who is told.
-        twice: (job id, user) of jobs that are installed in the other scope too.
-        machine_id, bus_id: what /etc and D-Bus have as the machine's id; None: there is no such file.
-        journal_storage: "persistent", "volatile", "none"; None: not known.
-        stale_files: unit files that were changed after the manager read them.
-        foreign: (path, whether it is a link to /dev/null) of files with sereno's names that are not sereno's.
-        interrupted: job ids of a change that was killed.
-        drop_ins: {path: its (section, key, value) lines} of jobs' drop-ins that are not sereno's own.
-        odd_files: drop-ins that are no files: systemd cannot read them, or waits for ever.
-        orphans: {job id: application} of jobs whose timer's file is gone.
-        masks: units that are links to /dev/null; runtime_masks: those until the next boot.
-        missing_packages: Python's packages that sereno needs and this interpreter has not.
-        old_stamps: stamps of timers that are no longer there.
-        lingers: whether the user's manager outlives the session; None: not asked (the system's scope).
-        clock_synchronized: None: not known, or a container, whose clock is its host's.
-        journal_begins_s: time of the oldest record that can be read, seconds since the epoch.
-        cache: None: there is no cache and need not be one.
-        untold: what keeps messages about failures from leaving.
-        unread: what could not be looked at, and why.
-    """
-
-    scope: str
-    user: str
-    now_s: float
-    python: tuple[int, int]
-    systemd: str
-    has_python_systemd: bool = True
-    has_template: bool = True
-    code: Code | None = None
+    scope: str  # "system" or "user"
+    user: str  # name of the calling user
+    now_s: float  # when the manager was asked, seconds since the epoch
+    python: tuple[int, int]  # version of the interpreter
+    systemd: str  # version of the manager
+    has_python_systemd: bool = True  # whether this interpreter can write to the journal
+    missing_packages: tuple[str, ...] = ()  # what sereno needs and this interpreter has not
+    has_template: bool = True  # whether the hand-written units are installed
+    code: Code | None = None  # None: not known
     jobs: tuple[JobFacts, ...] = ()
-    target: Mapping[str, str] = field(default_factory=dict)
-    apps: tuple[tuple[str, bool, Mapping[str, str]], ...] = ()
-    units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    words: tuple[Words, ...] = ()
-    places: Mapping[str, Place] = field(default_factory=dict)
+    target: Properties = field(default_factory=dict)  # of sereno.target
+    # (application, whether its target is enabled, its properties).
+    apps: tuple[tuple[str, bool, Properties], ...] = ()
+    units: Mapping[str, Properties] = field(default_factory=dict)  # own, and what jobs require
+    words: tuple[Words, ...] = ()  # what systemd says of the unit files as they are
+    places: Mapping[str, Place] = field(default_factory=dict)  # of paths that checks or jobs name
+    # {user: (number, numbers of its groups)} and {group: number}; None: there is none.
     accounts: Mapping[str, tuple[int, frozenset[int]] | None] = field(default_factory=dict)
     groups: Mapping[str, int | None] = field(default_factory=dict)
-    written: frozenset[str] = frozenset()
-    config_path: str = "/etc/sereno/notify.toml"
-    twice: tuple[tuple[str, str], ...] = ()
+    written: frozenset[str] = frozenset()  # where this scope writes, beside the machine's places
+    config_path: str = "/etc/sereno/notify.toml"  # who is told
+    twice: tuple[tuple[str, str], ...] = ()  # (job id, user) of jobs in the other scope too
+    # The machine's id as /etc and D-Bus have it; None: there is no such file.
     machine_id: str | None = "0" * 32
     bus_id: str | None = None
-    journal_storage: str | None = None
+    journal_storage: str | None = None  # "persistent", "volatile", "none"; None: not known
+    journal_begins_s: float | None = None  # the oldest record, seconds since the epoch
+    # (path, whether it is a link to /dev/null) of files with sereno's names that are not sereno's.
     foreign: tuple[tuple[str, bool], ...] = ()
-    interrupted: tuple[str, ...] = ()
-    stale_files: tuple[str, ...] = ()
-    drop_ins: Mapping[str, Settings] = field(default_factory=dict)
-    odd_files: tuple[str, ...] = ()
-    orphans: Mapping[str, str] = field(default_factory=dict)
-    masks: frozenset[str] = frozenset()
-    runtime_masks: frozenset[str] = frozenset()
-    missing_packages: tuple[str, ...] = ()
-    old_stamps: tuple[str, ...] = ()
-    lingers: bool | None = None
-    clock_synchronized: bool | None = None
-    journal_begins_s: float | None = None
-    cache: CacheFacts | None = None
-    untold: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
+    interrupted: tuple[str, ...] = ()  # job ids of a change that was killed
+    stale_files: tuple[str, ...] = ()  # unit files that were changed after the manager read them
+    drop_ins: Mapping[str, Settings] = field(default_factory=dict)  # administrators', by path
+    odd_files: tuple[str, ...] = ()  # drop-ins that are no files, on which systemd may wait
+    orphans: Mapping[str, str] = field(default_factory=dict)  # {job id: app}; the timer is gone
+    masks: frozenset[str] = frozenset()  # units that are links to /dev/null
+    runtime_masks: frozenset[str] = frozenset()  # those of them until the next boot
+    old_stamps: tuple[str, ...] = ()  # of timers that are no longer there
+    lingers: bool | None = None  # whether the user's manager outlives the session
+    clock_synchronized: bool | None = None  # None: not known, or a container's, which is its host's
+    cache: CacheFacts | None = None  # None: there is none and need not be one
+    untold: tuple[str, ...] = ()  # what keeps messages about failures from leaving
+    unread: tuple[str, ...] = ()  # what could not be looked at, and why
 
     def at(self, path: str) -> Place:
         """What is true of a path; what was not looked at is not judged."""
@@ -205,6 +148,10 @@ class Facts:
         """The command's beginning for this scope."""
         return self.command("systemctl")
 
+    @property
+    def reload(self) -> str:
+        return f"{self.systemctl} daemon-reload"
+
     def sereno(self, words: str) -> str:
         """A command of sereno's for this scope."""
         return self.command(f"sereno {words}")
@@ -218,6 +165,14 @@ class Facts:
         """Whether people want to be told."""
         return self.at(self.config_path).kind not in ("missing", "unknown")
 
+    @property
+    def environment_fits(self) -> bool:
+        """Whether sereno's own environment is for the Python that it runs."""
+        if not self.code:
+            return True
+        place = self.at(f"{self.code.installed_place}/venv/bin/python3")
+        return place.kind != "missing" and place.runs in (None, *place.built_for)
+
     def is_scheduled(self, app: str) -> bool:
         """Whether the timers of `app` are to be active: the switches above them are on."""
         return self.target.get("ActiveState") == "active" and any(
@@ -225,22 +180,34 @@ class Facts:
             for name, enabled, shown in self.apps
         )
 
-    def begin_again(self, job_id: str) -> str:
-        """How to give a timer its next elapse; unlike a start, it makes up for nothing, and so runs no job."""
-        return f"{self.sereno(f'pause {job_id}')} && {self.sereno(f'resume {job_id}')}"
+    def for_jobs(self, jobs: Iterable[JobFacts], *verbs: str) -> str:
+        """Commands of sereno's for one job after the other."""
+        ids = [job.id for job in jobs]
+        return for_each(ids, " && ".join(self.sereno(f"{verb} $job") for verb in verbs))
 
-    def unmask(self, unit: str) -> str:
-        return f"{self.systemctl} unmask {'--runtime ' * (unit in self.runtime_masks)}{unit}"
+    def begin_again(self, *jobs: JobFacts) -> str:
+        """How to give timers their next elapse: the shortest way that runs no job.
+
+        A restart of the timer, or a start of the seed's service, makes up for what was missed, and that is a run; a
+        start or a reload gives nothing to a timer that is active without a next elapse.
+        """
+        return self.for_jobs(jobs, "pause", "resume")
+
+    def unmask(self, *units: str) -> str:
+        is_runtime = not self.runtime_masks.isdisjoint(units)
+        return f"{self.systemctl} unmask {'--runtime ' * is_runtime}{' '.join(units)}"
+
+    def unmask_own(self, unit: str) -> str:
+        """Of a hand-written unit: in the system's scope the mask is where its file was, which is gone with that."""
+        is_alone = self.scope == "system" and unit != "sereno@.timer"
+        return f"{self.unmask(unit)} && {self.install}" if is_alone else self.unmask(unit)
 
     def write_again(self, job: JobFacts) -> str:
         """How to have a job's units written again."""
-        if job.installed.has_entry_script:
-            return self.sereno("apply")
         program = job.program
         is_there = program and self.at(program).kind == "file"
-        return self.start_app(
-            job.installed.app, shlex.quote(program) if program and is_there else "PYTHON"
-        )
+        app = "sereno" if job.installed.has_entry_script else job.installed.app
+        return self.start_app(app, shlex.quote(program) if program and is_there else "PYTHON")
 
     def start_app(self, app: str, python: str = "PYTHON") -> str:
         """How to have the units of an application's jobs written."""
@@ -251,3 +218,15 @@ class Facts:
 
 
 _UNKNOWN = Place("unknown")
+
+
+def for_each(job_ids: Iterable[str], command: str) -> str:
+    """A command of the shell for one job, or for several: `$job` stands for its id."""
+    ids = sorted(job_ids)
+    if len(ids) == 1:
+        return command.replace("$job", ids[0])
+    return f"for job in {' '.join(ids)}; do {command}; done"
+
+
+def shown_time(moment_s: float) -> str:
+    return datetime.fromtimestamp(moment_s, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

@@ -32,7 +32,7 @@ class UnitFiles:
     """
 
     def __init__(self, scope: Scope) -> None:
-        self.drop_ins: dict[str, list[Path]] = {}
+        self.drop_ins: dict[str, list[str]] = {}
         self.masks: dict[str, Path] = {}
         self.odd: list[str] = []
         # Where `systemctl set-property` writes.
@@ -46,37 +46,42 @@ class UnitFiles:
                     continue
                 if unit != name:
                     files = (each for each in _names(path) if each.endswith(".conf"))
-                    found = [path / each for each in files if each not in (DROP_IN, SEED_DROP_IN)]
-                    self.odd += [str(each) for each in found if not each.is_file()]
-                    found = [each for each in found if each.is_file()]
-                    if found:
-                        self.drop_ins.setdefault(unit, []).extend(found)
+                    for each in files:
+                        if each in (DROP_IN, SEED_DROP_IN):
+                            continue
+                        if (path / each).is_file():
+                            self.drop_ins.setdefault(unit, []).append(str(path / each))
+                        else:
+                            self.odd.append(str(path / each))
                 elif is_mask(path):
                     self.masks.setdefault(name, path)
         found_templates = (place / TEMPLATE for place in scope.search)
         self.template = next((path for path in found_templates if path.is_file()), None)
         self.unread: list[str] = []
-        self._settings: dict[Path, Settings] = {}
+        self._settings: dict[str, Settings] = {}
 
-    def of_service(self, job_id: str) -> list[Path]:
-        """The drop-ins that change a job's service."""
-        return self._of("service", TEMPLATE, service_name(job_id))
-
-    def of_timer(self, job_id: str) -> list[Path]:
+    def of_timer(self, job_id: str) -> list[str]:
         """The drop-ins that change a job's timer."""
         return self._of("timer", "sereno@.timer", timer_name(job_id))
 
-    def _of(self, *units: str) -> list[Path]:
+    def of_job(self, job_id: str) -> list[str]:
+        """The drop-ins that change a job's service, and those that change its timer."""
+        return [*self._of("service", TEMPLATE, service_name(job_id)), *self.of_timer(job_id)]
+
+    def _of(self, *units: str) -> list[str]:
         return [path for unit in units for path in self.drop_ins.get(unit, ())]
 
     def lines_of(self, job: Installed) -> Settings:
         """The lines of a job's service, and of administrators' drop-ins of it and its timer."""
+        template = self.settings(str(self.template)) if self.template else ()
         own = settings_in(job.files.get(drop_in_name(job.id), ""))
-        paths = (*self.of_service(job.id), *self.of_timer(job.id))
-        others = (line for path in paths for line in self.settings(path))
-        return (*(self.settings(self.template) if self.template else ()), *own, *others)
+        return (
+            *template,
+            *own,
+            *(line for path in self.of_job(job.id) for line in self.settings(path)),
+        )
 
-    def settings(self, path: Path) -> Settings:
+    def settings(self, path: str) -> Settings:
         """The lines of a file; none if it cannot be read."""
         if path not in self._settings:
             try:
@@ -92,10 +97,10 @@ class UnitFiles:
 
         The time of the last change of the inode, which a copied or backdated file has as well.
         """
-        paths = {own / name for job in jobs.values() for name in job.files}
+        paths = {f"{own}/{name}" for job in jobs.values() for name in job.files}
         paths |= {path for found in self.drop_ins.values() for path in found}
-        paths |= {self.template} if self.template else set()
-        return sorted(str(path) for path in paths if path.lstat().st_ctime > loaded_s)
+        paths |= {str(self.template)} if self.template else set()
+        return sorted(path for path in paths if os.lstat(path).st_ctime > loaded_s)
 
 
 def is_mask(path: Path) -> bool:

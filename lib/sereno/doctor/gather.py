@@ -9,8 +9,10 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable, Iterable
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
 from typing import TypeVar
 
 from sereno import __version__, journal
@@ -18,11 +20,10 @@ from sereno.doctor import CHECKS, machine
 from sereno.doctor.cache import cache_facts
 from sereno.doctor.facts import Facts
 from sereno.doctor.files import UnitFiles, is_mask
-from sereno.doctor.job_facts import JobFacts
+from sereno.doctor.job_facts import Properties
 from sereno.doctor.jobs import UNLOADED, Answers, job_facts
-from sereno.doctor.machine import LINGER
 from sereno.doctor.places import look
-from sereno.doctor.run_checks import needed_paths
+from sereno.doctor.run_checks import METRICS, needed_paths
 from sereno.doctor.unit_checks import requirements
 from sereno.errors import SerenoError
 from sereno.history import Run
@@ -30,13 +31,17 @@ from sereno.installation import Installation
 from sereno.journal_reader import may_read_journal
 from sereno.notify import config, health
 from sereno.runs import Runs
+from sereno.systemctl import Systemctl
+from sereno.unitdir import Found
 from sereno.units import TARGET, app_target_name
 
-UNIT_PROPERTIES = ("LoadState", "ActiveState", "InactiveEnterTimestamp", "FragmentPath")
+UNIT_PROPERTIES = (
+    *("LoadState", "ActiveState", "SubState", "UnitFileState", "InactiveEnterTimestamp"),
+    "FragmentPath",
+)
 # What lib/requirements.txt has installed.
 PACKAGES = ("cachetools", "lmdb", "orjson")
-
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class _Attempts:
@@ -44,15 +49,21 @@ class _Attempts:
 
     def __init__(self) -> None:
         self.failed: list[str] = []
+        self.lacking: set[str] = set()
+        for package in PACKAGES:
+            self.ask(package, partial(import_module, package), None)
 
-    def ask(self, what: str, question: Callable[[], Found], default: Found) -> Found:
+    def ask(self, what: str, question: Callable[[], Answer], default: Answer) -> Answer:
         try:
             return question()
+        except ImportError as error:
+            # Also of one that is there for another Python: the installation's fault, and no matter of rights.
+            self.lacking.add((error.name or str(error)).partition(".")[0])
         except Exception as error:
             # Whatever others have put where sereno looks: it spoils one answer, and never the others.
             reason = error.message if isinstance(error, SerenoError) else error or type(error)
             self.failed.append(f"{what}: {reason}")
-            return default
+        return default
 
 
 def gather(installation: Installation) -> Facts:
@@ -62,43 +73,36 @@ def gather(installation: Installation) -> Facts:
         NotAvailable: no manager runs there.
     """
     attempts = _Attempts()
-    ask = attempts.ask
+    ask, scope = attempts.ask, installation.scope
+    found, files = installation.units.find(), UnitFiles(scope)
+    facts = _with_jobs(attempts, installation, found, files)
+    facts = _with_files(facts, attempts, found, files, installation)
+    facts = _with_units(facts, attempts, files, installation.manager)
+    facts = _with_machine(facts, attempts)
+    # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
+    if not attempts.lacking and None not in facts.accounts.values():
+        facts = replace(facts, cache=ask("cache", lambda: cache_facts(scope.is_user), None))
+    # Whether people were told, the journal knows.
+    if facts.has_python_systemd and facts.at(facts.config_path).kind == "file":
+        facts = replace(
+            facts, untold=tuple(ask("messages", lambda: health.problems(scope.is_user), []))
+        )
+    lacking, unread = tuple(sorted(attempts.lacking)), (*attempts.failed, *files.unread)
+    return replace(facts, missing_packages=lacking, unread=unread)
+
+
+def _with_jobs(
+    attempts: _Attempts, installation: Installation, found: Found, files: UnitFiles
+) -> Facts:
+    """The jobs as the manager, the unit files and the journal have them, and which sereno and which scope this is."""
+    ask, scope, units = attempts.ask, installation.scope, installation.units
     user = ask("user", lambda: pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
-    scope, units, manager = installation.scope, installation.units, installation.manager
-    found, files = units.find(), UnitFiles(scope)
-    apps = sorted({job.app for job in found.jobs.values()})
-    has_journal = journal.installed()
-    sees_journal = has_journal and (scope.is_user or may_read_journal())
-    if has_journal and not sees_journal:
-        attempts.failed.append(f"journal: {user} is not in the group systemd-journal")
-    answers = Answers(
-        states=manager.list_units("sereno@*", "sereno-app@*"),
-        elapses=manager.list_timers(),
-        now_s=time.time(),
-        latest=ask("runs", lambda: _latest(scope.is_user, found.jobs), {}) if sees_journal else {},
-    )
-    jobs = job_facts(found.jobs, answers, units, files, manager, installation.local_zone)
-    code = ask("release", lambda: machine.code_facts(files.template, __version__), None)
-    config_path = config.path_of(scope.is_user, os.environ)
-    own_units = dict.fromkeys(unit for check in CHECKS.values() for unit in check.units)
-    required = {name for job in jobs for name in requirements(job)}
-    asked = [*own_units, *required]
-    nothing: dict[str, dict[str, str]] = {}
-    no_orphans: dict[str, str] = {}
-    shown = ask("units", lambda: manager.show_all(asked, *UNIT_PROPERTIES), nothing)
-    paths = {path for check in CHECKS.values() for path in check.paths}
-    written = {str(each) for each in (scope.units, scope.stamps, scope.runtime)}
-    paths |= {config_path, *written}
-    paths |= {each["FragmentPath"] for each in shown.values() if each.get("FragmentPath")}
-    paths |= {path for job in jobs for path in paths_of(job)}
-    if code and code.installed_place:
-        paths |= {code.installed_place, f"{code.installed_place}/venv/bin/python3"}
-    places = {path: look(path) for path in paths}
-    # What scripts name in their first line.
-    more = {each.interpreter for each in places.values() if each.interpreter}
-    places |= {path: look(path) for path in more - places.keys()}
-    accounts = {} if scope.is_user else machine.accounts(jobs)
-    lacking = tuple(name for name in PACKAGES if find_spec(name) is None)
+    past: tuple[Mapping[str, Run], float | None] = {}, None
+    if has_journal := journal.installed():
+        past = ask("journal", lambda: _past(scope.is_user, user, found), past)
+    manager = installation.manager
+    states, elapses = manager.list_units("sereno@*", "sereno-app@*"), manager.list_timers()
+    answers = Answers(states, elapses, past[0], time.time())
     return Facts(
         scope=scope.name,
         user=user,
@@ -106,78 +110,95 @@ def gather(installation: Installation) -> Facts:
         python=sys.version_info[:2],
         systemd=manager.version(),
         has_python_systemd=has_journal,
-        has_template=files.template is not None,
-        code=code,
-        jobs=jobs,
-        target=manager.show(TARGET, "ActiveState", "UnitFileState"),
+        jobs=job_facts(found.jobs, answers, units, files, manager, installation.local_zone),
         apps=tuple(
-            (app, units.app_is_linked(app), answers.states.get(app_target_name(app), UNLOADED))
-            for app in apps
+            (app, units.app_is_linked(app), states.get(app_target_name(app), UNLOADED))
+            for app in sorted({job.app for job in found.jobs.values()})
         ),
-        units=shown,
-        words=ask(
-            "unit files", lambda: machine.words(jobs, files, [*own_units], scope.is_user), ()
-        ),
-        places=places,
-        accounts=accounts,
-        groups={} if scope.is_user else machine.groups(jobs),
-        written=frozenset(written),
-        config_path=config_path,
-        twice=tuple(ask("other scope", lambda: machine.twice(jobs, scope.is_user), [])),
-        machine_id=machine.line_of("/etc/machine-id"),
-        bus_id=machine.line_of("/var/lib/dbus/machine-id"),
-        journal_storage=ask("journald", machine.journal_storage, None),
-        foreign=tuple(
-            (str(units.path / name), is_mask(units.path / name)) for name in sorted(found.foreign)
-        ),
-        interrupted=tuple(sorted(found.interrupted or ())),
-        stale_files=tuple(
-            ask(
-                "reload",
-                lambda: files.changed_since(manager.loaded_s(), found.jobs, units.path),
-                [],
-            )
-        ),
-        drop_ins={
-            str(path): files.settings(path)
-            for job in found.jobs
-            for path in (*files.of_service(job), *files.of_timer(job))
-        },
-        odd_files=tuple(files.odd),
-        orphans=ask("lost timers", lambda: machine.orphans(units.path), no_orphans),
-        masks=frozenset(files.masks),
-        missing_packages=lacking,
-        runtime_masks=frozenset(
-            unit for unit, path in files.masks.items() if path.is_relative_to(scope.runtime)
-        ),
+        written=frozenset(map(str, (scope.units, scope.stamps, scope.runtime))),
+        config_path=config.path_of(scope.is_user, os.environ),
+        code=ask("release", lambda: machine.code_facts(files.template, __version__), None),
+        journal_begins_s=past[1],
+        lingers=(machine.LINGER / user).exists() if scope.is_user else None,
         old_stamps=units.timers.old_stamps(),
-        lingers=(LINGER / user).exists() if scope.is_user else None,
-        clock_synchronized=ask("clock", machine.clock_is_synchronized, None),
-        journal_begins_s=ask("journal", lambda: _begins_s(scope.is_user), None)
-        if sees_journal
-        else None,
-        # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
-        cache=None
-        if lacking or None in accounts.values()
-        else ask("cache", lambda: cache_facts(scope.is_user), None),
-        untold=tuple(ask("messages", lambda: health.problems(scope.is_user), []))
-        if places[config_path].kind == "file"
-        else (),
-        unread=(*attempts.failed, *files.unread),
+        interrupted=tuple(sorted(found.interrupted or ())),
     )
 
 
-def paths_of(job: JobFacts) -> set[str]:
-    """What a job names and its checks look at."""
-    metrics = job.variable("SERENO_TEXTFILE_DIR")
-    return {*job.code, *needed_paths(job), *([metrics] if metrics else [])}
+def _past(is_user: bool, user: str, found: Found) -> tuple[Mapping[str, Run], float | None]:
+    """The newest runs, and when the journal begins."""
+    if not is_user and not may_read_journal():
+        raise PermissionError(f"{user} is not in the group systemd-journal")
+    with Runs(user=is_user) as runs:
+        return runs.latest(found.jobs), runs.begins_s()
 
 
-def _latest(user: bool, job_ids: Iterable[str]) -> dict[str, Run]:
-    with Runs(user=user) as runs:
-        return runs.latest(job_ids)
+def _with_files(
+    facts: Facts, attempts: _Attempts, found: Found, files: UnitFiles, installation: Installation
+) -> Facts:
+    """What is on disk beside what was generated."""
+    ask, own, manager = attempts.ask, installation.units.path, installation.manager
+    orphans: dict[str, str] = ask("lost timers", lambda: machine.orphans(own, found.jobs), {})
+    runtime = installation.scope.runtime
+    return replace(
+        facts,
+        has_template=files.template is not None,
+        foreign=tuple((str(own / name), is_mask(own / name)) for name in sorted(found.foreign)),
+        stale_files=tuple(
+            ask("reload", lambda: files.changed_since(manager.loaded_s(), found.jobs, own), [])
+        ),
+        drop_ins={path: files.settings(path) for job in facts.jobs for path in job.drop_ins},
+        odd_files=tuple(files.odd),
+        orphans=orphans,
+        masks=frozenset(files.masks),
+        runtime_masks=frozenset(
+            unit for unit, path in files.masks.items() if path.is_relative_to(runtime)
+        ),
+    )
 
 
-def _begins_s(user: bool) -> float | None:
-    with Runs(user=user) as runs:
-        return runs.begins_s()
+def _with_units(facts: Facts, attempts: _Attempts, files: UnitFiles, manager: Systemctl) -> Facts:
+    """sereno's own units and what jobs require, and what systemd says of unit files."""
+    own = [*dict.fromkeys(unit for check in CHECKS.values() for unit in check.units)]
+    shown = manager.show_all(own, *UNIT_PROPERTIES)
+    required = {name for job in facts.jobs for name in requirements(job)} - shown.keys()
+    others: Mapping[str, Properties] = {}
+    if required:
+        # By names that others have written: the manager may take none of them.
+        others = attempts.ask("units", lambda: manager.show_all(required, *UNIT_PROPERTIES), {})
+    is_user = facts.scope == "user"
+    return replace(
+        facts,
+        target=shown.get(TARGET, {}),
+        units={**shown, **others},
+        words=attempts.ask(
+            "unit files", lambda: machine.words(facts.jobs, files, own, is_user), ()
+        ),
+    )
+
+
+def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
+    """Paths, accounts, and what the machine itself is like."""
+    ask, is_user = attempts.ask, facts.scope == "user"
+    paths = {path for check in CHECKS.values() for path in check.paths}
+    paths |= {facts.config_path, *facts.written}
+    paths |= {each["FragmentPath"] for each in facts.units.values() if each.get("FragmentPath")}
+    for job in facts.jobs:
+        paths |= {*job.code, *needed_paths(job), *filter(None, [job.variable(METRICS)])}
+    if facts.code and (release := facts.code.installed_place):
+        paths |= {release, f"{release}/venv/bin/python3"}
+    places = {path: look(path) for path in paths}
+    # What scripts name in their first line.
+    more = {each.interpreter for each in places.values() if each.interpreter}
+    places |= {path: look(path) for path in more - places.keys()}
+    return replace(
+        facts,
+        places=places,
+        accounts={} if is_user else machine.accounts(facts.jobs),
+        groups={} if is_user else machine.groups(facts.jobs),
+        twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, is_user), [])),
+        machine_id=machine.line_of("/etc/machine-id"),
+        bus_id=machine.line_of("/var/lib/dbus/machine-id"),
+        journal_storage=ask("journald", machine.journal_storage, None),
+        clock_synchronized=ask("clock", machine.clock_is_synchronized, None),
+    )

@@ -4,92 +4,69 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sereno.systemctl import is_running
 from sereno.units import Installed, drop_in_name, service_name, timer_name
 
 # Two readings of a clock are not one, and systemd's own times come to the second.
 TOLERANCE_S = 2.0
+# The (section, key, value) lines of unit files.
 Settings = tuple[tuple[str, str, str], ...]
+Properties = Mapping[str, str]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a path leads to, links followed.
+    """What a path leads to, links followed; mode, uid and gid as stat(2) has them, the mode without the kind."""
 
-    Attributes:
-        kind: "file", "directory", "missing", "other" (a FIFO, a device); "unknown": the caller may not look.
-        mode, uid, gid: as stat(2) has them, the mode without the kind.
-        leads_to: of a link that leads nowhere: where to.
-        open_at: the first path on the way that another user than root, or the caller, may change; None: none.
-        gates: (path, mode, uid, gid) of the directories on the way that are not open to all.
-        mount: where its file system is mounted; is_noexec, is_read_only: how.
-        lacks: what that file system is full of: "bytes", "inodes"; None: there is room.
-        interpreter: what the first line of a script names.
-        built_for, runs: versions of Python ("3.11") of an environment's packages, and of its interpreter.
-    """
-
+    # "file", "directory", "missing", "other" (a FIFO, a device); "unknown": the caller may not look.
     kind: str = "missing"
     mode: int = 0
     uid: int = 0
     gid: int = 0
-    leads_to: str | None = None
-    open_at: str | None = None
+    leads_to: str | None = None  # of a link that leads nowhere: where to
+    open_at: str | None = None  # the first on the way that others than root or caller may change
+    # (path, mode, uid, gid) of the directories on the way that are not open to all.
     gates: tuple[tuple[str, int, int, int], ...] = ()
-    mount: str = "/"
+    mount: str = "/"  # where its file system is mounted
     is_noexec: bool = False
     is_read_only: bool = False
-    lacks: str | None = None
-    interpreter: str | None = None
+    lacks: str | None = None  # what that file system is full of: "bytes", "inodes"
+    interpreter: str | None = None  # what the first line of a script names
+    # Versions of Python ("3.11") of an environment's packages, and of its interpreter.
     built_for: tuple[str, ...] = ()
     runs: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """One installed job.
-
-    Attributes:
-        installed: what its unit files say.
-        timer, service: the units' LoadState, ActiveState and SubState; where these leave a question open, more
-            properties as `systemctl show` prints them.
-        next_s: next elapse as the manager has it, seconds since the epoch; None: none.
-        expected_s: a calendar's next elapse after `Facts.now_s` as its unit file means it; None: not known.
-        bases_s: from what an interval may count, seconds since the epoch: the last elapse, the last start of the job,
-            and the stamp, from which its first elapse of this boot was seeded.
-        slack_s: how late the timer may elapse as it is: its accuracy and random delay.
-        period_s: seconds between two elapses; None: not known.
-        calendars: the file's calendar expressions; `calendars_now`: those that its schedule would have if it were
-            written now (another time zone of the machine changes them); None: not known.
-        changed_files: generated files that are no longer as sereno wrote them.
-        has_own_drop_ins: whether an administrator's drop-in changes the timer.
-        settings: the (section, key, value) lines of its service, the template's and its own, and those of `drop_ins`,
-            the paths of administrators' drop-ins of its service and its timer.
-        code: what a run loads: its program, the module of its function, the directories where Python looks.
-        missing_module: the module of its function, if it is in none of these.
-        installed_s: when its timer was written, seconds since the epoch.
-        latest_status, latest_s, latest_error: what its newest run came to, when it ended, and why; None: not known.
-    """
+    """One installed job; moments in seconds since the epoch, None where they are not known."""
 
     installed: Installed
-    timer: Mapping[str, str]
-    service: Mapping[str, str]
-    next_s: float | None = None
-    expected_s: float | None = None
+    # The units' LoadState, ActiveState and SubState; more properties where these leave a question open.
+    timer: Properties
+    service: Properties
+    next_s: float | None = None  # next elapse as the manager has it; None: none
+    expected_s: float | None = None  # a calendar's next elapse as its unit file means it
+    # From what an interval may count: its last elapse, its last start, the stamp that its first elapse was seeded from.
     bases_s: tuple[float, ...] = ()
-    slack_s: float = 1.0
-    period_s: float | None = None
-    calendars: tuple[str, ...] = ()
+    slack_s: float = 1.0  # how late the timer may elapse: its accuracy and random delay, seconds
+    period_s: float | None = None  # seconds between two elapses
+    calendars: tuple[str, ...] = ()  # as in its file
+    # As its schedule would have them if it were written now: another time zone of the machine changes them.
     calendars_now: tuple[str, ...] | None = None
-    changed_files: tuple[str, ...] = ()
-    has_own_drop_ins: bool = False
-    settings: Settings = ()
-    drop_ins: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
-    missing_module: str | None = None
-    installed_s: float = 0.0
+    changed_files: tuple[str, ...] = ()  # generated ones that are no longer as sereno wrote them
+    has_own_drop_ins: bool = False  # whether an administrator's drop-in changes the timer
+    settings: Settings = ()  # of the template, its service and `drop_ins`
+    drop_ins: tuple[str, ...] = ()  # paths of administrators' drop-ins of its service and its timer
+    code: tuple[str, ...] = ()  # what a run loads: its program, its module, where Python looks
+    missing_module: str | None = None  # that of its function, if it is in none of these
+    installed_s: float = 0.0  # when its timer was written
+    # What its newest run came to, when it ended, and why.
     latest_status: str | None = None
     latest_s: float | None = None
     latest_error: str | None = None
@@ -105,6 +82,10 @@ class JobFacts:
     @property
     def service_name(self) -> str:
         return service_name(self.installed.id)
+
+    @property
+    def units(self) -> tuple[tuple[str, Properties], ...]:
+        return (self.timer_name, self.timer), (self.service_name, self.service)
 
     @property
     def has_its_drop_in(self) -> bool:
@@ -125,23 +106,32 @@ class JobFacts:
     def user(self) -> str:
         return self.value("User") or "root"
 
+    @property
+    def is_roots(self) -> bool:
+        return self.user in ("root", "0")
+
+    @property
+    def groups(self) -> list[str]:
+        return self.words("Group", "SupplementaryGroups")
+
     def values(self, key: str, section: str = "[Service]") -> list[str]:
         """All values of a setting that may come several times; an empty one forgets those before (systemd.unit(5))."""
-        found: list[str] = []
-        for where, name, value in self.settings:
-            if (where, name) == (section, key):
-                found = [*found, value] if value else []
-        return found
+        found = [value for where, name, value in self.settings if name == key and where == section]
+        last_empty = max((place for place, value in enumerate(found) if not value), default=-1)
+        return found[last_empty + 1 :]
+
+    def words(self, *keys: str, section: str = "[Service]") -> list[str]:
+        return [word for key in keys for line in self.values(key, section) for word in line.split()]
 
     def value(self, key: str, section: str = "[Service]") -> str:
         """The value of a setting whose last line counts."""
-        lines = reversed(self.settings)
-        return next((value for where, name, value in lines if (where, name) == (section, key)), "")
+        found = [value for where, name, value in self.settings if name == key and where == section]
+        return found[-1] if found else ""
 
     def variable(self, name: str) -> str | None:
         """A variable of the run's environment, by `Environment=`."""
         for line in reversed(self.values("Environment")):
-            for word in reversed(_words(line)) if name in line else ():
+            for word in reversed(_split(line)) if name in line else ():
                 key, found, value = word.partition("=")
                 if found and key == name:
                     return value.replace("%%", "%")
@@ -175,14 +165,30 @@ def first_word(value: str, job_id: str) -> str | None:
     return word.replace("%%", "%").replace("$$", "$")
 
 
-def _words(line: str) -> list[str]:
+def _split(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError:
         return []
 
 
-def of_jobs(jobs: Iterable[JobFacts]) -> str:
-    """Jobs in a message: one by its id, more by their number."""
-    ids = sorted(job.id for job in jobs)
+def grouped(found: Iterable[tuple[Key | None, JobFacts]]) -> list[tuple[Key, list[JobFacts]]]:
+    """What jobs have in common, with those that have it: one cause is one finding. None: a job has no such thing."""
+    groups: dict[Key, list[JobFacts]] = {}
+    for common, job in found:
+        if common is not None:
+            groups.setdefault(common, []).append(job)
+    return list(groups.items())
+
+
+def by_cause(
+    jobs: Iterable[JobFacts], cause: Callable[[JobFacts], Key | None]
+) -> list[tuple[Key, list[JobFacts]]]:
+    """`grouped`, with one cause a job at most."""
+    return grouped((cause(job), job) for job in jobs)
+
+
+def of_jobs(jobs: Iterable[JobFacts | str]) -> str:
+    """Jobs, or their ids, in a message: one by its id, more by their number."""
+    ids = sorted(job if isinstance(job, str) else job.id for job in jobs)
     return f"the job {ids[0]}" if len(ids) == 1 else f"{len(ids)} jobs ({ids[0]}, …)"

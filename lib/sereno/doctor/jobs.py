@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from os.path import isfile
-from pathlib import Path
 
 from sereno.doctor.files import UnitFiles
-from sereno.doctor.job_facts import JobFacts
+from sereno.doctor.job_facts import JobFacts, Properties
 from sereno.doctor.places import module_place, sites
 from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
@@ -20,7 +21,6 @@ from sereno.triggers import CronTrigger, parse_text
 from sereno.unitdir import UnitDirectory
 from sereno.units import Installed, is_as_written, service_name, timer_name
 
-Properties = Mapping[str, str]
 # What is asked of single units, where the states of all leave a question open.
 DETAILS = (
     *("Result", "ExecMainStatus", "InactiveExitTimestamp", "LoadError"),
@@ -51,28 +51,12 @@ def job_facts(
     """The facts of `jobs`, by id."""
     found = [_at_first_sight(job, answers, units, files) for _, job in sorted(jobs.items())]
     open_questions = [job for job in found if _leaves_a_question(job, answers.now_s)]
-    shown = manager.show_all(
-        (unit for job in open_questions for unit in (job.timer_name, job.service_name)), *DETAILS
-    )
+    asked = [unit for job in open_questions for unit, _ in job.units]
+    shown = manager.show_all(asked, *DETAILS)
     found = [_with_details(job, shown) if job.timer_name in shown else job for job in found]
-    computed = elapses_of_each(
-        (each for job in found for each in job.calendars), 2, after_s=answers.now_s
-    )
-    facts = []
-    for job in found:
-        coming = sorted({at for each in job.calendars for at in computed.get(each, ())})
-        apart_s = (coming[1] - coming[0]).total_seconds() if len(coming) > 1 else None
-        facts.append(
-            replace(
-                job,
-                expected_s=coming[0].timestamp() if coming else None,
-                period_s=job.installed.interval_s or apart_s,
-                calendars_now=None
-                if job.has_own_drop_ins
-                else _calendars_now(job.installed, local_zone),
-            )
-        )
-    return tuple(facts)
+    calendars = [calendar for job in found for calendar in job.calendars]
+    computed = elapses_of_each(calendars, 2, after_s=answers.now_s)
+    return tuple(_with_schedule(job, computed, local_zone) for job in found)
 
 
 def _at_first_sight(
@@ -83,13 +67,14 @@ def _at_first_sight(
     bases_s = (elapse.last.timestamp() if elapse.last else None, units.timers.last_elapse_s(job.id))
     latest = answers.latest.get(job.id)
     masked = {"LoadState": "masked"} if service in files.masks else {}
+    accuracy = re.search(r"^AccuracySec=(.*)$", job.files[timer], re.MULTILINE)
     facts = JobFacts(
         installed=job,
         timer=answers.states.get(timer, UNLOADED),
         service={**answers.states.get(service, UNLOADED), **masked},
         next_s=elapse.next.timestamp() if elapse.next else None,
         bases_s=tuple(moment for moment in bases_s if moment is not None),
-        slack_s=seconds(_value(job, "AccuracySec")) + seconds(_value(job, "RandomizedDelaySec")),
+        slack_s=seconds(accuracy[1] if accuracy else "") + job.delay_s,
         calendars=tuple(job.calendars),
         changed_files=tuple(
             str(units.path / name)
@@ -98,12 +83,14 @@ def _at_first_sight(
         ),
         has_own_drop_ins=bool(files.of_timer(job.id)),
         settings=files.lines_of(job),
-        drop_ins=tuple(map(str, (*files.of_service(job.id), *files.of_timer(job.id)))),
-        installed_s=_written_s(units.path / timer),
+        drop_ins=tuple(files.of_job(job.id)),
         latest_status=latest.status if latest else None,
         latest_s=latest.end_s if latest else None,
         latest_error=latest.error if latest else None,
     )
+    # Removed at this moment, it has no time.
+    with suppress(OSError):
+        facts = replace(facts, installed_s=(units.path / timer).stat().st_mtime)
     return _with_code(facts)
 
 
@@ -122,14 +109,6 @@ def _with_code(job: JobFacts) -> JobFacts:
         code=(program, *([found] if found else []), *paths, *(packages or ())),
         missing_module=module if found is None and is_known else None,
     )
-
-
-def _written_s(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        # Removed at this moment.
-        return 0.0
 
 
 def _leaves_a_question(job: JobFacts, now_s: float) -> bool:
@@ -153,25 +132,28 @@ def _with_details(job: JobFacts, shown: Mapping[str, Properties]) -> JobFacts:
     )
     if not job.has_own_drop_ins:
         return job
+    slack_s = sum(seconds(timer.get(name, "")) for name in ("AccuracyUSec", "RandomizedDelayUSec"))
+    calendars = tuple(calendars_in(timer.get("TimersCalendar", "")))
+    return replace(job, calendars=calendars, slack_s=slack_s)
+
+
+def _with_schedule(
+    job: JobFacts, computed: Mapping[str, list[datetime]], local_zone: str | None
+) -> JobFacts:
+    coming = sorted({at for each in job.calendars for at in computed.get(each, ())})
+    apart_s = (coming[1] - coming[0]).total_seconds() if len(coming) > 1 else None
     return replace(
         job,
-        calendars=tuple(calendars_in(timer.get("TimersCalendar", ""))),
-        slack_s=seconds(timer.get("AccuracyUSec", ""))
-        + seconds(timer.get("RandomizedDelayUSec", "")),
+        expected_s=coming[0].timestamp() if coming else None,
+        period_s=job.installed.interval_s or apart_s,
+        calendars_now=None if job.has_own_drop_ins else _calendars_now(job.installed, local_zone),
     )
 
 
-def _value(job: Installed, key: str) -> str:
-    found = re.search(rf"^{key}=(.*)$", job.files[timer_name(job.id)], re.MULTILINE)
-    return found[1] if found else ""
-
-
 def _calendars_now(job: Installed, local_zone: str | None) -> tuple[str, ...] | None:
-    try:
+    with suppress(InvalidTrigger):
         trigger = parse_text(job.trigger)
-        if not isinstance(trigger, CronTrigger):
-            return None
-        lines = trigger.timer_lines(local_zone=local_zone)
-    except InvalidTrigger:
-        return None
-    return tuple(line.removeprefix("OnCalendar=") for line in lines)
+        if isinstance(trigger, CronTrigger):
+            lines = trigger.timer_lines(local_zone=local_zone)
+            return tuple(line.removeprefix("OnCalendar=") for line in lines)
+    return None

@@ -8,7 +8,8 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from sereno.doctor.facts import Code, Words
@@ -32,12 +33,18 @@ _SAID = re.compile(
 _TIMEOUT_S = 10
 
 
-def orphans(units: Path) -> dict[str, str]:
-    """Jobs whose timer is gone while their service's drop-in is there: {id: application}."""
+def orphans(units: Path, known: Collection[str]) -> dict[str, str]:
+    """Jobs whose timer is gone while their service's drop-in is there: {id: application}.
+
+    Args:
+        known: ids of the jobs that are whole.
+    """
     found = {}
-    for path in units.glob(f"sereno@*.service.d/{DROP_IN}"):
-        job_id = job_of(f"{path.parent.name}/{DROP_IN}")
-        if job_id and path.is_file() and not os.path.lexists(units / timer_name(job_id)):
+    for directory in units.glob("sereno@*.service.d"):
+        path, job_id = directory / DROP_IN, job_of(f"{directory.name}/{DROP_IN}")
+        if job_id is None or job_id in known or os.path.lexists(units / timer_name(job_id)):
+            continue
+        if path.is_file():
             found[job_id] = own_keys(text_of(path)).get("App", "sereno")
     return found
 
@@ -47,16 +54,12 @@ def code_facts(template: Path | None, version: str) -> Code | None:
     found = _RELEASE.search(text_of(template)) if template else None
     if found is None:
         return None
-    release = Path(found[1])
-    package = release / "lib/sereno"
-    place = str(PACKAGE.parents[1].resolve())
+    package, place = Path(found[1], "lib/sereno"), str(PACKAGE.parents[1].resolve())
     if not (package / "__init__.py").exists():
         return Code(version, place, None, None, same=False)
-    installed = _VERSION.search((package / "__init__.py").read_text("utf-8"))
-    return Code(
-        version, place, installed[1] if installed else None, str(release),
-        same=_digest(package) == _digest(PACKAGE),
-    )  # fmt: skip
+    installed = _VERSION.search(text_of(package / "__init__.py"))
+    same = package.samefile(PACKAGE) or _digest(package) == _digest(PACKAGE)
+    return Code(version, place, installed[1] if installed else None, found[1], same)
 
 
 def _digest(package: Path) -> str:
@@ -71,55 +74,51 @@ def words(
     jobs: Iterable[JobFacts], files: UnitFiles, own_units: list[str], user: bool
 ) -> tuple[Words, ...]:
     """What systemd says of sereno's own units, of those of one job for all, and of each job's that may be special."""
-    chosen = dict.fromkeys(unit for unit in own_units if unit.startswith("sereno"))
-    for number, job in enumerate(jobs):
-        is_odd = job.has_own_drop_ins or (job.calendars and job.expected_s is None)
-        states = (job.timer.get("LoadState"), job.service.get("LoadState"))
-        if number == 0 or is_odd or job.changed_files or {*states} - {"loaded", "unloaded"}:
-            chosen[job.timer_name] = None
-        if number == 0 or job.service_name in files.drop_ins or states[1] == "bad-setting":
-            chosen[job.service_name] = None
-    # Without the dependencies of a start: they are all of the machine's units. What jobs require is looked up instead.
     if files.odd:
         # It would wait for what is in a FIFO.
         return ()
-    words = ("verify", "--man=no", "--recursive-errors=no", *chosen)
-    said = _output("systemd-analyze", *(("--user",) if user else ()), *words, errors=True)
-    found = {}
+    chosen = dict.fromkeys(unit for unit in own_units if unit.startswith("sereno"))
+    for number, job in enumerate(jobs):
+        is_odd = job.has_own_drop_ins or (job.calendars and job.expected_s is None)
+        timer, service = job.timer.get("LoadState"), job.service.get("LoadState")
+        if number == 0 or is_odd or job.changed_files or {timer, service} - {"loaded", "unloaded"}:
+            chosen[job.timer_name] = None
+        if number == 0 or job.service_name in files.drop_ins or service == "bad-setting":
+            chosen[job.service_name] = None
+    # Without the dependencies of a start: they are all of the machine's units. What jobs require is looked up instead.
+    verify = ("verify", "--man=no", "--recursive-errors=no", *chosen)
+    said = _output("systemd-analyze", *(("--user",) if user else ()), *verify, errors=True)
+    found: dict[Words, None] = {}
     for line in said.splitlines():
         match = _SAID.fullmatch(line)
         if match and not any(words in line for words in _TOLD_BETTER):
             path, line_number, unit, text = match.groups()
-            subject = path or unit.split()[-1]
-            found[subject, line_number, text] = Words(subject, int(line_number or 0), text)
-    return tuple(found.values())
+            found[Words(path or unit.split()[-1], int(line_number or 0), text)] = None
+    return tuple(found)
 
 
 def accounts(jobs: Iterable[JobFacts]) -> dict[str, tuple[int, frozenset[int]] | None]:
     """The users of the jobs, and who tells people: {name: (number, numbers of the groups)}, None: no such user."""
-    found: dict[str, tuple[int, frozenset[int]] | None] = {}
-    for name in {health.SYSTEM_USER, *(job.user for job in jobs)}:
-        try:
-            entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-        except (KeyError, OverflowError):
-            found[name] = None
-        else:
-            groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
-            found[name] = (entry.pw_uid, frozenset(groups))
-    return found
+    return {name: _account(name) for name in {health.SYSTEM_USER, *(job.user for job in jobs)}}
+
+
+def _account(name: str) -> tuple[int, frozenset[int]] | None:
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        return None
+    return entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
 
 
 def groups(jobs: Iterable[JobFacts]) -> dict[str, int | None]:
     """The groups that services name: {name: number}, None: no such group."""
-    names = {name for job in jobs for line in ("Group", "SupplementaryGroups")
-             for value in job.values(line) for name in value.split()}  # fmt: skip
-    found: dict[str, int | None] = {}
-    for name in names:
-        try:
-            found[name] = int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-        except KeyError:
-            found[name] = None
-    return found
+    return {name: _group(name) for name in {name for job in jobs for name in job.groups}}
+
+
+def _group(name: str) -> int | None:
+    with suppress(KeyError):
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    return None
 
 
 def twice(jobs: Iterable[JobFacts], user: bool) -> list[tuple[str, str]]:
@@ -127,36 +126,27 @@ def twice(jobs: Iterable[JobFacts], user: bool) -> list[tuple[str, str]]:
 
     Those that install.sh brings with it are each scope's own.
     """
-    ids = [job.id for job in jobs if not job.installed.has_entry_script]
-    if user:
-        others = {"root": Path("/etc/systemd/system")}
-    else:
-        names = (
-            (name for name in os.listdir(LINGER) if name.isprintable()) if LINGER.is_dir() else ()
-        )
-        homes = ((name, _home_of(name)) for name in names)
-        others = {name: Path(home, ".config/systemd/user") for name, home in homes if home}
+    others = {"root": Path("/etc/systemd/system")} if user else dict(_lingering())
     return [
-        (job_id, name)
+        (job.id, name)
         for name, place in others.items()
-        for job_id in ids
-        if os.path.lexists(place / timer_name(job_id))
+        for job in jobs
+        if not job.installed.has_entry_script and os.path.lexists(place / job.timer_name)
     ]
 
 
-def _home_of(user: str) -> str | None:
-    try:
-        return pwd.getpwnam(user).pw_dir
-    except KeyError:
-        return None
+def _lingering() -> Iterator[tuple[str, Path]]:
+    for name in os.listdir(LINGER) if LINGER.is_dir() else ():
+        if name.isprintable():
+            with suppress(KeyError):
+                yield name, Path(pwd.getpwnam(name).pw_dir, ".config/systemd/user")
 
 
 def line_of(path: str) -> str | None:
     """The text of a small file; None where there is none."""
-    try:
+    with suppress(OSError):
         return text_of(path, 4096).strip()
-    except OSError:
-        return None
+    return None
 
 
 def journal_storage() -> str:
@@ -179,9 +169,8 @@ def clock_is_synchronized() -> bool | None:
 
 
 def _output(*argv: str, errors: bool = False) -> str:
-    environment: Mapping[str, str] = {**os.environ, "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
-        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=_TIMEOUT_S, check=False,
+        argv, env={**os.environ, "LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
     )  # fmt: skip
     return done.stderr if errors else done.stdout.strip()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
 from functools import cache
+from glob import escape, glob
+from itertools import chain
 from pathlib import Path
 
 from sereno.doctor.job_facts import Place
@@ -14,6 +15,7 @@ from sereno.doctor.job_facts import Place
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
 _MOST_LINKS = 40
+_VENV, _SEES_SYSTEM = "pyvenv.cfg", r"include-system-site-packages *= *true"
 _SYSTEM_SITES = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages")
 
 
@@ -51,12 +53,15 @@ def _look(path: str) -> Place:
 
 
 def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
-    found = []
-    for directory in map(str, {*Path(path).parents, *Path(os.path.realpath(path)).parents}):
-        status = os.stat(directory)
-        if not status.st_mode & 0o001:
-            found.append((directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
-    return tuple(sorted(found))
+    on_the_way = {*Path(path).parents, *Path(os.path.realpath(path)).parents}
+    found = ((str(directory), os.stat(directory)) for directory in on_the_way)
+    return tuple(
+        sorted(
+            (directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
+            for directory, status in found
+            if not status.st_mode & 0o001
+        )
+    )
 
 
 def text_of(path: str | Path, most: int = 1 << 20) -> str:
@@ -124,23 +129,23 @@ def _interpreter(path: str) -> str | None:
 def _python(path: str) -> tuple[tuple[str, ...], str | None]:
     """Of an environment's interpreter: the versions whose packages it has, and its own; of another one: its own."""
     runs = re.search(r"/python(\d+\.\d+)$", os.path.realpath(path))
-    found = Path(path).parent.parent.glob("lib/python*/site-packages") if _is_venv(path) else ()
-    built_for = (each.parent.name.removeprefix("python") for each in found)
+    built_for = (each.parent.name.removeprefix("python") for each in _own_sites(path) or ())
     return tuple(sorted(built_for)), runs[1] if runs else None
 
 
-def _is_venv(program: str) -> bool:
-    return os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(program)), "pyvenv.cfg"))
+def _own_sites(program: str) -> list[Path] | None:
+    """Where an environment has its packages; None: the program is no environment's."""
+    venv = Path(program).parent.parent
+    return list(venv.glob("lib/python*/site-packages")) if (venv / _VENV).is_file() else None
 
 
 @cache
 def sites(program: str) -> tuple[str, ...] | None:
     """Where an interpreter has its packages; None: it cannot be told without running it."""
-    if not _is_venv(program):
+    found = _own_sites(program)
+    if found is None:
         return None
-    venv = Path(program).parent.parent
-    found = list(venv.glob("lib/python*/site-packages"))
-    if re.search(r"include-system-site-packages *= *true", text_of(venv / "pyvenv.cfg")):
+    if re.search(_SEES_SYSTEM, text_of(Path(program).parent.parent / _VENV)):
         found += [each for place in _SYSTEM_SITES for each in Path("/").glob(place[1:])]
     # Those of an editable installation lead anywhere.
     paths = [each.name for site in found for each in site.glob("*.pth")]
@@ -154,11 +159,7 @@ def module_place(module: str, places: tuple[str, ...]) -> str | None:
     """Where Python finds a module that is in one of these directories: its file, or its package's directory."""
     for place in places:
         whole = os.path.join(place, *module.split("."))
-        for candidate in (whole, f"{whole}.py", *_extensions(whole)):
-            if os.path.exists(candidate):
-                return candidate
+        candidates = chain((whole, f"{whole}.py"), glob(f"{escape(whole)}.*.so"))
+        if found := next(filter(os.path.exists, candidates), None):
+            return found
     return None
-
-
-def _extensions(whole: str) -> Iterable[str]:
-    return map(str, Path(whole).parent.glob(f"{Path(whole).name}.*.so"))

@@ -6,24 +6,14 @@ What several jobs have in common is one finding: a user, an interpreter, a direc
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator
 
 from sereno.doctor.facts import Facts, Finding, problem, warning
-from sereno.doctor.job_facts import JobFacts, Place, of_jobs
+from sereno.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
 from sereno.notify.health import SYSTEM_USER
 
 PYTHON_MIN = (3, 11)
-Key = TypeVar("Key")
-
-
-def _by(facts: Facts, key: Callable[[JobFacts], Key | None]) -> dict[Key, list[JobFacts]]:
-    """The jobs that have something in common, by what that is."""
-    found: dict[Key, list[JobFacts]] = {}
-    for job in facts.jobs:
-        if (common := key(job)) is not None:
-            found.setdefault(common, []).append(job)
-    return found
+METRICS = "SERENO_TEXTFILE_DIR"
 
 
 def _fault(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
@@ -54,92 +44,73 @@ def _fault_of(place: Place) -> str | None:
     return None
 
 
-def environment_fits(facts: Facts) -> bool:
-    """Whether sereno's own environment is for the Python that it runs."""
-    place = facts.at(f"{facts.code.installed_place}/venv/bin/python3") if facts.code else None
-    return place is None or (place.kind != "missing" and place.runs in (None, *place.built_for))
-
-
 def programs(facts: Facts) -> Iterator[Finding]:
-    for (path, fault), jobs in _by(facts, lambda job: _fault(facts, job)).items():
-        job, quoted = jobs[0], shlex.quote(path)
-        is_script = job.installed.has_entry_script
-        if is_script and path != job.program and not environment_fits(facts):
+    for (path, fault), jobs in by_cause(facts.jobs, lambda job: _fault(facts, job)):
+        job = jobs[0]
+        is_script, is_program = job.installed.has_entry_script, path == job.program
+        if is_script and not is_program and not facts.environment_fits:
             # That is the installation's.
             continue
-        place = facts.at(path)
-        if fault == "not executable" and place.open_at is None:
-            hint = f"chmod +x {quoted}"
-        elif place.is_noexec:
-            hint = f"mount -o remount,exec {shlex.quote(place.mount)}, and take noexec out of /etc/fstab"
-        elif is_script and path == job.program and fault == "missing":
-            hint = f"{facts.install} in the checkout, or: {facts.sereno(f'remove {job.id}')}"
-        elif is_script:
-            hint = f"{facts.install} in the checkout"
-        else:
-            hint = (
-                f"make the environment of {job.installed.app} again, then: {facts.write_again(job)}"
-            )
-        kind = "entry script" if is_script and path == job.program else "interpreter"
-        yield problem(
-            job.service_name, "ExecStart", path, f"the {kind} of {of_jobs(jobs)} is {fault}", hint
+        kind = "entry script" if is_script and is_program else "interpreter"
+        yield problem(job.service_name, "ExecStart", path, f"the {kind} of {of_jobs(jobs)} is {fault}",
+                      _way_out(facts, job, path, fault))  # fmt: skip
+
+
+def _way_out(facts: Facts, job: JobFacts, path: str, fault: str) -> str:
+    place = facts.at(path)
+    if fault == "not executable" and place.open_at is None:
+        return f"chmod +x {shlex.quote(path)}"
+    if place.is_noexec:
+        return (
+            f"mount -o remount,exec {shlex.quote(place.mount)}, and take noexec out of /etc/fstab"
         )
+    if not job.installed.has_entry_script:
+        return f"make the environment of {job.installed.app} again, then: {facts.write_again(job)}"
+    is_gone = path == job.program and fault == "missing"
+    return f"{facts.install} in the checkout" + (
+        f", or: {facts.sereno(f'remove {job.id}')}" if is_gone else ""
+    )
 
 
 def _closed(facts: Facts, job: JobFacts) -> str | None:
     """The directory on the way to its code that the job's user may not enter."""
-    if facts.scope == "user" or job.user in ("root", "0"):
+    if facts.scope == "user" or job.is_roots:
         return None
-    for path in job.code:
-        for gate, mode, uid, gid in facts.at(path).gates:
-            if not _may(facts, job, 0o1, mode, uid, gid):
-                return gate
-    return None
+    gates = (gate for path in job.code for gate in facts.at(path).gates)
+    return next((gate for gate, *rights in gates if not _may(facts, job, 0o1, *rights)), None)
 
 
 def closed(facts: Facts) -> Iterator[Finding]:
-    for gate, jobs in _by(facts, lambda job: _closed(facts, job)).items():
+    for gate, jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
         is_open = facts.at(jobs[0].code[0]).open_at is not None
         yield problem(gate, "mode", "closed", f"{jobs[0].user} may not enter it, where the code of {of_jobs(jobs)} is",
                       "its owner: chmod o+x" if is_open else f"chmod o+x {shlex.quote(gate)}")  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
-    missing = _by(facts, lambda job: None if _fault(facts, job) else job.missing_module)
-    for module, jobs in missing.items():
+    whole = [job for job in facts.jobs if not _fault(facts, job)]
+    for module, jobs in by_cause(whole, lambda job: job.missing_module):
         yield problem(jobs[0].service_name, "Function", module,
                       f"no directory where Python looks has the module of {of_jobs(jobs)}",
                       f"install it again, or: {facts.sereno(f'remove {jobs[0].id}')}")  # fmt: skip
 
 
 def accounts(facts: Facts) -> Iterator[Finding]:
-    users = _by(facts, lambda job: job.user if facts.scope == "system" else None)
     for user in sorted(user for user, found in facts.accounts.items() if found is None):
-        jobs = users.get(user, [])
-        what = (
-            f"{of_jobs(jobs)} cannot start (status 217)" if jobs else "nobody is told of failures"
-        )
-        yield problem(user, "user", "missing", what, _made_again(user, "useradd --system"))
+        jobs = [job for job in facts.jobs if facts.scope == "system" and job.user == user]
+        yield _missing(user, "user", jobs)
     for group in sorted(group for group, found in facts.groups.items() if found is None):
-        jobs = [job for job in facts.jobs if group in _groups_of(job)]
         # Who deletes a user deletes its group with it.
         if facts.accounts.get(group, ()) is not None:
-            yield problem(group, "group", "missing", f"{of_jobs(jobs)} cannot start (status 216)",
-                          _made_again(group, "groupadd --system"))  # fmt: skip
+            yield _missing(group, "group", [job for job in facts.jobs if group in job.groups])
 
 
-def _made_again(name: str, command: str) -> str:
-    is_ours = name in ("sereno", SYSTEM_USER)
-    return "systemd-sysusers sereno.conf" if is_ours else f"{command} {shlex.quote(name)}"
-
-
-def _groups_of(job: JobFacts) -> list[str]:
-    return [
-        name
-        for key in ("Group", "SupplementaryGroups")
-        for line in job.values(key)
-        for name in line.split()
-    ]
+def _missing(name: str, kind: str, jobs: list[JobFacts]) -> Finding:
+    status = {"user": 217, "group": 216}[kind]
+    return problem(name, kind, "missing",
+                   f"{of_jobs(jobs)} cannot start (status {status})" if jobs else "nobody is told of failures",
+                   "systemd-sysusers sereno.conf" if name in ("sereno", SYSTEM_USER) else
+                   f"{kind}add --system {shlex.quote(name)}")  # fmt: skip
 
 
 # Settings that name paths without which systemd does not begin a run (systemd.exec(5)).
@@ -149,66 +120,57 @@ NoExecPaths BindPaths BindReadOnlyPaths""".split()
 
 def needed_paths(job: JobFacts) -> list[str]:
     """The paths that must be there; with "-" before them, or where specifiers are in them, they need not."""
-    lines = (line for key in _NEEDED for line in job.values(key))
-    words = [word.lstrip("+").partition(":")[0] for line in lines for word in line.split()]
+    words = [word.lstrip("+").partition(":")[0] for word in job.words(*_NEEDED)]
     return [*job.secrets, *(word for word in words if word.startswith("/") and "%" not in word)]
 
 
 def needed(facts: Facts) -> Iterator[Finding]:
-    for path in sorted({path for job in facts.jobs for path in needed_paths(job)}):
-        jobs = [job for job in facts.jobs if path in needed_paths(job)]
+    named = grouped((path, job) for job in facts.jobs for path in dict.fromkeys(needed_paths(job)))
+    for path, jobs in sorted(named, key=lambda found: found[0]):
         place, is_secret = facts.at(path), path in jobs[0].secrets
         if place.kind == "missing":
-            hint = (
-                "write this secret again (chmod 600)"
-                if is_secret
-                else "make it, or take it out of the drop-in"
-            )
-            yield problem(path, "path", "missing", f"{of_jobs(jobs)} cannot start without it", hint)
+            yield problem(path, "path", "missing", f"{of_jobs(jobs)} cannot start without it",
+                          "write this secret again (chmod 600)" if is_secret else
+                          "make it, or take it out of the drop-in")  # fmt: skip
         elif is_secret and place.kind == "file" and place.mode & 0o044:
-            hint = (
-                f"chmod go-rwx {shlex.quote(path)}"
-                if place.open_at is None
-                else "its owner: chmod go-rwx"
-            )
-            yield warning(
-                path,
-                "mode",
-                f"{place.mode:04o}",
-                f"others may read this secret of {of_jobs(jobs)}",
-                hint,
-            )
+            yield warning(path, "mode", f"{place.mode:04o}", f"others may read this secret of {of_jobs(jobs)}",
+                          f"chmod go-rwx {shlex.quote(path)}" if place.open_at is None else
+                          "its owner: chmod go-rwx")  # fmt: skip
 
 
 def metrics(facts: Facts) -> Iterator[Finding]:
-    for path, jobs in _by(facts, lambda job: job.variable("SERENO_TEXTFILE_DIR")).items():
-        place, quoted = facts.at(path), shlex.quote(path)
+    for path, jobs in by_cause(facts.jobs, lambda job: job.variable(METRICS)):
+        place = facts.at(path)
         # The job whose rights do not suffice, if there is one.
         job = next((job for job in jobs if not _may_write(facts, job, place)), jobs[0])
-        group = next(iter(_groups_of(job)), None) or "sereno"
-        if place.kind == "missing":
-            value, hint = "missing", f"install -d -g {group} -m 775 {quoted}"
-            if place.open_at is not None:
-                hint = f"another directory: whoever may change {place.open_at} could lead the file anywhere"
-        elif place.kind == "directory" and not _may_write(facts, job, place):
-            value, hint = (
-                f"mode {place.mode:04o}",
-                f"chgrp {group} {quoted} && chmod g+rwx {quoted}",
+        if found := _kept_from_metrics(facts, job, path, place):
+            value, hint = found
+            yield problem(path, METRICS, value, f"no metrics of {of_jobs(jobs)} are written", hint)
+
+
+def _kept_from_metrics(
+    facts: Facts, job: JobFacts, path: str, place: Place
+) -> tuple[str, str] | None:
+    """What is wrong with the directory, and the way out."""
+    group, quoted = next(iter(job.groups), "sereno"), shlex.quote(path)
+    if place.kind == "unknown":
+        return None
+    if place.kind == "missing":
+        if place.open_at is not None:
+            return (
+                "missing",
+                f"another directory: whoever may change {place.open_at} could lead the file anywhere",
             )
-            if place.open_at not in (None, path):
-                hint = f"its owner: chgrp {group}, chmod g+rwx"
-        elif place.kind not in ("directory", "unknown"):
-            value, hint = "no directory", f"another directory in {' '.join(job.drop_ins)}"
-        elif facts.scope == "system" and not _is_let_through(job, path):
-            value, hint = (
-                "read-only",
-                f"add ReadWritePaths=-{path} below it, then: systemctl daemon-reload",
-            )
-        else:
-            continue
-        yield problem(
-            path, "SERENO_TEXTFILE_DIR", value, f"no metrics of {of_jobs(jobs)} are written", hint
-        )
+        return "missing", f"install -d -g {group} -m 775 {quoted}"
+    if place.kind != "directory":
+        return "no directory", f"another directory in {' '.join(job.drop_ins)}"
+    if not _may_write(facts, job, place):
+        if place.open_at not in (None, path):
+            return f"mode {place.mode:04o}", f"its owner: chgrp {group}, chmod g+rwx"
+        return f"mode {place.mode:04o}", f"chgrp {group} {quoted} && chmod g+rwx {quoted}"
+    if facts.scope == "system" and not _is_let_through(job, path):
+        return "read-only", f"add ReadWritePaths=-{path} below it, then: systemctl daemon-reload"
+    return None
 
 
 def _may_write(facts: Facts, job: JobFacts, place: Place) -> bool:
@@ -220,36 +182,33 @@ def _may(facts: Facts, job: JobFacts, wanted: int, mode: int, uid: int, gid: int
     account = facts.accounts.get(job.user)
     if account is None:
         return True
-    groups = {*account[1], *(facts.groups.get(name) for name in _groups_of(job))}
+    groups = {*account[1], *(facts.groups.get(name) for name in job.groups)}
     shift = 6 if uid == account[0] else 3 if gid in groups else 0
     return mode >> shift & wanted == wanted
 
 
 def _is_let_through(job: JobFacts, path: str) -> bool:
-    if job.value("ProtectSystem") != "strict":
-        return True
-    places = [
-        word.lstrip("-+").rstrip("/")
-        for line in job.values("ReadWritePaths")
-        for word in line.split()
-    ]
-    return any(f"{path}/".startswith(f"{place}/") for place in places)
+    places = (word.lstrip("-+").rstrip("/") for word in job.words("ReadWritePaths"))
+    return job.value("ProtectSystem") != "strict" or any(
+        f"{path}/".startswith(f"{place}/") for place in places
+    )
 
 
 def code_of_root(facts: Facts) -> Iterator[Finding]:
     """What root runs, root alone may write: whoever else may, is root."""
-    if facts.scope == "user":
+    # Whose the jobs are, the template says.
+    if facts.scope == "user" or not facts.has_template:
         return
     own = facts.code.installed_place if facts.code else None
     if own and (open_at := facts.at(own).open_at):
         yield problem(open_at, "owner", str(facts.at(own).uid), "another user may change the sereno that root runs",
                       "./install.sh --prefix with a path that is root's alone")  # fmt: skip
-    found: dict[str, list[JobFacts]] = {}
-    for job in facts.jobs:
-        places = (facts.at(path).open_at for path in job.code if job.user in ("root", "0"))
-        for open_at in dict.fromkeys(place for place in places if place):
-            found.setdefault(open_at, []).append(job)
-    for open_at, jobs in found.items():
+    of_root = [job for job in facts.jobs if job.is_roots]
+    for open_at, jobs in grouped(
+        (open_at, job)
+        for job in of_root
+        for open_at in dict.fromkeys(facts.at(path).open_at for path in job.code)
+    ):
         yield problem(open_at, "owner or mode", "not root's alone",
                       f"another user may change the code of {of_jobs(jobs)}, which root runs",
                       "register it with user=, or keep its code where only root may write")  # fmt: skip
@@ -261,7 +220,7 @@ def cannot_start(facts: Facts, job: JobFacts) -> bool:
         _fault(facts, job) is not None
         or job.missing_module is not None
         or (facts.scope == "system" and facts.accounts.get(job.user, ()) is None)
-        or any(facts.groups.get(name, 0) is None for name in _groups_of(job))
+        or any(facts.groups.get(name, 0) is None for name in job.groups)
         or any(facts.at(path).kind == "missing" for path in needed_paths(job))
         or _closed(facts, job) is not None
     )

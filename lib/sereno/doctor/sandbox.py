@@ -16,21 +16,8 @@ _NO = ("no", "false", "off", "0", "n", "f")
 _SYSTEM = ("/etc/", "/usr/", "/boot/", "/proc/", "/sys/")
 
 
-def _is_no(value: str) -> bool:
-    return value.lower() in _NO
-
-
-def _is_empty(value: str) -> bool:
-    return value == ""
-
-
 def _is_root(value: str) -> bool:
     return bool({"root", "0"} & {*value.split()})
-
-
-def _allows_root(value: str) -> bool:
-    # Without User= a service of the system's manager is root's.
-    return value == "" or _is_root(value)
 
 
 def _adds(value: str) -> bool:
@@ -42,7 +29,7 @@ def _opens_the_system(value: str) -> bool:
     return any(path == "/" or path.startswith(_SYSTEM) for path in paths)
 
 
-# Of each setting of the template (systemd/system/sereno@.service): whether this value is weaker (systemd.exec(5)).
+# Of each setting of the template: whether this value is weaker.
 WEAKER: dict[str, Callable[[str], bool]] = {
     **dict.fromkeys(
         """
@@ -50,46 +37,40 @@ WEAKER: dict[str, Callable[[str], bool]] = {
         PrivateDevices ProtectKernelTunables ProtectKernelModules ProtectKernelLogs ProtectControlGroups ProtectClock
         ProtectHostname PrivateIPC PrivateNetwork PrivateUsers
         """.split(),
-        _is_no,
+        lambda value: value.lower() in _NO,
+    ),
+    # Empty, they take back what the template says.
+    **dict.fromkeys(
+        ("SystemCallArchitectures", "IPAddressDeny", "ReadOnlyPaths", "TemporaryFileSystem"),
+        lambda value: value == "",
     ),
     "ProtectSystem": lambda value: value.lower() != "strict",
     "ProtectProc": lambda value: value in ("", "default"),
     "DevicePolicy": lambda value: value == "auto",
     "KeyringMode": lambda value: value in ("inherit", "shared"),
-    "User": _allows_root,
-    # Without them a service has the groups of its user.
+    # Without User= a service of the system's manager is root's; without the others it has the groups of its user.
+    "User": lambda value: value == "" or _is_root(value),
     "Group": _is_root,
     "SupplementaryGroups": _is_root,
     "CapabilityBoundingSet": _adds,
     "AmbientCapabilities": _adds,
     # Without "~" it adds to what the template lets through; empty, it lets everything through.
     "SystemCallFilter": lambda value: not value.startswith("~"),
-    "SystemCallArchitectures": _is_empty,
     "RestrictAddressFamilies": lambda value: value not in ("none", "AF_UNIX"),
-    "IPAddressDeny": _is_empty,
     "IPAddressAllow": bool,
     "ReadWritePaths": _opens_the_system,
-    # Empty, they take back what the template says.
-    "ReadOnlyPaths": _is_empty,
-    "TemporaryFileSystem": _is_empty,
 }
 
 
 def weakenings(settings: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """The (key, value) pairs of a section `[Service]` that take something from the template's sandbox."""
-    for key, value in settings:
-        weaker = WEAKER.get(key)
-        if weaker is not None and weaker(value):
-            yield key, value
+    return (pair for pair in settings if pair[0] in WEAKER and WEAKER[pair[0]](pair[1]))
 
 
 def sandbox(facts: Facts) -> Iterator[Finding]:
-    if facts.scope == "user":
-        return
-    for path, lines in facts.drop_ins.items():
-        for key, value in weakenings(
-            (key, value) for where, key, value in lines if where == "[Service]"
-        ):
-            jobs = [job for job in facts.jobs if path in job.drop_ins]
+    for path, lines in facts.drop_ins.items() if facts.scope == "system" else ():
+        jobs = [job for job in facts.jobs if path in job.drop_ins]
+        pairs = ((key, value) for section, key, value in lines if section == "[Service]")
+        for key, value in weakenings(pairs):
             yield warning(path, key, value or "(empty)", f"it weakens the sandbox of {of_jobs(jobs)}",
-                          f"take the line out of {shlex.quote(path)}, then: systemctl daemon-reload")  # fmt: skip
+                          f"take the line out of {shlex.quote(path)}, then: {facts.reload}")  # fmt: skip

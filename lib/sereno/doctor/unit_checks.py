@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from os.path import basename, dirname
 
 from sereno.doctor.facts import Facts, Finding, Words, problem, warning
-from sereno.doctor.job_facts import JobFacts, of_jobs
+from sereno.doctor.job_facts import JobFacts, Properties, by_cause, grouped, of_jobs
 from sereno.units import DROP_IN, SEED_SERVICE, TARGET, drop_in_name, timer_name
 
 SOCKET, LISTENER = "sereno-notify.socket", "sereno-notify.service"
@@ -25,79 +25,87 @@ OWN_UNITS = {
     "sereno.slice": "no job starts",
 }
 _FOR_TELLING = (SOCKET, LISTENER, TELLER)
+# Units whose drop-ins change those of every job.
+_OF_ALL_JOBS = ("sereno@.service", "sereno@.timer", "service", "timer")
 
 
 def own_units(facts: Facts) -> Iterator[Finding]:
-    if not facts.has_template:
-        return
-    for unit, why in OWN_UNITS.items():
-        shown, name = facts.units.get(unit, {}), unit.replace("@doctor", "@")
-        level = warning if unit in _FOR_TELLING and not facts.tells else problem
-        state = shown.get("LoadState", "loaded")
-        fragment = shown.get("FragmentPath", "")
-        if state == "masked":
-            more = f" && {facts.systemctl} start {unit}" if unit in (TARGET, SOCKET) else ""
-            yield level(name, "LoadState", state, f"{why}: a masked unit is never started",
-                        f"{facts.unmask(name)}{more}")  # fmt: skip
-        elif state == "not-found" or facts.at(fragment).kind == "missing":
-            yield level(name, "file", "missing", why, facts.install)
-        elif unit == SOCKET and facts.tells and _was_stopped(shown):
-            yield level(name, "ActiveState", shown["ActiveState"], why,
-                        f"{facts.systemctl} start {unit}")  # fmt: skip
-        elif unit == SOCKET and facts.tells and _lost_its_file(facts, shown):
-            yield level(name, "ListenDatagram", ADDRESS, f"{why}: the socket's file is gone",
-                        f"{facts.systemctl} restart {unit}")  # fmt: skip
-        elif unit == SEED_SERVICE and shown.get("ActiveState") == "failed":
-            yield level(name, "ActiveState", "failed", why,
-                        f"{facts.systemctl} status {unit}; mend it, then: {facts.systemctl} start {unit}")  # fmt: skip
+    for unit, why in OWN_UNITS.items() if facts.has_template else ():
+        if found := _fault(facts, unit, facts.units.get(unit, {})):
+            field, value, more, hint = found
+            level = warning if unit in _FOR_TELLING and not facts.tells else problem
+            yield level(unit.replace("@doctor", "@"), field, value, why + more, hint)
 
 
-def _was_stopped(shown: Mapping[str, str]) -> bool:
-    """Whether the socket failed, or was stopped after it had been there: the first run of a boot starts it."""
-    state = shown.get("ActiveState", "active")
-    return state == "failed" or (state != "active" and bool(shown.get("InactiveEnterTimestamp")))
-
-
-def _lost_its_file(facts: Facts, shown: Mapping[str, str]) -> bool:
-    is_active = shown.get("ActiveState") == "active"
-    return facts.scope == "system" and is_active and facts.at(ADDRESS).kind == "missing"
+def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, str] | None:
+    """(field, value, what to add to the message, way out)."""
+    name, systemctl = unit.replace("@doctor", "@"), facts.systemctl
+    load, state = shown.get("LoadState", "loaded"), shown.get("ActiveState", "active")
+    if load == "masked":
+        # With a unit that is no more, `unmask` takes the link by which it was enabled.
+        verb = {TARGET: "enable --now", SOCKET: "start"}.get(unit)
+        more = f" && {systemctl} {verb} {unit}" if verb else ""
+        return (
+            "LoadState",
+            load,
+            ": a masked unit is never started",
+            f"{facts.unmask_own(name)}{more}",
+        )
+    if load == "not-found" or facts.at(shown.get("FragmentPath", "")).kind == "missing":
+        return "file", "missing", "", facts.install
+    if unit == SOCKET and facts.tells:
+        # Stopped after it had been there: the first run of a boot starts it.
+        was_there = state != "active" and bool(shown.get("InactiveEnterTimestamp"))
+        if state == "failed" or was_there:
+            return "ActiveState", state, "", f"{systemctl} start {unit}"
+        if facts.scope == "system" and state == "active" and facts.at(ADDRESS).kind == "missing":
+            more = ": the socket's file is gone"
+            return "ListenDatagram", ADDRESS, more, f"{systemctl} restart {unit}"
+    # Started again and again, it is not "failed" meanwhile.
+    retried = shown.get("SubState", "").startswith("auto-restart")
+    if unit == SEED_SERVICE and (state == "failed" or retried):
+        hint = f"{systemctl} status {unit}; mend it, then: {systemctl} start {unit}"
+        return "ActiveState", "failed", "", hint
+    return None
 
 
 def masked(facts: Facts) -> Iterator[Finding]:
+    why = "a masked unit is never started"
     of_all = facts.masks & {"sereno@.service", "sereno@.timer"}
     for unit in sorted(of_all):
-        yield problem(unit, "link to", "/dev/null", "no job starts: a masked unit is never started",
-                      f"{facts.unmask(unit)}; {_reloaded(facts, facts.jobs)}")  # fmt: skip
-    for job in () if of_all else facts.jobs:
-        for unit, shown in ((job.timer_name, job.timer), (job.service_name, job.service)):
-            if shown.get("LoadState") == "masked":
-                yield problem(unit, "LoadState", "masked", "a masked unit is never started",
-                              f"{facts.unmask(unit)} && {facts.begin_again(job.id)}")  # fmt: skip
+        yield problem(unit, "link to", "/dev/null", f"no job starts: {why}",
+                      f"{facts.unmask_own(unit)}; {_reloaded(facts, facts.jobs)}")  # fmt: skip
+    single = grouped(
+        ((place, job.units[place][0] in facts.runtime_masks), job)
+        for job in (() if of_all else facts.jobs)
+        for place in (0, 1)
+        if job.units[place][1].get("LoadState") == "masked"
+    )
+    for (place, _), jobs in single:
+        units = [job.units[place][0] for job in jobs]
+        yield problem(units[0], "LoadState", "masked", f"of {of_jobs(jobs)}: {why}",
+                      f"{facts.unmask(*units)} && {facts.begin_again(*jobs)}")  # fmt: skip
     for path, is_mask in facts.foreign:
         if is_mask:
-            yield problem(
-                path, "link to", "/dev/null",
-                "a masked unit is never started; a backend's job comes back when the backend is started again",
-                f"rm {shlex.quote(path)} && {facts.systemctl} daemon-reload && {facts.sereno('apply')}",
-            )  # fmt: skip
+            yield problem(path, "link to", "/dev/null",
+                          f"{why}; a backend's job comes back when the backend is started again",
+                          f"rm {shlex.quote(path)} && {facts.reload} && {facts.sereno('apply')}")  # fmt: skip
 
 
 def foreign(facts: Facts) -> Iterator[Finding]:
     for path in facts.odd_files:
         yield problem(path, "kind", "no file", "systemd cannot read this drop-in, or waits for ever for what is in it",
-                      f"{_set_aside(path)} && {facts.systemctl} daemon-reload")  # fmt: skip
+                      f"{_set_aside(path)} && {facts.reload}")  # fmt: skip
     for path, is_mask in facts.foreign:
         if not is_mask:
-            yield problem(
-                path, "[X-Sereno]", "missing",
-                "the file has a job's name and is not sereno's, so that the job cannot be installed",
-                f"mv {shlex.quote(path)} ~/ && {facts.systemctl} daemon-reload",
-            )  # fmt: skip
+            yield problem(path, "[X-Sereno]", "missing",
+                          "the file has a job's name and is not sereno's, so that the job cannot be installed",
+                          f"mv {shlex.quote(path)} ~/ && {facts.reload}")  # fmt: skip
 
 
 def words(facts: Facts) -> Iterator[Finding]:
     """What systemd itself says of unit files: one finding for each file, for a time zone, for a unit without words."""
-    jobs = {unit: job for job in facts.jobs for unit in (job.timer_name, job.service_name)}
+    jobs = {unit: job for job in facts.jobs for unit, _ in job.units}
     changed = {unit for unit, job in jobs.items() if job.changed_files}
     told = {_unit_of(said.subject) for said in facts.words if said.line}
     by_subject: dict[str, list[Words]] = {}
@@ -108,37 +116,29 @@ def words(facts: Facts) -> Iterator[Finding]:
     told |= by_subject.keys()
     # sereno wrote it, and systemd took it then: what has gone since is its time zone.
     lost = [subject for subject in by_subject if subject.endswith(".timer") and "/" in subject]
+    blind = [jobs[unit] for unit in map(_unit_of, lost) if unit in jobs]
     for subject in lost[:1] + [subject for subject in by_subject if subject not in lost]:
         first, *more = by_subject[subject]
-        job = jobs.get(_unit_of(subject))
-        others = f"; {len(more)} more" if more and first.line else ""
         message = (
-            "systemd leaves this line out"
-            if "gnoring" in first.text
-            else "systemd refuses the unit"
+            f"systemd {'leaves this line out' if 'gnoring' in first.text else 'refuses the unit'}"
         )
-        hint = _mended(facts, subject, job)
+        hint = _mended(facts, subject, jobs.get(_unit_of(subject)))
         if subject in lost:
-            blind = [jobs[unit] for unit in map(_unit_of, lost) if unit in jobs]
             message = f"the time zone of {of_jobs(blind)} is not on this machine"
             hint = f"apt-get install tzdata-legacy; {_reloaded(facts, blind)}"
-        yield problem(
-            subject,
-            f"line {first.line}" if first.line else "systemd",
-            first.text,
-            message + others,
-            hint,
-        )
-    for unit, job in jobs.items():
-        shown = job.timer if unit == job.timer_name else job.service
-        state = shown.get("LoadState", "loaded")
-        if state not in ("loaded", "unloaded", "masked") and not {unit, *_OF_ALL_JOBS} & told:
-            yield problem(unit, "LoadState", state, shown.get("LoadError") or "systemd could not load it",
-                          _reloaded(facts, [job]))  # fmt: skip
+        others = f"; {len(more)} more" if more and first.line else ""
+        field = f"line {first.line}" if first.line else "systemd"
+        yield problem(subject, field, first.text, message + others, hint)
+    yield from _without_words(facts, told)
 
 
-# Units whose drop-ins change those of every job.
-_OF_ALL_JOBS = ("sereno@.service", "sereno@.timer", "service", "timer")
+def _without_words(facts: Facts, told: set[str]) -> Iterator[Finding]:
+    for job in facts.jobs:
+        for unit, shown in job.units:
+            state = shown.get("LoadState", "loaded")
+            if state not in ("loaded", "unloaded", "masked") and not {unit, *_OF_ALL_JOBS} & told:
+                yield problem(unit, "LoadState", state, shown.get("LoadError") or "systemd could not load it",
+                              _reloaded(facts, [job]))  # fmt: skip
 
 
 def _unit_of(subject: str) -> str:
@@ -151,9 +151,8 @@ def _mended(facts: Facts, subject: str, job: JobFacts | None) -> str:
     if not subject.startswith("/") and job:
         kind = subject.rpartition(".")[2]
         units = (subject, kind, f"sereno@.{kind}")
-        subject = next(
-            (path for path in reversed(job.drop_ins) if _unit_of(path) in units), subject
-        )
+        found = (path for path in reversed(job.drop_ins) if _unit_of(path) in units)
+        subject = next(found, subject)
     if not subject.endswith(".conf"):
         return facts.install if job is None else _reloaded(facts, [job])
     jobs = facts.jobs if _unit_of(subject) in _OF_ALL_JOBS else [job] if job else []
@@ -166,61 +165,81 @@ def _set_aside(path: str) -> str:
 
 def _reloaded(facts: Facts, jobs: Iterable[JobFacts]) -> str:
     """How to have systemd read files again, and timers go on that lost their elapse by them."""
-    stuck = (job for job in jobs if job.installed.enabled
-             and (job.timer.get("LoadState"), job.timer.get("SubState")) != ("loaded", "waiting"))  # fmt: skip
-    again = "".join(f" && {facts.begin_again(job.id)}" for job in stuck)
-    return f"{facts.systemctl} daemon-reload{again}"
+    stuck = [job for job in jobs if job.installed.enabled
+             and (job.timer.get("LoadState"), job.timer.get("SubState")) != ("loaded", "waiting")]  # fmt: skip
+    return f"{facts.reload} && {facts.begin_again(*stuck)}" if stuck else facts.reload
 
 
 def requirements(job: JobFacts) -> list[str]:
     """The units without which a run of the job does not start."""
-    keys = ("Requires", "Requisite", "BindsTo")
-    return [unit for key in keys for line in job.values(key, "[Unit]") for unit in line.split()]
+    return job.words("Requires", "Requisite", "BindsTo", section="[Unit]")
 
 
 def dependencies(facts: Facts) -> Iterator[Finding]:
-    for job in facts.jobs:
-        for unit in requirements(job):
-            state = facts.units.get(unit, {}).get("LoadState", "loaded")
-            if state != "loaded":
-                yield problem(job.service_name, "Requires", unit,
-                              f"systemd does not start the job: the unit that it requires is {state}",
-                              _without_drop_in(facts, job, "[Unit]", unit))  # fmt: skip
-        # Before the first start it is "no" as well.
-        if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp"):
-            yield warning(job.service_name, "ConditionResult", "no",
-                          "a condition in its unit kept systemd from starting the job's last run",
-                          _without_drop_in(facts, job, "[Unit]", "Condition"))  # fmt: skip
+    for unit, state in facts.units.items():
+        if (load := state.get("LoadState", "loaded")) != "loaded":
+            jobs = [job for job in facts.jobs if unit in requirements(job)]
+            for way, held in by_cause(jobs, _remedy(facts, "[Unit]", unit)):
+                yield problem(held[0].service_name, "Requires", unit,
+                              f"systemd does not start {of_jobs(held)}: the unit that it requires is {load}",
+                              way)  # fmt: skip
+    # Before the first start it is "no" as well.
+    jobs = [job for job in facts.jobs
+            if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp")]  # fmt: skip
+    for way, held in by_cause(jobs, _remedy(facts, "[Unit]", "Condition")):
+        yield warning(held[0].service_name, "ConditionResult", "no",
+                      f"a condition in its unit kept systemd from starting the last run of {of_jobs(held)}",
+                      way)  # fmt: skip
 
 
 def commands(facts: Facts) -> Iterator[Finding]:
-    for job in facts.jobs:
-        found = job.values("ExecStart")
-        if len(found) > 1 and job.service.get("LoadState") != "bad-setting":
-            yield warning(job.service_name, "ExecStart", found[-1],
-                          "a run executes this besides the job: a line ExecStart= without a value is missing before it",
-                          _without_drop_in(facts, job, "[Service]", found[-1]))  # fmt: skip
+    loaded = [job for job in facts.jobs if job.service.get("LoadState") != "bad-setting"]
+    for command, double in by_cause(loaded, _second_command):
+        for way, jobs in by_cause(double, _remedy(facts, "[Service]", command)):
+            yield warning(jobs[0].service_name, "ExecStart", command,
+                          f"runs of {of_jobs(jobs)} execute this besides: a line ExecStart= without a value is missing"
+                          " before it", way)  # fmt: skip
+
+
+def _second_command(job: JobFacts) -> str | None:
+    found = job.values("ExecStart")
+    return found[-1] if len(found) > 1 else None
 
 
 def elsewhere(facts: Facts) -> Iterator[Finding]:
     """Drop-ins by which a timer starts something else, or a failure is told to nobody."""
-    for job in facts.jobs:
-        if unit := job.value("Unit", "[Timer]"):
-            yield problem(job.timer_name, "Unit", unit, "the timer starts this in place of the job",
-                          _without_drop_in(facts, job, "[Timer]", "Unit="))  # fmt: skip
-        told = [line for line in job.values("OnFailure", "[Unit]") if "sereno-failed@" in line]
-        if facts.tells and not told and ("[Unit]", "OnFailure", "") in job.settings:
-            yield warning(job.service_name, "OnFailure", "(empty)", "nobody is told of its failures",
-                          _without_drop_in(facts, job, "[Unit]", "OnFailure="))  # fmt: skip
+    for unit, astray in by_cause(facts.jobs, lambda job: job.value("Unit", "[Timer]") or None):
+        for way, jobs in by_cause(astray, _remedy(facts, "[Timer]", "Unit=")):
+            yield problem(
+                jobs[0].timer_name,
+                "Unit",
+                unit,
+                f"the timer starts this in place of {of_jobs(jobs)}",
+                way,
+            )
+    silent = [job for job in facts.jobs if facts.tells and ("[Unit]", "OnFailure", "") in job.settings
+              and not any("sereno-failed@" in line for line in job.values("OnFailure", "[Unit]"))]  # fmt: skip
+    for way, jobs in by_cause(silent, _remedy(facts, "[Unit]", "OnFailure=")):
+        yield warning(
+            jobs[0].service_name,
+            "OnFailure",
+            "(empty)",
+            f"nobody is told of failures of {of_jobs(jobs)}",
+            way,
+        )
 
 
-def _without_drop_in(facts: Facts, job: JobFacts, section: str, text: str) -> str:
-    """How to take away the last drop-in of a job's service that has this text in a line."""
-    for path in reversed(job.drop_ins):
-        lines = facts.drop_ins.get(path, ())
-        if any(where == section and text in f"{key}={value}" for where, key, value in lines):
-            return f"{_set_aside(path)} && {facts.systemctl} daemon-reload"
-    return f"{facts.systemctl} cat {job.service_name}"
+def _remedy(facts: Facts, section: str, text: str) -> Callable[[JobFacts], str]:
+    """How to take away the last drop-in of a job that has this text in a line."""
+
+    def of_job(job: JobFacts) -> str:
+        for path in reversed(job.drop_ins):
+            for where, key, value in facts.drop_ins.get(path, ()):
+                if where == section and text in f"{key}={value}":
+                    return f"{_set_aside(path)} && {facts.reload}"
+        return f"{facts.systemctl} cat {job.service_name}"
+
+    return of_job
 
 
 def changed(facts: Facts) -> Iterator[Finding]:
@@ -232,23 +251,16 @@ def changed(facts: Facts) -> Iterator[Finding]:
             yield problem(drop_in_name(job.id), "file", "missing", "what the job executes stood in it",
                           facts.write_again(job))  # fmt: skip
         for name in job.changed_files:
-            yield problem(
-                name, "Digest", "differs",
-                "the file is not as sereno wrote it: changed by hand, or by another version"
-                + ("; changes belong into a drop-in of another name" if DROP_IN in name else ""),
-                facts.write_again(job),
-            )  # fmt: skip
+            more = "; changes belong into a drop-in of another name" if DROP_IN in name else ""
+            yield problem(name, "Digest", "differs",
+                          f"the file is not as sereno wrote it: changed by hand, or by another version{more}",
+                          facts.write_again(job))  # fmt: skip
 
 
 def stale(facts: Facts) -> Iterator[Finding]:
     # What systemd says of a file is told with the way to have it read again.
-    files = [
-        path for path in facts.stale_files if path not in {said.subject for said in facts.words}
-    ]
-    if files:
-        others = len(files) - 1
-        yield warning(
-            files[0], "changed", "after the last daemon-reload",
-            f"systemd does not know this file as it is now{f', nor {others} more' if others else ''}",
-            f"{facts.systemctl} daemon-reload",
-        )  # fmt: skip
+    told = {said.subject for said in facts.words}
+    for path in facts.stale_files:
+        if path not in told:
+            yield warning(path, "changed", "after the last daemon-reload",
+                          "systemd does not know this file as it is now", facts.reload)  # fmt: skip
