@@ -25,7 +25,6 @@ EXEMPT = {
     "doctor/cache_checks.py": "the command of the cache is of no scope",
     "doctor/machine_checks.py": "journald is the machine's",
     "doctor/run_checks.py": "only of the system scope",
-    "doctor/sandbox.py": "only of the system scope",
     "installation.py": "names the scope",
     "notify/handling.py": "started by hand, without the units that name the scope",
     "presets.py": "presets of the system scope",
