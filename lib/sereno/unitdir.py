@@ -215,7 +215,7 @@ class UnitDirectory:
         """Let presets leave what is enabled and what is paused as it is: see `sereno.presets`."""
         names = {entry.name for entry in self._entries(self.path)}
         timers = {name for name in names if name.startswith("sereno@") and name.endswith(".timer")}
-        if not timers:
+        if not any(map(self._is_ours, timers)):
             return presets.remove(self.path)
         return presets.write(
             self.path,

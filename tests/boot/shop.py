@@ -66,8 +66,9 @@ class Shop:
     def __init__(self, machine: Machine, app: str = "shop") -> None:
         self.machine = machine
         self.app = app
-        if not machine.exists("/srv/shop/venv"):
+        if not machine.exists("/srv/shop/shop_jobs.py"):
             machine.write("/srv/shop/shop_jobs.py", JOBS)
+        if not machine.exists("/srv/shop/venv"):
             machine.run(
                 "python3", "-m", "venv", "--without-pip", "--system-site-packages", "/srv/shop/venv"
             )
