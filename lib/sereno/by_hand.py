@@ -57,7 +57,7 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
     with Runs(user=user) as past:
         found = past.await_run(
             job_id,
-            lambda run: is_meant(run) and (is_under_way or (run.end_s or since_s) >= since_s),
+            lambda run: is_meant(run) and (is_under_way or _is_later(run, since_s)),
             lambda run: run.is_over or _is_done_by(after, run),
             deadline_s=_JOURNAL_S,
         )
@@ -71,6 +71,11 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
         hint="either the journal is not kept, or this user may not read it:"
         " usermod -aG systemd-journal USER, then log in again",
     )
+
+
+def _is_later(run: Run, since_s: float) -> bool:
+    # A run that a crash of the machine cut off has no end, and began long before.
+    return (run.end_s or run.start_s or since_s) >= since_s
 
 
 def _is_done_by(after: Mapping[str, str], run: Run) -> bool:

@@ -44,7 +44,8 @@ def test_a_newcomer_who_follows_the_readme_gets_what_it_shows(
         machine.write(f"/root/sereno/{path.relative_to(checkout)}", path.read_text(), mode)
     for block in blocks():
         if block.kind == "file" and block.argument.startswith("/"):
-            machine.write(block.argument, block.text)
+            mode = 0o600 if block.argument.endswith("notify.toml") else 0o644
+            machine.write(block.argument, block.text, mode)
     for block in later:
         run(machine, block.text, "/root/sereno")
 
