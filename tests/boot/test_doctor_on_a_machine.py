@@ -337,13 +337,6 @@ def check_row(machine: Machine, row: Row) -> None:
 
 
 # The fault, what checks find of it, what mends it, and the jobs whose run systemd could not begin for it.
-REFUSED: list[tuple[str, str, str, tuple[str, ...]]] = [
-    ("userdel app", "account", "{hint}", ("served",)),
-    (f"mv {STORE}/venv /srv/gone", "entry script", f"mv /srv/gone {STORE}/venv", ("eastern", "often")),
-    ("mv /etc/shop.token /root", "needed path", "mv /root/shop.token /etc", ("secret",)),
-]  # fmt: skip
-
-
 def of(rows: list[Row]) -> Any:
     return pytest.mark.parametrize("row", rows, ids=[f"{row[0]}: {row[1][:50]}" for row in rows])
 
@@ -361,25 +354,6 @@ def test_what_systemd_makes_of_units_is_one_finding_and_its_hint_mends_it_and_ru
     store: Machine, row: Row
 ) -> None:
     check_row(store, row)
-
-
-@pytest.mark.every_systemd
-@pytest.mark.parametrize(
-    ("fault", "check", "cure", "jobs"), REFUSED, ids=[row[0] for row in REFUSED]
-)
-def test_a_run_that_systemd_refuses_is_told_by_its_cause_alone_as_long_as_that_is_there(
-    store: Machine, fault: str, check: str, cure: str, jobs: tuple[str, ...]
-) -> None:
-    store.run("sh", "-ec", fault)
-    for job in jobs:
-        store.run("systemctl", "start", f"sereno@{job}.service", check=False)
-    (found,) = examine(store)
-    assert found["check"] == check
-    mend(store, found["hint"], cure)
-    (left,) = examine(store)
-    assert (left["check"], left["subject"]) == ("run", f"sereno@{jobs[0]}.service")
-    mend(store, left["hint"], "{then}")
-    store.wait_for(lambda: examine(store) == [], what="runs that succeed", deadline_s=20)
 
 
 def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) -> None:
