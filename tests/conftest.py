@@ -18,7 +18,11 @@ LONG = "SERENO_TEST_LONG"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that wait come first: side by side with what computes, they cost no time of their own."""
     waiting = {item.path for item in items if item.get_closest_marker("waiting")}
-    items.sort(key=lambda item: (item.path not in waiting, not item.get_closest_marker("boot")))
+
+    def is_long(item: pytest.Item) -> bool:
+        return any(item.iter_markers("boot")) or any(item.iter_markers("staged"))
+
+    items.sort(key=lambda item: (item.path not in waiting, not is_long(item)))
     if os.environ.get(LONG) == "1":
         return
     for item in items:

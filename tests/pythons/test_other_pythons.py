@@ -20,6 +20,7 @@ def test_there_is_another_python() -> None:
         pytest.skip("no python3.12 or python3.13 on the path or in pyenv")
 
 
+@pytest.mark.waiting
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_unit_tests_pass_under(python: str) -> None:
     done = subprocess.run(
