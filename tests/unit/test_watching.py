@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import backend_jobs
@@ -88,6 +89,7 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "Systemctl", lambda user: manager)
     for module in (by_hand, runs):
         monkeypatch.setattr(module, "Runs", FakeRuns)
+    monkeypatch.setattr(by_hand, "time", SimpleNamespace(time=lambda: START_S))
     monkeypatch.setattr(FakeRuns, "past", [])
     monkeypatch.setattr(FakeRuns, "log", [])
     monkeypatch.setattr(FakeRuns, "bare", [])
