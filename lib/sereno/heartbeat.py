@@ -32,6 +32,8 @@ URL, URL_FILE = "SERENO_PING_URL", "SERENO_PING_URL_FILE"
 # One wait for the network; the whole of it after the job's end. Two calls that both hang fit, and so does the whole in
 # the template's TimeoutStopSec=, which a run has that was stopped.
 TIMEOUT_S, WAIT_S = 4.0, 8.0
+# What the second of two that wait gives the first to record in.
+_RECORDING_S = 0.5
 # The start's loss is made up for by the end, whose loss would be a false alarm.
 _TRIES, _PAUSE_S = 3, 0.5
 _ENDINGS = {"success": "", "interrupted": "/log", "skipped": "/log"}
@@ -80,6 +82,7 @@ class Heartbeat:
         self._post = post or _post
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._failures: list[str] = []
+        self._waiting, self._has_waited = threading.Lock(), False
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -93,14 +96,26 @@ class Heartbeat:
         self._calls.put(None)
 
     def wait(self, wait_s: float = WAIT_S) -> None:
-        """Wait until the end is told, or no longer; record what the monitor was not told."""
-        self._thread.join(wait_s)
-        failures, self._failures = self._failures, []
-        if self._thread.is_alive():
-            failures.append(f"{urlsplit(self._url).hostname}: no answer within {wait_s:g} s")
-        for failure in failures:
-            extra = {"SERENO_ERROR": failure}
-            _logger.warning(messages.PING_FAILED, self._job_id, failure, extra=extra)
+        """Wait until the end is told, or no longer; record, once, what the monitor was not told.
+
+        The run's own thread waits, and the one that ends its process: whoever comes second may end it only when the
+        first has recorded.
+        """
+        if not self._waiting.acquire(timeout=wait_s + _RECORDING_S):
+            return
+        try:
+            if self._has_waited:
+                return
+            self._has_waited = True
+            self._thread.join(wait_s)
+            failures = list(self._failures)
+            if self._thread.is_alive():
+                failures.append(f"{urlsplit(self._url).hostname}: no answer within {wait_s:g} s")
+            for failure in failures:
+                extra = {"SERENO_ERROR": failure}
+                _logger.warning(messages.PING_FAILED, self._job_id, failure, extra=extra)
+        finally:
+            self._waiting.release()
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:

@@ -73,6 +73,28 @@ def test_the_end_is_tried_again_and_the_start_is_not(
     assert messages.PING_FAILED.kind == warning.MESSAGE_ID
 
 
+def test_who_waits_too_goes_on_when_the_first_has_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def post(url: str, body: bytes) -> None:
+        time.sleep(0.1)
+        raise ValueError("refused")
+
+    recorded: list[object] = []
+
+    def record(*values: object, **_: object) -> None:
+        time.sleep(0.2)
+        recorded.append(values)
+
+    monkeypatch.setattr(heartbeat._logger, "warning", record)
+    beat = Heartbeat("j", URL, RUN, post=post)
+    beat.end("success", "")
+    first = threading.Thread(target=beat.wait)
+    first.start()
+    beat.wait()
+    assert len(recorded) == 1
+    first.join()
+    assert len(recorded) == 1
+
+
 def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[str] = []
 
