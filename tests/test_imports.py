@@ -187,14 +187,14 @@ NOT_LOADED_BY = {
     "sereno": {f"sereno.{part}" for part in MAY_IMPORT},
     "sereno.errors": {f"sereno.{part}" for part in MAY_IMPORT if part != "errors"},
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
-    | {"sereno.cache", "sereno.misfire", "sereno.elapses", "asyncio", "lmdb", "orjson"}
-    | {"sereno.predecessors", "sereno.retry", "sereno.credentials", "subprocess"}
-    | {"sereno.failure", "sereno.hints", "json", "logging", "re", "signal", "typing"}
+    | {"sereno.cache", "sereno.run.lateness", "sereno.manager.analyze", "asyncio", "lmdb", "orjson"}
+    | {"sereno.run.only_if_success", "sereno.declare.retry", "sereno.run.credentials", "subprocess"}
+    | {"sereno.run.failure", "sereno.run.hints", "json", "logging", "re", "signal", "typing"}
     | {
-        "sereno.heartbeat",
-        "sereno.metrics",
+        "sereno.run.heartbeat",
+        "sereno.records.metrics",
         "sereno.notify",
-        "sereno.post",
+        "sereno.records.post",
         "urllib.request",
         "socket",
     },
@@ -203,7 +203,7 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
-    "sereno.cli": {"sereno.cache", "sereno.completion", "jinja2", "lmdb", "orjson"}
+    "sereno.cli": {"sereno.cache", "sereno.cli.completion", "jinja2", "lmdb", "orjson"}
     | {"shtab", "urwid"},
 }
 

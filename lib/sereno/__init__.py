@@ -9,8 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sereno.cache import MetadataCache as MetadataCache
     from sereno.cache import get_metadata_cache as get_metadata_cache
-    from sereno.credentials import credential as credential
     from sereno.errors import SerenoError as SerenoError
+    from sereno.run.credentials import credential as credential
     from sereno.scheduler import Scheduler as Scheduler
     from sereno.scheduler import get_scheduler as get_scheduler
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Scheduler": "sereno.scheduler",
     "get_scheduler": "sereno.scheduler",
     "SerenoError": "sereno.errors",
-    "credential": "sereno.credentials",
+    "credential": "sereno.run.credentials",
 }
 __all__ = [
     "MetadataCache",

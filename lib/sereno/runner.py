@@ -16,18 +16,19 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from time import sleep, time
 
-from sereno import identity, journal, messages, sending, stopping
-from sereno.ending import Run, Tried
 from sereno.errors import InvalidJob
 from sereno.exits import FAILURE, SUCCESS, WRONG_USE
-from sereno.log import Logger
+from sereno.records import journal, messages, sending
+from sereno.records.log import Logger
+from sereno.run import identity, sigterm
+from sereno.run.closing import Run, Tried
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from signal import ITIMER_REAL, setitimer
     from typing import Any
 
-    from sereno.retry import Retry
+    from sereno.declare.retry import Retry
 else:
     from _signal import ITIMER_REAL, setitimer
 
@@ -84,19 +85,19 @@ def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
     skipped = None
     if "SERENO_MISFIRE_GRACE_S" in os.environ:
         # It starts other programs: only a job that wants it pays for it.
-        from sereno.misfire import Misfires
+        from sereno.run.lateness import Misfires
 
         skipped = Misfires(job_id).skip(start_s)
     if skipped is None and "SERENO_ONLY_IF_SUCCESS" in os.environ:
-        from sereno import predecessors
+        from sereno.run import only_if_success
 
-        skipped = predecessors.skip(job_id)
+        skipped = only_if_success.skip(job_id)
     return skipped
 
 
 def _run(run: Run) -> int:
     """The tries of a run, and its end."""
-    stop = stopping.Stop(
+    stop = sigterm.Stop(
         run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop)
     )
     run.begin()
@@ -133,7 +134,7 @@ def _run(run: Run) -> int:
 
 
 def _try(
-    function: str, stop: stopping.Stop, settle: Callable[[Any, BaseException | None], Tried]
+    function: str, stop: sigterm.Stop, settle: Callable[[Any, BaseException | None], Tried]
 ) -> Tried:
     """Call the function; `settle` is given what it returned or raised, of a coroutine while its loop still runs."""
     settled: list[Tried] = []
@@ -169,7 +170,7 @@ def _judged(result: Any, exception: BaseException | None, function: str) -> Trie
     if isinstance(exception, SystemExit) and exception.code in (None, 0):
         return Tried(None, None)
     try:
-        from sereno.failure import summary
+        from sereno.run.failure import summary
 
         return Tried(None, summary(exception, function), exception)
     except Exception:
@@ -181,7 +182,7 @@ def failure_in(stats: Mapping[str, Any] | None) -> str | None:
     """The error that a job reports in its statistics, or None."""
     if stats is None or not (stats.get("status") == "error" or stats.get("error")):
         return None
-    from sereno.failure import one_line
+    from sereno.run.failure import one_line
 
     return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
 
@@ -215,7 +216,7 @@ def _kwargs() -> Mapping[str, Any]:
 def _retry(job_id: str) -> Retry | None:
     if "SERENO_RETRIES" not in os.environ:
         return None
-    from sereno.retry import retry_of
+    from sereno.declare.retry import retry_of
 
     try:
         return retry_of(os.environ)
@@ -224,7 +225,7 @@ def _retry(job_id: str) -> Retry | None:
         return None
 
 
-def _wait(run: Run, stop: stopping.Stop, retry: Retry, tried: Tried) -> bool:
+def _wait(run: Run, stop: sigterm.Stop, retry: Retry, tried: Tried) -> bool:
     """Record a failed try and wait for the next one; False if the run was stopped meanwhile."""
     delay_s = retry.delay_before_s(run.tries)
     told = (run.job_id, run.tries, retry.retries + 1, delay_s, tried.error)
@@ -240,7 +241,7 @@ def _wait(run: Run, stop: stopping.Stop, retry: Retry, tried: Tried) -> bool:
     try:
         with stop:
             sleep(delay_s)
-    except stopping.RunInterrupted:
+    except sigterm.RunInterrupted:
         return False
     return True
 
@@ -279,7 +280,7 @@ def _note_overruns(run: Run, start_s: float) -> None:
         _logger.warning(messages.OVERRUN_INTERVAL, *told)
     end_s = time()
     if _may_have_elapsed(start_s, end_s):
-        from sereno.misfire import Misfires
+        from sereno.run.lateness import Misfires
 
         Misfires(run.job_id).note_overrun(start_s, end_s)
 

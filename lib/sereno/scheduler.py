@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Unpack
 
-from sereno import status
-from sereno.declaration import Options, Registration, declare, refusals_name
+from sereno.declare.job import Job, check_name
+from sereno.declare.options import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
-from sereno.installation import Installation
-from sereno.job import Job, check_name
-from sereno.survey import survey
-from sereno.systemctl import Systemctl
+from sereno.manager.systemctl import Systemctl
+from sereno.observe import status
+from sereno.observe.survey import survey
 from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
-from sereno.units import Installed, render
+from sereno.units.installation import Installation
+from sereno.units.unit_text import Installed, render
 
 DEFAULT_APP = "sereno"
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
@@ -66,7 +66,7 @@ class Scheduler:
         """Register `func` to run every `hours` + `minutes` + `seconds`; return the job's id.
 
         The first run comes one interval after the timer was first started; an interval is measured from start to start
-        and goes on over reboots. `add_job` and `sereno.declaration.declare` explain the options.
+        and goes on over reboots. `add_job` and `sereno.declare.options.declare` explain the options.
 
         Raises:
             InvalidTrigger: the interval is not above zero.
@@ -95,7 +95,7 @@ class Scheduler:
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
         unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one; in the
-        user scope, after each start of the user's manager. `add_job` and `sereno.declaration.declare` explain the
+        user scope, after each start of the user's manager. `add_job` and `sereno.declare.options.declare` explain the
         options.
 
         Raises:
@@ -132,7 +132,7 @@ class Scheduler:
         Args:
             replace_existing: False: an id that is registered already is refused.
             run_immediately: run once when the timer is first started or its schedule changes.
-            options: the other arguments of `sereno.declaration.declare`, which has them all.
+            options: the other arguments of `sereno.declare.options.declare`, which has them all.
 
         Raises:
             InvalidJob: see `declare`.
@@ -246,7 +246,7 @@ class Scheduler:
             self.installation.shutdown(self.app, wait=wait)
 
     def get_jobs(self) -> list[dict[str, Any]]:
-        """The jobs of this application, installed or registered, by id: see `sereno.status.job_status`.
+        """The jobs of this application, installed or registered, by id: see `sereno.observe.status.job_status`.
 
         Where systemd does not run, nothing has a `next_run`.
 

@@ -26,7 +26,7 @@ from bench_operate import PYTHON, REPOSITORY, timed_s
 from machine import Machine, why_not
 
 sys.path.insert(0, str(REPOSITORY / "lib"))
-from sereno.journal import FAILED, FINISHED, STARTED
+from sereno.records.journal import FAILED, FINISHED, STARTED
 
 REMOTE = "/lib/systemd/systemd-journal-remote"
 DAYS = 7

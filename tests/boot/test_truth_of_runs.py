@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from shop import FINISHED, STARTED, Shop
 
-from sereno.verdict import LEFT, LEFT_BEHIND, LIMIT, STOPPED
+from sereno.records.verdict import LEFT, LEFT_BEHIND, LIMIT, STOPPED
 
 if TYPE_CHECKING:
     from machine import Machine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pseudo_terminal import PseudoTerminal
-from sereno.verdict import LEFT
+from sereno.records.verdict import LEFT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sereno.commands.terminal import duration, number
-from sereno.history import Run
-from sereno.overview import Overview
-from sereno.printable import printable
-from sereno.report import model
-from sereno.report.ahead import DAY_S, ahead
-from sereno.report.page import page
-from sereno.units import Installed
-from sereno.verdict import CUT_OFF
+from sereno.cli.terminal import duration, number
+from sereno.observe.overview import Overview
+from sereno.observe.report import model
+from sereno.observe.report.ahead import DAY_S, ahead
+from sereno.observe.report.page import page
+from sereno.records.printable import printable
+from sereno.records.run_record import Run
+from sereno.records.verdict import CUT_OFF
+from sereno.units.unit_text import Installed
 
 NOW_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC, a Wednesday
 WINDOW = model.window_of(7, NOW_S)

@@ -11,9 +11,9 @@ import pytest
 from sample import NASTY, NOW_S, WINDOW, a_report, a_run, an_overview, html
 
 from sereno.errors import SerenoError
-from sereno.report import model
-from sereno.report.ahead import ahead
-from sereno.report.writing import write
+from sereno.observe.report import model
+from sereno.observe.report.ahead import ahead
+from sereno.observe.report.writing import write
 
 EMPTY = {"meta", "link", "path", "br"}
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 from sample import HOUR_S, NOW_S, WINDOW, a_run, an_overview, hourly
 
-from sereno.history import Run
-from sereno.report import model, plots
-from sereno.report.ahead import DAY_S, NAMED_JOBS, ahead
-from sereno.report.missed import missed
-from sereno.report.plots import Window, band, bars, counted, line
+from sereno.observe.report import model, plots
+from sereno.observe.report.ahead import DAY_S, NAMED_JOBS, ahead
+from sereno.observe.report.missed import missed
+from sereno.observe.report.plots import Window, band, bars, counted, line
+from sereno.records.run_record import Run
 
 ELAPSES = [NOW_S - HOUR_S * each for each in (5, 4, 3, 2, 1)]
 

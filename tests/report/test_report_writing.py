@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sereno.errors import NotAllowed, SerenoError, UsageError
-from sereno.report.writing import write
+from sereno.observe.report.writing import write
 
 OTHER = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
@@ -109,7 +109,7 @@ def test_a_pipe_of_ones_own_and_standard_output_get_it(home: Path) -> None:
     write(str(home / "pipe"), "through")
     reader.join(10)
     assert got == [b"through"]
-    code = "from sereno.report.writing import write; write('/dev/stdout', 'page')"
+    code = "from sereno.observe.report.writing import write; write('/dev/stdout', 'page')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, env=_environment()
     )

@@ -11,8 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_journald import Journald, decoded
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import cache, installation, jobs, journal, log, runs, sending
+from sereno import cache, jobs
 from sereno.errors import NotAvailable
+from sereno.observe import runs
+from sereno.records import journal, log, sending
+from sereno.units import installation
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from sereno.errors import SystemdError
-from sereno.systemctl import Elapse, Systemctl
+from sereno.manager.systemctl import Elapse, Systemctl
 
 NEXT = datetime(2030, 1, 1, tzinfo=UTC)
 

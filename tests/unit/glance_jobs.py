@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sereno.errors import SystemdError
-from sereno.history import Run
-from sereno.overview import Overview
-from sereno.poll import Snapshot
-from sereno.units import Installed
+from sereno.observe.look import Snapshot
+from sereno.observe.overview import Overview
+from sereno.records.run_record import Run
+from sereno.units.unit_text import Installed
 
 NOW_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC
 
@@ -79,7 +79,7 @@ def log(job_id: str, count: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    from sereno.commands.live_screen import LiveScreen
+    from sereno.cli.watch_screen import LiveScreen
 
     poll: Any = ToldPoll(Path(sys.argv[1]))
     screen = LiveScreen(poll, poll.ask(), log, "system", 0.05, UTC, clock=lambda: NOW_S)

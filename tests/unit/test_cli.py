@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation, scheduler, systemctl
-from sereno.commands import watch
+from sereno import cli, scheduler
+from sereno.cli import list_and_status
 from sereno.errors import (
     CacheError,
     Conflict,
@@ -20,6 +20,8 @@ from sereno.errors import (
     SerenoError,
     SystemdError,
 )
+from sereno.manager import systemctl
+from sereno.units import installation
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +132,7 @@ def test_an_error_is_one_line_its_hint_another_and_its_status_documented(
     def fail(_arguments):
         raise error
 
-    monkeypatch.setattr(watch, "_list", fail)
+    monkeypatch.setattr(list_and_status, "_list", fail)
     assert call("list") == status
     hint = "hint: do this\n" if error.hint else ""
     assert capsys.readouterr().err == f"sereno: x\n{hint}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sereno import cli
-from sereno.commands.completion import SHELLS
+from sereno.cli.completion_command import SHELLS
 
 COMMAND = Path(cli.__file__).parents[2] / "bin/sereno"
 UNIT_FILES = (

@@ -11,22 +11,24 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, doctor, installation, scheduler
+from sereno import cli, scheduler
 from sereno.cache import MetadataCache
-from sereno.doctor import CHECKS, examine, gather
-from sereno.doctor.cache import cache_facts
-from sereno.doctor.facts import CacheFacts, Code, Entry, Facts, Words
-from sereno.doctor.files import settings_in
-from sereno.doctor.job_facts import JobFacts, Place
-from sereno.doctor.places import look, module_place, open_at, text_of
-from sereno.doctor.sandbox import WEAKER, weakenings
-from sereno.doctor.unit_checks import OWN_UNITS
-from sereno.history import Run
-from sereno.job import Job
-from sereno.systemctl import seconds
+from sereno.declare.job import Job
+from sereno.manager.systemctl import seconds
+from sereno.observe import doctor
+from sereno.observe.doctor import CHECKS, examine, gather
+from sereno.observe.doctor.cache import cache_facts
+from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, Words
+from sereno.observe.doctor.files import settings_in
+from sereno.observe.doctor.job_facts import JobFacts, Place
+from sereno.observe.doctor.places import look, module_place, open_at, text_of
+from sereno.observe.doctor.sandbox import WEAKER, weakenings
+from sereno.observe.doctor.unit_checks import OWN_UNITS
+from sereno.records.run_record import Run
+from sereno.records.verdict import CUT_OFF, LEFT
 from sereno.triggers import CronTrigger, IntervalTrigger
-from sereno.units import Installed, is_as_written, read, render, timer_name
-from sereno.verdict import CUT_OFF, LEFT
+from sereno.units import installation
+from sereno.units.unit_text import Installed, is_as_written, read, render, timer_name
 
 NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0

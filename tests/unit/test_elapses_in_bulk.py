@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sereno.elapses import elapses_of_each, elapses_until
+from sereno.manager.analyze import elapses_of_each, elapses_until
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sereno import hints
 from sereno.errors import CacheError, SerenoError
-from sereno.failure import chain, summary
+from sereno.run import hints
+from sereno.run.failure import chain, summary
 
 
 def caught(function: Callable[[], object]) -> BaseException:
@@ -91,7 +91,7 @@ def test_the_own_code_of_a_job_may_be_installed_beside_the_libraries(tmp_path: P
         (site / name / "__init__.py").write_text("")
         (site / name / "jobs.py").write_text(text.replace("courier", "courier.jobs"))
     code = (
-        "import sys; sys.path[:0] = sys.argv[1:]\nfrom sereno.failure import summary\nimport shop.jobs\n"
+        "import sys; sys.path[:0] = sys.argv[1:]\nfrom sereno.run.failure import summary\nimport shop.jobs\n"
         "try: shop.jobs.sync()\nexcept ValueError as error: print(summary(error, 'shop.jobs:sync'))\n"
     )
     library = Path(hints.__file__).parents[1]

@@ -5,9 +5,9 @@ from glance_jobs import NOW_S, a_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno.commands.glance import Table, counts, detail, glance, span
-from sereno.commands.terminal import columns
-from sereno.poll import Snapshot
+from sereno.cli.terminal import columns
+from sereno.cli.watch_table import Table, counts, detail, glance, span
+from sereno.observe.look import Snapshot
 
 JOBS = [
     a_job("b_well"),

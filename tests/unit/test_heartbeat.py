@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno import heartbeat, messages
-from sereno.heartbeat import Heartbeat, address, of_this_run
+from sereno.records import messages
+from sereno.run import heartbeat
+from sereno.run.heartbeat import Heartbeat, address, of_this_run
 
 RUN = "0123456789abcdef0123456789abcdef"
 URL = "https://hc.example.org/ping/abc"

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno import journal, verdict
-from sereno.history import (
+from sereno.observe.totals import durations_ms, period_of, series, sparkline
+from sereno.records import journal, verdict
+from sereno.records.journal_reader import Vouching
+from sereno.records.run_record import (
     PROCESS_EXITED,
     START_DONE,
     START_FAILED,
@@ -19,8 +21,6 @@ from sereno.history import (
     iso,
     runs_of,
 )
-from sereno.journal_reader import Vouching
-from sereno.period import durations_ms, period_of, series, sparkline
 
 RUN = "0123456789abcdef0123456789abcdef"
 

@@ -14,14 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
-from sereno import cli, ending, exits, journal
-from sereno.access import access_of
+from sereno import cli, exits
+from sereno.declare.access import access_of
+from sereno.declare.inputs import inputs_of
+from sereno.declare.job import Job
 from sereno.errors import InvalidJob, InvalidTrigger, SerenoError
-from sereno.failure import summary
-from sereno.inputs import inputs_of
-from sereno.job import Job
+from sereno.records import journal
+from sereno.run import closing as ending
+from sereno.run.failure import summary
 from sereno.triggers import CronTrigger, IntervalTrigger
-from sereno.units import read, render, service_name, timer_name
+from sereno.units.unit_text import read, render, service_name, timer_name
 
 HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"
@@ -323,7 +325,7 @@ def test_a_command_shows_what_it_was_given_and_lets_no_terminal_obey_it(
 def test_a_cached_value_is_printed_as_json_that_no_terminal_obeys(capsys) -> None:
     @given(nasty)
     def check(text: str) -> None:
-        from sereno.commands import print_json
+        from sereno.cli.arguments import print_json
 
         print_json({"a": text, text: [text]}, indent=None)
         print_json({"a": text})

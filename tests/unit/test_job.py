@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sereno.access import Access
+from sereno.declare.access import Access
+from sereno.declare.function import function_reference, how_to_run, import_root, leads_into_a_home
+from sereno.declare.inputs import Inputs
+from sereno.declare.job import Job
+from sereno.declare.ping import Ping
 from sereno.errors import InvalidJob
-from sereno.function import function_reference, how_to_run, import_root, leads_into_a_home
-from sereno.inputs import Inputs
-from sereno.job import Job
-from sereno.ping import Ping
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 
 EVERY_HOUR = IntervalTrigger(hours=1)
@@ -297,7 +297,7 @@ def test_a_module_without_a_file_is_refused() -> None:
 def test_an_interpreter_that_is_a_link_into_a_home_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sereno.access.HOMES", (str(tmp_path / "home"),))
+    monkeypatch.setattr("sereno.declare.access.HOMES", (str(tmp_path / "home"),))
     (tmp_path / "python").symlink_to(tmp_path / "home/ada/.local/bin/python")
     assert leads_into_a_home(str(tmp_path / "python"), "/srv/shop")
     assert not leads_into_a_home(None, "/srv/shop")

@@ -15,7 +15,7 @@ from fake_journald import Journald, decoded
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno import journal, sending
+from sereno.records import journal, sending
 
 JOURNAL_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 

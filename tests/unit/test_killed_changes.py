@@ -16,7 +16,7 @@ from fake_systemd import FakeManager
 
 from sereno.errors import NoSuchJob, SystemdError
 from sereno.scheduler import Scheduler
-from sereno.units import own_keys
+from sereno.units.unit_text import own_keys
 
 CHANGES = {
     *("os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.symlink"),
@@ -283,8 +283,8 @@ def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
     failing: str, backend, units: Path, tmp_path: Path, monkeypatch
 ) -> None:
     from sereno.errors import SerenoError
-    from sereno.timer_memory import TimerMemory
-    from sereno.unitdir import UnitDirectory
+    from sereno.units.stamps import TimerMemory
+    from sereno.units.unitdir import UnitDirectory
 
     before(backend())
     scheduler = backend()

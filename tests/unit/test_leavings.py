@@ -8,11 +8,11 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import metrics
-from sereno.installation import Installation
 from sereno.notify.state import States
 from sereno.notify.throttle import Row, State
+from sereno.records import metrics
 from sereno.scheduler import Scheduler
+from sereno.units.installation import Installation
 
 STARTED_S = 1_700_000_000.0
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sereno.credentials import credential
+from sereno.declare.inputs import Inputs, inputs_of
+from sereno.declare.job import Job
+from sereno.declare.limits import TEMPLATE_TIMEOUT_S, Limits
+from sereno.declare.order import check_order
+from sereno.declare.quantities import percent, read_span_s, seconds, size_bytes
+from sereno.declare.retry import Retry, retry_of
 from sereno.errors import InvalidJob, InvalidTrigger, NotAvailable, UsageError
-from sereno.inputs import Inputs, inputs_of
-from sereno.job import Job
-from sereno.limits import TEMPLATE_TIMEOUT_S, Limits
-from sereno.order import check_order
-from sereno.quantities import percent, read_span_s, seconds, size_bytes
-from sereno.retry import Retry, retry_of
+from sereno.run.credentials import credential
 from sereno.triggers import IntervalTrigger
 
 HOURLY = IntervalTrigger(hours=1)

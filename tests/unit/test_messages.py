@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import catalogue
-from sereno import messages
-from sereno.messages import Message
+from sereno.records import messages
+from sereno.records.messages import Message
 
 REPOSITORY = Path(__file__).parents[2]
 LIB = REPOSITORY / "lib/sereno"

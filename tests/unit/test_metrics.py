@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from sereno import metrics, textfile
+from sereno.records import metrics, textfile
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sereno import elapses, messages
-from sereno.misfire import GRACE, SLACK, Misfires
-from sereno.systemctl import Systemctl
+from sereno.manager import analyze
+from sereno.manager.systemctl import Systemctl
+from sereno.records import messages
+from sereno.run.lateness import GRACE, SLACK, Misfires
 
 pytestmark = pytest.mark.skipif(
-    shutil.which(elapses.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
+    shutil.which(analyze.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
 )
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 DAILY = "*-*-* 00:00:00 UTC"
@@ -126,7 +127,7 @@ def test_a_run_without_a_timer_has_no_overrun(caplog) -> None:
 
 
 def test_what_cannot_be_asked_is_said_and_nothing_is_skipped(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(elapses, "PROGRAM", "/nonexistent")
+    monkeypatch.setattr(analyze, "PROGRAM", "/nonexistent")
     caplog.set_level(logging.INFO)
     misfires = judge(DAILY)
     assert not misfires.skip(MIDNIGHT + 7200)

@@ -25,10 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from nobody import ID, as_nobody, in_a_child
 
-from sereno import journal, sending
-from sereno.account import Account
 from sereno.errors import NotAvailable
-from sereno.journal import FINISHED
 from sereno.notify import datagram, evidence, service, state, trial, wake
 from sereno.notify.config import Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
@@ -39,6 +36,9 @@ from sereno.notify.handling import Handling
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
 from sereno.notify.throttle import Moment, Row
+from sereno.records import journal, sending
+from sereno.records.account import Account
+from sereno.records.journal import FINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

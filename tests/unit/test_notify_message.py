@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno import journal
-from sereno.account import Account, ask, of, of_monitored
 from sereno.errors import NotAvailable
-from sereno.history import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPPED
 from sereno.notify.config import parse
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.evidence import Evidence, joined, judge
 from sereno.notify.message import compose
 from sereno.notify.senders import compose_mail, environment
-from sereno.printable import printable
+from sereno.records import journal
+from sereno.records.account import Account, ask, of, of_monitored
+from sereno.records.printable import printable
+from sereno.records.run_record import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPPED
 
 RUN = "0123456789abcdef0123456789abcdef"
 FAILED = Event(

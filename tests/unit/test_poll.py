@@ -9,14 +9,14 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import poll as poll_module
-from sereno.history import START_DONE, UNIT_FAILED, Run, runs_of
-from sereno.installation import Installation
-from sereno.journal import FAILED, FINISHED, STARTED
-from sereno.overview import Overview
-from sereno.poll import Poll
+from sereno.observe import look as poll_module
+from sereno.observe.look import Poll
+from sereno.observe.overview import Overview
+from sereno.records.journal import FAILED, FINISHED, STARTED
+from sereno.records.run_record import START_DONE, UNIT_FAILED, Run, runs_of
+from sereno.records.verdict import LIMIT
 from sereno.scheduler import Scheduler
-from sereno.verdict import LIMIT
+from sereno.units.installation import Installation
 
 JOB = "report"
 SERVICE = "sereno@report.service"

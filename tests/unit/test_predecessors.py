@@ -3,8 +3,8 @@
 import pytest
 
 from sereno.errors import NotAvailable, SystemdError
-from sereno.predecessors import ONLY_IF_SUCCESS, skip, why_no_success
-from sereno.systemctl import Systemctl
+from sereno.manager.systemctl import Systemctl
+from sereno.run.only_if_success import ONLY_IF_SUCCESS, skip, why_no_success
 
 SUCCEEDED = {
     "ActiveState": "inactive",

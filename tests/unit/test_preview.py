@@ -6,15 +6,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sereno import cli, elapses
-from sereno.elapses import next_elapses
+from sereno import cli
+from sereno.cli.preview import preview, read_span
 from sereno.errors import InvalidTrigger, NotAvailable, SystemdError, UsageError
-from sereno.preview import preview, read_span
+from sereno.manager import analyze
+from sereno.manager.analyze import next_elapses
 from sereno.triggers import CronTrigger, IntervalTrigger
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 needs_systemd_analyze = pytest.mark.skipif(
-    shutil.which(elapses.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
+    shutil.which(analyze.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
 )
 
 
@@ -102,7 +103,7 @@ def test_what_is_no_span_is_refused(text) -> None:
 def test_without_the_program_it_says_what_is_missing_and_the_rest_works(
     monkeypatch, capsys
 ) -> None:
-    monkeypatch.setattr(elapses, "PROGRAM", "/nonexistent/systemd-analyze")
+    monkeypatch.setattr(analyze, "PROGRAM", "/nonexistent/systemd-analyze")
     with pytest.raises(NotAvailable, match=r"there is no /nonexistent/systemd-analyze"):
         preview(CronTrigger.from_expression("@daily"), 1)
     assert cli.main(["explain", "@daily"]) == NotAvailable.exit_code

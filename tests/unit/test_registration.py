@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation
+from sereno import cli
+from sereno.units import installation
 
 LIB = str(Path(cli.__file__).parents[1])
 JOBS = """

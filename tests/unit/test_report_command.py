@@ -13,11 +13,14 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno import cli, installation, messages, scheduler, systemctl
-from sereno.history import Run
-from sereno.report import gather, schedules
-from sereno.systemctl import Elapse
-from sereno.verdict import CUT_OFF
+from sereno import cli, scheduler
+from sereno.manager import systemctl
+from sereno.manager.systemctl import Elapse
+from sereno.observe.report import gather, schedules
+from sereno.records import messages
+from sereno.records.run_record import Run
+from sereno.records.verdict import CUT_OFF
+from sereno.units import installation
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"

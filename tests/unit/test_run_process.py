@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from fake_journald import LIBRARY, RUN_ID, Journald, texts
 
-from sereno import identity, stopping
-from sereno.ending import GRACE_S
+from sereno.run import identity, sigterm
+from sereno.run.closing import GRACE_S
 
 STARTED, FINISHED, FAILED = "Tarea a_job iniciada", "Tarea a_job terminada", "Tarea a_job fallida"
 INTERRUPTED = "Tarea a_job interrumpida"
@@ -451,7 +451,7 @@ def test_where_nobody_can_be_asked_a_run_was_stopped(tmp_path: Path, journald: J
     ],
 )
 def test_the_time_for_a_stop_is_read_as_systemctl_shows_it(span: str, seconds: float) -> None:
-    assert stopping.seconds_of(span) == seconds
+    assert sigterm.seconds_of(span) == seconds
 
 
 # --- what ends a function ---------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 import sereno
-from sereno.declaration import Options, declare
+from sereno.declare.options import Options, declare
 from sereno.errors import (
     Conflict,
     InvalidJob,
@@ -22,8 +22,8 @@ from sereno.errors import (
     SystemdError,
 )
 from sereno.jobs import register_cache_cleanup_job
+from sereno.manager.systemctl import Elapse
 from sereno.scheduler import Scheduler
-from sereno.systemctl import Elapse
 
 # What the manager is asked for a timer whose interval changes: it must forget the last activation in between.
 WITH_ANOTHER_INTERVAL = [

@@ -7,12 +7,12 @@ import backend_jobs
 import pytest
 from fake_systemd import NEXT, FakeManager
 
+from sereno.manager.systemctl import Elapse
 from sereno.scheduler import Scheduler
-from sereno.seed import machine_id, phase_s, seed, seed_text
-from sereno.systemctl import Elapse
-from sereno.timer_memory import turn_name
 from sereno.triggers.boot import ELAPSE_S
-from sereno.unitdir import UnitDirectory
+from sereno.units.seed import machine_id, phase_s, seed, seed_text
+from sereno.units.stamps import turn_name
+from sereno.units.unitdir import UnitDirectory
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 

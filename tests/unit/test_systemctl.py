@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from sereno import systemctl
 from sereno.errors import SystemdError
-from sereno.systemctl import Systemctl, calendars_in
+from sereno.manager import systemctl
+from sereno.manager.systemctl import Systemctl, calendars_in
 
 SHOWN = """\
 TimersCalendar={ OnCalendar=*-*-13 00:00:00 ; next_elapse=@1 }

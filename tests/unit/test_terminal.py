@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno.commands import terminal
-from sereno.commands.terminal import Screen, columns, duration, number, shortened, when
-from sereno.printable import printable
+from sereno.cli import terminal
+from sereno.cli.terminal import Screen, columns, duration, number, shortened, when
+from sereno.records.printable import printable
 
 HEADER = ("JOB", "SCHEDULE", "STATE")
 ROWS = [("cache_cleanup_hourly", "at minute 0 of every hour", "active"), ("x", "-", "failing")]

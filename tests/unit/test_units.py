@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
-from sereno.access import Access
-from sereno.inputs import inputs_of
-from sereno.job import Job
-from sereno.limits import Limits
-from sereno.namespaces import namespaces_refused
-from sereno.ping import Ping
-from sereno.quoting import quote, quote_argument, span
-from sereno.retry import Retry
-from sereno.service_lines import OF_NAMESPACES
+from sereno.declare.access import Access
+from sereno.declare.inputs import inputs_of
+from sereno.declare.job import Job
+from sereno.declare.limits import Limits
+from sereno.declare.namespaces import namespaces_refused
+from sereno.declare.ping import Ping
+from sereno.declare.retry import Retry
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
-from sereno.units import own_keys, read, render, service_name, timer_name
+from sereno.units.quoting import quote, quote_argument, span
+from sereno.units.service_text import OF_NAMESPACES
+from sereno.units.unit_text import own_keys, read, render, service_name, timer_name
 from shipped import REPOSITORY
 
 HERE = Path(__file__).parent

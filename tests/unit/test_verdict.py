@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sereno.verdict import (
+from sereno.records.verdict import (
     CUT_OFF,
     LEFT,
     LEFT_BEHIND,

@@ -12,13 +12,16 @@ import backend_jobs
 import pytest
 from fake_systemd import NEXT, FakeManager
 
-from sereno import by_hand, cli, installation, runs, scheduler, systemctl
-from sereno.account import run_of
+from sereno import cli, scheduler
 from sereno.cache import MetadataCache
-from sereno.commands.past import cache_now
+from sereno.cli.history_and_logs import cache_now
 from sereno.errors import JobFailed, SystemdError
-from sereno.history import Run
-from sereno.verdict import CUT_OFF
+from sereno.manager import systemctl
+from sereno.observe import run_and_wait, runs
+from sereno.records.account import run_of
+from sereno.records.run_record import Run
+from sereno.records.verdict import CUT_OFF
+from sereno.units import installation
 
 BOTH = ("sereno@*.timer", "sereno@*.service")
 RUN = "0123456789abcdef0123456789abcdef"
@@ -87,9 +90,9 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
     """A backend with two installed jobs, and a journal without runs."""
     for module in (installation, systemctl):
         monkeypatch.setattr(module, "Systemctl", lambda user: manager)
-    for module in (by_hand, runs):
+    for module in (run_and_wait, runs):
         monkeypatch.setattr(module, "Runs", FakeRuns)
-    monkeypatch.setattr(by_hand, "time", SimpleNamespace(time=lambda: START_S))
+    monkeypatch.setattr(run_and_wait, "time", SimpleNamespace(time=lambda: START_S))
     monkeypatch.setattr(FakeRuns, "past", [])
     monkeypatch.setattr(FakeRuns, "log", [])
     monkeypatch.setattr(FakeRuns, "bare", [])
@@ -658,7 +661,7 @@ def test_the_diff_is_shown_before_anything_is_changed(units, monkeypatch) -> Non
     there = []
     timer = units / "sereno@cache_cleanup_hourly.timer"
     monkeypatch.setattr(
-        "sereno.commands.install._print_diff", lambda lines: there.append(timer.exists())
+        "sereno.cli.apply._print_diff", lambda lines: there.append(timer.exists())
     )
     assert call("apply") == 0
     assert (there, timer.exists()) == ([False], True)

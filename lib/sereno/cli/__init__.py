@@ -10,21 +10,21 @@ import sys
 from collections.abc import Sequence
 
 from sereno import __version__
-from sereno.commands import (
-    Commands,
+from sereno.cli import (
+    apply,
     cache,
-    completion,
-    control,
+    completion_command,
     doctor,
-    install,
-    live,
+    explain,
+    history_and_logs,
+    list_and_status,
     new,
     notify,
-    past,
     report,
-    schedules,
+    run_and_pause,
     watch,
 )
+from sereno.cli.arguments import Commands
 from sereno.errors import NotAvailable, SerenoError
 
 EXIT_STATUSES = """\
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(text: str) -> None:
     """On standard error; what is quoted of units, arguments and systemctl's words is shown and not obeyed."""
-    from sereno.printable import printable
+    from sereno.records.printable import printable
 
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
 
@@ -95,18 +95,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
     for module in (
+        list_and_status,
         watch,
-        live,
-        past,
+        history_and_logs,
         report,
-        control,
+        run_and_pause,
         doctor,
-        install,
+        apply,
         new,
-        schedules,
+        explain,
         notify,
         cache,
-        completion,
+        completion_command,
     ):
         module.add_to(commands)
     return parser

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sereno.commands import Commands, add_scope, installation_of
+from sereno.cli.arguments import Commands, add_scope, installation_of
 from sereno.errors import SerenoError, UsageError
 
 
@@ -71,7 +71,7 @@ def registered(arguments: argparse.Namespace) -> list[Any]:
             raise UsageError("--app: only a backend's jobs have it", hint="give --jobs as well")
         return [_shipped(arguments)]
 
-    from sereno.registration import of_entry_points, register_from
+    from sereno.cli.discovery import of_entry_points, register_from
     from sereno.scheduler import Scheduler
 
     def scheduler(app: str) -> Scheduler:
@@ -109,8 +109,8 @@ def _apply(arguments: argparse.Namespace) -> None:
 
 def _print_diff(lines: list[str]) -> None:
     """Print a unified diff of unit files; it is there to be read before anything is changed."""
-    from sereno.commands.terminal import Screen
-    from sereno.printable import printable
+    from sereno.cli.terminal import Screen
+    from sereno.records.printable import printable
 
     screen = Screen()
     colours = {"+": "green", "-": "red", "@": "cyan"}
@@ -142,7 +142,7 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _seed(arguments: argparse.Namespace) -> None:
-    from sereno.seed import machine_id, seed
+    from sereno.units.seed import machine_id, seed
 
     installation = installation_of(arguments)
     for unit in seed(installation.units, installation.manager, time.time, machine_id()):

@@ -75,7 +75,7 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     """Print `value` for other programs: one document, UTF-8 as it is, without anything that a terminal would obey."""
     import json
 
-    from sereno.printable import printable_json
+    from sereno.records.printable import printable_json
 
     print(printable_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
@@ -87,6 +87,6 @@ def add_job(sub: argparse.ArgumentParser) -> None:
 
 def installation_of(arguments: argparse.Namespace) -> Any:
     """The `Installation` that the options of `add_scope` mean."""
-    from sereno.installation import Installation
+    from sereno.units.installation import Installation
 
     return Installation(arguments.scope, root=arguments.root)

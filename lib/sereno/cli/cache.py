@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from sereno.commands import Commands, print_json
+from sereno.cli.arguments import Commands, print_json
 from sereno.errors import UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from sereno.commands import Commands
+from sereno.cli.arguments import Commands
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def add_to(commands: Commands) -> None:
     def completion(arguments: argparse.Namespace) -> None:
-        from sereno.completion import script
+        from sereno.cli.completion import script
 
         print(script(commands.parser, arguments.shell), end="")
 

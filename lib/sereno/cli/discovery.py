@@ -18,9 +18,9 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+from sereno.declare.job import check_name
 from sereno.errors import SerenoError, UsageError
-from sereno.failure import summary
-from sereno.job import check_name
+from sereno.run.failure import summary
 from sereno.scheduler import Scheduler
 
 GROUP = "sereno.jobs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sereno.commands import Commands, add_scope, installation_of
+from sereno.cli.arguments import Commands, add_scope, installation_of
 
 
 def add_to(commands: Commands) -> None:
@@ -17,8 +17,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from sereno.doctor import CHECKS, examine
-    from sereno.doctor.gather import gather
+    from sereno.observe.doctor import CHECKS, examine
+    from sereno.observe.doctor.gather import gather
 
     facts = gather(installation_of(arguments))
     findings = examine(facts)

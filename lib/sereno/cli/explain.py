@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from sereno.commands import Commands
+from sereno.cli.arguments import Commands
 from sereno.errors import UsageError
 
 
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from sereno.preview import preview, read_span
+    from sereno.cli.preview import preview, read_span
     from sereno.triggers import (
         BootTrigger,
         CronTrigger,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from sereno.commands import (
+from sereno.cli.arguments import (
     Commands,
     add_job,
     add_reading,
@@ -21,10 +21,10 @@ from sereno.commands import (
 from sereno.errors import NotAvailable, UsageError
 
 if TYPE_CHECKING:
-    from sereno.commands.terminal import Screen
-    from sereno.history import Run
-    from sereno.installation import Installation
-    from sereno.period import Period, Statistic
+    from sereno.cli.terminal import Screen
+    from sereno.observe.totals import Period, Statistic
+    from sereno.records.run_record import Run
+    from sereno.units.installation import Installation
 
 _DAY_S = 86_400
 _SHOWN_ID = 8
@@ -59,10 +59,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _history(arguments: argparse.Namespace) -> None:
-    from sereno.history import iso
-    from sereno.period import period_of
-    from sereno.runs import Runs
-    from sereno.units import service_name
+    from sereno.observe.runs import Runs
+    from sereno.observe.totals import period_of
+    from sereno.records.run_record import iso
+    from sereno.units.unit_text import service_name
 
     if not 0 < arguments.days <= 36_600:
         raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 36600")
@@ -95,7 +95,7 @@ def _history(arguments: argparse.Namespace) -> None:
 
 
 def _running_id(installation: Installation, service: str) -> str | None:
-    from sereno.systemctl import is_running
+    from sereno.manager.systemctl import is_running
 
     try:
         shown = installation.manager.show(service, "ActiveState", "InvocationID")
@@ -127,9 +127,9 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
 
 
 def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, colour_of, duration, when
-    from sereno.journal import to_json
-    from sereno.printable import printable
+    from sereno.cli.terminal import Screen, colour_of, duration, when
+    from sereno.records.journal import to_json
+    from sereno.records.printable import printable
 
     rows = [
         (
@@ -151,9 +151,9 @@ def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
 def _print_period(
     runs: Sequence[Run], period: Period, days: float, now: dict[str, Any] | None
 ) -> None:
-    from sereno.commands.terminal import Screen
-    from sereno.period import durations_ms, series
-    from sereno.printable import printable
+    from sereno.cli.terminal import Screen
+    from sereno.observe.totals import durations_ms, series
+    from sereno.records.printable import printable
 
     screen = Screen()
     counts = ", ".join(f"{count} {printable(status)}" for status, count in period.counts.items())
@@ -181,9 +181,9 @@ def _print_period(
 def _figures(
     screen: Screen, name: str, figure: Statistic, values: Sequence[float]
 ) -> tuple[str, ...]:
-    from sereno.commands.terminal import number
-    from sereno.period import sparkline
-    from sereno.printable import printable
+    from sereno.cli.terminal import number
+    from sereno.observe.totals import sparkline
+    from sereno.records.printable import printable
 
     line = sparkline(values, ascii_only=screen.is_ascii)
     return (printable(name), *(number(value) for value in figure), line)
@@ -208,8 +208,8 @@ def _logs(arguments: argparse.Namespace) -> None:
 def _run_id(installation: Installation, job_id: str, given: str) -> str:
     """The id of a run that `given` is the beginning of."""
     from sereno.errors import NoSuchJob
-    from sereno.history import run_id_of
-    from sereno.runs import Runs
+    from sereno.observe.runs import Runs
+    from sereno.records.run_record import run_id_of
 
     wanted = given.lower().replace("-", "")
     history = installation.scope.command(f"sereno history {job_id}")
@@ -237,7 +237,7 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
 
 def _matches(installation: Installation, job_id: str, run_id: str | None) -> list[str]:
     """journalctl's matches for what a job's runs said and what systemd said of its unit, and for nothing else."""
-    from sereno.units import service_name
+    from sereno.units.unit_text import service_name
 
     user = installation.scope.is_user
     service, own = service_name(job_id), [f"_UID={os.geteuid()}"] if user else []
@@ -262,8 +262,8 @@ def _matches(installation: Installation, job_id: str, run_id: str | None) -> lis
 
 def _without_unit(installation: Installation, job_id: str) -> Iterable[Sequence[str]]:
     """What finds each of a job's own records that journald knows no unit of, and no stranger's."""
-    from sereno.history import text
-    from sereno.runs import Runs
+    from sereno.observe.runs import Runs
+    from sereno.records.run_record import text
 
     names = ("SERENO_JOB", "SERENO_RUN", "_UID", "_PID")
     try:

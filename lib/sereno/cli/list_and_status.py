@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from sereno.commands import (
+from sereno.cli.arguments import (
     Commands,
     add_job,
     add_reading,
@@ -18,9 +18,9 @@ from sereno.commands import (
 )
 
 if TYPE_CHECKING:
-    from sereno.installation import Installation
-    from sereno.overview import Overview
-    from sereno.survey import Question
+    from sereno.observe.overview import Overview
+    from sereno.observe.survey import Question
+    from sereno.units.installation import Installation
 
 _HEADER = ("JOB", "APP", "SCHEDULE", "NEXT", "LAST", "RESULT", "DURATION", "STATE")
 # What is least missed goes first where the terminal is narrow.
@@ -41,15 +41,15 @@ def add_to(commands: Commands) -> None:
 
 def _ask(arguments: argparse.Namespace) -> Question:
     """Ask the scope's manager, before anything else is loaded: it takes longest."""
-    from sereno.scope import of_this_process
-    from sereno.survey import Question
-    from sereno.systemctl import Systemctl
+    from sereno.manager.scope import of_this_process
+    from sereno.manager.systemctl import Systemctl
+    from sereno.observe.survey import Question
 
     return Question(Systemctl(user=of_this_process(arguments.scope).is_user))
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from sereno.survey import survey
+    from sereno.observe.survey import survey
 
     question = _ask(arguments)
     installation = installation_of(arguments)
@@ -67,8 +67,8 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
-    from sereno.commands.terminal import Screen, colour_of, duration, when
-    from sereno.printable import printable
+    from sereno.cli.terminal import Screen, colour_of, duration, when
+    from sereno.records.printable import printable
 
     rows = [
         (
@@ -88,7 +88,7 @@ def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from sereno.survey import survey
+    from sereno.observe.survey import survey
 
     installation = installation_of(arguments)
     installed = installation.job(arguments.job)
@@ -97,7 +97,7 @@ def _status(arguments: argparse.Namespace) -> None:
     files = [str(installation.units.path / name) for name in sorted(job.job.files)]
     log = _log(installation, job.job.id)
     if arguments.json:
-        from sereno.history import iso
+        from sereno.records.run_record import iso
 
         zone = arguments.zone
         lines = [
@@ -111,7 +111,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _timer_lines(job: Overview) -> list[str]:
-    from sereno.units import timer_name
+    from sereno.units.unit_text import timer_name
 
     text = job.job.files[timer_name(job.job.id)]
     return [line for line in text.splitlines() if line.startswith("On")]
@@ -119,7 +119,7 @@ def _timer_lines(job: Overview) -> list[str]:
 
 def _log(installation: Installation, job_id: str) -> list[dict[str, Any]]:
     from sereno.errors import NotAvailable
-    from sereno.runs import Runs
+    from sereno.observe.runs import Runs
 
     try:
         with Runs(user=installation.scope.is_user) as runs:
@@ -135,8 +135,8 @@ def _print_status(
     log: Sequence[dict[str, Any]],
     zone: tzinfo | None,
 ) -> None:
-    from sereno.commands.terminal import MOST_SHOWN, Screen, colour_of, when
-    from sereno.printable import printable
+    from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, when
+    from sereno.records.printable import printable
 
     screen = Screen()
     installed = job.job
@@ -161,16 +161,16 @@ def _print_status(
 
 
 def _message(record: dict[str, Any]) -> str:
-    from sereno.commands.terminal import MOST_SHOWN
-    from sereno.history import text
+    from sereno.cli.terminal import MOST_SHOWN
+    from sereno.records.run_record import text
 
     return text(record, "MESSAGE")[:MOST_SHOWN]
 
 
 def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
-    from sereno.commands.terminal import MOST_SHOWN, colour_of, duration, when
-    from sereno.journal import to_json
-    from sereno.printable import printable
+    from sereno.cli.terminal import MOST_SHOWN, colour_of, duration, when
+    from sereno.records.journal import to_json
+    from sereno.records.printable import printable
 
     run = job.last
     if run is None:
@@ -203,7 +203,7 @@ def _what_to_do(installation: Installation, job: Overview) -> str:
 
 def _standstill(installation: Installation, job: Overview) -> str:
     from sereno.errors import NotAvailable
-    from sereno.overview import standstill
+    from sereno.observe.overview import standstill
 
     try:
         return standstill(job, installation.switches(), installation.scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sereno.commands import Commands
+from sereno.cli.arguments import Commands
 
 
 def add_to(commands: Commands) -> None:
@@ -19,8 +19,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _new(arguments: argparse.Namespace) -> None:
-    from sereno.preview import read_span
-    from sereno.scaffold import module_name, write
+    from sereno.cli.preview import read_span
+    from sereno.cli.scaffold import module_name, write
     from sereno.triggers import CronTrigger
 
     trigger = (

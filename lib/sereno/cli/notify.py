@@ -8,9 +8,9 @@ import os
 import shlex
 import sys
 
-from sereno.commands import Commands, add_scope, installation_of
+from sereno.cli.arguments import Commands, add_scope, installation_of
 from sereno.errors import InvalidConfig
-from sereno.printable import printable
+from sereno.records.printable import printable
 
 
 def add_to(commands: Commands) -> None:

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from sereno.elapses import next_elapses
+from sereno.declare.quantities import read_span_s
 from sereno.errors import InvalidTrigger, UsageError
-from sereno.quantities import read_span_s
+from sereno.manager.analyze import next_elapses
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger, describe, warnings
 
 MAX_COUNT = 1000
@@ -75,7 +75,7 @@ def preview(
 
 
 def read_span(text: str) -> IntervalTrigger:
-    """An interval written as `90m`, `1h30min` or `2w 3d`; see `sereno.quantities.read_span_s`.
+    """An interval written as `90m`, `1h30min` or `2w 3d`; see `sereno.declare.quantities.read_span_s`.
 
     Raises:
         InvalidTrigger: it is not written so, or names a unit twice; the interval is zero or over ten years.

@@ -7,7 +7,7 @@ import sys
 import time
 from functools import partial
 
-from sereno.commands import Commands, add_scope, add_zone, installation_of
+from sereno.cli.arguments import Commands, add_scope, add_zone, installation_of
 from sereno.errors import UsageError
 
 
@@ -28,12 +28,12 @@ def add_to(commands: Commands) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.days <= 366:
         raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 366")
-    from sereno.commands.past import cache_now
-    from sereno.commands.terminal import duration, number
-    from sereno.printable import printable
-    from sereno.report.gather import gather
-    from sereno.report.page import page
-    from sereno.report.writing import write
+    from sereno.cli.history_and_logs import cache_now
+    from sereno.cli.terminal import duration, number
+    from sereno.observe.report.gather import gather
+    from sereno.observe.report.page import page
+    from sereno.observe.report.writing import write
+    from sereno.records.printable import printable
 
     installation = installation_of(arguments)
     report = gather(

@@ -6,12 +6,12 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from sereno.commands import Commands, add_job, add_scope, installation_of, print_json
+from sereno.cli.arguments import Commands, add_job, add_scope, installation_of, print_json
 from sereno.errors import JobFailed
 
 if TYPE_CHECKING:
-    from sereno.history import Run
-    from sereno.installation import Installation
+    from sereno.records.run_record import Run
+    from sereno.units.installation import Installation
 
 
 def add_to(commands: Commands) -> None:
@@ -33,9 +33,9 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sereno import verdict
-    from sereno.commands.terminal import MOST_SHOWN
-    from sereno.printable import printable
+    from sereno.cli.terminal import MOST_SHOWN
+    from sereno.records import verdict
+    from sereno.records.printable import printable
 
     installation = installation_of(arguments)
     job_id = installation.job(arguments.job).id
@@ -67,10 +67,10 @@ def _followed(installation: Installation, job_id: str) -> Run:
     """Run a job, print what it logs as it comes, and return its run."""
     from threading import Thread
 
-    from sereno.commands.terminal import MOST_SHOWN
-    from sereno.history import text
-    from sereno.printable import printable
-    from sereno.runs import Runs
+    from sereno.cli.terminal import MOST_SHOWN
+    from sereno.observe.runs import Runs
+    from sereno.records.printable import printable
+    from sereno.records.run_record import text
 
     ended: list[Run | BaseException] = []
 

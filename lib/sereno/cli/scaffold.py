@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sereno.declare.job import check_name
 from sereno.errors import Conflict, InvalidJob, SerenoError, UsageError
-from sereno.job import check_name
 from sereno.triggers import CronTrigger, IntervalTrigger, describe
 
 TABLE = "lib/sereno/jobs/__init__.py"

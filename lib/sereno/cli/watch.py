@@ -8,11 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from sereno.commands import Commands, add_scope, add_zone, installation_of
+from sereno.cli.arguments import Commands, add_scope, add_zone, installation_of
 from sereno.errors import UsageError
 
 if TYPE_CHECKING:
-    from sereno.poll import Snapshot
+    from sereno.observe.look import Snapshot
 
 _LEAST_S, _MOST_S = 0.5, 3600.0
 
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from sereno.poll import Poll
+    from sereno.observe.look import Poll
 
     if not _LEAST_S <= arguments.interval <= _MOST_S:
         raise UsageError(
@@ -41,8 +41,8 @@ def _watch(arguments: argparse.Namespace) -> int:
     if not _is_screen():
         _print(snapshot)
         return 0
-    from sereno.commands.live_screen import LiveScreen
-    from sereno.runs import Runs
+    from sereno.cli.watch_screen import LiveScreen
+    from sereno.observe.runs import Runs
 
     user = installation.scope.is_user
 
@@ -64,8 +64,8 @@ def _is_screen() -> bool:
 
 def _print(snapshot: Snapshot) -> None:
     """The same once, for a pipe or a terminal that can do no more."""
-    from sereno.commands.glance import Table, counts, glance
-    from sereno.commands.terminal import Screen
+    from sereno.cli.terminal import Screen
+    from sereno.cli.watch_table import Table, counts, glance
 
     screen = Screen()
     table = Table(glance(snapshot, time.time()), screen.width, is_ascii=screen.is_ascii)

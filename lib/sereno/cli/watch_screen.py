@@ -16,13 +16,13 @@ from typing import Any
 
 import urwid
 
-from sereno.commands.glance import Line, Table, counts, detail, glance
-from sereno.commands.terminal import MOST_SHOWN, Screen, when
+from sereno.cli.terminal import MOST_SHOWN, Screen, when
+from sereno.cli.watch_table import Line, Table, counts, detail, glance
 from sereno.errors import SerenoError
-from sereno.history import text
-from sereno.overview import Overview
-from sereno.poll import Poll, Snapshot
-from sereno.printable import printable
+from sereno.observe.look import Poll, Snapshot
+from sereno.observe.overview import Overview
+from sereno.records.printable import printable
+from sereno.records.run_record import text
 
 LOG_LINES = 200
 # Asking takes at most a quarter of the time: a manager of very many jobs has their timers to serve.

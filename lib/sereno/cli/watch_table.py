@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from sereno.commands.terminal import colour_of, columns, duration, fit, shortened, when
-from sereno.overview import Overview
-from sereno.period import sparkline
-from sereno.poll import Snapshot
-from sereno.printable import printable
+from sereno.cli.terminal import colour_of, columns, duration, fit, shortened, when
+from sereno.observe.look import Snapshot
+from sereno.observe.overview import Overview
+from sereno.observe.totals import sparkline
+from sereno.records.printable import printable
 
 HEADER = ("  JOB", "SCHEDULE", "NEXT IN", "AGO", "RESULT", "TOOK", "TREND", "WHY")
 _CUT = ("  JOB", "SCHEDULE", "WHY")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sereno.access import is_in_a_home
+from sereno.declare.access import is_in_a_home
 from sereno.errors import InvalidJob
 
 _ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")

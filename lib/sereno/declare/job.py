@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sereno.access import READ_ONLY, Access, is_in_a_home
+from sereno.declare.access import READ_ONLY, Access, is_in_a_home
+from sereno.declare.inputs import Inputs
+from sereno.declare.limits import Limits, check_retry
+from sereno.declare.ping import Ping
+from sereno.declare.quantities import check_seconds
+from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
-from sereno.inputs import Inputs
-from sereno.limits import Limits, check_retry
-from sereno.ping import Ping
-from sereno.quantities import check_seconds
-from sereno.retry import Retry
 from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sereno.declare.quantities import check_seconds, check_whole
+from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
-from sereno.quantities import check_seconds, check_whole
-from sereno.retry import Retry
 
 # What the template's TimeoutStartSec= allows a run that states no limit of its own.
 TEMPLATE_TIMEOUT_S = 3600

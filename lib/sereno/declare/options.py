@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypedDict
 
-from sereno.access import READ_ONLY, access_of
+from sereno.declare.access import READ_ONLY, access_of
+from sereno.declare.function import how_to_run, leads_into_a_home
+from sereno.declare.inputs import inputs_of
+from sereno.declare.job import Job, ids_of
+from sereno.declare.limits import Limits
+from sereno.declare.namespaces import namespaces_refused
+from sereno.declare.ping import Ping
+from sereno.declare.quantities import percent, seconds, size_bytes
+from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob, UsageError
-from sereno.function import how_to_run, leads_into_a_home
-from sereno.inputs import inputs_of
-from sereno.job import Job, ids_of
-from sereno.limits import Limits
-from sereno.namespaces import namespaces_refused
-from sereno.ping import Ping
-from sereno.quantities import percent, seconds, size_bytes
-from sereno.retry import Retry
 from sereno.triggers import Trigger
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sereno.declare.inputs import PATH_RULE, can_be_loaded
 from sereno.errors import InvalidJob
-from sereno.inputs import PATH_RULE, can_be_loaded
-from sereno.url import is_http_url
+from sereno.records.url import is_http_url
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Where a monitor's check is called (`sereno.heartbeat`); neither attribute: there is none.
+    """Where a monitor's check is called (`sereno.run.heartbeat`); neither attribute: there is none.
 
     Attributes:
         url: http or https URL. Everybody on the machine can read it in the unit.

@@ -6,9 +6,9 @@ import os
 import time
 
 import sereno
-from sereno import messages
 from sereno.errors import SerenoError, UsageError
-from sereno.log import Logger
+from sereno.records import messages
+from sereno.records.log import Logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _measure(cache: MetadataCache, report: CleanupReport) -> None:
     directory = os.environ.get("SERENO_TEXTFILE_DIR")
     if not directory:
         return
-    from sereno.metrics import write_cache
+    from sereno.records.metrics import write_cache
 
     asked = report.hits + report.misses > 0
     try:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from sereno.errors import InvalidConfig, NotAllowed, SerenoError, rights_hint
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
 from sereno.notify.state import content
-from sereno.url import is_http_url
+from sereno.records.url import is_http_url
 
 SYSTEM_FILE = "/etc/sereno/notify.toml"
 EVENTS = (FAILURE, RECOVERY, ALERT)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sereno.notify import wake
 from sereno.notify.state import MOST_BYTES, content
 
-# It becomes a file name; `sereno.job` has the same rule.
+# It becomes a file name; `sereno.declare.job` has the same rule.
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 MOST_OF_SENDER, MOST_ALERTS = 1000, 1000

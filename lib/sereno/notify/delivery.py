@@ -16,11 +16,11 @@ from threading import Condition, Thread
 from traceback import extract_tb
 from typing import Any, NamedTuple
 
-from sereno import journal, messages
 from sereno.notify.config import Handler
 from sereno.notify.event import TEST, Event
 from sereno.notify.message import compose
 from sereno.notify.senders import DeliveryError, send
+from sereno.records import journal, messages
 
 _MOST_UNDER_WAY = 500
 _logger = logging.getLogger("sereno.notify")

@@ -14,12 +14,12 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sereno import journal, journal_reader
-from sereno.account import Account, exit_status
 from sereno.errors import SerenoError
-from sereno.history import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
-from sereno.journal_reader import is_of_manager
 from sereno.notify.throttle import Moment
+from sereno.records import journal, journal_reader
+from sereno.records.account import Account, exit_status
+from sereno.records.journal_reader import is_of_manager
+from sereno.records.run_record import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
 
 # Of a run's end, or of the runs since another; a job may log without limit.
 _RECORDS = 500

@@ -14,16 +14,16 @@ from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
-from sereno import account, journal, messages
-from sereno.account import Account
 from sereno.errors import UsageError
+from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.state import States
 from sereno.notify.throttle import Moment, State
-from sereno.systemctl import Systemctl
+from sereno.records import account, journal, messages
+from sereno.records.account import Account
 
 BY_HAND = "by hand: sereno notify --test"
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
-from sereno import journal, journal_reader
 from sereno.errors import NotAllowed, SerenoError
 from sereno.notify import config
+from sereno.records import journal, journal_reader
 
 # User= of the system's units.
 SYSTEM_USER = "sereno-notify"

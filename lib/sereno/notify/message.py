@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sereno import messages
 from sereno.errors import in_scope
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
-from sereno.printable import printable
+from sereno.records import messages
+from sereno.records.printable import printable
 
 SUBJECT_LENGTH, LINE_LENGTH = 200, 1000
 

@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 from sereno.notify.config import Handler
 from sereno.notify.message import LINE_LENGTH, Message
-from sereno.post import PostError, post
-from sereno.printable import printable
-from sereno.url import secrets_of, without
+from sereno.records.post import PostError, post
+from sereno.records.printable import printable
+from sereno.records.url import secrets_of, without
 
 # Before the second, third, … try of a webhook, in seconds.
 BACKOFF_S = (1, 3, 9, 27, 60, 60)

@@ -9,12 +9,12 @@ import time
 from collections.abc import Mapping
 from select import select
 
-from sereno import account, journal, messages
 from sereno.errors import SerenoError, UsageError
 from sereno.notify import wake
 from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
 from sereno.notify.handling import BY_HAND, Handling
+from sereno.records import account, journal, messages
 
 IDENTIFIER = "sereno-notify"
 # SD_LISTEN_FDS_START

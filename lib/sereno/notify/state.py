@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sereno import messages
 from sereno.notify.throttle import Last, Row, State, Told, from_json
+from sereno.records import messages
 
 # Who holds the lock reads and writes one small file.
 LOCK_S = 5.0

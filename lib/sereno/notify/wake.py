@@ -11,8 +11,8 @@ import os
 from _socket import MSG_DONTWAIT, socket
 from collections.abc import Sequence
 
-from sereno import journal, messages, sending
-from sereno.log import Logger
+from sereno.records import journal, messages, sending
+from sereno.records.log import Logger
 
 SUCCEEDED, TRIED = "succeeded", "test"
 # A datagram of unix(7) holds twice as much, and a thousand messages would help nobody.

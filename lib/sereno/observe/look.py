@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
-from sereno.history import Run
-from sereno.installation import Installation
-from sereno.overview import Overview, overview
-from sereno.period import durations_ms
-from sereno.runs import Runs
-from sereno.survey import Question
-from sereno.systemctl import Elapse, is_running
+from sereno.manager.systemctl import Elapse, is_running
+from sereno.observe.overview import Overview, overview
+from sereno.observe.runs import Runs
+from sereno.observe.survey import Question
+from sereno.observe.totals import durations_ms
+from sereno.records.run_record import Run
 from sereno.triggers import in_words
-from sereno.units import Installed, service_name, timer_name
+from sereno.units.installation import Installation
+from sereno.units.unit_text import Installed, service_name, timer_name
 
 KEPT_RUNS = 24
 # Records may still come of so many of a job's runs: systemd's about the one before arrive while the next begins.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from sereno.history import Run, iso
-from sereno.scope import Scope
-from sereno.systemctl import ELAPSED, Elapse, is_running
-from sereno.units import (
+from sereno.manager.scope import Scope
+from sereno.manager.systemctl import ELAPSED, Elapse, is_running
+from sereno.records.run_record import Run, iso
+from sereno.units.unit_text import (
     SEED_SERVICE,
     TARGET,
     Installed,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from sereno.account import PROPERTIES, run_of
 from sereno.errors import JobFailed, SystemdError, in_scope
-from sereno.history import Run
-from sereno.runs import Runs
-from sereno.systemctl import Systemctl, is_running
-from sereno.units import service_name
+from sereno.manager.systemctl import Systemctl, is_running
+from sereno.observe.runs import Runs
+from sereno.records.account import PROPERTIES, run_of
+from sereno.records.run_record import Run
+from sereno.units.unit_text import service_name
 
 # From the end of a run to what the journal shows of it.
 _JOURNAL_S = 5.0

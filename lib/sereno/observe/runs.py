@@ -1,7 +1,7 @@
 """Runs read back from the journal: the newest of many jobs, all of one, and one as it goes.
 
 Exact and in bulk: every query is by fields that the journal has an index of, so that what else is logged on the machine
-costs nothing. Records that nobody vouches for do not count: `sereno.journal_reader` says which.
+costs nothing. Records that nobody vouches for do not count: `sereno.records.journal_reader` says which.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from sereno import journal_reader
-from sereno.history import (
+from sereno.records import journal_reader
+from sereno.records.journal import STARTED, STATUS_OF
+from sereno.records.run_record import (
     BY_MANAGER,
     FIELDS,
     UNIT_FAILED,
@@ -22,8 +23,7 @@ from sereno.history import (
     runs_of,
     text,
 )
-from sereno.journal import STARTED, STATUS_OF
-from sereno.units import service_name
+from sereno.units.unit_text import service_name
 
 _FOLLOW_S = 0.2
 _LATE_S = 5.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sereno.units import Installed
+from sereno.units.unit_text import Installed
 
 if TYPE_CHECKING:
-    from sereno.job import Job
-    from sereno.overview import Overview
+    from sereno.declare.job import Job
+    from sereno.observe.overview import Overview
 
 
 def job_status(registered: Job | None, found: Overview | None) -> dict[str, Any]:

@@ -10,13 +10,13 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from sereno.errors import NotAvailable
-from sereno.systemctl import Elapse, Systemctl, is_running, of_active
+from sereno.manager.systemctl import Elapse, Systemctl, is_running, of_active
 
 if TYPE_CHECKING:
-    from sereno.history import Run
-    from sereno.installation import Installation
-    from sereno.overview import Overview
-    from sereno.units import Installed
+    from sereno.observe.overview import Overview
+    from sereno.records.run_record import Run
+    from sereno.units.installation import Installation
+    from sereno.units.unit_text import Installed
 
 
 class Question:
@@ -72,10 +72,10 @@ def survey(
     Raises:
         NotAllowed, SystemdError: the manager refused or failed.
     """
-    from sereno.account import run_of, shown_of
-    from sereno.overview import overview
+    from sereno.observe.overview import overview
+    from sereno.records.account import run_of, shown_of
     from sereno.triggers import in_words
-    from sereno.units import service_name, timer_name
+    from sereno.units.unit_text import service_name, timer_name
 
     drop_ins = installation.units.drop_ins()
     words = {job.id: in_words(job.trigger) for job in jobs.values()}
@@ -110,8 +110,8 @@ def _past(
 ) -> tuple[dict[str, list[Run]], bool]:
     """The newest runs of each job that the journal knows, and whether there may be others: it is not kept, or not for
     this user."""
-    from sereno.journal_reader import may_read_journal
-    from sereno.runs import Runs
+    from sereno.observe.runs import Runs
+    from sereno.records.journal_reader import may_read_journal
 
     user = installation.scope.is_user
     try:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from sereno.history import Run, is_figure
+from sereno.records.run_record import Run, is_figure
 
 # A level and not an amount: its sum over several runs means nothing.
 _LEVEL = re.compile(r"(^|_)(rate|percent|ratio|before|after|size|current)$")

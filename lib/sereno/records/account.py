@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sereno.errors import SerenoError
-from sereno.history import Run, judged
-from sereno.systemctl import Systemctl, is_running
-from sereno.verdict import EXITS, SUCCESS, Seen
+from sereno.manager.systemctl import Systemctl, is_running
+from sereno.records.run_record import Run, judged
+from sereno.records.verdict import EXITS, SUCCESS, Seen
 
 # systemd.exec(5), "Process Exit Codes", and org.freedesktop.systemd1(5) name these properties of a service.
 PROPERTIES = (

@@ -18,9 +18,9 @@ try:
 except ImportError:
     from json.encoder import encode_basestring
 
-from sereno import log, messages, sending
 from sereno.errors import NotAvailable
-from sereno.printable import printable_json
+from sereno.records import log, messages, sending
+from sereno.records.printable import printable_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

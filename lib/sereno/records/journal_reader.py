@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sereno import journal
+from sereno.records import journal
 
 JOURNAL, VOLATILE_JOURNAL = Path("/var/log/journal"), Path("/run/log/journal")
 # Of a message: a line of megabytes is for `journalctl` alone.
@@ -140,7 +140,7 @@ class Vouching:
 def run_uids(job_id: str) -> frozenset[str]:
     """The id of the user that the system's manager runs a job as, drop-ins included; none if it cannot be asked."""
     from sereno.errors import SerenoError
-    from sereno.systemctl import Systemctl
+    from sereno.manager.systemctl import Systemctl
 
     try:
         user = Systemctl().show(f"sereno@{job_id}.service", "User").get("User", "")

@@ -41,7 +41,7 @@ def set_up(direct: Direct, attach: Callable[[], None]) -> None:
 class Logger:
     """The part of `logging.Logger` that a run needs; the arguments are the same.
 
-    Of a message of `sereno.messages` the record has its kind as MESSAGE_ID.
+    Of a message of `sereno.records.messages` the record has its kind as MESSAGE_ID.
     """
 
     def __init__(self, name: str) -> None:

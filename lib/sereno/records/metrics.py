@@ -15,9 +15,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sereno import messages, textfile
-from sereno.log import Logger
-from sereno.textfile import Family, series
+from sereno.records import messages, textfile
+from sereno.records.log import Logger
+from sereno.records.textfile import Family, series
 
 DIRECTORY = "SERENO_TEXTFILE_DIR"
 STATUSES = ("success", "failed", "skipped", "interrupted")
@@ -73,7 +73,7 @@ class Recorder:
     def write(self, status: str, duration_s: float, stats: Mapping[str, Any] | None) -> None:
         """Write how a run ended at this moment."""
         if self._was_there and not os.path.exists(self._path):
-            # The job was removed during the run, and its file with it (sereno.leavings).
+            # The job was removed during the run, and its file with it (sereno.units.traces).
             return
         try:
             previous = textfile.read(self._path)

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from sereno import __version__
-from sereno.url import secrets_of, without
+from sereno.records.url import secrets_of, without
 
 # The answer is not looked at; a part is read so that a server that is still writing is not cut off.
 _READ_BYTES = 4096

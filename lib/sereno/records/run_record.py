@@ -12,11 +12,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple, TypeGuard
 
-from sereno import verdict
-from sereno.journal import STARTED, STATUS_OF
-from sereno.journal_reader import is_of_manager
-from sereno.journal_reader import text as text
-from sereno.verdict import BAD, Seen
+from sereno.records import verdict
+from sereno.records.journal import STARTED, STATUS_OF
+from sereno.records.journal_reader import is_of_manager
+from sereno.records.journal_reader import text as text
+from sereno.records.verdict import BAD, Seen
 
 # systemd's own records of a unit (sd-messages.h): SD_MESSAGE_UNIT_FAILURE_RESULT and SD_MESSAGE_UNIT_PROCESS_EXIT.
 UNIT_FAILED = "d9b373ed55a64feb8242e02dbe79a49c"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit
 
-from sereno.printable import printable
+from sereno.records.printable import printable
 
 
 def is_http_url(text: object) -> bool:

@@ -8,17 +8,18 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Mapping
 from time import perf_counter, sleep
 
-from sereno import journal, log, messages, sending, stopping
 from sereno.errors import SerenoError
 from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS
 from sereno.named_tuple import NamedTuple
+from sereno.records import journal, log, messages, sending
+from sereno.run import sigterm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from sereno.heartbeat import Heartbeat
-    from sereno.metrics import Recorder
+    from sereno.records.metrics import Recorder
+    from sereno.run.heartbeat import Heartbeat
 
 MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
@@ -75,11 +76,11 @@ class Run:
         self._recorder: Recorder | None = None
         self._heartbeat: Heartbeat | None = None
         if counts and environ.get("SERENO_TEXTFILE_DIR"):
-            from sereno.metrics import Recorder
+            from sereno.records.metrics import Recorder
 
             self._recorder = Recorder(job_id, environ["SERENO_TEXTFILE_DIR"], environ)
         if counts and (environ.get("SERENO_PING_URL") or environ.get("SERENO_PING_URL_FILE")):
-            from sereno.heartbeat import of_this_run
+            from sereno.run.heartbeat import of_this_run
 
             self._heartbeat = of_this_run(job_id, run_id, environ)
 
@@ -126,11 +127,11 @@ class Run:
             after += str(messages.AND_TRIES) % self.tries
         stats, error = self._bounded(tried.stats), tried.error
         in_log = error
-        if stopped and reason == stopping.BY_TIMEOUT:
+        if stopped and reason == sigterm.BY_TIMEOUT:
             # For systemd a run over its limit has failed, and so here.
             why = error or "SIGTERM"
             error, in_log = f"{OVER_LIMIT}: {why}", str(messages.OVER_TIME_LIMIT) % why
-        if stopped and reason != stopping.BY_TIMEOUT:
+        if stopped and reason != sigterm.BY_TIMEOUT:
             status, message, more = "interrupted", messages.INTERRUPTED, error
         elif error is not None:
             status, message, more = "failed", messages.FAILED, in_log
@@ -140,7 +141,7 @@ class Run:
         if message is not messages.FAILED:
             more = "" if more is None else f": {more}"
         level, exit_status = _ENDS[status]
-        if status == "interrupted" and reason == stopping.BY_OTHERS:
+        if status == "interrupted" and reason == sigterm.BY_OTHERS:
             # A signal that the manager did not send, as of an early out-of-memory daemon, is a failure to be told of.
             exit_status = FAILURE
         fields = {
@@ -165,7 +166,7 @@ class Run:
         fields: dict[str, Any] = {"SERENO_ERROR": error}
         if exception is not None:
             try:
-                from sereno import failure, hints
+                from sereno.run import failure, hints
 
                 if self.counts or not isinstance(exception, SerenoError):
                     fields["EXCEPTION_TEXT"] = failure.traceback_of(exception)
@@ -211,13 +212,13 @@ class Run:
         if self._heartbeat is not None:
             self._heartbeat.wait(*wait_s)
 
-    def be_overdue(self, stop: stopping.Stop) -> None:
+    def be_overdue(self, stop: sigterm.Stop) -> None:
         """Close a run that made nothing of SIGTERM, and end its process before systemd kills it."""
         if self.status is None:
             place = self._place_of_main()
             error = "did not end in time after SIGTERM" + (f" ({place})" if place else "")
             self.end(Tried(None, error), stop.reason(), stopped=True)
-            self.wait_for_monitor(stopping.MARGIN_S / 2)
+            self.wait_for_monitor(sigterm.MARGIN_S / 2)
         os._exit(FAILURE if self.status is None else self.status)
 
     def _see_to_the_end(self) -> None:
@@ -240,7 +241,7 @@ class Run:
 
     def _kept_by(self) -> str:
         """Names of the threads and children that keep the process; of neither, where its main thread is."""
-        from sereno.failure import one_line, place_in
+        from sereno.run.failure import one_line, place_in
 
         names, frames = [], sys._current_frames()
         threading = sys.modules.get("threading")
@@ -254,7 +255,7 @@ class Run:
         return one_line(", ".join(names) or f"MainThread ({self._place_of_main()})")
 
     def _place_of_main(self) -> str:
-        from sereno.failure import place_in
+        from sereno.run.failure import place_in
 
         return place_in(sys._current_frames().get(self._thread), self.function)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 from sereno.errors import SerenoError
-from sereno.printable import printable
+from sereno.records.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from sereno import messages
-from sereno.log import Logger
-from sereno.url import is_http_url
+from sereno.records import messages
+from sereno.records.log import Logger
+from sereno.records.url import is_http_url
 
-# The generated drop-in's settings of the run (sereno.units writes them).
+# The generated drop-in's settings of the run (sereno.units.unit_text writes them).
 URL, URL_FILE = "SERENO_PING_URL", "SERENO_PING_URL_FILE"
 # One wait for the network; the whole of it after the job's end. Two calls that both hang fit, and so does the whole in
 # the template's TimeoutStopSec=, which a run has that was stopped.
@@ -141,7 +141,7 @@ class Heartbeat:
 
 def _post(url: str, body: bytes) -> None:
     # In the thread: it is the greater part of what a heartbeat costs, and the job need not wait for it.
-    from sereno.post import post
+    from sereno.records.post import post
 
     post(url, body, {"Content-Type": "text/plain; charset=utf-8"}, timeout_s=TIMEOUT_S)
 

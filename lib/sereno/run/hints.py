@@ -9,7 +9,7 @@ import os
 from errno import EACCES, EAFNOSUPPORT, ENOENT, EPERM, EROFS
 
 from sereno.errors import SerenoError
-from sereno.failure import chain, one_line
+from sereno.run.failure import chain, one_line
 
 NETWORK = "the sandbox has no network: network=True where the job is added"
 NO_HOME = "the run's user has no home: environment={'HOME': '/tmp'} gives it one while it runs, or home=True"

@@ -14,13 +14,13 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sereno import messages
-from sereno.elapses import next_elapses
 from sereno.errors import SerenoError
-from sereno.log import Logger
-from sereno.systemctl import Systemctl
+from sereno.manager.analyze import next_elapses
+from sereno.manager.systemctl import Systemctl
+from sereno.records import messages
+from sereno.records.log import Logger
 
-# The generated drop-in's settings of the run (sereno.units writes them).
+# The generated drop-in's settings of the run (sereno.units.unit_text writes them).
 GRACE, SLACK = "SERENO_MISFIRE_GRACE_S", "SERENO_TIMER_SLACK_S"
 _MOST_AT_ONCE = 100
 _LONGEST_SEARCH_S = 10 * 366 * 86_400.0

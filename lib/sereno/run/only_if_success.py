@@ -3,7 +3,7 @@
 Loaded only by a run whose job says so: it asks the manager, which costs some 30 ms. The manager and not the journal: a
 run in its sandbox may not read the journal, and what counts is the latest run as `systemctl status` shows it. It
 remembers runs since the machine started. A success that nobody remembers is none: after a reboot the other job must
-have run first. A run by hand is never left out; how that is seen, sereno.misfire says.
+have run first. A run by hand is never left out; how that is seen, sereno.run.lateness says.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sereno import exits, messages
+from sereno import exits
 from sereno.errors import SerenoError
-from sereno.systemctl import Systemctl, is_running
+from sereno.manager.systemctl import Systemctl, is_running
+from sereno.records import messages
 
 # The generated drop-in's setting of the run: the ids of the other jobs.
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"

@@ -158,7 +158,7 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
     """Why the run is being stopped, and its TimeoutStopSec= in seconds; the template's where nobody can tell."""
     import subprocess
 
-    from sereno.systemctl import Systemctl
+    from sereno.manager.systemctl import Systemctl
 
     def call(argv: Sequence[str], _: float | None) -> subprocess.CompletedProcess[str]:
         done = None
@@ -184,6 +184,6 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
 
 def seconds_of(span: str) -> float:
     """Seconds of a span as systemctl shows it, "1min 30s" or "infinity"; the template's for what is none."""
-    from sereno.systemctl import seconds
+    from sereno.manager.systemctl import seconds
 
     return float("inf") if span == "infinity" else seconds(span) or _TEMPLATES_STOP_S

@@ -17,13 +17,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from sereno.elapses import next_elapses
 from sereno.errors import NotAvailable, SerenoError, SystemdError
-from sereno.plan import Plan
-from sereno.seed import first_elapse, machine_id, seed_text
-from sereno.systemctl import ELAPSED, Elapse, Systemctl
-from sereno.unitdir import UnitDirectory
-from sereno.units import ACCURACY_S, Installed, app_target_name, service_name, timer_name
+from sereno.manager.analyze import next_elapses
+from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
+from sereno.units.plan import Plan
+from sereno.units.seed import first_elapse, machine_id, seed_text
+from sereno.units.unit_text import ACCURACY_S, Installed, app_target_name, service_name, timer_name
+from sereno.units.unitdir import UnitDirectory
 
 _TIMERS = "sereno@*.timer"
 _logger = logging.getLogger("sereno.scheduler")

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sereno import elapses
+from sereno.declare.namespaces import namespaces_refused
 from sereno.errors import NotAvailable, SystemdError, in_scope
-from sereno.namespaces import namespaces_refused
-from sereno.scope import SYSTEM_UNITS, USER_UNITS, Scope
-from sereno.units import Installed, timer_name
+from sereno.manager import analyze
+from sereno.manager.scope import SYSTEM_UNITS, USER_UNITS, Scope
+from sereno.units.unit_text import Installed, timer_name
 
 
 def confinement(scope: Scope) -> Iterator[str]:
@@ -71,11 +71,11 @@ def delays(jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[s
             if other is None or not delay_s:
                 continue
             with suppress(NotAvailable, SystemdError):
-                (first,) = elapses.next_elapses(other.calendars, 1) or (None,)
+                (first,) = analyze.next_elapses(other.calendars, 1) or (None,)
                 if first is None or not jobs[job_id].calendars:
                     continue
                 first_s = first.timestamp()
-                then = elapses.next_elapses(jobs[job_id].calendars, 1, after_s=first_s - 1)
+                then = analyze.next_elapses(jobs[job_id].calendars, 1, after_s=first_s - 1)
                 if then and then[0].timestamp() - first_s <= delay_s:
                     yield (
                         f"the job {job_id!r} comes after {other.id!r}, whose jitter may delay it until later: then it"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import unified_diff
 
-from sereno.plan import Plan
-from sereno.units import Installed
+from sereno.units.plan import Plan
+from sereno.units.unit_text import Installed
 
 
 def unit_diff(plan: Plan, installed: Mapping[str, Installed]) -> list[str]:

@@ -15,20 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sereno import by_hand, journal, plan
-from sereno.apply import apply, pause
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
-from sereno.living import Living
-from sereno.scope import Scope, of_this_process
-from sereno.survey import Question
-from sereno.systemctl import ELAPSED, Systemctl
+from sereno.manager.scope import Scope, of_this_process
+from sereno.manager.systemctl import ELAPSED, Systemctl
+from sereno.observe import run_and_wait
+from sereno.observe.survey import Question
+from sereno.records import journal
 from sereno.triggers import machine_zone
-from sereno.unitdir import UnitDirectory
-from sereno.units import TARGET, Installed, app_target_name, service_name, timer_name
+from sereno.units import plan
+from sereno.units.apply import apply, pause
+from sereno.units.living import Living
+from sereno.units.unit_text import TARGET, Installed, app_target_name, service_name, timer_name
+from sereno.units.unitdir import UnitDirectory
 
 if TYPE_CHECKING:
-    from sereno.history import Run
-    from sereno.job import Job
+    from sereno.declare.job import Job
+    from sereno.records.run_record import Run
 
 TEMPLATE = "sereno@.service"
 TIMERS = "sereno@*.timer"
@@ -180,7 +182,7 @@ class Installation:
                 self.units.end(held)
 
     def _caution(self, job_ids: Collection[str]) -> None:
-        from sereno import cautions
+        from sereno.units import cautions
 
         for sentence in (
             *cautions.confinement(self.scope),
@@ -198,12 +200,12 @@ class Installation:
         """Carry out a plan; what runs of the jobs that it removes have left goes with them."""
         left = []
         if todo.remove and self._manager is not None:
-            from sereno import leavings
+            from sereno.units import traces
 
-            left = leavings.places(self._manager, todo.remove)
+            left = traces.places(self._manager, todo.remove)
         apply(todo, app, self.units, self._manager, enable_app=enable_app, start=start)
         if left:
-            for error in leavings.delete(left):
+            for error in traces.delete(left):
                 _logger.warning("%s was not deleted: %s", error.filename, error.strerror)
 
     def _plan(
@@ -231,7 +233,7 @@ class Installation:
             local_zone=self.local_zone,
         )
         if announce is not None:
-            from sereno.unit_diff import unit_diff
+            from sereno.units.diff import unit_diff
 
             announce(unit_diff(todo, found.jobs))
         for job_id, gone in todo.bereft:
@@ -332,8 +334,8 @@ class Installation:
         self.manager.start([service_name(job_id)], wait=False)
 
     def run(self, job_id: str) -> Run:
-        """Run a job now and wait for it; see `sereno.by_hand.run`."""
-        return by_hand.run(job_id, self.manager, user=self.scope.is_user)
+        """Run a job now and wait for it; see `sereno.observe.run_and_wait.run`."""
+        return run_and_wait.run(job_id, self.manager, user=self.scope.is_user)
 
 
 def _check_accounts(jobs: Iterable[Job]) -> None:

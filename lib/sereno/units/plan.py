@@ -1,4 +1,4 @@
-"""(desired, installed) → what to change. Pure and deterministic; `sereno.apply` carries it out.
+"""(desired, installed) → what to change. Pure and deterministic; `sereno.units.apply` carries it out.
 
 Laws: the same call twice leaves nothing for the second; a timer whose schedule is unchanged is never stopped; a paused
 job stays paused; nothing of another application and nothing that is not sereno's is ever part of a plan.
@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from sereno.declare.order import check_order, dependents
 from sereno.errors import Conflict
-from sereno.order import check_order, dependents
-from sereno.units import Installed, render, section, timer_name
+from sereno.units.unit_text import Installed, render, section, timer_name
 
 if TYPE_CHECKING:
-    from sereno.job import Job
+    from sereno.declare.job import Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from sereno.durable import replace_all
+from sereno.units.durable import replace_all
 
 # Before those of a distribution: the first line that fits a unit decides.
 NAME = "10-sereno.preset"

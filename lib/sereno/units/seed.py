@@ -9,7 +9,7 @@ the stamp that `Persistent=` keeps. An absolute time in the past never elapses a
 
 A timer of @reboot has one elapse, long ago, and `Persistent=true`. Dating its stamp before that elapse, once in each
 boot, makes systemd make up for it when it starts the timer, and date the stamp itself. A file below /run says that the
-boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.apply` writes it).
+boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.units.apply` writes it).
 
 A jitter shifts the phase, once: `RandomizedDelaySec=` would be added to every period of an interval.
 """
@@ -22,10 +22,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sereno.systemctl import ELAPSED, Elapse, Systemctl
+from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
-from sereno.unitdir import UnitDirectory
-from sereno.units import Installed, timer_name
+from sereno.units.unit_text import Installed, timer_name
+from sereno.units.unitdir import UnitDirectory
 
 # How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
 _CLOCK_S = 60.0

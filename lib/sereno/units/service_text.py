@@ -6,8 +6,8 @@ can change them with `systemctl edit` like all others.
 
 from __future__ import annotations
 
-from sereno.job import Job
-from sereno.quoting import plain, quote
+from sereno.declare.job import Job
+from sereno.units.quoting import plain, quote
 
 # Of the user scope's template, what a machine that gives users no namespaces cannot make.
 OF_NAMESPACES = (
@@ -49,7 +49,7 @@ def run_lines(job: Job) -> list[str]:
 
 
 def _ping_lines(job: Job) -> list[str]:
-    """What sereno.heartbeat goes by."""
+    """What sereno.run.heartbeat goes by."""
     if not job.ping.is_wanted:
         return []
     if job.ping.url is not None:

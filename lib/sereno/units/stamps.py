@@ -12,14 +12,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from sereno.scope import Scope
-from sereno.units import stamp_name, timer_name
+from sereno.manager.scope import Scope
+from sereno.units.unit_text import stamp_name, timer_name
 
 SEED_DROP_IN = "50-sereno-seed.conf"
 
 
 class TimerMemory:
-    """The files of one scope; see `sereno.scope.Scope`."""
+    """The files of one scope; see `sereno.manager.scope.Scope`."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope

@@ -12,10 +12,10 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
-from sereno import metrics, textfile
+from sereno.manager.systemctl import Systemctl
 from sereno.notify import state, wake
-from sereno.systemctl import Systemctl
-from sereno.units import service_name
+from sereno.records import metrics, textfile
+from sereno.units.unit_text import service_name
 
 
 def places(manager: Systemctl, job_ids: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:

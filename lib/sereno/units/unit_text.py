@@ -1,6 +1,6 @@
 """`Job` → unit files as {file name: text}, and back to what a unit file says of its job. Pure.
 
-All text goes through `sereno.quoting`. The keys in `[X-Sereno]` are for sereno itself: systemd ignores
+All text goes through `sereno.units.quoting`. The keys in `[X-Sereno]` are for sereno itself: systemd ignores
 sections whose name starts with "X-" (systemd.unit(5)), so the units are at once the job store. That section is also the
 mark of ownership: a file without it is not ours and is never touched.
 """
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sereno.errors import in_scope
-from sereno.quoting import plain, quote, quote_argument, span
-from sereno.service_lines import access_lines, account_lines, ordering_lines, run_lines
 from sereno.triggers import CronTrigger
+from sereno.units.quoting import plain, quote, quote_argument, span
+from sereno.units.service_text import access_lines, account_lines, ordering_lines, run_lines
 
 if TYPE_CHECKING:
-    from sereno.job import Job
+    from sereno.declare.job import Job
 
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
@@ -123,7 +123,7 @@ def _service_settings(job: Job) -> list[str]:
         # The run compares its duration with it, to record an overrun.
         settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
     if isinstance(job.trigger, CronTrigger):
-        # What the runner and sereno.misfire go by: all elapses are whole multiples of the step, since the offsets of
+        # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets of
         # zones are whole minutes, and the timer itself may be late by the slack.
         step_s = 60 if job.trigger.seconds == (0,) else 1
         settings.append(f"Environment=SERENO_CALENDAR_STEP_S={step_s}")

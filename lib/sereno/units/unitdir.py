@@ -15,12 +15,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sereno import presets
-from sereno.durable import TEMPORARY_PREFIX, replace_all
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
-from sereno.scope import Scope
-from sereno.timer_memory import SEED_DROP_IN, TimerMemory
-from sereno.units import (
+from sereno.manager.scope import Scope
+from sereno.units import presets
+from sereno.units.durable import TEMPORARY_PREFIX, replace_all
+from sereno.units.stamps import SEED_DROP_IN, TimerMemory
+from sereno.units.unit_text import (
     DROP_IN,
     TARGET,
     Installed,
@@ -44,7 +44,7 @@ class Found:
 
 
 class UnitDirectory:
-    """The directories of one scope; see `sereno.scope.Scope`."""
+    """The directories of one scope; see `sereno.manager.scope.Scope`."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
@@ -212,7 +212,7 @@ class UnitDirectory:
         replace_all(str(self.path), files)
 
     def write_presets(self) -> None:
-        """Let presets leave what is enabled and what is paused as it is: see `sereno.presets`."""
+        """Let presets leave what is enabled and what is paused as it is: see `sereno.units.presets`."""
         names = {entry.name for entry in self._entries(self.path)}
         timers = {name for name in names if name.startswith("sereno@") and name.endswith(".timer")}
         if not any(map(self._is_ours, timers)):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from sereno.doctor import (
+from sereno.observe.doctor import (
     cache_checks,
     job_checks,
     machine_checks,
@@ -21,8 +21,8 @@ from sereno.doctor import (
     sandbox,
     unit_checks,
 )
-from sereno.doctor.facts import PROBLEM, Facts, Finding, warning
-from sereno.printable import printable
+from sereno.observe.doctor.facts import PROBLEM, Facts, Finding, warning
+from sereno.records.printable import printable
 
 
 class Check(NamedTuple):

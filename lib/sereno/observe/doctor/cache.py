@@ -11,8 +11,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from sereno.doctor.facts import CacheFacts, Entry
 from sereno.errors import CacheError
+from sereno.observe.doctor.facts import CacheFacts, Entry
 
 # As systemd/sereno.tmpfiles lays it.
 MACHINE_RIGHTS = (0o2770, "root", "sereno")

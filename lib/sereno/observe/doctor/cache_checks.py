@@ -6,9 +6,9 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from sereno.doctor.facts import CacheFacts, Entry, Facts, Finding, problem, warning
 from sereno.jobs.cache_cleanup_job import THRESHOLDS
-from sereno.printable import printable
+from sereno.observe.doctor.facts import CacheFacts, Entry, Facts, Finding, problem, warning
+from sereno.records.printable import printable
 
 CAPACITY_PERCENT = THRESHOLDS["SERENO_ALERT_CAPACITY_PERCENT"]
 HIT_RATE_PERCENT = THRESHOLDS["SERENO_ALERT_HIT_RATE_PERCENT"]

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sereno.doctor.job_facts import JobFacts, Place, Properties, Settings
 from sereno.errors import in_scope
+from sereno.observe.doctor.job_facts import JobFacts, Place, Properties, Settings
 
 # A job does not run, or not as it was registered.
 PROBLEM = "problem"

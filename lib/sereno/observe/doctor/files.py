@@ -9,12 +9,12 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from sereno.doctor.job_facts import Settings
-from sereno.doctor.places import text_of
-from sereno.installation import TEMPLATE
-from sereno.scope import Scope
-from sereno.timer_memory import SEED_DROP_IN
-from sereno.units import DROP_IN, Installed, drop_in_name, service_name, timer_name
+from sereno.manager.scope import Scope
+from sereno.observe.doctor.job_facts import Settings
+from sereno.observe.doctor.places import text_of
+from sereno.units.installation import TEMPLATE
+from sereno.units.stamps import SEED_DROP_IN
+from sereno.units.unit_text import DROP_IN, Installed, drop_in_name, service_name, timer_name
 
 # Drop-ins of all units of a kind (systemd.unit(5)) change those of sereno as well.
 _OF_ALL = ("service", "timer", "target", "socket")

@@ -15,25 +15,26 @@ from functools import partial
 from importlib import import_module
 from typing import TypeVar
 
-from sereno import __version__, journal
-from sereno.doctor import CHECKS, machine
-from sereno.doctor.cache import cache_facts
-from sereno.doctor.facts import Facts
-from sereno.doctor.files import UnitFiles, is_mask
-from sereno.doctor.job_facts import Properties
-from sereno.doctor.jobs import UNLOADED, Answers, job_facts
-from sereno.doctor.places import look
-from sereno.doctor.run_checks import METRICS, needed_paths
-from sereno.doctor.unit_checks import requirements
+from sereno import __version__
 from sereno.errors import SerenoError
-from sereno.history import Run
-from sereno.installation import Installation
-from sereno.journal_reader import may_read_journal
+from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
-from sereno.runs import Runs
-from sereno.systemctl import Systemctl
-from sereno.unitdir import Found
-from sereno.units import TARGET, app_target_name
+from sereno.observe.doctor import CHECKS, machine
+from sereno.observe.doctor.cache import cache_facts
+from sereno.observe.doctor.facts import Facts
+from sereno.observe.doctor.files import UnitFiles, is_mask
+from sereno.observe.doctor.job_facts import Properties
+from sereno.observe.doctor.jobs import UNLOADED, Answers, job_facts
+from sereno.observe.doctor.places import look
+from sereno.observe.doctor.run_checks import METRICS, needed_paths
+from sereno.observe.doctor.unit_checks import requirements
+from sereno.observe.runs import Runs
+from sereno.records import journal
+from sereno.records.journal_reader import may_read_journal
+from sereno.records.run_record import Run
+from sereno.units.installation import Installation
+from sereno.units.unit_text import TARGET, app_target_name
+from sereno.units.unitdir import Found
 
 UNIT_PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "UnitFileState", "InactiveEnterTimestamp"),

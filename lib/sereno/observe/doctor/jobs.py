@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from os.path import isfile
 
-from sereno.doctor.files import UnitFiles
-from sereno.doctor.job_facts import JobFacts, Properties
-from sereno.doctor.places import module_place, sites
-from sereno.elapses import elapses_of_each
 from sereno.errors import InvalidTrigger
-from sereno.history import Run
-from sereno.systemctl import Elapse, Systemctl, calendars_in, seconds
+from sereno.manager.analyze import elapses_of_each
+from sereno.manager.systemctl import Elapse, Systemctl, calendars_in, seconds
+from sereno.observe.doctor.files import UnitFiles
+from sereno.observe.doctor.job_facts import JobFacts, Properties
+from sereno.observe.doctor.places import module_place, sites
+from sereno.records.run_record import Run
 from sereno.triggers import CronTrigger, parse_text
-from sereno.unitdir import UnitDirectory
-from sereno.units import Installed, is_as_written, service_name, timer_name
+from sereno.units.unit_text import Installed, is_as_written, service_name, timer_name
+from sereno.units.unitdir import UnitDirectory
 
 # What is asked of single units, where the states of all leave a question open.
 DETAILS = (

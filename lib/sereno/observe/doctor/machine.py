@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sereno.doctor.facts import Code, Words
-from sereno.doctor.files import UnitFiles
-from sereno.doctor.job_facts import JobFacts
-from sereno.doctor.places import text_of
-from sereno.journal_reader import JOURNAL
 from sereno.notify import health
-from sereno.seed import machine_id
-from sereno.units import DROP_IN, job_of, own_keys, timer_name
+from sereno.observe.doctor.facts import Code, Words
+from sereno.observe.doctor.files import UnitFiles
+from sereno.observe.doctor.job_facts import JobFacts
+from sereno.observe.doctor.places import text_of
+from sereno.records.journal_reader import JOURNAL
+from sereno.units.seed import machine_id
+from sereno.units.unit_text import DROP_IN, job_of, own_keys, timer_name
 
 LINGER = Path("/var/lib/systemd/linger")
 PACKAGE = Path(__file__).parents[1]

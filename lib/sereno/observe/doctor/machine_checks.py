@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from sereno.doctor.facts import Facts, Finding, problem, shown_time, warning
-from sereno.doctor.run_checks import PYTHON_MIN
-from sereno.units import TARGET, app_target_name
+from sereno.observe.doctor.facts import Facts, Finding, problem, shown_time, warning
+from sereno.observe.doctor.run_checks import PYTHON_MIN
+from sereno.units.unit_text import TARGET, app_target_name
 
 SYSTEMD_MIN = 252
 HISTORY_S = 7 * 86_400.0

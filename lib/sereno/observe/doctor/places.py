@@ -10,7 +10,7 @@ from glob import escape, glob
 from itertools import chain
 from pathlib import Path
 
-from sereno.doctor.job_facts import Place
+from sereno.observe.doctor.job_facts import Place
 
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000

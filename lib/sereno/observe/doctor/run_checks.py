@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from sereno.doctor.facts import Facts, Finding, problem, warning
-from sereno.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
 from sereno.notify.health import SYSTEM_USER
+from sereno.observe.doctor.facts import Facts, Finding, problem, warning
+from sereno.observe.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
 
 PYTHON_MIN = (3, 11)
 METRICS = "SERENO_TEXTFILE_DIR"

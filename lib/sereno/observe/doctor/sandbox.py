@@ -8,8 +8,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 
-from sereno.doctor.facts import Facts, Finding, warning
-from sereno.doctor.job_facts import of_jobs
+from sereno.observe.doctor.facts import Facts, Finding, warning
+from sereno.observe.doctor.job_facts import of_jobs
 
 # systemd.syntax(7): the words for no.
 _NO = ("no", "false", "off", "0", "n", "f")

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from os.path import basename, dirname
 
-from sereno.doctor.facts import Facts, Finding, Words, problem, warning
-from sereno.doctor.job_facts import JobFacts, Properties, by_cause, grouped, of_jobs
-from sereno.units import DROP_IN, SEED_SERVICE, TARGET, drop_in_name, timer_name
+from sereno.observe.doctor.facts import Facts, Finding, Words, problem, warning
+from sereno.observe.doctor.job_facts import JobFacts, Properties, by_cause, grouped, of_jobs
+from sereno.units.unit_text import DROP_IN, SEED_SERVICE, TARGET, drop_in_name, timer_name
 
 SOCKET, LISTENER = "sereno-notify.socket", "sereno-notify.service"
 ADDRESS = "/run/sereno/notify"

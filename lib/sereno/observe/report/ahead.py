@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from sereno.report.plots import Window, bars
+from sereno.observe.report.plots import Window, bars
 
 DAY_S = 86_400
 _HOUR_S = 3_600

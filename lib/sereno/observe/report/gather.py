@@ -13,23 +13,23 @@ from contextlib import suppress
 from datetime import tzinfo
 from typing import Any
 
-from sereno import messages
 from sereno.errors import NotAvailable
-from sereno.history import Run, text
-from sereno.installation import Installation
 from sereno.jobs import cache_cleanup_job
-from sereno.journal_reader import may_read_journal
-from sereno.overview import Overview, overview, standstill
-from sereno.report import model
-from sereno.report.ahead import ahead
-from sereno.report.missed import missed
-from sereno.report.plots import Window
-from sereno.report.schedules import Schedules, schedules_of, slack_s
-from sereno.runs import Runs
-from sereno.survey import Question
-from sereno.systemctl import Elapse
+from sereno.manager.systemctl import Elapse
+from sereno.observe.overview import Overview, overview, standstill
+from sereno.observe.report import model
+from sereno.observe.report.ahead import ahead
+from sereno.observe.report.missed import missed
+from sereno.observe.report.plots import Window
+from sereno.observe.report.schedules import Schedules, schedules_of, slack_s
+from sereno.observe.runs import Runs
+from sereno.observe.survey import Question
+from sereno.records import messages
+from sereno.records.journal_reader import may_read_journal
+from sereno.records.run_record import Run, text
 from sereno.triggers import in_words
-from sereno.units import TARGET, Installed, app_target_name, service_name, timer_name
+from sereno.units.installation import Installation
+from sereno.units.unit_text import TARGET, Installed, app_target_name, service_name, timer_name
 
 KINDS = {
     messages.ALERT_CAPACITY.kind: "cache nearly full",

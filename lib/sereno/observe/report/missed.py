@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from sereno.history import Run
+from sereno.records.run_record import Run
 
 # A timer may be early by nothing, and a clock that is being set by a little.
 _EARLY_S = 1.0

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sereno.history import Run, is_figure
-from sereno.overview import Overview
-from sereno.report.ahead import DAY_S, Ahead
-from sereno.report.plots import HEIGHT, Window, band, bars, counted, gathered, line
+from sereno.observe.overview import Overview
+from sereno.observe.report.ahead import DAY_S, Ahead
+from sereno.observe.report.plots import HEIGHT, Window, band, bars, counted, gathered, line
+from sereno.records.run_record import Run, is_figure
 
 # In the order of their lanes; what else a record says comes after them.
 STATUSES = ("success", "failed", "lost", "interrupted", "skipped", "missed", "running")

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sereno.history import iso
-from sereno.journal import to_json
-from sereno.report.model import Report, moment_of, tally
-from sereno.report.plots import HEIGHT, Window
+from sereno.observe.report.model import Report, moment_of, tally
+from sereno.observe.report.plots import HEIGHT, Window
+from sereno.records.journal import to_json
+from sereno.records.run_record import iso
 
 _MOST_LABELS = 4
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sereno.elapses import elapses_until
 from sereno.errors import NotAvailable, SystemdError
-from sereno.report.ahead import DAY_S
-from sereno.systemctl import Elapse, Systemctl, calendars_in
-from sereno.units import Installed, drop_in_name, timer_name
+from sereno.manager.analyze import elapses_until
+from sereno.manager.systemctl import Elapse, Systemctl, calendars_in
+from sereno.observe.report.ahead import DAY_S
+from sereno.units.unit_text import Installed, drop_in_name, timer_name
 
 _SLACK = re.compile(r"^Environment=SERENO_TIMER_SLACK_S=(\S+)$", re.MULTILINE)
 # Elapses that are computed for what is past and for what is ahead, each.
