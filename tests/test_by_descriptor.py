@@ -8,7 +8,13 @@ from pathlib import Path
 SERENO = Path(__file__).resolve().parents[1] / "lib/sereno"
 MODULES = (
     *sorted(path.relative_to(SERENO).as_posix() for path in (SERENO / "cache").glob("*.py")),
-    *("commands/cache.py", "doctor/cache.py", "leavings.py", "report/writing.py", "textfile.py"),
+    *(
+        "cli/cache.py",
+        "observe/doctor/cache.py",
+        "observe/report/writing.py",
+        "records/textfile.py",
+        "units/traces.py",
+    ),
 )
 # Functions of os that take a path; so do all of shutil's, some of tempfile's, `open`, and the methods of a Path.
 OF_OS = {
@@ -69,28 +75,28 @@ ALLOWED = {
     ("cache/store.py", "_is_full", "os.statvfs"): LOOK,
     ("cache/store.py", "_open", "lmdb.open"): "a path that leads to descriptors (files.only_these)",
     ("cache/waiting.py", "_holder", "open"): KERNEL,
-    ("doctor/cache.py", "cache_facts", "os.path.isdir"): LOOK,
-    ("doctor/cache.py", "cache_facts", "path.exists"): LOOK,
-    ("doctor/cache.py", "cache_facts", "place.is_dir"): "looks, in a user's own scope",
+    ("observe/doctor/cache.py", "cache_facts", "os.path.isdir"): LOOK,
+    ("observe/doctor/cache.py", "cache_facts", "path.exists"): LOOK,
+    ("observe/doctor/cache.py", "cache_facts", "place.is_dir"): "looks, in a user's own scope",
     (
-        "leavings.py",
+        "units/traces.py",
         "delete",
         "os.open",
     ): "once, not through a link; what is deleted is named in it",
     (
-        "report/writing.py",
+        "observe/report/writing.py",
         "_directory",
         "os.open",
     ): "where the path begins: the root or the working directory",
     (
-        "textfile.py",
+        "records/textfile.py",
         "_opened_at_once",
         "os.open",
     ): "once, not through a link; judged by what was opened",
-    ("textfile.py", "read", "open"): "by _opened_at_once",
-    ("textfile.py", "write", "os.open"): "makes a new file or fails",
-    ("textfile.py", "write", "os.rename"): "takes a place, whatever is there",
-    ("textfile.py", "write", "os.unlink"): "of a name, whatever is there",
+    ("records/textfile.py", "read", "open"): "by _opened_at_once",
+    ("records/textfile.py", "write", "os.open"): "makes a new file or fails",
+    ("records/textfile.py", "write", "os.rename"): "takes a place, whatever is there",
+    ("records/textfile.py", "write", "os.unlink"): "of a name, whatever is there",
 }
 
 

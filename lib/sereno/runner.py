@@ -97,9 +97,7 @@ def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
 
 def _run(run: Run) -> int:
     """The tries of a run, and its end."""
-    stop = sigterm.Stop(
-        run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop)
-    )
+    stop = sigterm.Stop(run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop))
     run.begin()
     retry = _retry(run.job_id)
 

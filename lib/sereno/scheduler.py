@@ -16,8 +16,8 @@ from sereno.declare.job import Job, check_name
 from sereno.declare.options import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.manager.systemctl import Systemctl
-from sereno.observe import status
-from sereno.observe.survey import survey
+from sereno.observe import run_and_wait, status
+from sereno.observe.survey import ask, survey
 from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
@@ -261,7 +261,7 @@ class Scheduler:
         return found[0] if found else None
 
     def _statuses(self, asked: str) -> list[dict[str, Any]]:
-        installed, question = self.installation.jobs(self.app), self.installation.ask(asked)
+        installed, question = self.installation.jobs(self.app), ask(self.installation, asked)
         asked_for = {*installed, *self._jobs} if asked == "*" else {asked}
         jobs = {job_id: job for job_id, job in installed.items() if job_id in asked_for}
         found = {each.job.id: each for each in survey(jobs, self.installation, question)}
@@ -315,7 +315,10 @@ class Scheduler:
             JobFailed: it is no success in any other way: it raised, was stopped, left out, killed or cut off by its
                 time limit, left without a record, crashed after it, or systemd started nothing.
         """
-        run = self.installation.run(self._installed(job_id).id)
+        installation = self.installation
+        run = run_and_wait.run(
+            self._installed(job_id).id, installation.manager, user=installation.scope.is_user
+        )
         # Its own word is all that there is against it: systemd saw the status that such a run ends with.
         reported = run.said == "failed" and run.result in (None, "exit-code")
         if run.status == "success" or (reported and run.stats is not None):

@@ -36,7 +36,7 @@ import json, sys
 sys.path.insert(0, "/opt/sereno/lib")
 sys.path.insert(0, "/srv/bench")
 import bench_jobs
-from sereno import get_scheduler, systemctl
+from sereno import get_scheduler; from sereno.manager import systemctl
 asked, call = [], systemctl._call
 systemctl._call = lambda argv: (asked.append(argv[3]), call(argv))[1]
 scheduler = get_scheduler(app="bench")

@@ -21,7 +21,7 @@ import importlib, os, time
 def waits():
     while not os.path.exists("/srv/shop/go"):
         time.sleep(0.02)
-    from sereno import elapses
+    from sereno.manager import analyze as elapses
     return {"late": os.path.realpath(elapses.__file__)}
 
 def quick():
@@ -125,7 +125,7 @@ def test_a_run_during_an_upgrade_ends_on_the_code_that_it_began_with(own_machine
         lambda: Shop(machine).runs("waits", FINISHED), what="the end of the run"
     )
     assert closing["SERENO_RUN"] == run_id
-    assert closing["SERENO_STAT_LATE"] == f"{old}/lib/sereno/elapses.py"
+    assert closing["SERENO_STAT_LATE"] == f"{old}/lib/sereno/manager/analyze.py"
     later = json.loads(machine.run("sereno", "run", "--wait", "waits").stdout)
     assert "/releases/99.0-" in later["late"]
     assert_sound(machine, "waits")

@@ -175,7 +175,7 @@ def test_an_elapse_between_stopping_and_starting_a_changed_timer_is_made_up_once
     cron = f"add_cron_job(shop_jobs.quick, 'due', hour={{}}, minute={minute}, second={second}, timezone='UTC')"
     shop.install(cron.format(repr(f"{hour}")))
     slow = f"""
-    from sereno.unitdir import UnitDirectory
+    from sereno.units.unitdir import UnitDirectory
     import time
     replace = UnitDirectory.replace
     def slow(self, files):

@@ -355,8 +355,9 @@ def test_where_the_kernel_gives_users_no_namespaces_their_jobs_run_and_start_say
     ada: Machine,
 ) -> None:
     body = (
-        "from sereno import declaration, cautions\n"
-        "for module in (declaration, cautions):\n"
+        "from sereno.declare import options\n"
+        "from sereno.units.unit_text import cautions\n"
+        "for module in (options, cautions):\n"
         "    module.namespaces_refused = lambda: 'user.max_user_namespaces=0'\n"
         "import logging, io\nsaid = io.StringIO()\nlogging.basicConfig(stream=said)\n"
         "scheduler.add_cron_job(shop_jobs.quick, 'unconfined', hour=3)\nscheduler.start()\n"

@@ -158,13 +158,13 @@ def test_the_example_of_notify_toml_is_right_and_every_key_of_the_file_is_named(
     assert set(payload) <= set(re.findall(r"`([a-z_]+)`", listed))
 
 
-def test_every_module_of_the_picture_exists() -> None:
-    picture = README[README.index("## How it is built") :]
-    for name in ("cli", "scheduler", "installation", "systemctl", "plan", "apply", "unitdir",
-                 "units", "job", "triggers", "runner", "journal", "cache", "seed", "errors"):  # fmt: skip
-        assert name in picture
-        place = REPOSITORY / "lib/sereno" / name
-        assert place.is_dir() or place.with_suffix(".py").exists()
+def test_the_picture_shows_every_wing_and_door() -> None:
+    library = REPOSITORY / "lib/sereno"
+    wings = {f"{path.parent.name}/" for path in library.glob("*/__init__.py")}
+    for picture in (README, (REPOSITORY / "README.es.md").read_text()):
+        lines = picture.partition("```text\nlib/sereno\n")[2].partition("\n\n")[0].splitlines()
+        assert {line.split()[0] for line in lines[1:]} == wings
+        assert all((library / f"{door}.py").exists() for door in lines[0].split()[:3])
 
 
 def test_every_dependency_is_named_with_its_reason() -> None:

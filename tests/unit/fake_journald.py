@@ -19,7 +19,7 @@ PROCESS = """
 import os, sys
 os.environ["SYSTEMD_EXEC_PID"] = str(os.getpid())
 sys.path[:0] = {path!r}
-from sereno import runner, sending
+from sereno import runner; from sereno.records import sending
 sending.SOCKET = {socket!r}
 {last}
 """

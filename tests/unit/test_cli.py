@@ -176,7 +176,7 @@ def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> No
 def test_output_that_cannot_be_written_is_no_traceback() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, str(Path(cli.__file__).parents[2] / "bin/sereno"), "explain", "0 3 * * *"],
+            [sys.executable, str(Path(cli.__file__).parents[3] / "bin/sereno"), "explain", "0 3 * * *"],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1
@@ -185,7 +185,7 @@ def test_output_that_cannot_be_written_is_no_traceback() -> None:
 
 def test_text_that_the_terminal_has_no_characters_for_is_escaped_and_no_traceback() -> None:
     done = subprocess.run(
-        [sys.executable, str(Path(cli.__file__).parents[2] / "bin/sereno"), "explain", "\u6f22"],
+        [sys.executable, str(Path(cli.__file__).parents[3] / "bin/sereno"), "explain", "\u6f22"],
         capture_output=True, check=False,
         env={"PATH": "/usr/bin:/bin", "PYTHONIOENCODING": "latin-1"},
     )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from sereno import cli
 from sereno.cli.completion_command import SHELLS
 
-COMMAND = Path(cli.__file__).parents[2] / "bin/sereno"
+COMMAND = Path(cli.__file__).parents[3] / "bin/sereno"
 UNIT_FILES = (
     "sereno@sync_prices.timer enabled -\nsereno@.timer static -\nsereno@sync.old.timer disabled -\n"
 )

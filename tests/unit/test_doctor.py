@@ -502,7 +502,7 @@ def test_a_drop_in_weakens_the_sandbox_if_it_allows_what_the_template_does_not(
 
 
 def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
-    template = Path(doctor.__file__).parents[3] / "systemd/system/sereno@.service"
+    template = Path(doctor.__file__).parents[4] / "systemd/system/sereno@.service"
     lines = settings_in(template.read_text())
     settings = [(key, value) for section, key, value in lines if section == SERVICE]
     plain = """

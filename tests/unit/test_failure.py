@@ -94,7 +94,7 @@ def test_the_own_code_of_a_job_may_be_installed_beside_the_libraries(tmp_path: P
         "import sys; sys.path[:0] = sys.argv[1:]\nfrom sereno.run.failure import summary\nimport shop.jobs\n"
         "try: shop.jobs.sync()\nexcept ValueError as error: print(summary(error, 'shop.jobs:sync'))\n"
     )
-    library = Path(hints.__file__).parents[1]
+    library = Path(hints.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(library), str(site)],
         capture_output=True, text=True, check=True,

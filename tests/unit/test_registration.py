@@ -12,7 +12,7 @@ from fake_systemd import FakeManager
 from sereno import cli
 from sereno.units import installation
 
-LIB = str(Path(cli.__file__).parents[1])
+LIB = str(Path(cli.__file__).parents[2])
 JOBS = """
 def sync():
     return {}

@@ -93,7 +93,7 @@ import sys
 sys.path[:0] = [{lib!r}, {jobs!r}]
 import os
 os.environ["SYSTEMD_EXEC_PID"] = os.environ.get("SYSTEMD_EXEC_PID") or str(os.getpid())
-from sereno import sending
+from sereno.records import sending
 sending.SOCKET = {socket!r}
 from sereno.runner import main
 sys.exit(main("a_job", "a_module:f"))

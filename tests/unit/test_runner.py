@@ -95,7 +95,7 @@ def test_what_a_job_logs_is_shown_with_its_level() -> None:
 
 def test_without_a_journal_socket_a_run_of_systemd_logs_to_stderr(tmp_path: Path) -> None:
     code = (
-        "from sereno import journal, runner\n"
+        "from sereno.records import journal; from sereno import runner\n"
         f"journal.SOCKET = {str(tmp_path / 'none')!r}\n"
         "raise SystemExit(runner.main('a_job', 'sample_jobs:stats'))\n"
     )
@@ -294,7 +294,10 @@ def test_a_plain_job_loads_neither_asyncio_nor_typing_nor_the_scheduling_half() 
         text=True,
         check=True,
     )
-    needed = "ending errors exits identity journal log messages named_tuple printable runner sending stopping"
+    needed = (
+        "errors exits named_tuple records records.journal records.log records.messages records.printable"
+        " records.sending run run.closing run.identity run.sigterm runner"
+    )
     assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed.split()]
 
 
@@ -346,9 +349,9 @@ def test_a_run_during_an_upgrade_ends_on_the_code_that_it_began_with(tmp_path: P
         "def f():\n"
         f"    os.symlink({str(tmp_path / 'newer')!r}, {str(tmp_path / 'new')!r})\n"
         f"    os.replace({str(tmp_path / 'new')!r}, {str(tmp_path / 'lib')!r})\n"
-        "    from sereno import elapses\n"
-        "    return {'from': elapses.__file__}\n"
+        "    from sereno.manager import analyze\n"
+        "    return {'from': analyze.__file__}\n"
     )
     done = run("upgrading:f", PYTHONPATH=f"{tmp_path}:{tmp_path / 'lib'}")
     assert done.returncode == 0, done.stderr
-    assert str(LIBRARY / "sereno/elapses.py") in done.stderr
+    assert str(LIBRARY / "sereno/manager/analyze.py") in done.stderr

@@ -19,18 +19,18 @@ COMMAND = re.compile(
 FOR_A_SCOPE = {"in_scope", "command", "sereno", "rights_hint"}
 # What is of one scope alone, or of none.
 EXEMPT = {
-    "cli.py": "the interpreter lacks a package: no scope is known yet",
-    "commands/__init__.py": "help, of both scopes",
-    "commands/new.py": "a checkout that install.sh has never seen",
-    "doctor/cache_checks.py": "the command of the cache is of no scope",
-    "doctor/machine_checks.py": "journald is the machine's",
-    "doctor/run_checks.py": "only of the system scope",
-    "installation.py": "names the scope",
+    "cli/__init__.py": "the interpreter lacks a package: no scope is known yet",
+    "cli/arguments.py": "help, of both scopes",
+    "cli/new.py": "a checkout that install.sh has never seen",
+    "observe/doctor/cache_checks.py": "the command of the cache is of no scope",
+    "observe/doctor/machine_checks.py": "journald is the machine's",
+    "observe/doctor/run_checks.py": "only of the system scope",
+    "units/installation.py": "names the scope",
     "notify/handling.py": "started by hand, without the units that name the scope",
-    "presets.py": "presets of the system scope",
-    "registration.py": "asks for another interpreter in what was typed",
+    "units/presets.py": "presets of the system scope",
+    "cli/discovery.py": "asks for another interpreter in what was typed",
     "runner.py": "started by hand, without the units that name the scope",
-    "scaffold.py": "a checkout that install.sh has never seen",
+    "cli/scaffold.py": "a checkout that install.sh has never seen",
 }
 
 

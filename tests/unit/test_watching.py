@@ -660,9 +660,7 @@ def test_apply_prunes_only_when_told_and_only_its_own_application(
 def test_the_diff_is_shown_before_anything_is_changed(units, monkeypatch) -> None:
     there = []
     timer = units / "sereno@cache_cleanup_hourly.timer"
-    monkeypatch.setattr(
-        "sereno.cli.apply._print_diff", lambda lines: there.append(timer.exists())
-    )
+    monkeypatch.setattr("sereno.cli.apply._print_diff", lambda lines: there.append(timer.exists()))
     assert call("apply") == 0
     assert (there, timer.exists()) == ([False], True)
 

@@ -88,11 +88,11 @@ def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from sereno.observe.survey import survey
+    from sereno.observe.survey import ask, survey
 
     installation = installation_of(arguments)
     installed = installation.job(arguments.job)
-    (job,) = survey({installed.id: installed}, installation, installation.ask(installed.id))
+    (job,) = survey({installed.id: installed}, installation, ask(installation, installed.id))
     timer = _timer_lines(job)
     files = [str(installation.units.path / name) for name in sorted(job.job.files)]
     log = _log(installation, job.job.id)

@@ -68,6 +68,7 @@ def _followed(installation: Installation, job_id: str) -> Run:
     from threading import Thread
 
     from sereno.cli.terminal import MOST_SHOWN
+    from sereno.observe import run_and_wait
     from sereno.observe.runs import Runs
     from sereno.records.printable import printable
     from sereno.records.run_record import text
@@ -76,7 +77,8 @@ def _followed(installation: Installation, job_id: str) -> Run:
 
     def run() -> None:
         try:
-            ended.append(installation.run(job_id))
+            found = run_and_wait.run(job_id, installation.manager, user=installation.scope.is_user)
+            ended.append(found)
         except BaseException as error:
             ended.append(error)
 

@@ -59,6 +59,11 @@ class Question:
         return self._elapses, self._states
 
 
+def ask(installation: Installation, job_id: str = "*") -> Question | None:
+    """Begin to ask the manager for the state of one job, or of all; None for a staged system."""
+    return None if installation.is_staged else Question(installation.manager, job_id)
+
+
 def survey(
     jobs: Mapping[str, Installed],
     installation: Installation,

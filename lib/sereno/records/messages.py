@@ -16,8 +16,8 @@ class Message(NamedTuple):
     """One text with its %-arguments, the same in both languages.
 
     Attributes:
-        kind: MESSAGE_ID of its record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and `sereno.observe.runs` go by it.
-            Empty: a record without, or a part of another text.
+        kind: MESSAGE_ID of its record, for ever: `journalctl MESSAGE_ID=…`, the catalogue and
+            `sereno.observe.runs` go by it. Empty: a record without, or a part of another text.
     """
 
     kind: str

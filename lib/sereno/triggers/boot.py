@@ -25,9 +25,9 @@ class BootTrigger:
     def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
         """A moment that is over, so that the timer never elapses by itself.
 
-        Once in each boot `sereno.units.seed` dates the timer's stamp before that moment, and systemd makes up for the elapse.
-        Rejected: `OnBootSec=`, which fires again when the timer is started again (systemd 252 and 257), and a seed with
-        the time of the boot, which is wrong where the clock is set only after it.
+        Once in each boot `sereno.units.seed` dates the timer's stamp before that moment, and systemd makes up for the
+        elapse. Rejected: `OnBootSec=`, which fires again when the timer is started again (systemd 252 and 257), and a
+        seed with the time of the boot, which is wrong where the clock is set only after it.
 
         Args:
             local_zone: not looked at.

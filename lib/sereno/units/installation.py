@@ -18,19 +18,22 @@ from typing import TYPE_CHECKING
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
 from sereno.manager.scope import Scope, of_this_process
 from sereno.manager.systemctl import ELAPSED, Systemctl
-from sereno.observe import run_and_wait
-from sereno.observe.survey import Question
 from sereno.records import journal
 from sereno.triggers import machine_zone
 from sereno.units import plan
 from sereno.units.apply import apply, pause
 from sereno.units.living import Living
-from sereno.units.unit_text import TARGET, Installed, app_target_name, service_name, timer_name
+from sereno.units.unit_text import (
+    TARGET,
+    Installed,
+    app_target_name,
+    service_name,
+    timer_name,
+)
 from sereno.units.unitdir import UnitDirectory
 
 if TYPE_CHECKING:
     from sereno.declare.job import Job
-    from sereno.records.run_record import Run
 
 TEMPLATE = "sereno@.service"
 TIMERS = "sereno@*.timer"
@@ -54,6 +57,11 @@ class Installation:
         self.local_zone = machine_zone(root or Path("/"))
         self._lives: dict[str, Living] = {}
         self._manager = None if root is not None else manager or Systemctl(user=self.scope.is_user)
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether it is below a directory, where no manager knows of it."""
+        return self._manager is None
 
     @property
     def manager(self) -> Systemctl:
@@ -87,10 +95,6 @@ class Installation:
                 hint=f"get_scheduler(app={job.app!r})",
             )
         return job
-
-    def ask(self, job_id: str = "*") -> Question | None:
-        """Begin to ask the manager for the state of one job, or of all; None for a staged system."""
-        return None if self._manager is None else Question(self._manager, job_id)
 
     def switches(self) -> dict[str, str]:
         """ActiveState of all timers and of the targets above them, by unit name."""
@@ -332,10 +336,6 @@ class Installation:
     def start_run(self, job_id: str) -> None:
         """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""
         self.manager.start([service_name(job_id)], wait=False)
-
-    def run(self, job_id: str) -> Run:
-        """Run a job now and wait for it; see `sereno.observe.run_and_wait.run`."""
-        return run_and_wait.run(job_id, self.manager, user=self.scope.is_user)
 
 
 def _check_accounts(jobs: Iterable[Job]) -> None:

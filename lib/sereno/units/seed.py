@@ -9,7 +9,7 @@ the stamp that `Persistent=` keeps. An absolute time in the past never elapses a
 
 A timer of @reboot has one elapse, long ago, and `Persistent=true`. Dating its stamp before that elapse, once in each
 boot, makes systemd make up for it when it starts the timer, and date the stamp itself. A file below /run says that the
-boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.units.apply` writes it).
+boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.units.apply` does).
 
 A jitter shifts the phase, once: `RandomizedDelaySec=` would be added to every period of an interval.
 """

@@ -123,8 +123,8 @@ def _service_settings(job: Job) -> list[str]:
         # The run compares its duration with it, to record an overrun.
         settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
     if isinstance(job.trigger, CronTrigger):
-        # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets of
-        # zones are whole minutes, and the timer itself may be late by the slack.
+        # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets
+        # of zones are whole minutes, and the timer itself may be late by the slack.
         step_s = 60 if job.trigger.seconds == (0,) else 1
         settings.append(f"Environment=SERENO_CALENDAR_STEP_S={step_s}")
         settings.append(f"Environment=SERENO_TIMER_SLACK_S={job.jitter_s + accuracy_s(job)}")
