@@ -142,7 +142,9 @@ FAULTS: list[Row] = [
         METRICS,
         f"echo ReadWritePaths=-{METRICS} >>{slip_of('sereno@.service')}; systemctl daemon-reload",
     ),
-    ("closed", f"chmod 700 {STORE}", STORE, None),
+    ("closed", f"chmod 700 {STORE}", STORE, f"{{hint}}; runuser -u sereno -- ls {STORE}"),
+    ("closed", f"chmod 711 {STORE}", STORE, None),
+    ("closed", f"chmod 600 {STORE}/shop_jobs.py", f"{STORE}/shop_jobs.py", None),
     ("closed", "chmod 700 /opt/sereno/releases", "/opt/sereno/releases", None),
     (
         "unit changed by hand",

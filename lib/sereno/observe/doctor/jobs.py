@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from os.path import isfile
+from pathlib import Path
 
 from sereno.errors import InvalidTrigger
 from sereno.manager.analyze import elapses_of_each
@@ -104,9 +105,11 @@ def _with_code(job: JobFacts) -> JobFacts:
     module = job.installed.function.partition(":")[0]
     found = module_place(module, paths + (packages or ()))
     is_known = packages is not None and os.path.exists(program) and not any(map(isfile, paths))
+    # A module of a package, and the directories of that package.
+    own = (found, *map(str, Path(found).parents[: module.count(".")])) if found else ()
     return replace(
         job,
-        code=(program, *([found] if found else []), *paths, *(packages or ())),
+        code=(program, *own, *paths, *(packages or ())),
         missing_module=module if found is None and is_known else None,
     )
 

@@ -22,7 +22,7 @@ from sereno.units.seed import machine_id
 from sereno.units.unit_text import DROP_IN, job_of, own_keys, timer_name
 
 LINGER = Path("/var/lib/systemd/linger")
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 # What checks of their own tell.
 _TOLD_BETTER = ("is not executable", "is masked", "not found.")
 _RELEASE = re.compile(r"^ExecStart=(/\S+)/bin/%i$", re.MULTILINE)

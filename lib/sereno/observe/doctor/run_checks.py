@@ -72,19 +72,40 @@ def _way_out(facts: Facts, job: JobFacts, path: str, fault: str) -> str:
     )
 
 
-def _closed(facts: Facts, job: JobFacts) -> str | None:
-    """The directory on the way to its code that the job's user may not enter."""
+# What a run does with what its code is in, on the way to it, and with the code itself. A directory where Python looks
+# is listed, too: else it finds no module there and says no more than that.
+_RIGHTS = {
+    "gate": (0o1, "x", "enter"),
+    "directory": (0o5, "rx", "list"),
+    "file": (0o4, "r", "read"),
+}
+
+
+def _closed(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
+    """What the job's user may not enter, list or read of its code, and which of the three."""
     if facts.scope == "user" or job.is_roots:
         return None
-    gates = (gate for path in job.code for gate in facts.at(path).gates)
-    return next((gate for gate, *rights in gates if not _may(facts, job, 0o1, *rights)), None)
+    listed = {path for path in job.code if facts.at(path).kind == "directory"}
+    for path in job.code:
+        place = facts.at(path)
+        needs = [
+            (gate, "directory" if gate in listed else "gate", rights)
+            for gate, *rights in place.gates
+        ]
+        if place.kind in _RIGHTS and (path != job.program or job.installed.has_entry_script):
+            needs.append((path, place.kind, [place.mode, place.uid, place.gid]))
+        for asked, kind, rights in needs:
+            if not _may(facts, job, _RIGHTS[kind][0], *rights):
+                return asked, kind
+    return None
 
 
 def closed(facts: Facts) -> Iterator[Finding]:
-    for gate, jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
+    for (path, kind), jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
         is_open = facts.at(jobs[0].code[0]).open_at is not None
-        yield problem(gate, "mode", "closed", f"{jobs[0].user} may not enter it, where the code of {of_jobs(jobs)} is",
-                      "its owner: chmod o+x" if is_open else f"chmod o+x {shlex.quote(gate)}")  # fmt: skip
+        _, letters, verb = _RIGHTS[kind]
+        yield problem(path, "mode", "closed", f"{jobs[0].user} may not {verb} it, where the code of {of_jobs(jobs)} is",
+                      f"its owner: chmod o+{letters}" if is_open else f"chmod o+{letters} {shlex.quote(path)}")  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
