@@ -4,6 +4,7 @@ Public names, loaded when they are first used: a job's run imports only what it 
 """
 
 from os.path import realpath
+from sys import modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_HOMES[name]), name)
+    # importlib would be a tenth of what the cleanup loads.
+    __import__(_HOMES[name])
+    return getattr(modules[_HOMES[name]], name)

@@ -13,7 +13,6 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Coroutine, Mapping
 from time import sleep, time
 
 from sereno.errors import InvalidJob
@@ -25,11 +24,14 @@ from sereno.run.closing import Run, Tried
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
     from signal import ITIMER_REAL, setitimer
     from typing import Any
 
     from sereno.declare.retry import Retry
 else:
+    # What these are behind their names: collections and enum take as long to load as all else that a run does.
+    from _collections_abc import Coroutine
     from _signal import ITIMER_REAL, setitimer
 
 _logger = Logger("sereno.runner")

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import random
-import subprocess
 import sys
 import threading
 import time
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import lmdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -521,43 +519,6 @@ def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, sho
     assert sys.stderr.getvalue() == ("\rlooked at 2000 entries, removed 2\n" if shown else "")
 
 
-# Start-up
-
-
-def test_a_cleanup_loads_neither_the_codec_nor_the_level_nor_logging_nor_typing_nor_asyncio(
-    tmp_path,
-):
-    code = (
-        "import sys\nbefore = set(sys.modules)\nfrom sereno.cache import MetadataCache\n"
-        "MetadataCache(sys.argv[1]).run_cleanup()\nprint(*sorted(set(sys.modules) - before))"
-    )
-    # Without what site-packages may load of their own accord.
-    path = [str(LIB), str(Path(lmdb.__file__).parents[1])]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-I", "-S", "-c"),
-            f"import sys; sys.path[:0] = {path!r}\n{code}",
-            tmp_path / "c",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    heavy = {
-        "orjson",
-        "cachetools",
-        "logging",
-        "typing",
-        "asyncio",
-        "dataclasses",
-        "json",
-        "random",
-        "hashlib",
-        "lmdb.verify",
-    }
-    assert heavy.isdisjoint(done.stdout.split())
-
-
 @pytest.mark.parametrize(
     "name", "get set get_many set_many get_stats invalidate peek pop setdefault".split()
 )
@@ -565,7 +526,7 @@ def test_the_annotations_of_what_a_backend_may_serve_can_be_evaluated(name):
     assert get_type_hints(getattr(MetadataCache, name))
 
 
-def test_the_cache_imports_nothing_of_sereno_but_errors_and_named_tuples():
+def test_the_cache_imports_nothing_of_sereno_but_errors_and_what_takes_the_place_of_dear_modules():
     for file in (LIB / "sereno" / "cache").glob("*.py"):
         for line in file.read_text().splitlines():
             words = line.split()
@@ -573,6 +534,7 @@ def test_the_cache_imports_nothing_of_sereno_but_errors_and_named_tuples():
                 assert words[1].startswith("sereno.cache") or words[1] in (
                     "sereno.errors",
                     "sereno.named_tuple",
+                    "sereno.context_manager",
                 ), (file.name, line)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from sereno.runner import _may_have_elapsed
@@ -277,28 +278,49 @@ def test_wrong_use_ends_with_2() -> None:
     )
 
 
-def test_a_plain_job_loads_neither_asyncio_nor_typing_nor_the_scheduling_half() -> None:
+# What takes longer to load than a run takes otherwise, and what only other parts of sereno need.
+TOO_DEAR = """
+asyncio cachetools collections contextlib dataclasses enum functools hashlib importlib json logging orjson pathlib
+random re shlex signal subprocess threading traceback typing urllib lmdb.verify
+""".split()
+
+
+def loaded_by(job_id: str, function: str, **environment: str) -> set[str]:
+    """The modules that a run loads, without what site-packages may load of their own accord."""
     code = (
-        "import sys\nfrom sereno import runner\n"
-        "assert runner.main('a_job', 'sample_jobs:stats') == 0\n"
-        "others = ('asyncio', 'enum', 'json', 'logging', 're', 'signal', 'typing')\n"
-        "ours = [name for name in sys.modules if name in others or name.startswith('sereno.')]\n"
-        "import json\n"
-        "print(json.dumps(sorted(ours)))\n"
+        f"import sys\nsys.path.append({str(Path(lmdb.__file__).parents[1])!r})\nfrom sereno import runner\n"
+        f"assert runner.main({job_id!r}, {function!r}) == 0\nprint(*sys.modules, sep='\\n')"
     )
     done = subprocess.run(
-        # Without what site-packages may load of their own accord.
         [sys.executable, "-S", "-c", code],
-        env={"PYTHONPATH": f"{HERE}:{LIBRARY}"},
+        env={"PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
         capture_output=True,
         text=True,
         check=True,
     )
+    return set(done.stdout.split("\n"))
+
+
+def test_a_run_loads_nothing_that_takes_longer_than_it_nor_the_scheduling_half() -> None:
+    loaded = loaded_by("a_job", "sample_jobs:stats")
+    assert loaded & set(TOO_DEAR) == set()
     needed = (
         "errors exits named_tuple records records.journal records.log records.messages records.printable"
         " records.sending run run.closing run.identity run.sigterm runner"
     )
-    assert json.loads(done.stdout) == [f"sereno.{name}" for name in needed.split()]
+    ours = {name for name in loaded if name.startswith("sereno.")}
+    assert ours == {f"sereno.{name}" for name in needed.split()}
+
+
+def test_a_run_of_the_cleanup_loads_no_more_than_the_cache(tmp_path: Path) -> None:
+    loaded = loaded_by(
+        "cache_cleanup_hourly",
+        "sereno.jobs.cache_cleanup_job:clean_up",
+        SERENO_CACHE_DIR=str(tmp_path / "c"),
+    )
+    assert "sereno.cache.metadata" in loaded
+    assert loaded & set(TOO_DEAR) == set()
+    assert "sereno.cache.level" not in loaded
 
 
 def test_a_job_that_closed_its_outputs_keeps_its_status(tmp_path: Path) -> None:

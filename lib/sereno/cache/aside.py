@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import time
-from collections.abc import Callable, Iterable
 
 from sereno.cache.files import Directory, make_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 MOST_AT_ONCE = 20_000
 """Files that one opening removes; whoever may write the directory can put any number there."""
@@ -31,6 +33,8 @@ def move(top: Directory, why: str) -> None:
 
 def kept(names: Iterable[str]) -> list[str]:
     """Which of a directory's names `move` gave, the newest last."""
+    import re
+
     return sorted(filter(re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z").fullmatch, names))[-KEPT:]
 
 

@@ -22,12 +22,15 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 
 from sereno.cache import byte_lock, expiries, waiting
 from sereno.cache.files import Directory, held
 from sereno.errors import CacheFormatError
 from sereno.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMAT = 2
 """Version of all the files together: board, store and the header of an entry."""

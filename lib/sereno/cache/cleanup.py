@@ -9,9 +9,7 @@ cache, it has nobody to wait for.
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections.abc import Callable
 
 from sereno.cache import expiries
 from sereno.cache.board import NEXT_SEQUENCE
@@ -19,6 +17,10 @@ from sereno.cache.session import Session
 from sereno.cache.store import Store
 from sereno.cache.write import Write
 from sereno.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001
@@ -75,7 +77,7 @@ def remove_expired(
     Raises:
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
-    shares = session.is_shared() or threading.active_count() > 1
+    shares = session.is_shared() or _has_threads()
     total = Swept(0, 0, 0.0)
     start, end = 0, session.reading(_slots_in_use, None)
     while start < end:
@@ -96,6 +98,11 @@ def remove_expired(
         if progress is not None:
             progress(min(start, end), total.entries)
     return total
+
+
+def _has_threads() -> bool:
+    threading = sys.modules.get("threading")
+    return threading is not None and threading.active_count() > 1
 
 
 class _Done(NamedTuple):

@@ -9,7 +9,10 @@ for all processes, runs on during suspend, and never jumps (clock_gettime(2)).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 boottime_s: Callable[[int], float] = time.clock_gettime
 BOOTTIME = time.CLOCK_BOOTTIME

@@ -12,7 +12,10 @@ killed before its commit, the entry would be there and the word would not tell.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 SLOTS = 1 << 20
 SLOT_MASK = SLOTS - 1

@@ -7,8 +7,6 @@ without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
 
 import lmdb
 
@@ -16,6 +14,11 @@ from sereno.cache import board as words
 from sereno.cache.board import Board, Damaged
 from sereno.cache.files import Directory, held, only_these
 from sereno.cache.store import MAP_BYTES, MAX_READERS
+from sereno.context_manager import closing, contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOLERATED_DEATHS = 3
 """Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
@@ -38,6 +41,8 @@ def check_structure(current: Directory, board: Board, alive: int) -> None:
         is_as_left = not deaths and (found.st_size, found.st_mtime_ns) == remembered
         if (deaths < TOLERATED_DEATHS) if alive else is_as_left:
             return
+        from contextlib import nullcontext
+
         # The walk takes the file's size before it reads the meta page: a file that grew in between
         # looks cut off, but not three times.
         for _ in range(3 if alive else 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing
 
 import lmdb
 
@@ -13,6 +12,7 @@ from sereno.cache.board import Board
 from sereno.cache.files import Directory, held, make_directory
 from sereno.cache.store import State, Store, translated
 from sereno.cache.write import Write
+from sereno.context_manager import closing
 
 DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sereno.cache import codec, entry, limits, operations, statistics
 from sereno.cache.board import (
@@ -28,6 +26,7 @@ from sereno.cache.write import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import ParamSpec, TypeVar
 
     from sereno.cache.cleanup import CleanupReport, Swept
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
 
     Parameters = ParamSpec("Parameters")
     Result = TypeVar("Result")
+else:
+    # For who evaluates annotations. `collections` itself is more than a run shall load.
+    from _collections_abc import Callable, Iterable, Iterator, Mapping
 
 
 class MetadataCache(CacheMapping):
@@ -149,10 +151,12 @@ class MetadataCache(CacheMapping):
         wanted = entry.utf8(prefix)
         start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
         self._prepare()
-        remove = functools.partial(remove_prefix, self._session)
-        live = 0
+        session, live = self._session, 0
         while start is not None:
-            removed = self._session.written(remove, (wanted, start, self._now_ms()))
+            removed = session.written(
+                lambda write, argument: remove_prefix(session, write, argument),
+                (wanted, start, self._now_ms()),
+            )
             self._count_removed(removed)
             live += removed.live
             start = removed.following
@@ -196,7 +200,7 @@ class MetadataCache(CacheMapping):
         """
         from sereno.cache.memoize import memoize
 
-        return functools.partial(memoize, self, ttl, key, wait_s)
+        return lambda function: memoize(self, ttl, key, wait_s, function)
 
     def flight(self, key: str) -> Flight:
         """For `memoize`: the lock under which the value of `key` is computed."""
@@ -292,7 +296,7 @@ class MetadataCache(CacheMapping):
             self._given_max_size,
             self._given_ttl_ms,
             self._now_ms,
-            functools.partial(self._count, EVICTIONS),
+            lambda entries: self._count(EVICTIONS, entries),
         )
         self._prepared()
 
@@ -307,8 +311,12 @@ class MetadataCache(CacheMapping):
         self._prepare()
         progress = TerminalProgress()
         try:
-            count = functools.partial(self._count, EXPIRED_REMOVALS)
-            return remove_expired(self._session, self._now_ms(), count=count, progress=progress)
+            return remove_expired(
+                self._session,
+                self._now_ms(),
+                count=lambda entries: self._count(EXPIRED_REMOVALS, entries),
+                progress=progress,
+            )
         finally:
             progress.end()
 

@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import lmdb
 
@@ -35,7 +33,12 @@ from sereno.cache.board import Board, Damaged, OlderFormat
 from sereno.cache.files import Directory, held
 from sereno.cache.making import make
 from sereno.cache.store import MAP_BYTES, Store, translated
+from sereno.context_manager import contextmanager
 from sereno.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOCK = "open.lock"
 """The file of the openers' lock; it is never replaced."""

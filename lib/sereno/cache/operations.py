@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 
 from sereno.cache import entry
 from sereno.cache.board import VISITED_MASK, Damaged
@@ -16,6 +15,10 @@ from sereno.cache.clock import NEVER_MS
 from sereno.cache.store import Store
 from sereno.cache.write import Write
 from sereno.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BATCH_ENTRIES = 500
 """Entries in one transaction of a bulk operation: about 5 ms, so that nobody waits longer for the write lock."""

@@ -9,12 +9,15 @@ private: 0600 and 0700.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from sereno.cache import rights
 from sereno.cache.files import Directory, make_directory
+from sereno.context_manager import contextmanager
 from sereno.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
 

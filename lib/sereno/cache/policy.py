@@ -11,10 +11,9 @@ Two things are added: an entry that has expired goes although it is visited, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableSequence
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, MutableSequence
     from typing import TypeVar
 
     Key = TypeVar("Key")

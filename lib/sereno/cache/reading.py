@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from zlib import crc32
 
 import lmdb
@@ -29,6 +28,7 @@ from sereno.cache.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from sereno.cache.level import Kept, Level

@@ -10,9 +10,8 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
 import weakref
-from collections.abc import Callable
+from _thread import RLock, allocate_lock
 
 import lmdb
 
@@ -24,6 +23,7 @@ from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol, TypeVar
 
     Argument = TypeVar("Argument")
@@ -51,8 +51,8 @@ class Session:
 
     def __init__(self, path: str, map_bytes: int = MAP_BYTES) -> None:
         self.path = path
-        self.lock = threading.RLock()
-        self.write_lock = threading.RLock()
+        self.lock = RLock()
+        self.write_lock = RLock()
         self.store: Store | None = None
         self._write: Write | None = None
         self._map_bytes = map_bytes
@@ -178,8 +178,8 @@ class Session:
 
     def after_fork_in_child(self) -> None:
         """Lets go of the parent's files; called in the only thread that there is, with no transaction open."""
-        self.lock = threading.RLock()
-        self.write_lock = threading.RLock()
+        self.lock = RLock()
+        self.write_lock = RLock()
         store = self.store
         self._tell(None)
         if store is not None:
@@ -188,7 +188,7 @@ class Session:
 
 
 _sessions: dict[str, Session] = {}
-_registry_lock = threading.Lock()
+_registry_lock = allocate_lock()
 _held: list[Session] = []
 
 
@@ -233,7 +233,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _registry_lock
-    _registry_lock = threading.Lock()
+    _registry_lock = allocate_lock()
     for session in _held:
         session.after_fork_in_child()
     _held.clear()

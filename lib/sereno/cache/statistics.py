@@ -7,7 +7,6 @@ The board's counters only grow. What a user calls the statistics is the differen
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from sereno.cache import limits
 from sereno.cache.board import FORMAT
@@ -19,6 +18,7 @@ from sereno.cache.write import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 TRIM_ENTRIES = 200

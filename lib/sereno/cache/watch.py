@@ -10,7 +10,6 @@ is not stored then, and the next caller computes it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from zlib import crc32
 
 from sereno.cache import entry, operations
@@ -19,6 +18,10 @@ from sereno.cache.operations import Put, Removed
 from sereno.cache.session import Session
 from sereno.cache.store import Store
 from sereno.cache.write import Write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _LENGTH_MASK = (1 << 32) - 1
 _COUNT_MASK = (1 << 63) - 1  # for a board whose word is damaged

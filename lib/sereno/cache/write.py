@@ -7,7 +7,6 @@ two gets the old value and a generation that is newer than its snapshot, so it k
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from fcntl import LOCK_UN, flock
 from zlib import crc32
 
@@ -44,6 +43,7 @@ from sereno.cache.store import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
     Argument = TypeVar("Argument")

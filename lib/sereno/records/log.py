@@ -8,10 +8,10 @@ or switch it off. Nor does a run load it, which takes longer than most runs do o
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from importlib.machinery import ModuleSpec, PathFinder
     from types import ModuleType
     from typing import Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock, get_ident, start_new_thread
-from collections.abc import Mapping
 from time import perf_counter, sleep
 
 from sereno.errors import SerenoError
@@ -16,6 +15,7 @@ from sereno.run import sigterm
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from sereno.records.metrics import Recorder

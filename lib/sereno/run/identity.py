@@ -7,7 +7,10 @@ is a process that the run starts, whatever it executes: a worker of multiprocess
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, MutableMapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
 
 RUN = "SERENO_RUN"
 """What the run leaves in the environment of its children: its id."""

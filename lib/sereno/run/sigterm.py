@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Coroutine, Mapping, Sequence
 from time import monotonic, sleep
 
 from sereno.errors import RunInterrupted as RunInterrupted
@@ -18,6 +17,7 @@ from sereno.errors import SerenoError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from signal import SIG_DFL, SIGTERM, signal
     from typing import Any
 else:
