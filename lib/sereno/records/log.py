@@ -65,7 +65,7 @@ class Logger:
         extra = {**({"MESSAGE_ID": kind} if kind else {}), **(extra or {})}
         if _direct is not None:
             text = str(message) % args if args else str(message)
-            _direct(level, text, {**extra, "LOGGER": self.name})
+            _direct(level, text, extra)
             return
         import logging
 
