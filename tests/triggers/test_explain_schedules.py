@@ -68,7 +68,7 @@ def test_the_sentence_names_the_zone_the_seconds_and_the_interval() -> None:
         ("0 4 * * 1#5", ["days from 29 on have no Monday"]),
         ("30 2 * * *", ["no run at 02:30", "the first time, at 02:30"]),
         ("*/20 1-3 * * *", ["no run at 02:00 to 02:40", "at 02:00 to 02:40"]),
-        ("5 * * * *", ["the hour that comes twice"]),
+        ("5 * * * *", ["the time that comes twice"]),
     ],
 )
 def test_what_surprises_is_said(text: str, words: list[str]) -> None:
@@ -110,7 +110,10 @@ def test_every_hour_is_warned_of_only_where_utc_cannot_hold_it() -> None:
     every_hour = CronTrigger.from_expression("5 * * * *")
     assert warnings(every_hour, local_zone="Europe/Berlin") == ()
     assert warnings(every_hour, local_zone="Asia/Kolkata") == ()
+    # There the clocks go back from 02:00 to 01:30.
     assert warnings(every_hour, local_zone="Australia/Lord_Howe") == ()
+    half_past = CronTrigger.from_expression("35 * * * *")
+    assert len(warnings(half_past, local_zone="Australia/Lord_Howe")) == 1
 
 
 def test_intervals_have_no_surprise_and_a_wrong_zone_is_refused() -> None:

@@ -10,7 +10,7 @@ from sereno.triggers.crontext import fill_fields, read_expression
 from sereno.triggers.days import DayRule, day_rules, either_counts
 from sereno.triggers.fields import CRON_FIELDS, SECOND, Values
 from sereno.triggers.oncalendar import calendar_lines
-from sereno.triggers.zone import Repeats, check_zone, minutes_in_utc, repeats_in_utc
+from sereno.triggers.zone import check_zone, minutes_in_utc
 
 _EVERY_MONTH = tuple(range(1, 13))
 _EVERY_HOUR = tuple(range(24))
@@ -159,9 +159,9 @@ class CronTrigger:
 
         When the clocks go back, systemd counts the repeated hour once, so a schedule of every hour would lose its
         runs in it. Such a schedule is written in UTC where that is exact. For */15, */5 and the like it always is; for
-        others (:05 of every hour) the zone must be known: `timezone`, else `local_zone`. On Lord Howe Island, whose
-        clocks change by half an hour, lines of their own name the times that come twice. Only where the zone is not
-        known does it stay in the zone's own time and lose those runs.
+        others (:05 of every hour) the zone must be known: `timezone`, else `local_zone`. Where it is not, and on Lord
+        Howe Island, whose clocks change by half an hour, it stays in the zone's own time and loses those runs:
+        `sereno.triggers.warnings` says so.
 
         A schedule that names an hour or a day keeps the zone's time: what falls in an hour that does not exist is left
         out that day, and what falls in one that comes twice runs once, the first time.
@@ -175,7 +175,6 @@ class CronTrigger:
             InvalidTrigger: `local_zone` is not in the machine's zone database.
         """
         minutes, zone = self.minutes, self.timezone
-        repeats: tuple[Repeats, ...] = ()
         if self.every_hour:
             known = zone
             if known is None and local_zone is not None:
@@ -183,9 +182,7 @@ class CronTrigger:
             in_utc = minutes_in_utc(minutes, known)
             if in_utc is not None:
                 minutes, zone = in_utc, "UTC"
-            elif known is not None:
-                repeats = repeats_in_utc(minutes, known) or ()
-        lines = calendar_lines(
+        return calendar_lines(
             day_rules=self.day_rules,
             months=self.months,
             hours=self.hours,
@@ -193,16 +190,6 @@ class CronTrigger:
             seconds=self.seconds,
             zone=zone,
         )
-        for again in repeats:
-            lines += calendar_lines(
-                day_rules=(DayRule(again.weekdays, again.days),),
-                months=(again.month,),
-                hours=again.hours,
-                minutes=again.minutes,
-                seconds=self.seconds,
-                zone="UTC",
-            )
-        return lines
 
 
 def _pointer_to_days(whole: str) -> str:

@@ -9,7 +9,7 @@ from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import LONGEST, DayRule
 from sereno.triggers.interval import IntervalTrigger, span
 from sereno.triggers.oncalendar import runs
-from sereno.triggers.zone import check_zone, clocks, minutes_in_utc, repeats_in_utc
+from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
 # Written out, not taken from the calendar module, whose names follow the locale.
 _MONTHS = (
@@ -208,10 +208,8 @@ def _about_clocks(trigger: CronTrigger, zone: str | None) -> list[str]:
     if trigger.every_hour:
         if minutes_in_utc(trigger.minutes, zone) is not None or not repeated:
             return []
-        if zone is not None and repeats_in_utc(trigger.minutes, zone) is not None:
-            return []
         return [
-            f"no runs of their own in the hour that comes twice when the clocks go back, {where}"
+            f"no runs of their own in the time that comes twice when the clocks go back, {where}"
         ]
     found = []
     if skipped:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -42,13 +42,11 @@ class Clocks:
         offsets_min: minutes ahead of UTC, one for each season.
         skipped: minutes of the day that do not exist when the clocks go forward.
         repeated: minutes of the day that come twice when they go back.
-        second_pass: when they come the second time: each minute, in UTC.
     """
 
     offsets_min: frozenset[int]
     skipped: frozenset[int]
     repeated: frozenset[int]
-    second_pass: frozenset[datetime]
 
 
 def check_zone(field: str, name: object) -> str:
@@ -111,12 +109,11 @@ def _first_line(path: Path) -> str:
 def clocks(name: str) -> Clocks:
     """The clocks that the zone keeps in the years 2026 to 2040; `name` has been checked."""
     if name == "UTC":
-        return Clocks(frozenset((0,)), frozenset(), frozenset(), frozenset())
+        return Clocks(frozenset((0,)), frozenset(), frozenset())
     zone = _zone(name)
     offsets_min: set[int] = set()
     skipped: set[int] = set()
     repeated: set[int] = set()
-    second_pass: set[datetime] = set()
     at, before = _FROM, _offset(_FROM, zone)
     while at < _UNTIL:
         offsets_min.add(round(before / timedelta(minutes=1)))
@@ -125,14 +122,8 @@ def clocks(name: str) -> Clocks:
             change = _change(at, at + _PROBE, zone)
             minutes = _minutes_between(change + before, change + after)
             (skipped if after > before else repeated).update(minutes)
-            second_pass.update(
-                change + timedelta(minutes=minute)
-                for minute in range((before - after) // timedelta(minutes=1))
-            )
         at, before = at + _PROBE, after
-    return Clocks(
-        frozenset(offsets_min), frozenset(skipped), frozenset(repeated), frozenset(second_pass)
-    )
+    return Clocks(frozenset(offsets_min), frozenset(skipped), frozenset(repeated))
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -171,9 +162,8 @@ def minutes_in_utc(minutes: tuple[int, ...], zone: str | None) -> tuple[int, ...
 
     A list that looks the same from every quarter of an hour (*/15, */5, *) is the same in every zone. Otherwise the
     zone must be known, and its clocks may change by whole hours only: those of Lord Howe Island change by half an hour,
-    so that minute 5 of its hours is minute 5 of UTC's in one season and 35 in the other (see `repeats_in_utc`). Where
-    the clocks never change and are off by a part of an hour (India), the zone's own minutes are as exact and easier to
-    read: None as well.
+    so that minute 5 of its hours is minute 5 of UTC's in one season and 35 in the other. Where the clocks never change
+    and are off by a part of an hour (India), the zone's own minutes are as exact and easier to read: None as well.
 
     Args:
         minutes: ascending.
@@ -189,55 +179,3 @@ def minutes_in_utc(minutes: tuple[int, ...], zone: str | None) -> tuple[int, ...
         return None
     in_utc = {tuple(sorted((minute - offset) % 60 for minute in minutes)) for offset in offsets_min}
     return in_utc.pop() if len(in_utc) == 1 else None
-
-
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """Times in UTC: on each day of `month` that is one of `days` and of `weekdays` (1 is Monday), all ascending."""
-
-    month: int
-    days: tuple[int, ...]
-    weekdays: tuple[int, ...]
-    hours: tuple[int, ...]
-    minutes: tuple[int, ...]
-
-
-def repeats_in_utc(minutes: tuple[int, ...], zone: str) -> tuple[Repeats, ...] | None:
-    """When `minutes` of an hour come the second time after the clocks went back; None if no rule says so exactly.
-
-    For zones in which `minutes_in_utc` finds no list: systemd, which counts by the zone's clock, leaves these out. The
-    rule is found from the years that `clocks` looks at, and holds for all of them or is not given.
-
-    Args:
-        minutes: ascending.
-        zone: its name.
-    """
-    at_zone = _zone(zone)
-    moments = [one for one in clocks(zone).second_pass if one.astimezone(at_zone).minute in minutes]
-    found = []
-    for month in sorted({one.month for one in moments}):
-        here = [one for one in moments if one.month == month]
-        repeats = Repeats(
-            month,
-            *(tuple(sorted(values)) for values in (
-                {one.day for one in here},
-                {one.isoweekday() for one in here},
-                {one.hour for one in here},
-                {one.minute for one in here},
-            )),
-        )  # fmt: skip
-        if _moments(repeats) != set(here):
-            return None
-        found.append(repeats)
-    return tuple(found)
-
-
-def _moments(repeats: Repeats) -> set[datetime]:
-    return {
-        datetime(year, repeats.month, day, hour, minute, tzinfo=UTC)
-        for year in range(_FROM.year, _UNTIL.year)
-        for day in repeats.days
-        if date(year, repeats.month, day).isoweekday() in repeats.weekdays
-        for hour in repeats.hours
-        for minute in repeats.minutes
-    }
