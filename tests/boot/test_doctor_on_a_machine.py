@@ -200,6 +200,12 @@ FAULTS: list[Row] = [
         None,
     ),
     (
+        "mounts",
+        "for n in $(seq 200); do mkdir -p /run/many/$n; mount -t tmpfs none /run/many/$n; done",
+        "/proc/self/mountinfo",
+        "{first} | grep -q /run/many; umount /run/many/*",
+    ),
+    (
         "disk",
         "mount -t tmpfs -o size=1m none /tmp; head -c 2M /dev/zero >/tmp/full || true",
         "/tmp",

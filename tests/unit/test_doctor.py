@@ -184,6 +184,7 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("disk", placed("/var", Place("directory", mount="/v r", lacks="inodes")),
      ("problem", "/v r", "free", "no inodes"), "du -x --inodes '/v r'"),
     ("disk", placed("/etc", Place("directory", is_read_only=True)), ("problem", "/", "mounted", "read-only"), "rw /"),
+    ("mounts", machine(mounts=200), ("warning", "/proc/self/mountinfo", "mounts", "200"), "findmnt"),
     ("machine id", machine(machine_id=None), ("problem", "/etc/machine-id", "id", "missing"), "machine-id-setup"),
     ("machine id", machine(machine_id=""), ("problem", "/etc/machine-id", "id", "empty"), "machine-id-setup"),
     ("machine id", machine(machine_id="uninitialized"),

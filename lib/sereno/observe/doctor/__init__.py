@@ -42,6 +42,7 @@ CHECKS = {
     "clock": Check(machine_checks.clock),
     "journal": Check(machine_checks.journal, units=(machine_checks.JOURNALD,)),
     "disk": Check(machine_checks.disks, paths=machine_checks.WRITTEN),
+    "mounts": Check(machine_checks.mounts),
     "machine id": Check(machine_checks.machine_ids),
     "cache rights": Check(cache_checks.rights),
     "cache": Check(cache_checks.health),

@@ -117,6 +117,7 @@ class Facts:
     # The machine's id as /etc and D-Bus have it; None: there is no such file.
     machine_id: str | None = "0" * 32
     bus_id: str | None = None
+    mounts: int = 0  # file systems that are mounted
     journal_storage: str | None = None  # "persistent", "volatile", "none"; None: not known
     journal_begins_s: float | None = None  # the oldest record, seconds since the epoch
     # (path, whether it is a link to /dev/null) of files with sereno's names that are not sereno's.

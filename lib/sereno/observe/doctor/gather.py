@@ -200,6 +200,7 @@ def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
         twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, is_user), [])),
         machine_id=machine.line_of("/etc/machine-id"),
         bus_id=machine.line_of("/var/lib/dbus/machine-id"),
+        mounts=ask("mounts", machine.mounts, 0),
         journal_storage=ask("journald", machine.journal_storage, None),
         clock_synchronized=ask("clock", machine.clock_is_synchronized, None),
     )

@@ -149,6 +149,11 @@ def line_of(path: str) -> str | None:
     return None
 
 
+def mounts() -> int:
+    """How many file systems are mounted, those that are mounted again elsewhere included."""
+    return Path("/proc/self/mountinfo").read_bytes().count(b"\n")
+
+
 def journal_storage() -> str:
     """What journald's configuration and its directory make of its records (journald.conf(5), Storage=)."""
     text = _output("systemd-analyze", "cat-config", "systemd/journald.conf")
