@@ -21,6 +21,16 @@ from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.run import identity, sigterm
 from sereno.run.closing import Run, Tried
+from sereno.setting_names import (
+    CALENDAR_STEP_S,
+    INTERVAL_S,
+    KWARGS,
+    MISFIRE_GRACE_S,
+    NOTIFY_STATE,
+    ONLY_IF_SUCCESS,
+    RETRIES,
+    RETRY_DELAY_S,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,12 +95,12 @@ def _prepare(job_id: str, run_id: str, counts: bool) -> None:
 def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
     """Text and fields of the record of a run that is to be left out; None: it is to run."""
     skipped = None
-    if "SERENO_MISFIRE_GRACE_S" in os.environ:
+    if MISFIRE_GRACE_S in os.environ:
         # It starts other programs: only a job that wants it pays for it.
         from sereno.run.lateness import Misfires
 
         skipped = Misfires(job_id).skip(start_s)
-    if skipped is None and "SERENO_ONLY_IF_SUCCESS" in os.environ:
+    if skipped is None and ONLY_IF_SUCCESS in os.environ:
         from sereno.run import only_if_success
 
         skipped = only_if_success.skip(job_id)
@@ -200,7 +210,7 @@ def _empty_outputs() -> None:
 
 
 def _kwargs() -> Mapping[str, Any]:
-    given = os.environ.get("SERENO_KWARGS")
+    given = os.environ.get(KWARGS)
     if given is None:
         return {}
     import json
@@ -209,12 +219,12 @@ def _kwargs() -> Mapping[str, Any]:
         return json.loads(given)  # type: ignore[no-any-return]
     except ValueError as error:
         raise InvalidJob(
-            f"SERENO_KWARGS: {error}", hint="systemctl cat the service: it is JSON"
+            f"{KWARGS}: {error}", hint="systemctl cat the service: it is JSON"
         ) from error
 
 
 def _retry(job_id: str) -> Retry | None:
-    if "SERENO_RETRIES" not in os.environ:
+    if RETRIES not in os.environ:
         return None
     from sereno.declare.retry import retry_of
 
@@ -234,7 +244,7 @@ def _wait(run: Run, stop: sigterm.Stop, retry: Retry, tried: Tried) -> bool:
         *told,
         extra={
             "SERENO_TRY": run.tries,
-            "SERENO_RETRY_DELAY_S": f"{delay_s:g}",
+            RETRY_DELAY_S: f"{delay_s:g}",
             **run.error_fields(tried.error, tried.exception),
         },
     )
@@ -265,7 +275,7 @@ def load(function: str) -> Callable[..., Any]:
 
 def _wake_notifier(job_id: str, run_id: str) -> None:
     """Have a success told that follows a failure, or that raised alerts; any other costs one stat(2)."""
-    states = os.environ.get("SERENO_NOTIFY_STATE")
+    states = os.environ.get(NOTIFY_STATE)
     if states and (journal.alerts or os.path.exists(f"{states}/{job_id}.failing")):
         from sereno.notify.wake import wake
 
@@ -274,7 +284,7 @@ def _wake_notifier(job_id: str, run_id: str) -> None:
 
 def _note_overruns(run: Run, start_s: float) -> None:
     """Record that the run was longer than its interval, or that its timer elapsed meanwhile."""
-    interval, duration_s = os.environ.get("SERENO_INTERVAL_S", ""), run.duration_s
+    interval, duration_s = os.environ.get(INTERVAL_S, ""), run.duration_s
     if interval.isdigit() and duration_s > int(interval):
         told = (run.job_id, duration_s, interval)
         _logger.warning(messages.OVERRUN_INTERVAL, *told)
@@ -287,7 +297,7 @@ def _note_overruns(run: Run, start_s: float) -> None:
 
 def _may_have_elapsed(start_s: float, end_s: float) -> bool:
     """Whether a whole step of the job's calendar lies in the run; between two of them its timer cannot elapse."""
-    step = os.environ.get("SERENO_CALENDAR_STEP_S", "")
+    step = os.environ.get(CALENDAR_STEP_S, "")
     return step.isdigit() and int(step) > 0 and start_s // int(step) < end_s // int(step)
 
 

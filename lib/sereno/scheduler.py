@@ -18,6 +18,7 @@ from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuc
 from sereno.manager.systemctl import Systemctl
 from sereno.observe import run_and_wait, status
 from sereno.observe.survey import ask, survey
+from sereno.setting_names import APP
 from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
@@ -47,7 +48,7 @@ class Scheduler:
         root: Path | None = None,
         manager: Systemctl | None = None,
     ) -> None:
-        self.app = check_name("app", app or os.environ.get("SERENO_APP") or DEFAULT_APP)
+        self.app = check_name("app", app or os.environ.get(APP) or DEFAULT_APP)
         self.installation = Installation(scope, root=root, manager=manager)
         self._jobs: dict[str, Job] = {}
         self._run_now: set[str] = set()

@@ -1,9 +1,13 @@
-"""Periodic jobs as systemd timers beside APScheduler 3 in a process of its own: one table, made in one run.
+"""Periodic jobs as systemd timers beside their peers: one table, made in one run.
 
-Both run the same function, which notes when its first line is reached, in one booted container: first one, then the
-other, for the loads of bench_loads.py. "Memory" is what waits between runs: the scheduler's process (PSS), or what the
-manager's own grew by (anonymous memory of PID 1). "CPU" is that of everything that a run causes: the scheduler's
-process, or the slice of the runs, PID 1 and the journal together.
+All run the same function, which notes when its first line is reached, in one booted container, one after the other, for
+the loads of bench_loads.py. Fair peers start a process for each run, without a sandbox: Debian's cron, and a plain
+service of systemd. APScheduler 3 starts none. "Memory" is what waits between runs: the scheduler's process (PSS), or
+what the manager's own grew by (anonymous memory of PID 1). "CPU" is that of everything that a run causes: the
+scheduler's process, or the slice of the runs, PID 1 and the journal together. A run's sandbox costs by the machine's
+mounts, so each row has their number, and the last ones are made with more.
+
+cron knows minutes only: its jobs are due each minute, and what is spread is spread over whole minutes.
 """
 
 from __future__ import annotations
@@ -13,12 +17,19 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import image
 import machine as machines
 from bench_loads import LOADS, QUICK, Load
 from machine import Machine
 from shop import FINISHED, Shop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    # Memory, CPU per run, delay.
+    Peer = Callable[[Machine, Load], tuple[str, str, str]]
 
 JOBS = """
 import time
@@ -27,6 +38,36 @@ def record():
     at = time.time()
     return {"at": at}
 """
+# What a process of a peer executes; argv: its number.
+SCRIPT = """
+import time
+at = time.time()
+import os, sys
+with open("/run/starts", "a") as file:
+    file.write(f"{sys.argv[1]} {at}\\n")
+"""
+BARE = """
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/python3 -I /srv/record.py %i
+Slice=bare.slice
+"""
+BARE_TIMERS = """
+import sys
+sys.path.insert(0, '/src/tests/bench')
+from bench_loads import Load
+load = Load(*map(int, sys.argv[1:]))
+for number in range(load.count):
+    fields = load.fields(number)
+    when = f"OnCalendar=*-*-* *:{fields['minute'].replace('-59/', '/')}:{fields['second'].replace('-59/', '/')}"
+    with open(f"/run/systemd/system/bare@{number}.timer", "w") as file:
+        file.write(f"[Timer]\\n{when}\\nAccuracySec=1us\\n")
+"""
+MORE_MOUNTS = 100
+HEAD = (
+    "| jobs | | mounts | memory kept, MB | CPU per run, ms | due to first line, ms: median / p99 |\n"
+    "| --- | --- | --- | --- | --- | --- |"
+)
 DRAINED_S = 400.0
 CLEANUP_RUNS = 20
 PROCESS_TIME = """
@@ -67,10 +108,10 @@ def cpu_s(machine: Machine, pid: str) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-def of_the_runs_s(machine: Machine) -> float:
-    """CPU of all runs so far, of PID 1 and of the journal."""
+def of_the_runs_s(machine: Machine, unit: str) -> float:
+    """CPU of all runs so far, which are in `unit`, of PID 1 and of the journal."""
     journald = machine.show("systemd-journald.service", "MainPID")["MainPID"]
-    slice_ns = machine.show("sereno.slice", "CPUUsageNSec")["CPUUsageNSec"]
+    slice_ns = machine.show(unit, "CPUUsageNSec")["CPUUsageNSec"]
     runs_s = int(slice_ns) / 1e9 if slice_ns.isdigit() else 0.0
     return runs_s + cpu_s(machine, "1") + cpu_s(machine, journald)
 
@@ -92,13 +133,13 @@ def sereno(machine: Machine, load: Load, idle_kb: int) -> tuple[str, str, str]:
         "scheduler.start()"
     )
     kept_kb = managers_kb(machine) - idle_kb
-    before_s, begun = of_the_runs_s(machine), len(machine.journal(FINISHED))
+    before_s, begun = of_the_runs_s(machine, "sereno.slice"), len(machine.journal(FINISHED))
     machine.wait_for(
         lambda: len(machine.journal(FINISHED)) - begun >= load.count * load.rounds,
         deadline_s=DRAINED_S,
         what="the runs",
     )
-    used_s = of_the_runs_s(machine) - before_s
+    used_s = of_the_runs_s(machine, "sereno.slice") - before_s
     records = machine.journal(FINISHED)[begun:]
     shop.call("scheduler.shutdown(wait=True)")
     delays = [
@@ -131,14 +172,87 @@ def apscheduler(machine: Machine, load: Load) -> tuple[str, str, str]:
     return f"{kept_kb / 1024:.1f}", f"{used_s / max(1, len(starts)) * 1000:.1f}", quantiles(delays)
 
 
+def starts(machine: Machine) -> list[tuple[int, float]]:
+    """What the processes of a peer have noted: number and time."""
+    lines = machine.read("/run/starts").splitlines() if machine.exists("/run/starts") else []
+    return [(int(number), float(at)) for number, at in map(str.split, lines)]
+
+
+def drained(machine: Machine, unit: str, runs: int) -> tuple[float, list[tuple[int, float]]]:
+    """CPU of each of so many runs, and their starts."""
+    before_s = of_the_runs_s(machine, unit)
+    machine.wait_for(
+        lambda: len(starts(machine)) >= runs, deadline_s=DRAINED_S, what="the peer's runs"
+    )
+    found = starts(machine)
+    return (of_the_runs_s(machine, unit) - before_s) / len(found), found
+
+
+def bare(machine: Machine, load: Load, idle_kb: int) -> tuple[str, str, str]:
+    """A plain service for each job, by timers that are as exact as sereno's here."""
+    machine.write("/run/systemd/system/bare@.service", BARE)
+    machine.run("rm", "-f", "/run/starts")
+    machine.run("/usr/bin/python3", "-c", BARE_TIMERS, *(str(int(value)) for value in load))
+    before_it_is_due(load)
+    machine.run(
+        "sh", "-c", "systemctl daemon-reload; cd /run/systemd/system; systemctl start bare@*.timer"
+    )
+    kept_kb = managers_kb(machine) - idle_kb
+    each_s, found = drained(machine, "bare.slice", load.count * load.rounds)
+    machine.run(
+        "sh",
+        "-c",
+        "cd /run/systemd/system; systemctl stop bare@*.timer; rm bare@*; systemctl daemon-reload",
+    )
+    delays = [load.delay_s(number, at) for number, at in found]
+    return f"{kept_kb / 1024:.1f}", f"{each_s * 1000:.1f}", quantiles(delays)
+
+
+def cron(machine: Machine, load: Load) -> tuple[str, str, str]:
+    minutes = max(1, load.period_s // 60) if load.spread else 1
+    lines = (
+        f"{number % minutes}-59/{minutes} * * * * root /usr/bin/python3 -I /srv/record.py {number}\n"
+        for number in range(load.count)
+    )
+    machine.run("sh", "-c", "rm -f /run/starts; mkdir -p /var/spool/cron/crontabs /etc/cron.d")
+    machine.write("/etc/cron.d/bench", "".join(lines))
+    before_it_is_due(Load(1, 60, 1))
+    machine.run(
+        "systemd-run", "--unit=peer", "--slice=peer.slice", "/peers/cron/usr/sbin/cron", "-f"
+    )
+    pid = machine.show("peer", "MainPID")["MainPID"]
+    time.sleep(2)
+    kept_kb = memory_kb(machine, pid, "Pss")
+    each_s, found = drained(machine, "peer.slice", load.count * (1 if load.count > 1 else 2))
+    machine.run("sh", "-c", "rm /etc/cron.d/bench; systemctl stop peer")
+    return f"{kept_kb / 1024:.1f}", f"{each_s * 1000:.1f}", quantiles([at % 60 for _, at in found])
+
+
+def mounts(machine: Machine) -> int:
+    return len(machine.read("/proc/self/mountinfo").splitlines())
+
+
+def add_mounts(machine: Machine) -> None:
+    words = f"for n in $(seq {MORE_MOUNTS}); do mkdir -p /run/more/$n; mount -t tmpfs none /run/more/$n; done"
+    machine.run("sh", "-c", words)
+
+
 def cleanup_ratio(machine: Machine) -> str:
     python = "/opt/sereno/current/venv/bin/python3"
     words = (python, "-c", PROCESS_TIME, str(CLEANUP_RUNS), "/usr/bin/python3")
     done = machine.run(*words, "/opt/sereno/current/bin/cache_cleanup_hourly")
     pairs = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     bare, job = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = f"{job / bare:.1f} times the {bare:.1f} ms of python3 -I -c pass (at most 4)"
+    ratio = f"{job / bare:.1f} times the {bare:.1f} ms of python3 -I -c pass (at most 2.9)"
     return f"process time of the cleanup job: {job:.1f} ms, {ratio}"
+
+
+def compare(machine: Machine, load: Load, peers: dict[str, Peer]) -> None:
+    when = f"spread over {load.period_s} s" if load.spread else "due together"
+    jobs = f"{load.count:,}, {when}" if load.count > 1 else "1"
+    for name, measure in peers.items():
+        figures = " | ".join(measure(machine, load))
+        print(f"| {jobs} | {name} | {mounts(machine)} | {figures} |", flush=True)
 
 
 def main(peers: Path, loads: tuple[Load, ...]) -> None:
@@ -151,16 +265,19 @@ def main(peers: Path, loads: tuple[Load, ...]) -> None:
         machine.run("/src/install.sh", "--wheels", "/wheels", timeout=300)
         Shop(machine)
         machine.write("/srv/shop/bench_jobs.py", JOBS)
-        print(
-            "| jobs | | memory kept, MB | CPU per run, ms | due to first line, ms: median / p99 |"
-        )
-        print("| --- | --- | --- | --- | --- |")
-        of_sereno = partial(sereno, idle_kb=managers_kb(machine))
+        machine.write("/srv/record.py", SCRIPT)
+        print(HEAD)
+        idle_kb = managers_kb(machine)
+        peers_of = {
+            "sereno": partial(sereno, idle_kb=idle_kb),
+            "Debian's cron": cron,
+            "bare systemd": partial(bare, idle_kb=idle_kb),
+            "APScheduler 3": apscheduler,
+        }
         for load in loads:
-            when = f"spread over {load.period_s} s" if load.spread else "due together"
-            for name, measure in (("sereno", of_sereno), ("APScheduler 3", apscheduler)):
-                figures = " | ".join(measure(machine, load))
-                print(f"| {load.count:,}, {when} | {name} | {figures} |", flush=True)
+            compare(machine, load, peers_of)
+        add_mounts(machine)
+        compare(machine, loads[0], peers_of)
         print("\n" + cleanup_ratio(machine))
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sereno.records import messages
 from sereno.run import heartbeat
 from sereno.run.heartbeat import Heartbeat, address, of_this_run
+from sereno.setting_names import PING_URL, PING_URL_FILE
 
 RUN = "0123456789abcdef0123456789abcdef"
 URL = "https://hc.example.org/ping/abc"
@@ -105,7 +106,7 @@ def test_a_refusal_that_is_final_is_not_tried_again(caplog: pytest.LogCaptureFix
 
     a_run(Heartbeat("j", URL, RUN, post=post), "success")
     assert len(calls) == 2
-    assert of_this_run("j", RUN, {heartbeat.URL: "http://["}) is None
+    assert of_this_run("j", RUN, {PING_URL: "http://["}) is None
     assert [found.MESSAGE_ID for found in caplog.records] == [messages.PING_FAILED.kind] * 3
 
 
@@ -128,9 +129,9 @@ def test_a_url_that_cannot_be_read_is_recorded_and_the_job_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "url"
-    assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is None
+    assert of_this_run("j", RUN, {PING_URL_FILE: str(path)}) is None
     path.write_text("ftp://x\n")
-    assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is None
+    assert of_this_run("j", RUN, {PING_URL_FILE: str(path)}) is None
     assert [found.MESSAGE_ID for found in caplog.records] == [messages.PING_FAILED.kind] * 2
     path.write_text(f"{URL}\nand a comment\n")
-    assert of_this_run("j", RUN, {heartbeat.URL_FILE: str(path)}) is not None
+    assert of_this_run("j", RUN, {PING_URL_FILE: str(path)}) is not None

@@ -10,7 +10,8 @@ import pytest
 from sereno.manager import analyze
 from sereno.manager.systemctl import Systemctl
 from sereno.records import messages
-from sereno.run.lateness import GRACE, SLACK, Misfires
+from sereno.run.lateness import Misfires
+from sereno.setting_names import MISFIRE_GRACE_S, TIMER_SLACK_S
 
 pytestmark = pytest.mark.skipif(
     shutil.which(analyze.PROGRAM) is None, reason="no systemd-analyze (package systemd)"
@@ -32,8 +33,8 @@ def judge(
     def call(argv, _):
         return subprocess.CompletedProcess(argv, 0, shown, "")
 
-    grace = {} if grace_s is None else {GRACE: str(grace_s)}
-    environ = {**grace, SLACK: str(slack_s)}
+    grace = {} if grace_s is None else {MISFIRE_GRACE_S: str(grace_s)}
+    environ = {**grace, TIMER_SLACK_S: str(slack_s)}
     return Misfires("nightly", environ, Systemctl(call=call))
 
 

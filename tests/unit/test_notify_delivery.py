@@ -39,6 +39,7 @@ from sereno.notify.throttle import Moment, Row
 from sereno.records import journal, sending
 from sereno.records.account import Account
 from sereno.records.journal import FINISHED
+from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_SOCKET, NOTIFY_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -435,7 +436,7 @@ class Desk:
     def __init__(self, tmp_path: Path, text: str = HANDLERS, **found: Any) -> None:
         (tmp_path / "notify.toml").write_text(text)
         self.now_s, self.state = 1e9, tmp_path / "state"
-        self.environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(self.state)}
+        self.environ = {NOTIFY_CONFIG: str(tmp_path / "notify.toml"), NOTIFY_STATE: str(self.state)}
         self.found: dict[str, Any] = {
             "status": "failed",
             "error": "E",
@@ -951,8 +952,8 @@ def test_only_root_and_the_user_itself_may_ask_for_a_test(tmp_path: Path) -> Non
 def test_waking_never_raises_and_needs_somebody_who_wants_to_be_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(wake.SOCKET, str(tmp_path / "s"))
-    monkeypatch.setenv(wake.CONFIG, str(tmp_path / "notify.toml"))
+    monkeypatch.setenv(NOTIFY_SOCKET, str(tmp_path / "s"))
+    monkeypatch.setenv(NOTIFY_CONFIG, str(tmp_path / "notify.toml"))
     wake.wake("j", "r")
     assert caplog.records == []
     (tmp_path / "notify.toml").touch()
@@ -966,8 +967,8 @@ def test_waking_needs_nothing_that_a_job_may_have_replaced(
     """As gevent and pytest-socket do."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(tmp_path / "s"))
-        monkeypatch.setenv(wake.SOCKET, str(tmp_path / "s"))
-        monkeypatch.setenv(wake.CONFIG, str(tmp_path))
+        monkeypatch.setenv(NOTIFY_SOCKET, str(tmp_path / "s"))
+        monkeypatch.setenv(NOTIFY_CONFIG, str(tmp_path))
         monkeypatch.setattr(socket, "socket", None)
         wake.wake("j", RUN)
         (heard,) = receive(receiver)
@@ -979,7 +980,7 @@ def test_a_broken_file_is_recorded_and_is_the_units_failure(
 ) -> None:
     monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
     (tmp_path / "notify.toml").write_text("x = 1")
-    environ = {wake.CONFIG: str(tmp_path / "notify.toml"), wake.STATE: str(tmp_path)}
+    environ = {NOTIFY_CONFIG: str(tmp_path / "notify.toml"), NOTIFY_STATE: str(tmp_path)}
     assert service.run("j", environ) == 2
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]
 
@@ -1097,12 +1098,12 @@ def test_an_alert_that_comes_while_the_file_is_broken_is_told_once_it_is_mended(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inbox.desk.state.mkdir()
-    Path(inbox.environ[wake.CONFIG]).write_text("x = 1")
+    Path(inbox.environ[NOTIFY_CONFIG]).write_text("x = 1")
     inbox.desk.found = {**inbox.desk.found, "status": "success", "alerts": {"disk": "full"}}
     inbox.desk.last[RUN] = evidence.moment(1.0)
     wake.send(inbox.address, "succeeded", "j", RUN, ["disk"])
     assert inbox.start(monkeypatch) == 2
-    Path(inbox.environ[wake.CONFIG]).write_text(HANDLERS)
+    Path(inbox.environ[NOTIFY_CONFIG]).write_text(HANDLERS)
     assert inbox.start(monkeypatch) == 0
     assert inbox.desk.told("a", "job") == [("alert", "j")]
 
@@ -1165,7 +1166,7 @@ def test_a_state_of_another_owner_holds_no_message_back(whose: str) -> None:
 def test_a_broken_file_leaves_nothing_in_the_socket_that_would_start_the_unit_for_ever(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path(inbox.environ[wake.CONFIG]).write_text("x = 1")
+    Path(inbox.environ[NOTIFY_CONFIG]).write_text("x = 1")
     inbox.recovers("j", "k")
     assert inbox.start(monkeypatch) == 2
     assert receive(inbox.socket) == []

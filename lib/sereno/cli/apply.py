@@ -10,6 +10,7 @@ from typing import Any
 
 from sereno.cli.arguments import Commands, add_scope, installation_of
 from sereno.errors import SerenoError, UsageError
+from sereno.setting_names import APP
 
 
 def add_to(commands: Commands) -> None:
@@ -79,7 +80,7 @@ def registered(arguments: argparse.Namespace) -> list[Any]:
 
     if arguments.entry_points:
         return of_entry_points(scheduler, arguments.app)
-    app = arguments.app or os.environ.get("SERENO_APP")
+    app = arguments.app or os.environ.get(APP)
     if not app:
         # Not "sereno", the scheduler's default: two backends that both left it out would remove each other's jobs.
         raise UsageError(

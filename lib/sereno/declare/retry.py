@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# The generated drop-in's settings of the run.
-RETRIES, DELAY = "SERENO_RETRIES", "SERENO_RETRY_DELAY_S"
-BACKOFF, DELAY_MAX = "SERENO_RETRY_BACKOFF", "SERENO_RETRY_DELAY_MAX_S"
+from sereno.setting_names import RETRIES, RETRY_BACKOFF, RETRY_DELAY_MAX_S, RETRY_DELAY_S
 
 
 class Retry(NamedTuple):
@@ -40,7 +38,7 @@ class Retry(NamedTuple):
 
     def environment(self) -> dict[str, str]:
         """The settings from which the run reads it again; none without retries."""
-        names = (RETRIES, DELAY, BACKOFF, DELAY_MAX)
+        names = (RETRIES, RETRY_DELAY_S, RETRY_BACKOFF, RETRY_DELAY_MAX_S)
         values = dict(zip(names, (f"{value!r}" for value in self), strict=True))
         return values if self.retries else {}
 
@@ -54,9 +52,9 @@ def retry_of(environ: Mapping[str, str]) -> Retry:
     default = Retry()
     retry = Retry(
         retries=int(environ.get(RETRIES, 0)),
-        delay_s=float(environ.get(DELAY, default.delay_s)),
-        backoff=float(environ.get(BACKOFF, default.backoff)),
-        delay_max_s=float(environ.get(DELAY_MAX, default.delay_max_s)),
+        delay_s=float(environ.get(RETRY_DELAY_S, default.delay_s)),
+        backoff=float(environ.get(RETRY_BACKOFF, default.backoff)),
+        delay_max_s=float(environ.get(RETRY_DELAY_MAX_S, default.delay_max_s)),
     )
     if not (retry.delay_s >= 0 and retry.backoff >= 1 and retry.delay_max_s >= 0):
         raise ValueError(f"{retry}")

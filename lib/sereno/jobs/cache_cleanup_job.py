@@ -9,6 +9,7 @@ import sereno
 from sereno.errors import SerenoError, UsageError
 from sereno.records import messages
 from sereno.records.log import Logger
+from sereno.setting_names import TEXTFILE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
 
 def _measure(cache: MetadataCache, report: CleanupReport) -> None:
     """Leave the cache's metrics for node_exporter, where somebody wants them."""
-    directory = os.environ.get("SERENO_TEXTFILE_DIR")
+    directory = os.environ.get(TEXTFILE_DIR)
     if not directory:
         return
     from sereno.records.metrics import write_cache

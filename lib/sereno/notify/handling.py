@@ -24,6 +24,7 @@ from sereno.notify.state import States
 from sereno.notify.throttle import Moment, State
 from sereno.records import account, journal, messages
 from sereno.records.account import Account
+from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_STATE
 
 BY_HAND = "by hand: sereno notify --test"
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
@@ -56,12 +57,12 @@ class Handling:
         journal: evidence.Journal | None = None,
         ask: Callable[[Collection[str]], Mapping[str, Account]] | None = None,
     ) -> None:
-        missing = [name for name in (wake.CONFIG, wake.STATE) if name not in environ]
+        missing = [name for name in (NOTIFY_CONFIG, NOTIFY_STATE) if name not in environ]
         if missing:
             raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=BY_HAND)
-        self._config = config.load(environ[wake.CONFIG])
+        self._config = config.load(environ[NOTIFY_CONFIG])
         self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
-        self._states = States(environ[wake.STATE])
+        self._states = States(environ[NOTIFY_STATE])
         # systemd.exec(5): $MANAGERPID is set by a user's manager only.
         self._user = "MANAGERPID" in environ
         self._deliveries, self._now_s = deliveries, now_s

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from select import select
 
 from sereno.errors import SerenoError, UsageError
-from sereno.notify import wake
 from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
 from sereno.notify.handling import BY_HAND, Handling
 from sereno.records import account, journal, messages
+from sereno.setting_names import NOTIFY_STATE
 
 IDENTIFIER = "sereno-notify"
 # SD_LISTEN_FDS_START
@@ -62,7 +62,7 @@ def _listen(environ: Mapping[str, str], deliveries: Deliveries) -> None:
     if environ.get("LISTEN_FDS") != "1":
         raise UsageError("LISTEN_FDS: systemd gave no socket", hint=BY_HAND)
     give_up = time.monotonic() + _LISTEN_S
-    heard = Heard(environ.get(wake.STATE, os.devnull))
+    heard = Heard(environ.get(NOTIFY_STATE, os.devnull))
     waiting, pause_s = heard.read(), _PAUSE_S
     with socket.socket(fileno=_FIRST_DESCRIPTOR) as receiver:
         try:

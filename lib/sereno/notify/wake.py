@@ -13,19 +13,18 @@ from collections.abc import Sequence
 
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
+from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_SOCKET
 
 SUCCEEDED, TRIED = "succeeded", "test"
 # A datagram of unix(7) holds twice as much, and a thousand messages would help nobody.
 MOST_BYTES = 64 << 10
-# Where the units' Environment= says that things are.
-CONFIG, SOCKET, STATE = "SERENO_NOTIFY_CONFIG", "SERENO_NOTIFY_SOCKET", "SERENO_NOTIFY_STATE"
 _logger = Logger("sereno.runner")
 
 
 def wake(job_id: str, run_id: str) -> None:
     """Tell that a run succeeded, unless nobody wants to be told. Never raises for a socket that does not take it."""
-    address = os.environ.get(SOCKET)
-    if not address or not os.path.exists(os.environ.get(CONFIG, "")):
+    address = os.environ.get(NOTIFY_SOCKET)
+    if not address or not os.path.exists(os.environ.get(NOTIFY_CONFIG, "")):
         return
     try:
         send(address, SUCCEEDED, job_id, run_id, sorted(journal.alerts))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from sereno.named_tuple import NamedTuple
+from sereno.setting_names import LANGUAGE
 
 
 class Message(NamedTuple):
@@ -25,7 +26,7 @@ class Message(NamedTuple):
     en: str
 
     def __str__(self) -> str:
-        return self.en if os.environ.get("SERENO_LANG", "").startswith("en") else self.es
+        return self.en if os.environ.get(LANGUAGE, "").startswith("en") else self.es
 
 
 _SKIPPED = "b2cd3c4d8cd044c392c152a1cdb22abe"

@@ -18,8 +18,8 @@ from typing import Any
 from sereno.records import messages, textfile
 from sereno.records.log import Logger
 from sereno.records.textfile import Family, series
+from sereno.setting_names import INTERVAL_S
 
-DIRECTORY = "SERENO_TEXTFILE_DIR"
 STATUSES = ("success", "failed", "skipped", "interrupted")
 # What a run may add to the number of series, whatever its function returns.
 MOST_STATS = 64
@@ -110,7 +110,7 @@ def job_families(
 
     last_success = "sereno_job_last_success_timestamp_seconds"
     last_duration = "sereno_job_last_duration_seconds"
-    interval = environ.get("SERENO_INTERVAL_S", "")
+    interval = environ.get(INTERVAL_S, "")
     counts = {one: before("sereno_job_runs_total", status=one) for one in STATUSES}
     values: dict[str, list[tuple[Mapping[str, str], float]]] = {
         "runs_total": [(labels | {"status": one}, counts[one] + (one == status)) for one in counts],

@@ -12,6 +12,7 @@ from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS
 from sereno.named_tuple import NamedTuple
 from sereno.records import journal, log, messages, sending
 from sereno.run import sigterm
+from sereno.setting_names import PING_URL, PING_URL_FILE, TEXTFILE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ class Run:
         self._closing = allocate_lock()
         self._recorder: Recorder | None = None
         self._heartbeat: Heartbeat | None = None
-        if counts and environ.get("SERENO_TEXTFILE_DIR"):
+        if counts and environ.get(TEXTFILE_DIR):
             from sereno.records.metrics import Recorder
 
-            self._recorder = Recorder(job_id, environ["SERENO_TEXTFILE_DIR"], environ)
-        if counts and (environ.get("SERENO_PING_URL") or environ.get("SERENO_PING_URL_FILE")):
+            self._recorder = Recorder(job_id, environ[TEXTFILE_DIR], environ)
+        if counts and (environ.get(PING_URL) or environ.get(PING_URL_FILE)):
             from sereno.run.heartbeat import of_this_run
 
             self._heartbeat = of_this_run(job_id, run_id, environ)

@@ -26,9 +26,8 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from sereno.records import messages
 from sereno.records.log import Logger
 from sereno.records.url import is_http_url
+from sereno.setting_names import PING_URL, PING_URL_FILE
 
-# The generated drop-in's settings of the run (sereno.units.unit_text writes them).
-URL, URL_FILE = "SERENO_PING_URL", "SERENO_PING_URL_FILE"
 # One wait for the network; the whole of it after the job's end. Two calls that both hang fit, and so does the whole in
 # the template's TimeoutStopSec=, which a run has that was stopped.
 TIMEOUT_S, WAIT_S = 4.0, 8.0
@@ -158,9 +157,9 @@ def of_this_run(job_id: str, run_id: str, environ: Mapping[str, str]) -> Heartbe
 
 def _url(environ: Mapping[str, str]) -> str:
     """The monitor's URL. An error does not show it: it may be a secret."""
-    url, where = environ.get(URL), URL
+    url, where = environ.get(PING_URL), PING_URL
     if not url:
-        path = environ[URL_FILE]
+        path = environ[PING_URL_FILE]
         with open(path, encoding="ascii") as file:
             url, where = file.readline().strip(), f"{path}: its first line"
     if not is_http_url(url):

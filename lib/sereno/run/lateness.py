@@ -19,9 +19,8 @@ from sereno.manager.analyze import next_elapses
 from sereno.manager.systemctl import Systemctl
 from sereno.records import messages
 from sereno.records.log import Logger
+from sereno.setting_names import MISFIRE_GRACE_S, TIMER_SLACK_S
 
-# The generated drop-in's settings of the run (sereno.units.unit_text writes them).
-GRACE, SLACK = "SERENO_MISFIRE_GRACE_S", "SERENO_TIMER_SLACK_S"
 _MOST_AT_ONCE = 100
 _LONGEST_SEARCH_S = 10 * 366 * 86_400.0
 _logger = Logger("sereno.runner")
@@ -31,8 +30,8 @@ class Misfires:
     """The judge of one run.
 
     Args:
-        environ: the run's environment: GRACE, the seconds by which a run may start late, if there is such a limit, and
-            SLACK, those by which its timer may elapse late as it is (jitter and accuracy).
+        environ: the run's environment: MISFIRE_GRACE_S, the seconds by which a run may start late, if there is such a
+            limit, and TIMER_SLACK_S, those by which its timer may elapse late as it is (jitter and accuracy).
         manager: systemctl's port; default: that of the manager that started this process.
     """
 
@@ -44,10 +43,10 @@ class Misfires:
     ) -> None:
         self.job_id, self.grace_s, self.slack_s = job_id, None, 0.0
         try:
-            self.slack_s = float(environ.get(SLACK, "0"))
-            self.grace_s = float(environ[GRACE]) if GRACE in environ else None
+            self.slack_s = float(environ.get(TIMER_SLACK_S, "0"))
+            self.grace_s = float(environ[MISFIRE_GRACE_S]) if MISFIRE_GRACE_S in environ else None
         except ValueError:
-            _logger.warning(messages.NO_SECONDS, job_id, GRACE, SLACK)
+            _logger.warning(messages.NO_SECONDS, job_id, MISFIRE_GRACE_S, TIMER_SLACK_S)
         self._manager = manager or Systemctl.of_this_process(environ)
         self._unit = f"sereno@{job_id}.timer"
 

@@ -15,9 +15,8 @@ from sereno import exits
 from sereno.errors import SerenoError
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.records import messages
+from sereno.setting_names import ONLY_IF_SUCCESS
 
-# The generated drop-in's setting of the run: the ids of the other jobs.
-ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"
 _PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp", "StatusText")
 
 

@@ -7,6 +7,7 @@ can change them with `systemctl edit` like all others.
 from __future__ import annotations
 
 from sereno.declare.job import Job
+from sereno.setting_names import KWARGS, ONLY_IF_SUCCESS, PING_URL, PING_URL_FILE
 from sereno.units.quoting import plain, quote
 
 # Of the user scope's template, what a machine that gives users no namespaces cannot make.
@@ -34,9 +35,9 @@ def run_lines(job: Job) -> list[str]:
     inputs, start = job.inputs, job.inputs.working_directory
     variables = job.retry.environment()
     if job.only_if_success:
-        variables["SERENO_ONLY_IF_SUCCESS"] = " ".join(job.after)
+        variables[ONLY_IF_SUCCESS] = " ".join(job.after)
     if inputs.kwargs_json:
-        variables["SERENO_KWARGS"] = inputs.kwargs_json
+        variables[KWARGS] = inputs.kwargs_json
     variables.update(inputs.environment)
     return [
         *(f"Environment={quote(f'{name}={value}')}" for name, value in variables.items()),
@@ -53,13 +54,13 @@ def _ping_lines(job: Job) -> list[str]:
     if not job.ping.is_wanted:
         return []
     if job.ping.url is not None:
-        return [f"Environment={quote(f'SERENO_PING_URL={job.ping.url}')}"]
+        return [f"Environment={quote(f'{PING_URL}={job.ping.url}')}"]
     if not job.sandboxed:
-        return [f"Environment={quote(f'SERENO_PING_URL_FILE={job.ping.file}')}"]
+        return [f"Environment={quote(f'{PING_URL_FILE}={job.ping.file}')}"]
     # Read by the manager, so that the file need not be the run's user's. %d is the directory of credentials.
     return [
         f"LoadCredential=sereno_ping_url:{plain(job.ping.file or '')}",
-        "Environment=SERENO_PING_URL_FILE=%d/sereno_ping_url",
+        f"Environment={PING_URL_FILE}=%d/sereno_ping_url",
     ]
 
 

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 from sereno.manager.systemctl import Systemctl
-from sereno.notify import state, wake
+from sereno.notify import state
 from sereno.records import metrics, textfile
+from sereno.setting_names import NOTIFY_STATE, TEXTFILE_DIR
 from sereno.units.unit_text import service_name
 
 
@@ -26,8 +27,8 @@ def places(manager: Systemctl, job_ids: Collection[str]) -> list[tuple[str, tupl
         environment = _variables(shown.get(service_name(job_id), {}).get("Environment", ""))
         metrics_file = metrics.file_name(job_id)
         for variable, names in (
-            (metrics.DIRECTORY, (metrics_file, textfile.unfinished(metrics_file))),
-            (wake.STATE, state.file_names(job_id)),
+            (TEXTFILE_DIR, (metrics_file, textfile.unfinished(metrics_file))),
+            (NOTIFY_STATE, state.file_names(job_id)),
         ):
             directory = environment.get(variable, "")
             if os.path.isabs(directory):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sereno.errors import in_scope
+from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, TIMER_SLACK_S
 from sereno.triggers import CronTrigger
 from sereno.units.quoting import plain, quote, quote_argument, span
 from sereno.units.service_text import access_lines, account_lines, ordering_lines, run_lines
@@ -121,15 +122,15 @@ def _service_settings(job: Job) -> list[str]:
             settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
     if job.interval_s is not None:
         # The run compares its duration with it, to record an overrun.
-        settings.append(f"Environment=SERENO_INTERVAL_S={job.interval_s}")
+        settings.append(f"Environment={INTERVAL_S}={job.interval_s}")
     if isinstance(job.trigger, CronTrigger):
         # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets
         # of zones are whole minutes, and the timer itself may be late by the slack.
         step_s = 60 if job.trigger.seconds == (0,) else 1
-        settings.append(f"Environment=SERENO_CALENDAR_STEP_S={step_s}")
-        settings.append(f"Environment=SERENO_TIMER_SLACK_S={job.jitter_s + accuracy_s(job)}")
+        settings.append(f"Environment={CALENDAR_STEP_S}={step_s}")
+        settings.append(f"Environment={TIMER_SLACK_S}={job.jitter_s + accuracy_s(job)}")
     if job.misfire_grace_s is not None:
-        settings.append(f"Environment=SERENO_MISFIRE_GRACE_S={job.misfire_grace_s}")
+        settings.append(f"Environment={MISFIRE_GRACE_S}={job.misfire_grace_s}")
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
     settings += account_lines(job)

@@ -26,12 +26,13 @@ from sereno.observe.doctor.files import UnitFiles, is_mask
 from sereno.observe.doctor.job_facts import Properties
 from sereno.observe.doctor.jobs import UNLOADED, Answers, job_facts
 from sereno.observe.doctor.places import look
-from sereno.observe.doctor.run_checks import METRICS, needed_paths
+from sereno.observe.doctor.run_checks import needed_paths
 from sereno.observe.doctor.unit_checks import requirements
 from sereno.observe.runs import Runs
 from sereno.records import journal
 from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run
+from sereno.setting_names import TEXTFILE_DIR
 from sereno.units.installation import Installation
 from sereno.units.unit_text import TARGET, app_target_name
 from sereno.units.unitdir import Found
@@ -185,7 +186,7 @@ def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
     paths |= {facts.config_path, *facts.written}
     paths |= {each["FragmentPath"] for each in facts.units.values() if each.get("FragmentPath")}
     for job in facts.jobs:
-        paths |= {*job.code, *needed_paths(job), *filter(None, [job.variable(METRICS)])}
+        paths |= {*job.code, *needed_paths(job), *filter(None, [job.variable(TEXTFILE_DIR)])}
     if facts.code and (release := facts.code.installed_place):
         paths |= {release, f"{release}/venv/bin/python3"}
     places = {path: look(path) for path in paths}

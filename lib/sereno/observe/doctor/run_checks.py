@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from sereno.notify.health import SYSTEM_USER
 from sereno.observe.doctor.facts import Facts, Finding, problem, warning
 from sereno.observe.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
+from sereno.setting_names import TEXTFILE_DIR
 
 PYTHON_MIN = (3, 11)
-METRICS = "SERENO_TEXTFILE_DIR"
 
 
 def _fault(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
@@ -160,13 +160,15 @@ def needed(facts: Facts) -> Iterator[Finding]:
 
 
 def metrics(facts: Facts) -> Iterator[Finding]:
-    for path, jobs in by_cause(facts.jobs, lambda job: job.variable(METRICS)):
+    for path, jobs in by_cause(facts.jobs, lambda job: job.variable(TEXTFILE_DIR)):
         place = facts.at(path)
         # The job whose rights do not suffice, if there is one.
         job = next((job for job in jobs if not _may_write(facts, job, place)), jobs[0])
         if found := _kept_from_metrics(facts, job, path, place):
             value, hint = found
-            yield problem(path, METRICS, value, f"no metrics of {of_jobs(jobs)} are written", hint)
+            yield problem(
+                path, TEXTFILE_DIR, value, f"no metrics of {of_jobs(jobs)} are written", hint
+            )
 
 
 def _kept_from_metrics(

@@ -15,9 +15,10 @@ from sereno.errors import NotAvailable, SystemdError
 from sereno.manager.analyze import elapses_until
 from sereno.manager.systemctl import Elapse, Systemctl, calendars_in
 from sereno.observe.report.ahead import DAY_S
+from sereno.setting_names import TIMER_SLACK_S
 from sereno.units.unit_text import Installed, drop_in_name, timer_name
 
-_SLACK = re.compile(r"^Environment=SERENO_TIMER_SLACK_S=(\S+)$", re.MULTILINE)
+_SLACK = re.compile(rf"^Environment={TIMER_SLACK_S}=(\S+)$", re.MULTILINE)
 # Elapses that are computed for what is past and for what is ahead, each.
 _MOST = 40_000
 # Of one interval: one of ten seconds.

@@ -1,0 +1,30 @@
+"""Names of the settings in a run's environment. Each stands here once, and in the units that are written by hand.
+
+An administrator can change them with `systemctl edit` like all others. Every run loads this: it imports nothing.
+"""
+
+# Written into a job's drop-in (units, service_lines, retry), each by its option. Read by:
+INTERVAL_S = "SERENO_INTERVAL_S"  # runner, for an overrun; metrics
+CALENDAR_STEP_S = "SERENO_CALENDAR_STEP_S"  # runner: whether the timer can have elapsed
+TIMER_SLACK_S = "SERENO_TIMER_SLACK_S"  # misfire; report.schedules
+MISFIRE_GRACE_S = "SERENO_MISFIRE_GRACE_S"  # runner; misfire
+ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"  # runner; predecessors
+KWARGS = "SERENO_KWARGS"  # runner
+RETRIES = "SERENO_RETRIES"  # runner; retry
+RETRY_DELAY_S = "SERENO_RETRY_DELAY_S"  # retry; the field of a record has the same name
+RETRY_BACKOFF = "SERENO_RETRY_BACKOFF"  # retry
+RETRY_DELAY_MAX_S = "SERENO_RETRY_DELAY_MAX_S"  # retry
+PING_URL = "SERENO_PING_URL"  # ending; heartbeat
+PING_URL_FILE = "SERENO_PING_URL_FILE"  # ending; heartbeat
+
+# Written in the templates (systemd/system, systemd/user). Read by notify, and runner for the last one.
+NOTIFY_CONFIG = "SERENO_NOTIFY_CONFIG"
+NOTIFY_SOCKET = "SERENO_NOTIFY_SOCKET"
+NOTIFY_STATE = "SERENO_NOTIFY_STATE"
+
+# Written by an administrator. Read by ending and the cleanup; doctor.
+TEXTFILE_DIR = "SERENO_TEXTFILE_DIR"
+# Read by messages.
+LANGUAGE = "SERENO_LANG"
+# By a backend's, for its scheduler and command.
+APP = "SERENO_APP"

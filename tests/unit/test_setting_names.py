@@ -1,0 +1,56 @@
+"""Each setting of a run has one name, which stands once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sereno import setting_names
+
+LIB = Path(setting_names.__file__).parents[1]
+NAMES = {name: value for name, value in vars(setting_names).items() if name.isupper()}
+
+
+def texts_of(tree: ast.Module) -> Iterator[str]:
+    """All texts of a module but its docstrings, which may name what they tell of."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    told = {id(node.body[0].value) for node in ast.walk(tree)
+            if isinstance(node, kinds) and node.body and isinstance(node.body[0], ast.Expr)}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+def test_the_name_of_a_setting_stands_in_no_other_module() -> None:
+    """But in words for people."""
+    for file in LIB.rglob("*.py"):
+        if file.name == "setting_names.py":
+            continue
+        for text in texts_of(ast.parse(file.read_text("utf-8"))):
+            for value in NAMES.values():
+                assert text != value, file
+                assert not text.startswith((f"{value}=", f"Environment={value}=")), file
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_setting_is_read_by_somebody(name: str) -> None:
+    users = [
+        file
+        for file in LIB.rglob("*.py")
+        if file.name != "setting_names.py"
+        and any(
+            isinstance(node, ast.Name) and node.id == name
+            for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        )
+    ]
+    assert users
+
+
+def test_the_templates_name_no_setting_that_nobody_reads() -> None:
+    for file in (LIB.parent / "systemd").glob("*/sereno*.service"):
+        found = {word.partition("=")[0].lstrip('"') for line in file.read_text().splitlines()
+                 if line.startswith("Environment=") for word in line.partition("=")[2].split()}  # fmt: skip
+        assert found <= {*NAMES.values()}
