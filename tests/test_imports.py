@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": LEAVES | {"records", "cache"},
     "observe": LEAVES | {"triggers", "manager", "records", "cache", "declare", "notify", "units", "jobs"},
     "scheduler": LEAVES | {"triggers", "manager", "declare", "units", "observe"},
-    "runner": LEAVES | {"records", "declare", "notify", "run"},
+    "runner": LEAVES | {"manager", "records", "declare", "notify", "run"},
 }  # fmt: skip
 # The command is where all of it comes together.
 MAY_IMPORT_ALL = {"__main__", "cli"}

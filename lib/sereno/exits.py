@@ -8,3 +8,6 @@ WRONG_USE = 2
 SKIPPED = 77
 # 143: stopped by the administrator or by a shutdown; 128 + SIGTERM, as a shell shows it.
 INTERRUPTED = 143
+
+OVER_LIMIT = "over its time limit"
+"""What the error of a run says that its limit ended: of the field, which has no language of the log's."""

@@ -17,6 +17,7 @@ from time import sleep, time
 
 from sereno.errors import InvalidJob
 from sereno.exits import FAILURE, SUCCESS, WRONG_USE
+from sereno.manager.names import service_name
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.run import identity, sigterm
@@ -61,7 +62,7 @@ def main(job_id: str, function: str) -> int:
 
 
 def _main(job_id: str, function: str) -> int:
-    counts = identity.is_the_run(f"sereno@{job_id}.service")
+    counts = identity.is_the_run(service_name(job_id))
     manager = identity.take_manager()
     environ = dict(os.environ)
     run_id = environ.get("INVOCATION_ID") or os.urandom(16).hex()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from shop import FINISHED, STARTED, Shop
 
-from sereno.records.verdict import LEFT, LEFT_BEHIND, LIMIT, STOPPED
+from sereno.exits import OVER_LIMIT
+from sereno.records.verdict import LEFT, LEFT_BEHIND, STOPPED
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -179,8 +180,8 @@ ENDS = {
     "leaves": ("leaves_deaf_children", 1, "failed", f"it had ended as 'success', then: {LEFT_BEHIND}"),
     "deaf_daemon": ("daemonizes_deaf", 1, "failed", LEFT_BEHIND),
     "kills": ("kills_itself", 1, "failed", "killed by SIGKILL"),
-    "too_long": ("deaf", 1, "failed", LIMIT),
-    "thread": ("leaves_a_thread", 1, "failed", f"it had ended as 'success', then: {LIMIT}"),
+    "too_long": ("deaf", 1, "failed", OVER_LIMIT),
+    "thread": ("leaves_a_thread", 1, "failed", f"it had ended as 'success', then: {OVER_LIMIT}"),
 }  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def test_every_end_is_one_truth_and_never_a_success_of_half(jobs: Shop) -> None:
     install(
         jobs,
         *(
-            f"add_interval_job(jobs.{function}, {job_id!r}, hours=1, timeout={2 if LIMIT in (error or '') else 60})"
+            f"add_interval_job(jobs.{function}, {job_id!r}, hours=1, timeout={2 if OVER_LIMIT in str(error) else 60})"
             for job_id, (function, _, _, error) in ENDS.items()
         ),
     )
@@ -251,7 +252,7 @@ def test_what_somebody_stopped_is_interrupted_whatever_it_does_with_sigterm(
     assert became == "interrupted"
     assert error is not None
     assert error.startswith(STOPS[function])
-    assert LIMIT not in error
+    assert OVER_LIMIT not in error
     assert error in words
     listed = json.loads(machine.run("sereno", "list", "--json").stdout)
     assert [job["failing"] for job in listed if job["id"] == job_id] == [False]

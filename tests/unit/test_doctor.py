@@ -14,6 +14,7 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
 from sereno.declare.job import Job
+from sereno.manager.names import timer_name
 from sereno.manager.systemctl import seconds
 from sereno.observe import doctor
 from sereno.observe.doctor import CHECKS, examine, gather
@@ -28,7 +29,7 @@ from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF, LEFT
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units import installation
-from sereno.units.unit_text import Installed, is_as_written, read, render, timer_name
+from sereno.units.unit_text import Installed, is_as_written, read, render
 
 NOW_S = 1_800_000_000.0
 HOUR_S, DAY_S = 3600.0, 86_400.0

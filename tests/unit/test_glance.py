@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sereno.cli.terminal import columns
-from sereno.cli.watch_table import Table, counts, detail, glance, span
+from sereno.cli.watch_table import Table, counts, detail, glance, short_span
 from sereno.observe.look import Snapshot
 
 JOBS = [
@@ -106,8 +106,10 @@ def test_no_line_is_wider_than_the_terminal(words: str, width: int) -> None:
     ],
 )
 def test_a_span_is_its_two_largest_units(seconds: float, shown: str) -> None:
-    assert span(seconds) == shown
+    assert short_span(seconds) == shown
 
 
 def test_a_span_in_one_unit_is_the_largest() -> None:
-    assert [span(seconds, units=1) for seconds in (5, 65, 7265, 90_000)] == "5s 1min 2h 1d".split()
+    assert [
+        short_span(seconds, units=1) for seconds in (5, 65, 7265, 90_000)
+    ] == "5s 1min 2h 1d".split()

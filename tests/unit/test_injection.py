@@ -19,11 +19,12 @@ from sereno.declare.access import access_of
 from sereno.declare.inputs import inputs_of
 from sereno.declare.job import Job
 from sereno.errors import InvalidJob, InvalidTrigger, SerenoError
+from sereno.manager.names import service_name, timer_name
 from sereno.records import journal
 from sereno.run import closing as ending
 from sereno.run.failure import summary
 from sereno.triggers import CronTrigger, IntervalTrigger
-from sereno.units.unit_text import read, render, service_name, timer_name
+from sereno.units.unit_text import read, render
 
 HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"

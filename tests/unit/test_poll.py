@@ -9,12 +9,12 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
+from sereno.exits import OVER_LIMIT
 from sereno.observe import look as poll_module
 from sereno.observe.look import Poll
 from sereno.observe.overview import Overview
 from sereno.records.journal import FAILED, FINISHED, STARTED
 from sereno.records.run_record import START_DONE, UNIT_FAILED, Run, runs_of
-from sereno.records.verdict import LIMIT
 from sereno.scheduler import Scheduler
 from sereno.units.installation import Installation
 
@@ -157,7 +157,7 @@ def test_whether_a_timeout_was_the_limit_is_looked_up(poll, manager, journal) ->
     failed = a_record(UNIT_FAILED, "a", 12, UNIT_RESULT="timeout", _PID="1")
     journal += [(JOB, started("a", 10)), (JOB, failed)]
     FakeJournal.unheard = [limit]
-    assert seen(poll).last.error == LIMIT
+    assert seen(poll).last.error == OVER_LIMIT
 
 
 def test_a_run_that_was_lost_before_is_lost_at_the_first_look(poll, journal) -> None:

@@ -20,10 +20,11 @@ from sereno.declare.limits import Limits
 from sereno.declare.namespaces import namespaces_refused
 from sereno.declare.ping import Ping
 from sereno.declare.retry import Retry
+from sereno.manager.names import service_name, timer_name
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
-from sereno.units.quoting import quote, quote_argument, span
+from sereno.units.quoting import exact_span, quote, quote_argument
 from sereno.units.service_text import OF_NAMESPACES
-from sereno.units.unit_text import own_keys, read, render, service_name, timer_name
+from sereno.units.unit_text import own_keys, read, render
 from shipped import REPOSITORY
 
 HERE = Path(__file__).parent
@@ -251,7 +252,7 @@ def test_a_unit_without_our_section_is_not_ours() -> None:
     [(90, "90s"), (0.5, "500ms"), (1.0, "1s"), (0.000_001, "1us"), (0.0015, "1500us")],
 )
 def test_a_time_span_is_exact_to_the_microsecond(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert exact_span(seconds) == text
 
 
 @given(st.text())

@@ -6,11 +6,11 @@ import itertools
 
 import pytest
 
+from sereno.exits import OVER_LIMIT
 from sereno.records.verdict import (
     CUT_OFF,
     LEFT,
     LEFT_BEHIND,
-    LIMIT,
     STOPPED,
     Seen,
     Verdict,
@@ -58,7 +58,7 @@ def test_what_systemd_saw_outweighs_the_record_of_a_run_that_ended_well(
 
 
 @pytest.mark.parametrize("record", [None, "success", "skipped"])
-@pytest.mark.parametrize(("limit", "words"), [(True, LIMIT), (False, LEFT_BEHIND)])
+@pytest.mark.parametrize(("limit", "words"), [(True, OVER_LIMIT), (False, LEFT_BEHIND)])
 def test_a_limit_is_said_of_nothing_but_the_limit(
     record: str | None, limit: bool, words: str
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_failure_that_an_administrator_takes_for_none_calls_nobody() -> None:
     [
         (seen("interrupted", stopped=True), "interrupted", E),
         (seen("interrupted", "exit-code"), "failed", f"ended by a signal that systemd did not send: {E}"),
-        (seen("interrupted", "timeout", limit=True), "failed", f"{LIMIT}: {E}"),
+        (seen("interrupted", "timeout", limit=True), "failed", f"{OVER_LIMIT}: {E}"),
         (seen("interrupted", "signal"), "failed", f"killed by SIGKILL: {E}"),
     ],
 )  # fmt: skip
@@ -158,4 +158,4 @@ def test_no_account_of_any_kind_makes_an_exception_or_a_success_of_half() -> Non
         assert (found.error is None) is success
         assert not (found.told and found.status != "failed")
         assert not (stopped and found.told and result != "oom-kill")
-        assert limit or LIMIT not in (found.error or "")
+        assert limit or OVER_LIMIT not in (found.error or "")

@@ -59,10 +59,10 @@ def add_to(commands: Commands) -> None:
 
 
 def _history(arguments: argparse.Namespace) -> None:
+    from sereno.manager.names import service_name
     from sereno.observe.runs import Runs
     from sereno.observe.totals import period_of
     from sereno.records.run_record import iso
-    from sereno.units.unit_text import service_name
 
     if not 0 < arguments.days <= 36_600:
         raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 36600")
@@ -237,7 +237,7 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
 
 def _matches(installation: Installation, job_id: str, run_id: str | None) -> list[str]:
     """journalctl's matches for what a job's runs said and what systemd said of its unit, and for nothing else."""
-    from sereno.units.unit_text import service_name
+    from sereno.manager.names import service_name
 
     user = installation.scope.is_user
     service, own = service_name(job_id), [f"_UID={os.geteuid()}"] if user else []

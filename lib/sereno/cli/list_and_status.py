@@ -111,7 +111,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _timer_lines(job: Overview) -> list[str]:
-    from sereno.units.unit_text import timer_name
+    from sereno.manager.names import timer_name
 
     text = job.job.files[timer_name(job.job.id)]
     return [line for line in text.splitlines() if line.startswith("On")]

@@ -86,13 +86,22 @@ class Screen:
         widths: Mapping[int, int],
         colours: Mapping[int, str],
     ) -> str:
-        parts = []
-        for index in keep:
-            cell = shortened(cells[index], widths[index], "..." if self.is_ascii else "…")
-            # Nothing after the last column: a line must not be wrapped for its spaces.
-            padding = "" if index == keep[-1] else " " * (widths[index] - columns(cell))
-            parts.append(self.coloured(cell, colours.get(index)) + padding)
-        return _GAP.join(parts).rstrip()
+        pieces = layout(cells, keep, widths, is_ascii=self.is_ascii)
+        return "".join(self.coloured(text, colours.get(index)) for text, index in pieces).rstrip()
+
+
+def layout(
+    cells: Sequence[str], keep: Sequence[int], widths: Mapping[int, int], *, is_ascii: bool
+) -> list[tuple[str, int]]:
+    """The line of a table in pieces, each with the index of its cell; -1: what is between two."""
+    line = []
+    for index in keep:
+        cell = shortened(cells[index], widths[index], "..." if is_ascii else "…")
+        line.append((cell, index))
+        # Nothing after the last column: a line must not be wrapped for its spaces.
+        if index != keep[-1]:
+            line.append((" " * (widths[index] - columns(cell)) + _GAP, -1))
+    return line
 
 
 def fit(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import NamedTuple
 
-from sereno.cli.terminal import colour_of, columns, duration, fit, shortened, when
+from sereno.cli.terminal import colour_of, duration, fit, layout, when
 from sereno.observe.look import Snapshot
 from sereno.observe.overview import Overview
 from sereno.observe.totals import sparkline
@@ -18,7 +18,6 @@ _CUT = ("  JOB", "SCHEDULE", "WHY")
 _DROP = ("WHY", "TREND", "AGO", "SCHEDULE", "TOOK", "RESULT")
 # So that columns stay where they are while times pass.
 _LEAST = {"NEXT IN": 9, "AGO": 5, "RESULT": 7, "TOOK": 8, "WHY": 12}
-_GAP = "  "
 _WIDE = 100
 _TREND_NARROW, _TREND_WIDE = 5, 16
 # In this order: what the mark is, the colour of the job's name, the word in the first line.
@@ -98,14 +97,14 @@ def _cells(job: Overview, now_s: float) -> dict[str, str]:
     if job.running:
         # The record of its start may be on its way still.
         began_s = last.start_s if last is not None and last.status == "running" else None
-        took = "-" if began_s is None else span(now_s - began_s)
+        took = "-" if began_s is None else short_span(now_s - began_s)
         result = "running"
     moment_s = None if last is None else last.start_s or last.end_s
     return {
         "  JOB": f"{_KINDS[kind(job)][0]} {printable(job.job.id)}",
         "SCHEDULE": printable(job.schedule),
         "NEXT IN": _next(job, now_s),
-        "AGO": "-" if moment_s is None else span(now_s - moment_s, units=1),
+        "AGO": "-" if moment_s is None else short_span(now_s - moment_s, units=1),
         "RESULT": result,
         "TOOK": took,
         "WHY": printable(last.error or "") if last is not None else "",
@@ -121,7 +120,7 @@ def _next(job: Overview, now_s: float) -> str:
         # Of a boot job for good; else the run that was under way when the timers were looked at has just ended.
         return "now" if job.running else "-"
     ahead_s = job.next.timestamp() - now_s
-    return span(ahead_s) if ahead_s >= 1 else "now"
+    return short_span(ahead_s) if ahead_s >= 1 else "now"
 
 
 def _colours(job: Overview) -> dict[str, str | None]:
@@ -132,7 +131,7 @@ def _colours(job: Overview) -> dict[str, str | None]:
     return {"  JOB": name, "NEXT IN": waits, "RESULT": result, "TREND": "dim", "WHY": "red"}
 
 
-def span(seconds: float, units: int = 2) -> str:
+def short_span(seconds: float, units: int = 2) -> str:
     """A length of time in its largest `units` units, whole seconds: `45s`, `4min 5s`, `1h 12min`, `3d 4h`."""
     rest = max(0, int(seconds))
     parts: list[str] = []
@@ -173,14 +172,8 @@ class Table:
         return self._line(self._rows[number], self._glance.colours[number])
 
     def _line(self, cells: Sequence[str], colours: Mapping[str, str | None]) -> Line:
-        line: Line = []
-        for index in self._keep:
-            width = self._widths[index]
-            cell = shortened(cells[index], width, "..." if self._is_ascii else "…")
-            line.append((cell, colours.get(HEADER[index])))
-            if index != self._keep[-1]:
-                line.append((" " * (width - columns(cell)) + _GAP, None))
-        return line
+        pieces = layout(cells, self._keep, self._widths, is_ascii=self._is_ascii)
+        return [(text, colours.get(HEADER[at]) if at >= 0 else None) for text, at in pieces]
 
 
 def detail(job: Overview, zone: tzinfo | None) -> str:

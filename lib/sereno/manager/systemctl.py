@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from sereno.errors import NotAllowed, NotAvailable, SystemdError, in_scope, rights_hint
+from sereno.manager.names import ALL_JOBS
 
 # systemctl's arguments, and the seconds within which it has to answer; None: it waits for a run.
 Call = Callable[[Sequence[str], float | None], "subprocess.CompletedProcess[str]"]
@@ -66,6 +67,12 @@ def is_running(service: str | None) -> bool:
     return service in ("activating", "active", "reloading", "deactivating")
 
 
+def is_of_a_user(environ: Mapping[str, str]) -> bool:
+    """Whether a user's manager started the process with that environment, and not the system's."""
+    # systemd.exec(5): the former alone sets it.
+    return "MANAGERPID" in environ
+
+
 class Systemctl:
     """One manager: the system's, or the calling user's.
 
@@ -90,8 +97,7 @@ class Systemctl:
     @classmethod
     def of_this_process(cls, environ: Mapping[str, str], call: Call | None = None) -> Systemctl:
         """The manager that started this process, a run."""
-        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-        return cls(user="MANAGERPID" in environ, call=call)
+        return cls(user=is_of_a_user(environ), call=call)
 
     def reload(self) -> None:
         self._run("daemon-reload")
@@ -117,7 +123,7 @@ class Systemctl:
         if units:
             self._run("reset-failed", "--", *units, check=False)
 
-    def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
+    def list_timers(self, pattern: str = ALL_JOBS) -> dict[str, Elapse]:
         """Every timer that matches and is active, failed or about to start, by unit name: one call for all of them."""
         # Of a pattern the manager makes half as much work again as of all timers (252; 1,000 timers: 160 and 110 ms).
         named = () if "*" in pattern else ("--", pattern)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno.errors import SerenoError
+from sereno.manager.names import service_name
 from sereno.notify.throttle import Moment
 from sereno.records import journal, journal_reader
 from sereno.records.account import Account, exit_status
@@ -150,7 +151,7 @@ class Journal:
         Args:
             since_s: none before this counts, should the journal not have that run; seconds since the epoch.
         """
-        unit = f"{self._prefix}UNIT=sereno@{job_id}.service"
+        unit = f"{self._prefix}UNIT={service_name(job_id)}"
         own = self._own(
             job_id,
             *((unit, f"MESSAGE_ID={kind}") for kind in (UNIT_FAILED, PROCESS_EXITED)),

@@ -15,7 +15,7 @@ from functools import partial
 from itertools import takewhile
 
 from sereno.errors import UsageError
-from sereno.manager.systemctl import Systemctl
+from sereno.manager.systemctl import Systemctl, is_of_a_user
 from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
@@ -63,8 +63,7 @@ class Handling:
         self._config = config.load(environ[NOTIFY_CONFIG])
         self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[NOTIFY_STATE])
-        # systemd.exec(5): $MANAGERPID is set by a user's manager only.
-        self._user = "MANAGERPID" in environ
+        self._user = is_of_a_user(environ)
         self._deliveries, self._now_s = deliveries, now_s
         self._journal = journal or evidence.Journal(self._user)
         self._ask = ask or partial(account.ask, Systemctl(user=self._user))

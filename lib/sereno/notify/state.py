@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sereno.notify.throttle import Last, Row, State, Told, from_json
 from sereno.records import messages
+from sereno.records.replacing import replace
 
 # Who holds the lock reads and writes one small file.
 LOCK_S = 5.0
@@ -96,14 +97,11 @@ class States:
         path = self._directory / f"{job_id}.json"
         temporary = self._directory / _unfinished(path.name)
         try:
-            temporary.unlink(missing_ok=True)
             if not state.wants_success:
                 flag.unlink(missing_ok=True)
             elif not flag.exists():
                 flag.touch()
-            with temporary.open("x", encoding="utf-8") as file:
-                json.dump(state, file)
-            os.replace(temporary, path)
+            replace(str(path), json.dumps(state).encode(), str(temporary), mode=None)
         except OSError:
             for name in (temporary, path):
                 with suppress(OSError):

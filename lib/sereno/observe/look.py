@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
+from sereno.manager.names import service_name, timer_name
 from sereno.manager.systemctl import Elapse, is_running
 from sereno.observe.overview import Overview, overview
 from sereno.observe.runs import Runs
@@ -19,7 +20,7 @@ from sereno.observe.totals import durations_ms
 from sereno.records.run_record import Run
 from sereno.triggers import in_words
 from sereno.units.installation import Installation
-from sereno.units.unit_text import Installed, service_name, timer_name
+from sereno.units.unit_text import Installed
 
 KEPT_RUNS = 24
 # Records may still come of so many of a job's runs: systemd's about the one before arrive while the next begins.

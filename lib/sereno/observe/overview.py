@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Any
 
-from sereno.manager.scope import Scope
-from sereno.manager.systemctl import ELAPSED, Elapse, is_running
-from sereno.records.run_record import Run, iso
-from sereno.units.unit_text import (
+from sereno.manager.names import (
     SEED_SERVICE,
     TARGET,
-    Installed,
+    TEMPLATE,
+    TIMER_TEMPLATE,
     app_target_name,
     service_name,
     timer_name,
 )
+from sereno.manager.scope import Scope
+from sereno.manager.systemctl import ELAPSED, Elapse, is_running
+from sereno.records.run_record import Run, iso
+from sereno.units.unit_text import Installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def overview(
     failing = ended is not None and ended.is_bad
     # A run that was stopped, and killed for not heeding it, leaves a unit that has failed, and is no failure.
     stopped = ended is not None and ended.status == "interrupted" and ended.result is not None
-    units = (timer_name(job.id), "sereno@.timer", service_name(job.id), "sereno@.service")
+    units = (timer_name(job.id), TIMER_TEMPLATE, service_name(job.id), TEMPLATE)
     if timer_name(job.id) in drop_ins:
         schedule += " (changed by a drop-in)"
     return Overview(

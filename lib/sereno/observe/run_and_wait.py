@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 
 from sereno.errors import JobFailed, SystemdError, in_scope
+from sereno.manager.names import service_name
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.observe.runs import Runs
 from sereno.records.account import PROPERTIES, run_of
 from sereno.records.run_record import Run
-from sereno.units.unit_text import service_name
 
 # From the end of a run to what the journal shows of it.
 _JOURNAL_S = 5.0

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
+from sereno.manager.names import job_of_service, service_name
 from sereno.records import journal_reader
 from sereno.records.journal import STARTED, STATUS_OF
 from sereno.records.run_record import (
@@ -23,7 +24,6 @@ from sereno.records.run_record import (
     runs_of,
     text,
 )
-from sereno.units.unit_text import service_name
 
 _FOLLOW_S = 0.2
 _LATE_S = 5.0
@@ -103,7 +103,7 @@ class Runs:
         self._reader.wait(0)
         for record in self._reader:
             unit = text(record, "USER_UNIT" if self._user else "UNIT")
-            job_id = text(record, "SERENO_JOB") or unit[len("sereno@") : -len(".service")]
+            job_id = text(record, "SERENO_JOB") or job_of_service(unit)
             # Of known ones only: any user can name a million others, each of which somebody would have to vouch for.
             if job_id in job_ids and self._vouching.vouches(record, job_id):
                 yield job_id, record

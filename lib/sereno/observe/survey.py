@@ -10,6 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from sereno.errors import NotAvailable
+from sereno.manager.names import service_name, timer_name
 from sereno.manager.systemctl import Elapse, Systemctl, is_running, of_active
 
 if TYPE_CHECKING:
@@ -37,9 +38,9 @@ class Question:
 
     def _ask(self) -> None:
         try:
-            timers = f"sereno@{self._job_id}.timer"
+            timers = timer_name(self._job_id)
             elapses = self._manager.list_timers(timers)
-            self._states = self._manager.states(timers, f"sereno@{self._job_id}.service")
+            self._states = self._manager.states(timers, service_name(self._job_id))
             self._elapses = of_active(elapses, self._states)
         except NotAvailable:
             # Where systemd does not run, nothing has a next elapse.
@@ -77,10 +78,10 @@ def survey(
     Raises:
         NotAllowed, SystemdError: the manager refused or failed.
     """
+    from sereno.manager.names import service_name, timer_name
     from sereno.observe.overview import overview
     from sereno.records.account import run_of, shown_of
     from sereno.triggers import in_words
-    from sereno.units.unit_text import service_name, timer_name
 
     drop_ins = installation.units.drop_ins()
     words = {job.id: in_words(job.trigger) for job in jobs.values()}

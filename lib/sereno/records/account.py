@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sereno.errors import SerenoError
+from sereno.manager.names import service_name
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.records.run_record import Run, judged
 from sereno.records.verdict import EXITS, SUCCESS, Seen
@@ -133,14 +134,14 @@ def shown_of(
 
     Of what is not loaded the manager knows nothing, and it would load it to say so.
     """
-    services = {f"sereno@{job_id}.service": job_id for job_id in job_ids}
+    services = {service_name(job_id): job_id for job_id in job_ids}
     shown = manager.show_all([unit for unit in services if unit in loaded], *PROPERTIES)
     return {services[unit]: properties for unit, properties in shown.items()}
 
 
 def ask(manager: Systemctl, job_ids: Collection[str]) -> dict[str, Account]:
     """The accounts of those of the jobs whose service is loaded; of none where there is no manager to ask."""
-    units = [f"sereno@{job_id}.service" for job_id in job_ids]
+    units = [service_name(job_id) for job_id in job_ids]
     try:
         shown = shown_of(manager, job_ids, manager.list_units(*units) if units else ())
     except SerenoError:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sereno.manager.names import service_name
 from sereno.records import journal
 
 JOURNAL, VOLATILE_JOURNAL = Path("/var/log/journal"), Path("/run/log/journal")
@@ -117,7 +118,7 @@ class Vouching:
 
     def vouches(self, record: Mapping[str, Any], job_id: str) -> bool:
         """Whether a record is what one of the job's runs said, or what the scope's manager said of it."""
-        service, uid = f"sereno@{job_id}.service", text(record, "_UID")
+        service, uid = service_name(job_id), text(record, "_UID")
         of_user = "_SYSTEMD_USER_UNIT" in record
         if self._user and uid != str(os.geteuid()):
             return False
@@ -143,7 +144,7 @@ def run_uids(job_id: str) -> frozenset[str]:
     from sereno.manager.systemctl import Systemctl
 
     try:
-        user = Systemctl().show(f"sereno@{job_id}.service", "User").get("User", "")
+        user = Systemctl().show(service_name(job_id), "User").get("User", "")
         return frozenset((user if user.isdigit() else str(pwd.getpwnam(user).pw_uid),))
     except (SerenoError, OSError, KeyError):
         return frozenset()

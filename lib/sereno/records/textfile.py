@@ -14,6 +14,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 # Ten times what a run with all its statistics leaves.
+from sereno.records.replacing import replace
+
 MOST_BYTES = 1 << 18
 
 
@@ -84,19 +86,6 @@ def write(path: str, text: str) -> None:
         OSError: it cannot be written; then the old file is still there.
     """
     directory, name = os.path.split(path)
-    # node_exporter reads *.prom alone. The name is always the same one, so what a killed run left does not pile up; it
-    # may belong to another user, so it is made anew.
+    # node_exporter reads *.prom alone.
     made = os.path.join(directory, unfinished(name))
-    with suppress(FileNotFoundError):
-        os.unlink(made)
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-            # The service's UMask= is for the cache's files.
-            os.fchmod(descriptor, 0o644)
-            file.write(text)
-        os.rename(made, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(made)
-        raise
+    replace(path, text.encode("utf-8", "backslashreplace"), made)

@@ -21,7 +21,6 @@ LEFT = (
 )
 CUT_OFF = "no end was recorded: the machine went down"
 STOPPED = "it was stopped, and left no word of its own"
-LIMIT = "over its time limit"
 TIMEOUT = "killed, for its time limit or for not ending in time"
 LEFT_BEHIND = "processes that it left behind did not end and were killed"
 EXITS = {
@@ -129,7 +128,7 @@ def _words(seen: Seen) -> str:
     """How systemd saw it end."""
     if seen.result == "timeout":
         # A stop that outlasted TimeoutStopSec= has the same result.
-        return TIMEOUT if seen.limit is None else LIMIT if seen.limit else LEFT_BEHIND
+        return TIMEOUT if seen.limit is None else exits.OVER_LIMIT if seen.limit else LEFT_BEHIND
     words = _RESULTS.get(seen.result)
     if words is None and seen.exit_status.isdigit():
         number = int(seen.exit_status)

@@ -8,7 +8,7 @@ from _thread import allocate_lock, get_ident, start_new_thread
 from time import perf_counter, sleep
 
 from sereno.errors import SerenoError
-from sereno.exits import FAILURE, INTERRUPTED, SKIPPED, SUCCESS
+from sereno.exits import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS
 from sereno.named_tuple import NamedTuple
 from sereno.records import journal, log, messages, sending
 from sereno.run import sigterm
@@ -26,8 +26,6 @@ MOST_MESSAGE_CHARACTERS = 2_000
 """Of the statistics in a message for people; the record's fields have them all."""
 GRACE_S = 5.0
 """How long a process may take to end after its closing record."""
-OVER_LIMIT = "over its time limit"
-"""What the error of a run says that its limit ended: of the field, which has no language of the log's."""
 _ENDS = {
     "success": (log.INFO, SUCCESS),
     "failed": (log.ERROR, FAILURE),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from sereno.errors import SerenoError
 from sereno.manager.analyze import next_elapses
+from sereno.manager.names import timer_name
 from sereno.manager.systemctl import Systemctl
 from sereno.records import messages
 from sereno.records.log import Logger
@@ -48,7 +49,7 @@ class Misfires:
         except ValueError:
             _logger.warning(messages.NO_SECONDS, job_id, MISFIRE_GRACE_S, TIMER_SLACK_S)
         self._manager = manager or Systemctl.of_this_process(environ)
-        self._unit = f"sereno@{job_id}.timer"
+        self._unit = timer_name(job_id)
 
     def skip(self, start_s: float) -> tuple[str, dict[str, str]] | None:
         """Why a run that starts at `start_s` (seconds since the epoch) is left out: text and fields of its record.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from sereno import exits
 from sereno.errors import SerenoError
+from sereno.manager.names import service_name, timer_name
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.records import messages
 from sereno.setting_names import ONLY_IF_SUCCESS
@@ -30,13 +31,13 @@ def skip(
     """
     manager = manager or Systemctl.of_this_process(environ)
     try:
-        if manager.timer(f"sereno@{job_id}.timer")[0] != "running":
+        if manager.timer(timer_name(job_id))[0] != "running":
             return None
     except (SerenoError, OSError) as error:
         return _told(job_id, str(messages.NOBODY_TO_ASK) % error, {})
     for other in environ[ONLY_IF_SUCCESS].split():
         try:
-            reason = why_no_success(manager.show(f"sereno@{other}.service", *_PROPERTIES))
+            reason = why_no_success(manager.show(service_name(other), *_PROPERTIES))
         except (SerenoError, OSError) as error:
             reason = str(messages.NOBODY_TO_ASK) % error
         if reason is not None:

@@ -13,6 +13,7 @@ from time import monotonic, sleep
 
 from sereno.errors import RunInterrupted as RunInterrupted
 from sereno.errors import SerenoError
+from sereno.manager.names import service_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _asked(job_id: str, environ: Mapping[str, str]) -> tuple[str | None, float]:
     give_up = monotonic() + _DEADLINE_S
     manager = Systemctl.of_this_process(environ, call)
     try:
-        shown = manager.show(f"sereno@{job_id}.service", "ActiveState", "Result", "TimeoutStopUSec")
+        shown = manager.show(service_name(job_id), "ActiveState", "Result", "TimeoutStopUSec")
     except (SerenoError, OSError, subprocess.SubprocessError):
         return None, _TEMPLATES_STOP_S
     stop_s = seconds_of(shown.get("TimeoutStopUSec", ""))

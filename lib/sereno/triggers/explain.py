@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import LONGEST, DayRule
-from sereno.triggers.interval import IntervalTrigger, span
+from sereno.triggers.interval import IntervalTrigger, full_span
 from sereno.triggers.oncalendar import runs
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
@@ -42,7 +42,7 @@ def describe(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
     if isinstance(trigger, BootTrigger):
         return "Once after each boot, for the first time after the next one."
     if isinstance(trigger, IntervalTrigger):
-        return f"Every {span(trigger.interval_s)}, counted from the start of the run before."
+        return f"Every {full_span(trigger.interval_s)}, counted from the start of the run before."
     zone = f"{trigger.timezone} time" if trigger.timezone else "in the machine's time zone"
     words = _words(trigger)
     return f"{words[0].upper()}{words[1:]}, {zone}."
@@ -57,7 +57,7 @@ def summary(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
     if isinstance(trigger, BootTrigger):
         return "after each boot"
     if isinstance(trigger, IntervalTrigger):
-        return f"every {span(trigger.interval_s)}"
+        return f"every {full_span(trigger.interval_s)}"
     return _words(trigger) + (f", {trigger.timezone}" if trigger.timezone else "")
 
 

@@ -71,10 +71,10 @@ class IntervalTrigger:
         Args:
             local_zone: not looked at; an interval has no zone.
         """
-        return (f"OnUnitActiveSec={span(self.interval_s)}",)
+        return (f"OnUnitActiveSec={full_span(self.interval_s)}",)
 
 
-def span(seconds: int) -> str:
+def full_span(seconds: int) -> str:
     """A time span as systemd.time(7) writes it: `1h 30min 15s`."""
     words = []
     for unit_s, name in _SPAN_UNITS:

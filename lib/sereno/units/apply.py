@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 
 from sereno.errors import NotAvailable, SerenoError, SystemdError
 from sereno.manager.analyze import next_elapses
+from sereno.manager.names import ALL_TIMERS, app_target_name, service_name, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.units.plan import Plan
 from sereno.units.seed import first_elapse, machine_id, seed_text
-from sereno.units.unit_text import ACCURACY_S, Installed, app_target_name, service_name, timer_name
+from sereno.units.unit_text import ACCURACY_S, Installed
 from sereno.units.unitdir import UnitDirectory
 
-_TIMERS = "sereno@*.timer"
 _logger = logging.getLogger("sereno.scheduler")
 
 
@@ -157,7 +157,7 @@ def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
         # The target's one job brings up all timers that are linked: a start by name for each of a thousand costs
         # half as much again. What it could not start is started by name, since only that says why.
         manager.start([app_target_name(app)])
-        states = manager.states(_TIMERS) if timers else {}
+        states = manager.states(ALL_TIMERS) if timers else {}
         timers = [timer for timer in timers if states.get(timer) not in ("active", ELAPSED)]
     manager.start(timers)
 
@@ -196,7 +196,7 @@ def _revived(
         with suppress(OSError, SerenoError):
             manager.start(there)
         with suppress(OSError, SerenoError):
-            active = manager.active_units(_TIMERS)
+            active = manager.active_units(ALL_TIMERS)
         dead = [timer for timer in there if timer not in active]
         if dead and isinstance(error, SerenoError):
             error.message += f"; stopped, and not started again: {', '.join(dead)}"

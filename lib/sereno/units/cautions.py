@@ -11,8 +11,9 @@ from pathlib import Path
 from sereno.declare.namespaces import namespaces_refused
 from sereno.errors import NotAvailable, SystemdError, in_scope
 from sereno.manager import analyze
+from sereno.manager.names import timer_name
 from sereno.manager.scope import SYSTEM_UNITS, USER_UNITS, Scope
-from sereno.units.unit_text import Installed, timer_name
+from sereno.units.unit_text import Installed
 
 
 def confinement(scope: Scope) -> Iterator[str]:

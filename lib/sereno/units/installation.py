@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
+from sereno.manager.names import (
+    ALL_TIMERS,
+    TARGET,
+    TEMPLATE,
+    app_target_name,
+    service_name,
+    timer_name,
+)
 from sereno.manager.scope import Scope, of_this_process
 from sereno.manager.systemctl import ELAPSED, Systemctl
 from sereno.records import journal
@@ -23,20 +31,12 @@ from sereno.triggers import machine_zone
 from sereno.units import plan
 from sereno.units.apply import apply, pause
 from sereno.units.living import Living
-from sereno.units.unit_text import (
-    TARGET,
-    Installed,
-    app_target_name,
-    service_name,
-    timer_name,
-)
+from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
 
 if TYPE_CHECKING:
     from sereno.declare.job import Job
 
-TEMPLATE = "sereno@.service"
-TIMERS = "sereno@*.timer"
 # How often the manager is asked whether runs have ended.
 POLL_S = 0.1
 _logger = logging.getLogger("sereno.scheduler")
@@ -98,7 +98,7 @@ class Installation:
 
     def switches(self) -> dict[str, str]:
         """ActiveState of all timers and of the targets above them, by unit name."""
-        return self.manager.states(TIMERS, app_target_name("*"), TARGET)
+        return self.manager.states(ALL_TIMERS, app_target_name("*"), TARGET)
 
     def is_running(self, app: str) -> bool:
         """Whether the timers of `app` are active, all that are not paused."""
@@ -117,7 +117,7 @@ class Installation:
         """
         if self._manager is None:
             return None
-        states = self._manager.states(*targets, TIMERS)
+        states = self._manager.states(*targets, ALL_TIMERS)
         over = {timer_name(job.id) for job in jobs.values() if job.at_boot}
         return {
             unit
@@ -329,7 +329,7 @@ class Installation:
             job = self.job(job.id, job.app)
             if not job.enabled:
                 target = app_target_name(job.app)
-                active = self.manager.active_units(target, TIMERS)
+                active = self.manager.active_units(target, ALL_TIMERS)
                 todo = plan.resumption(job, found, active, start=target in active)
                 apply(todo, job.app, self.units, self.manager)
 

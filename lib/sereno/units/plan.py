@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from sereno.declare.order import check_order, dependents
 from sereno.errors import Conflict
-from sereno.units.unit_text import Installed, render, section, timer_name
+from sereno.manager.names import timer_name
+from sereno.units.unit_text import Installed, render, section
 
 if TYPE_CHECKING:
     from sereno.declare.job import Job

@@ -40,7 +40,7 @@ def plain(value: str) -> str:
     return value.replace("%", "%%")
 
 
-def span(seconds: float) -> str:
+def exact_span(seconds: float) -> str:
     """A time span for a unit file, in the largest unit that needs no fraction (systemd.time(7))."""
     microseconds = round(seconds * 1_000_000)
     for size, unit in ((1_000_000, "s"), (1_000, "ms")):

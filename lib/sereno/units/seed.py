@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sereno.manager.names import ALL_TIMERS, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
-from sereno.units.unit_text import Installed, timer_name
+from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
 
 # How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
@@ -76,7 +77,7 @@ def seed(
     jobs = units.find().jobs.values()
     there = {job.id: units.timers.seed(job.id) for job in jobs if job.interval_s is not None}
     booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_turn(units, job)]
-    elapses, states = manager.list_timers(), manager.states("sereno@*.timer")
+    elapses, states = manager.list_timers(), manager.states(ALL_TIMERS)
     written, dead = [], []
     for job in jobs:
         unit = timer_name(job.id)

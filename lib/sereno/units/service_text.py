@@ -7,6 +7,7 @@ can change them with `systemctl edit` like all others.
 from __future__ import annotations
 
 from sereno.declare.job import Job
+from sereno.manager.names import service_name
 from sereno.setting_names import KWARGS, ONLY_IF_SUCCESS, PING_URL, PING_URL_FILE
 from sereno.units.quoting import plain, quote
 
@@ -107,7 +108,7 @@ def ordering_lines(job: Job) -> list[str]:
         paths = dict.fromkeys((job.interpreter, *job.import_paths, *([start] if start else [])))
         lines.append(f"RequiresMountsFor={' '.join(map(quote, paths))}")
     if job.after:
-        lines.append(f"After={' '.join(f'sereno@{job_id}.service' for job_id in job.after)}")
+        lines.append(f"After={' '.join(map(service_name, job.after))}")
     if job.sandboxed and job.access.network:
         # A run that a boot makes up for would come before the network is up (systemd.special(7)). Wants=: where that
         # fails the run comes all the same. A user's manager has no such target.

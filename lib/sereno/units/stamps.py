@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from sereno.manager.names import stamp_name, timer_name
 from sereno.manager.scope import Scope
-from sereno.units.unit_text import stamp_name, timer_name
 
 SEED_DROP_IN = "50-sereno-seed.conf"
 
@@ -56,7 +56,7 @@ class TimerMemory:
         return tuple(
             str(self.scope.stamps / name)
             for name in sorted(_names(self.scope.stamps))
-            if name.startswith("stamp-sereno@")
+            if name.startswith(stamp_name("").removesuffix(".timer"))
             and name.endswith(".timer")
             and not (self.scope.units / name.removeprefix("stamp-")).exists()
         )

@@ -12,11 +12,11 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 
+from sereno.manager.names import service_name
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import state
 from sereno.records import metrics, textfile
 from sereno.setting_names import NOTIFY_STATE, TEXTFILE_DIR
-from sereno.units.unit_text import service_name
 
 
 def places(manager: Systemctl, job_ids: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:

@@ -14,49 +14,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sereno.errors import in_scope
+from sereno.manager.names import (
+    SEED_SERVICE,
+    app_target_name,
+    drop_in_name,
+    service_name,
+    timer_name,
+)
 from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, TIMER_SLACK_S
 from sereno.triggers import CronTrigger
-from sereno.units.quoting import plain, quote, quote_argument, span
+from sereno.units.quoting import exact_span, plain, quote, quote_argument
 from sereno.units.service_text import access_lines, account_lines, ordering_lines, run_lines
 
 if TYPE_CHECKING:
     from sereno.declare.job import Job
 
-TARGET = "sereno.target"
-SEED_SERVICE = "sereno-seed.service"
-DROP_IN = "50-sereno.conf"
 # An elapse may be late by this much (systemd's default of a minute would stretch a 10 s interval to 60 s); an interval
 # is never stretched by more than a hundredth.
 ACCURACY_S = 1.0
-
-
-def timer_name(job_id: str) -> str:
-    return f"sereno@{job_id}.timer"
-
-
-def service_name(job_id: str) -> str:
-    return f"sereno@{job_id}.service"
-
-
-def app_target_name(app: str) -> str:
-    return f"sereno-app@{app}.target"
-
-
-def drop_in_name(job_id: str) -> str:
-    return f"{service_name(job_id)}.d/{DROP_IN}"
-
-
-def stamp_name(job_id: str) -> str:
-    """File in which systemd keeps the last elapse of a `Persistent=` timer (systemd.timer(5))."""
-    return f"stamp-{timer_name(job_id)}"
-
-
-def job_of(file_name: str) -> str | None:
-    """Job id in the name of a generated file (timer or drop-in), or None."""
-    name = file_name.removesuffix(f".service.d/{DROP_IN}").removesuffix(".timer")
-    return (
-        name.removeprefix("sereno@") if name != file_name and name.startswith("sereno@") else None
-    )
 
 
 def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
@@ -98,8 +73,8 @@ def _timer(job: Job, local_zone: str | None) -> str:
     if job.jitter_s and job.interval_s is None:
         # Without the second line the delay is drawn anew at every daemon-reload. On an interval it would be added to
         # each period; there the seed shifts the first run instead.
-        timer += [f"RandomizedDelaySec={span(job.jitter_s)}", "FixedRandomDelay=true"]
-    timer.append(f"AccuracySec={span(accuracy_s(job))}")
+        timer += [f"RandomizedDelaySec={exact_span(job.jitter_s)}", "FixedRandomDelay=true"]
+    timer.append(f"AccuracySec={exact_span(accuracy_s(job))}")
     install = [f"WantedBy={app_target_name(job.app)}"]
     return _section_text(
         job, timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install)
@@ -132,7 +107,7 @@ def _service_settings(job: Job) -> list[str]:
     if job.misfire_grace_s is not None:
         settings.append(f"Environment={MISFIRE_GRACE_S}={job.misfire_grace_s}")
     if job.timeout_s is not None:
-        settings.append(f"TimeoutStartSec={span(job.timeout_s)}")
+        settings.append(f"TimeoutStartSec={exact_span(job.timeout_s)}")
     settings += account_lines(job)
     settings += run_lines(job)
     settings += access_lines(job)

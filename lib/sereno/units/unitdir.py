@@ -16,20 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
+from sereno.manager.names import (
+    DROP_IN,
+    TARGET,
+    app_target_name,
+    is_of_a_job,
+    is_of_an_app,
+    job_of,
+    timer_name,
+)
 from sereno.manager.scope import Scope
 from sereno.units import presets
 from sereno.units.durable import TEMPORARY_PREFIX, replace_all
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
-from sereno.units.unit_text import (
-    DROP_IN,
-    TARGET,
-    Installed,
-    app_target_name,
-    job_of,
-    own_keys,
-    read,
-    timer_name,
-)
+from sereno.units.unit_text import Installed, own_keys, read
 
 PENDING = ".sereno-pending"
 
@@ -119,7 +119,7 @@ class UnitDirectory:
         for place in (self.path, self.scope.runtime):
             for entry in self._entries(place):
                 unit = entry.name.removesuffix(".d")
-                if not entry.name.startswith("sereno@") or unit == entry.name:
+                if not is_of_a_job(entry.name) or unit == entry.name:
                     continue
                 for name in sorted(os.listdir(entry.path)):
                     if name.endswith(".conf") and name not in (DROP_IN, SEED_DROP_IN):
@@ -214,7 +214,7 @@ class UnitDirectory:
     def write_presets(self) -> None:
         """Let presets leave what is enabled and what is paused as it is: see `sereno.units.presets`."""
         names = {entry.name for entry in self._entries(self.path)}
-        timers = {name for name in names if name.startswith("sereno@") and name.endswith(".timer")}
+        timers = {name for name in names if is_of_a_job(name) and name.endswith(".timer")}
         if not any(map(self._is_ours, timers)):
             return presets.remove(self.path)
         return presets.write(
@@ -229,7 +229,7 @@ class UnitDirectory:
         return {
             link.name
             for entry in self._entries(self.path)
-            if entry.name.startswith("sereno-app@") and entry.name.endswith(".wants")
+            if is_of_an_app(entry.name) and entry.name.endswith(".wants")
             for link in self._entries(Path(entry.path))
         }
 
@@ -250,7 +250,11 @@ class UnitDirectory:
         self.sweep()
         self.end(())
         for entry in self._entries(self.path):
-            if entry.name.startswith(("sereno@", "sereno-app@", f"{TARGET}.wants")):
+            if (
+                is_of_a_job(entry.name)
+                or is_of_an_app(entry.name)
+                or entry.name.startswith(f"{TARGET}.wants")
+            ):
                 self._remove_if_empty(Path(entry.path))
 
     def delete(self, names: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sereno.errors import in_scope
+from sereno.manager.names import TIMER_TEMPLATE
 from sereno.observe.doctor.job_facts import JobFacts, Place, Properties, Settings
 
 # A job does not run, or not as it was registered.
@@ -200,7 +201,7 @@ class Facts:
 
     def unmask_own(self, unit: str) -> str:
         """Of a hand-written unit: in the system's scope the mask is where its file was, which is gone with that."""
-        is_alone = self.scope == "system" and unit != "sereno@.timer"
+        is_alone = self.scope == "system" and unit != TIMER_TEMPLATE
         return f"{self.unmask(unit)} && {self.install}" if is_alone else self.unmask(unit)
 
     def write_again(self, job: JobFacts) -> str:

@@ -9,12 +9,19 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from sereno.manager.names import (
+    DROP_IN,
+    TEMPLATE,
+    TIMER_TEMPLATE,
+    drop_in_name,
+    service_name,
+    timer_name,
+)
 from sereno.manager.scope import Scope
 from sereno.observe.doctor.job_facts import Settings
 from sereno.observe.doctor.places import text_of
-from sereno.units.installation import TEMPLATE
 from sereno.units.stamps import SEED_DROP_IN
-from sereno.units.unit_text import DROP_IN, Installed, drop_in_name, service_name, timer_name
+from sereno.units.unit_text import Installed
 
 # Drop-ins of all units of a kind (systemd.unit(5)) change those of sereno as well.
 _OF_ALL = ("service", "timer", "target", "socket")
@@ -62,7 +69,7 @@ class UnitFiles:
 
     def of_timer(self, job_id: str) -> list[str]:
         """The drop-ins that change a job's timer."""
-        return self._of("timer", "sereno@.timer", timer_name(job_id))
+        return self._of("timer", TIMER_TEMPLATE, timer_name(job_id))
 
     def of_job(self, job_id: str) -> list[str]:
         """The drop-ins that change a job's service, and those that change its timer."""

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from sereno import __version__
 from sereno.errors import SerenoError
+from sereno.manager.names import ALL_APPS, ALL_JOBS, TARGET, app_target_name
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
 from sereno.observe.doctor import CHECKS, machine
@@ -34,7 +35,6 @@ from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run
 from sereno.setting_names import TEXTFILE_DIR
 from sereno.units.installation import Installation
-from sereno.units.unit_text import TARGET, app_target_name
 from sereno.units.unitdir import Found
 
 UNIT_PROPERTIES = (
@@ -103,7 +103,7 @@ def _with_jobs(
     if has_journal := journal.installed():
         past = ask("journal", lambda: _past(scope.is_user, user, found), past)
     manager = installation.manager
-    states, elapses = manager.list_units("sereno@*", "sereno-app@*"), manager.list_timers()
+    states, elapses = manager.list_units(ALL_JOBS, ALL_APPS), manager.list_timers()
     answers = Answers(states, elapses, past[0], time.time())
     return Facts(
         scope=scope.name,

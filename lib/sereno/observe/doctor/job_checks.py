@@ -6,11 +6,11 @@ import shlex
 from collections.abc import Iterator
 
 from sereno.errors import in_scope
+from sereno.manager.names import timer_name
 from sereno.observe.doctor.facts import Facts, Finding, for_each, problem, shown_time, warning
 from sereno.observe.doctor.job_facts import TOLERANCE_S, JobFacts, by_cause, of_jobs
 from sereno.observe.doctor.run_checks import cannot_start
 from sereno.records.verdict import CUT_OFF, SYSTEMD_STATUSES
-from sereno.units.unit_text import timer_name
 
 _OVERDUE_S = 60.0
 _NOT_WELL = ("failed", "lost", "skipped")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from sereno.manager.names import drop_in_name, service_name, timer_name
 from sereno.manager.systemctl import is_running
-from sereno.units.unit_text import Installed, drop_in_name, service_name, timer_name
+from sereno.units.unit_text import Installed
 
 # Two readings of a clock are not one, and systemd's own times come to the second.
 TOLERANCE_S = 2.0

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from sereno.errors import InvalidTrigger
 from sereno.manager.analyze import elapses_of_each
+from sereno.manager.names import service_name, timer_name
 from sereno.manager.systemctl import Elapse, Systemctl, calendars_in, seconds
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts, Properties
 from sereno.observe.doctor.places import module_place, sites
 from sereno.records.run_record import Run
 from sereno.triggers import CronTrigger, parse_text
-from sereno.units.unit_text import Installed, is_as_written, service_name, timer_name
+from sereno.units.unit_text import Installed, is_as_written
 from sereno.units.unitdir import UnitDirectory
 
 # What is asked of single units, where the states of all leave a question open.

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from sereno.manager.names import DROP_IN, job_of, service_name, timer_name
 from sereno.notify import health
 from sereno.observe.doctor.facts import Code, Words
 from sereno.observe.doctor.files import UnitFiles
@@ -19,7 +20,7 @@ from sereno.observe.doctor.job_facts import JobFacts
 from sereno.observe.doctor.places import text_of
 from sereno.records.journal_reader import JOURNAL
 from sereno.units.seed import machine_id
-from sereno.units.unit_text import DROP_IN, job_of, own_keys, timer_name
+from sereno.units.unit_text import own_keys
 
 LINGER = Path("/var/lib/systemd/linger")
 PACKAGE = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def orphans(units: Path, known: Collection[str]) -> dict[str, str]:
         known: ids of the jobs that are whole.
     """
     found = {}
-    for directory in units.glob("sereno@*.service.d"):
+    for directory in units.glob(f"{service_name('*')}.d"):
         path, job_id = directory / DROP_IN, job_of(f"{directory.name}/{DROP_IN}")
         if job_id is None or job_id in known or os.path.lexists(units / timer_name(job_id)):
             continue

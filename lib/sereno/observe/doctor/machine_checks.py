@@ -6,9 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from sereno.manager.names import TARGET, TEMPLATE, app_target_name, stamp_name
 from sereno.observe.doctor.facts import Facts, Finding, problem, shown_time, warning
 from sereno.observe.doctor.run_checks import PYTHON_MIN
-from sereno.units.unit_text import TARGET, app_target_name
 
 SYSTEMD_MIN = 252
 HISTORY_S = 7 * 86_400.0
@@ -45,15 +45,15 @@ def versions(facts: Facts) -> Iterator[Finding]:
 def installation(facts: Facts) -> Iterator[Finding]:
     code = facts.code
     release = code.installed_place if code else None
-    if "sereno@.service" in facts.masks:
+    if TEMPLATE in facts.masks:
         return
     if not facts.has_template:
-        yield problem("sereno@.service", "file", "missing", "sereno's own units are not installed",
+        yield problem(TEMPLATE, "file", "missing", "sereno's own units are not installed",
                       facts.install)  # fmt: skip
     elif code is None:
         return
     elif release is None:
-        yield problem("sereno@.service", "ExecStart", "missing", "the release that the jobs run is gone",
+        yield problem(TEMPLATE, "ExecStart", "missing", "the release that the jobs run is gone",
                       facts.install)  # fmt: skip
     elif not facts.environment_fits:
         place = facts.at(f"{release}/venv/bin/python3")
@@ -143,7 +143,7 @@ def _configured(line: str, name: str) -> str:
 
 
 def stamps(facts: Facts) -> Iterator[Finding]:
-    lost = {f"stamp-sereno@{job_id}.timer" for job_id in facts.orphans}
+    lost = {stamp_name(job_id) for job_id in facts.orphans}
     old = [path for path in facts.old_stamps if path.rpartition("/")[2] not in lost]
     if old:
         yield warning(old[0], "timer", "missing",

@@ -105,7 +105,8 @@ def closed(facts: Facts) -> Iterator[Finding]:
         is_open = facts.at(jobs[0].code[0]).open_at is not None
         _, letters, verb = _RIGHTS[kind]
         yield problem(path, "mode", "closed", f"{jobs[0].user} may not {verb} it, where the code of {of_jobs(jobs)} is",
-                      f"its owner: chmod o+{letters}" if is_open else f"chmod o+{letters} {shlex.quote(path)}")  # fmt: skip
+                      f"its owner: chmod o+{letters}" if is_open
+                      else f"chmod o+{letters} {shlex.quote(path)}")  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:

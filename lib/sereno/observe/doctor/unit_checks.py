@@ -6,9 +6,17 @@ import shlex
 from collections.abc import Callable, Iterable, Iterator
 from os.path import basename, dirname
 
+from sereno.manager.names import (
+    DROP_IN,
+    SEED_SERVICE,
+    TARGET,
+    TEMPLATE,
+    TIMER_TEMPLATE,
+    drop_in_name,
+    timer_name,
+)
 from sereno.observe.doctor.facts import Facts, Finding, Words, problem, warning
 from sereno.observe.doctor.job_facts import JobFacts, Properties, by_cause, grouped, of_jobs
-from sereno.units.unit_text import DROP_IN, SEED_SERVICE, TARGET, drop_in_name, timer_name
 
 SOCKET, LISTENER = "sereno-notify.socket", "sereno-notify.service"
 ADDRESS = "/run/sereno/notify"
@@ -26,7 +34,7 @@ OWN_UNITS = {
 }
 _FOR_TELLING = (SOCKET, LISTENER, TELLER)
 # Units whose drop-ins change those of every job.
-_OF_ALL_JOBS = ("sereno@.service", "sereno@.timer", "service", "timer")
+_OF_ALL_JOBS = (TEMPLATE, TIMER_TEMPLATE, "service", "timer")
 
 
 def own_units(facts: Facts) -> Iterator[Finding]:
@@ -71,7 +79,7 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
 
 def masked(facts: Facts) -> Iterator[Finding]:
     why = "a masked unit is never started"
-    of_all = facts.masks & {"sereno@.service", "sereno@.timer"}
+    of_all = facts.masks & {TEMPLATE, TIMER_TEMPLATE}
     for unit in sorted(of_all):
         yield problem(unit, "link to", "/dev/null", f"no job starts: {why}",
                       f"{facts.unmask_own(unit)}; {_reloaded(facts, facts.jobs)}")  # fmt: skip
@@ -150,7 +158,7 @@ def _unit_of(subject: str) -> str:
 def _mended(facts: Facts, subject: str, job: JobFacts | None) -> str:
     if not subject.startswith("/") and job:
         kind = subject.rpartition(".")[2]
-        units = (subject, kind, f"sereno@.{kind}")
+        units = (subject, kind, timer_name("") if kind == "timer" else TEMPLATE)
         found = (path for path in reversed(job.drop_ins) if _unit_of(path) in units)
         subject = next(found, subject)
     if not subject.endswith(".conf"):

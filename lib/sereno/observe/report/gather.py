@@ -15,6 +15,7 @@ from typing import Any
 
 from sereno.errors import NotAvailable
 from sereno.jobs import cache_cleanup_job
+from sereno.manager.names import TARGET, app_target_name, service_name, timer_name
 from sereno.manager.systemctl import Elapse
 from sereno.observe.overview import Overview, overview, standstill
 from sereno.observe.report import model
@@ -29,7 +30,7 @@ from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run, text
 from sereno.triggers import in_words
 from sereno.units.installation import Installation
-from sereno.units.unit_text import TARGET, Installed, app_target_name, service_name, timer_name
+from sereno.units.unit_text import Installed
 
 KINDS = {
     messages.ALERT_CAPACITY.kind: "cache nearly full",

@@ -13,10 +13,11 @@ from datetime import datetime
 
 from sereno.errors import NotAvailable, SystemdError
 from sereno.manager.analyze import elapses_until
+from sereno.manager.names import drop_in_name, timer_name
 from sereno.manager.systemctl import Elapse, Systemctl, calendars_in
 from sereno.observe.report.ahead import DAY_S
 from sereno.setting_names import TIMER_SLACK_S
-from sereno.units.unit_text import Installed, drop_in_name, timer_name
+from sereno.units.unit_text import Installed
 
 _SLACK = re.compile(rf"^Environment={TIMER_SLACK_S}=(\S+)$", re.MULTILINE)
 # Elapses that are computed for what is past and for what is ahead, each.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from sereno.errors import NotAllowed, SerenoError, UsageError
+from sereno.records.replacing import replace
 
 ROOT = 0
 
@@ -81,18 +81,8 @@ def _is_written_through(directory: int, name: str, content: bytes, path: str) ->
 
 
 def _replace(directory: int, name: str, content: bytes) -> None:
-    temporary = f".{name}.{os.getpid()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     # With the rights that the umask leaves; not through a link that somebody has put there.
-    descriptor = os.open(temporary, flags, 0o666, dir_fd=directory)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary, dir_fd=directory)
-        raise
+    replace(name, content, f".{name}.{os.getpid()}", mode=None, directory=directory)
 
 
 def _status(directory: int, name: str) -> os.stat_result:

@@ -1,8 +1,9 @@
-"""Each setting of a run has one name, which stands once."""
+"""Names that units, runs and commands share stand once: of settings, and of units."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,14 @@ def test_a_setting_is_read_by_somebody(name: str) -> None:
         )
     ]
     assert users
+
+
+def test_the_name_of_a_job_s_unit_is_made_in_one_place() -> None:
+    """But in the scripts for shells, and in the words of a new job's script."""
+    for file in LIB.rglob("*.py"):
+        if file.name not in ("names.py", "completion.py", "scaffold.py"):
+            for text in texts_of(ast.parse(file.read_text("utf-8"))):
+                assert not re.search(r"sereno(-app)?@(?!JOB)", text), (file, text)
 
 
 def test_the_templates_name_no_setting_that_nobody_reads() -> None:
