@@ -31,7 +31,7 @@ else:
                 error.__traceback__ = traceback
 
     def contextmanager(function):
-        return lambda *arguments: _Manager(function(*arguments))
+        return lambda *values, **named: _Manager(function(*values, **named))
 
     @contextmanager
     def closing(thing):

@@ -16,6 +16,8 @@ else:
         __slots__ = ()
 
         def __new__(cls, *values, **named):
+            if len(values) == len(cls._fields) and not named:
+                return tuple.__new__(cls, values)
             given = {**dict(zip(cls._fields, values, strict=False)), **named}
             whole = {**cls._field_defaults, **given}
             if len(given) < len(values) + len(named) or whole.keys() != {*cls._fields}:
