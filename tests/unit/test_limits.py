@@ -15,6 +15,7 @@ from sereno.declare.order import check_order
 from sereno.declare.quantities import percent, read_span_s, seconds, size_bytes
 from sereno.declare.retry import Retry, retry_of
 from sereno.errors import InvalidJob, InvalidTrigger, NotAvailable, UsageError
+from sereno.exits import INTERRUPTED, SKIPPED
 from sereno.run.credentials import credential
 from sereno.triggers import IntervalTrigger
 
@@ -128,7 +129,7 @@ def test_the_default_time_limit_that_retries_are_checked_against_is_the_template
     template = (TEMPLATES / scope / "sereno@.service").read_text()
     assert re.search(r"^TimeoutStartSec=(.*)$", template, re.MULTILINE)[1] == "1h"
     assert TEMPLATE_TIMEOUT_S == 3600
-    assert "\nSuccessExitStatus=143 SIGTERM 77\n" in template
+    assert f"\nSuccessExitStatus={INTERRUPTED} SIGTERM {SKIPPED}\n" in template
 
 
 def test_delays_grow_up_to_their_maximum() -> None:
