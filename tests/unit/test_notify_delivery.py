@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from nobody import ID, as_nobody, in_a_child
@@ -850,7 +851,7 @@ def test_a_state_that_cannot_be_kept_holds_no_message_back_and_repeats_no_recove
     if what == "full":
         desk.fail(1)
         full = OSError(28, "No space left on device")
-        monkeypatch.setattr(state.json, "dump", lambda *_: (_ for _ in ()).throw(full))
+        monkeypatch.setattr(state, "replace", Mock(side_effect=full))
     else:
         desk.state.write_text("a file where the directory should be")
     desk.broken = {"a", "b"}
