@@ -7,11 +7,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG = "SERENO_TEST_LONG"
+# Nearly all of what hypothesis finds it finds among the first examples.
+settings.register_profile("ordinary", max_examples=40)
+settings.register_profile("long", max_examples=500)
+settings.load_profile("long" if os.environ.get(LONG) == "1" else "ordinary")
 
 
 @pytest.hookimpl(trylast=True)
