@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
 CACHE = "/var/cache/sereno/metadata"
 CURRENT = f"{CACHE}/current"
 PRECIOUS = "/root/precious"
