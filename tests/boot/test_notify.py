@@ -25,12 +25,13 @@ NOT_DELIVERED = "MESSAGE_ID=2f34b1d9ea8d4da596dc0aa613190056"
 HELD_BACK = "MESSAGE_ID=b51a5728d6554f62a9dbc541e2f79cf3"
 CONFIG = "/etc/sereno/notify.toml"
 WEB = f"http://127.0.0.1:{HTTP_PORT}"
-HANDLERS = f"""
+HOOK = f"""
 [[handler]]
 type = "webhook"
 url = "{WEB}/hook"
 headers = {{ Authorization = "Bearer geheim" }}
-
+"""
+HANDLERS = f"""{HOOK}
 [[handler]]
 type = "mail"
 to = ["ops@example.org", "night@example.org"]
@@ -185,7 +186,7 @@ def test_a_run_that_its_time_limit_kills_is_told(office: Office) -> None:
 
 
 def test_a_run_that_is_killed_is_told(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("killed_now", "killed")
     office.run("killed_now")
     (hook,) = office.hooks()
@@ -194,7 +195,7 @@ def test_a_run_that_is_killed_is_told(office: Office) -> None:
 
 
 def test_a_run_that_another_program_ends_is_told(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("ended_early", "endless")
     office.machine.run("systemctl", "start", "--no-block", "sereno@ended_early.service")
     office.machine.wait_for(lambda: office.shop.runs("ended_early"), what="the run")
@@ -314,7 +315,7 @@ def test_what_fails_again_while_a_failure_is_being_told_is_counted(office: Offic
 
 
 def test_a_recovery_is_told_over_a_reboot(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("weekly")
     office.run("weekly", "bad")
     office.machine.reboot()
@@ -324,7 +325,7 @@ def test_a_recovery_is_told_over_a_reboot(office: Office) -> None:
 
 
 def test_an_alert_of_a_successful_run_is_told_and_then_counted(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("disk_watch", "warns")
     office.run("disk_watch")
     office.run("disk_watch")
@@ -335,7 +336,7 @@ def test_an_alert_of_a_successful_run_is_told_and_then_counted(office: Office) -
 
 
 def test_an_alert_is_told_however_much_the_run_logged_afterwards(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("disk_watch_4", "warns_early")
     office.run("disk_watch_4")
     (hook,) = office.hooks()
@@ -343,7 +344,7 @@ def test_an_alert_is_told_however_much_the_run_logged_afterwards(office: Office)
 
 
 def test_the_cleanups_alert_of_a_full_cache_is_told(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     fill = (
         "from sereno import MetadataCache\ncache = MetadataCache(max_size=10)\n"
         "for number in range(10): cache.set(f'k{number}', 1)\n"
@@ -501,7 +502,7 @@ def test_without_a_journal_failures_and_recoveries_are_told_all_the_same(office:
 
 
 def test_a_success_before_the_last_failure_is_no_recovery_whoever_names_it(office: Office) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("flips")
     for mood in ("bad", "good", "bad"):
         office.run("flips", mood)
@@ -589,7 +590,7 @@ print(sent)
 def test_a_flood_of_the_socket_by_a_member_of_the_group_delays_a_recovery_by_seconds_only(
     office: Office,
 ) -> None:
-    office.configure(HANDLERS)
+    office.configure(HOOK)
     office.install("flooded")
     office.run("flooded", "bad")
     office.machine.write("/srv/flood.py", FLOOD)

@@ -201,7 +201,6 @@ def test_an_elapse_between_stopping_and_starting_a_changed_timer_is_made_up_once
     assert len(shop.runs("due")) == 1
 
 
-@pytest.mark.every_systemd
 @pytest.mark.parametrize("change", ["interval", "resume"])
 def test_no_change_of_an_interval_runs_it_where_others_come_after_it(
     shop: Shop, change: str

@@ -234,7 +234,6 @@ STOPS = {
 }
 
 
-@pytest.mark.every_systemd
 @pytest.mark.parametrize("function", STOPS)
 def test_what_somebody_stopped_is_interrupted_whatever_it_does_with_sigterm(
     jobs: Shop, function: str
