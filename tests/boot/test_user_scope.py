@@ -358,7 +358,7 @@ def test_where_the_kernel_gives_users_no_namespaces_their_jobs_run_and_start_say
 ) -> None:
     body = (
         "from sereno.declare import options\n"
-        "from sereno.units.unit_text import cautions\n"
+        "from sereno.units import cautions\n"
         "for module in (options, cautions):\n"
         "    module.namespaces_refused = lambda: 'user.max_user_namespaces=0'\n"
         "import logging, io\nsaid = io.StringIO()\nlogging.basicConfig(stream=said)\n"
