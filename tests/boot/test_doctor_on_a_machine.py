@@ -400,8 +400,9 @@ def test_what_systemd_makes_of_units_is_one_finding_and_its_hint_mends_it_and_ru
 
 def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) -> None:
     shop = Shop(well)
-    well.write("/srv/shop/shop_jobs.py", "def mended():\n    return {'error': 'no disk'}\n")
-    shop.install("add_interval_job(shop_jobs.mended, 'mended', hours=1)")
+    code = "/srv/shop/mended_jobs.py"
+    well.write(code, "def mended():\n    return {'error': 'no disk'}\n")
+    shop.install("add_interval_job(jobs.mended, 'mended', hours=1)", functions="mended_jobs")
     well.run("sereno", "run", "--wait", "mended", check=False)
     (found,) = examine(well)
     assert (found["check"], found["subject"]) == ("run", "sereno@mended.service")
@@ -409,7 +410,7 @@ def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) ->
     well.run("systemctl", "reset-failed")
     (found,) = examine(well)
     assert (found["field"], found["value"]) == ("SERENO_STATUS", "failed")
-    well.write("/srv/shop/shop_jobs.py", "def mended():\n    return {}\n")
+    well.write(code, "def mended():\n    return {}\n")
     well.run("sh", "-ec", found["hint"].partition("then: ")[2])
     assert examine(well) == []
 
@@ -442,12 +443,12 @@ def test_jobs_of_every_kind_are_well_before_and_after_a_reboot_and_after_a_run_b
 ) -> None:
     shop = Shop(well)
     shop.install(
-        "add_interval_job(shop_jobs.mended, 'hourly', hours=1)",
-        "add_interval_job(shop_jobs.mended, 'spread', hours=2, jitter=600)",
-        "add_cron_job(shop_jobs.mended, 'nightly', hour=3, jitter=900, timezone='Europe/Berlin')",
-        "add_cron_job(shop_jobs.mended, 'either', cron_expression='30 4 1,15 * 5', accuracy=60)",
-        "add_cron_job(shop_jobs.mended, 'seconds', second='*/2')",
-        "add_cron_job(shop_jobs.mended, 'warm_up', cron_expression='@reboot')",
+        "add_interval_job(shop_jobs.quick, 'hourly', hours=1)",
+        "add_interval_job(shop_jobs.quick, 'spread', hours=2, jitter=600)",
+        "add_cron_job(shop_jobs.quick, 'nightly', hour=3, jitter=900, timezone='Europe/Berlin')",
+        "add_cron_job(shop_jobs.quick, 'either', cron_expression='30 4 1,15 * 5', accuracy=60)",
+        "add_cron_job(shop_jobs.quick, 'seconds', second='*/2')",
+        "add_cron_job(shop_jobs.quick, 'warm_up', cron_expression='@reboot')",
     )
     assert examine(well) == []
     for job_id in ("hourly", "spread", "nightly", "warm_up"):
