@@ -14,6 +14,7 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +115,7 @@ def test_every_elapse_has_its_run_and_nothing_is_left_behind(
     assert unit_files(machine) == files
     shop.call("scheduler.shutdown(wait=True)")
     requests = stop_cache_processes(machine)
-    told = f"seed {seed}, {events.counts}"
+    told = f"seed {seed}, {dict(events.counts)}"
 
     starts = starts_by_job(machine, begin_s, end_s)
     try:
@@ -174,7 +175,7 @@ class Events:
     def __init__(self, shop: Shop, seed: int) -> None:
         self.shop = shop
         self.random = random.Random(seed)
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.pauses: dict[str, list[list[float]]] = {}
         self.paused: set[str] = set()
         self._kinds = {
@@ -188,7 +189,7 @@ class Events:
     def happen(self) -> None:
         kind = self.random.choice(list(self._kinds))
         self._kinds[kind]()
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.counts[kind] += 1
 
     def _kill_cache_process(self) -> None:
         unit = f"soak-{self.random.randrange(CACHE_PROCESSES)}.service"
