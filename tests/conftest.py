@@ -7,11 +7,21 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG = "SERENO_TEST_LONG"
+# Nearly all of what hypothesis finds it finds among the first examples. How long one takes shows how busy the machine
+# is.
+settings.register_profile(
+    "sereno",
+    max_examples=500 if os.environ.get(LONG) == "1" else 40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("sereno")
 
 
 @pytest.hookimpl(trylast=True)

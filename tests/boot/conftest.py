@@ -7,13 +7,15 @@ import os
 import subprocess
 import sysconfig
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import image
 import machine as machines
 import pytest
-from shop import Shop
+from shop import Shop, lay_out
 
 from shipped import copy_of_checkout
 
@@ -24,34 +26,66 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 INSTALL_DEADLINE_S = 180.0
+# SERENO_TEST_SUITES="trixie forky": exactly these releases, each with all tests.
+NAMED = os.environ.get("SERENO_TEST_SUITES", "").split()
+LONG = os.environ.get("SERENO_TEST_LONG") == "1"
 ORDINARY = ("bookworm", "trixie")
+# What every daemon-reload and every boot starts a process for, and no test looks at. The one that reads fstab stays.
+MASK_GENERATORS = """
+mkdir -p /etc/systemd/system-generators
+cd /lib/systemd/system-generators
+for generator in *; do
+    [ "$generator" = systemd-fstab-generator ] || ln -s /dev/null /etc/systemd/system-generators/"$generator"
+done
+"""
 HOUR_S = 3600.0
 # Nearly all tests are shorter.
 TEST_S = 30.0
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
     reason = machines.why_not()
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.boot)
             if reason:
                 item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def _suites() -> list[str]:
-    """SERENO_TEST_SUITES="trixie forky", if set; else the releases of the ordinary run, and all in the long one."""
-    named = os.environ.get("SERENO_TEST_SUITES", "").split()
-    return named or list(image.SUITES if os.environ.get("SERENO_TEST_LONG") == "1" else ORDINARY)
+    yield
+    # After -k and -m: of what was asked for on one release alone nothing is left out.
+    if not NAMED and not LONG:
+        _choose_releases(config, items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What systemd decides is tested on each release, everything else on the first."""
     if "suite" in metafunc.fixturenames:
-        everywhere = metafunc.definition.get_closest_marker("every_systemd")
-        suites = _suites() if everywhere else _suites()[:1]
+        suites = NAMED or (image.SUITES if LONG else ORDINARY)
         metafunc.parametrize("suite", suites, indirect=True, scope="session")
+
+
+def _choose_releases(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the ordinary run, what systemd decides is tested on each release; any other test, or row of one, on one.
+
+    Which one is the name's to say, so that it stays the same, and the rows of a test take turns.
+    """
+    rows: dict[tuple[Path, str], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        suite = getattr(item, "callspec", None) and item.callspec.params.get("suite")
+        if suite and not item.get_closest_marker("every_systemd"):
+            rows[item.path, item.name.replace(suite, "")].append(item)
+    turns: Counter[str] = Counter()
+    chosen = set()
+    for (_, row), releases in rows.items():
+        test = row.partition("[")[0]
+        turn = crc32(test.encode()) + turns[test]
+        turns[test] += 1
+        is_first = releases[0].get_closest_marker("first_systemd")
+        chosen.add(releases[0 if is_first else turn % len(releases)])
+    left_out = set().union(*rows.values()) - chosen
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -129,7 +163,7 @@ def installed_layers(
     suite: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, ...]:
-    """The disk after `install.sh` on a prepared machine, made once for all processes of this run."""
+    """The disk after `install.sh` on a prepared machine, and the shop's backend on it; made once in a run."""
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent
@@ -139,6 +173,8 @@ def installed_layers(
         if not layer.is_dir():
             with boot(trees[1]) as installer:
                 installer.run("/src/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
+                installer.run("sh", "-ec", MASK_GENERATORS)
+                lay_out(installer)
                 installer.stop()
                 made = layer.with_suffix(".making")
                 subprocess.run(["cp", "--archive", installer.upper, made], check=True)

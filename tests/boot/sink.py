@@ -34,25 +34,27 @@ with smtplib.SMTP("127.0.0.1", {SMTP_PORT}) as server:
 _lock = threading.Lock()
 
 
-def note(**entry: Any) -> None:
-    with _lock, open(LOG, "a", encoding="utf-8") as log:
+def note(**entry: Any) -> list[dict[str, Any]]:
+    """Write an entry; return it and those before it since `Sink.forget`."""
+    with _lock, open(LOG, "a+", encoding="utf-8") as log:
         print(json.dumps({"at": time.time(), **entry}), file=log, flush=True)
+        log.seek(0)
+        return [json.loads(line) for line in log]
 
 
 class Web(BaseHTTPRequestHandler):
-    """Takes everything, but: /status/N answers N, /busy answers 503 to its first request, /hang does not answer, /down
-    answers 503 while there is a file DOWN, and /evil says what a terminal would obey."""
-
-    busy = True
+    """Takes everything, but: /status/N answers N, /busy answers 503 to the first request to it since `Sink.forget`,
+    /hang does not answer, /down answers 503 while there is a file DOWN, and /evil says what a terminal would obey."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        note(via="http", path=self.path, body=body, headers=dict(self.headers))
+        entries = note(via="http", path=self.path, body=body, headers=dict(self.headers))
         status = 200
         if self.path.startswith("/status/"):
             status = int(self.path.split("/")[2])
-        elif self.path.startswith("/busy") and Web.busy:
-            Web.busy, status = False, 503
+        elif self.path.startswith("/busy"):
+            asked = sum(entry.get("path", "").startswith("/busy") for entry in entries)
+            status = 503 if asked == 1 else 200
         elif self.path.startswith("/hang"):
             time.sleep(600)
         elif self.path.startswith("/down") and os.path.exists(DOWN):

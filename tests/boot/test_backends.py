@@ -75,8 +75,10 @@ def backends(machine: Machine) -> Machine:
     """The packages shop and news, installed in environments of their own that share sereno's library."""
     for name in BACKENDS:
         environment = f"/srv/{name}/venv"
-        site = f"{environment}/lib/python3.11/site-packages"
         machine.run("python3", "-m", "venv", "--without-pip", "--system-site-packages", environment)
+        site = machine.run(
+            "sh", "-c", f"echo {environment}/lib/python3.*/site-packages"
+        ).stdout.strip()
         machine.write(f"{site}/sereno.pth", "/opt/sereno/lib\n")
         machine.write(f"{site}/{name}/__init__.py", "")
         machine.write(f"{site}/{name}/jobs.py", JOBS.format(name=name))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.skipif(clocked.why_not() is not None, reason=str(clocked.why_not())),
     pytest.mark.waiting,
+    pytest.mark.first_systemd,
 ]
 
 BASE = datetime(2027, 2, 10, 12, 20, tzinfo=UTC)

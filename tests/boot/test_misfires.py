@@ -11,12 +11,11 @@ from shop import FINISHED, OVERRUN, SKIPPED, STARTED, Shop
 if TYPE_CHECKING:
     pass
 
-pytestmark = pytest.mark.every_systemd
-
 DAILY = "add_cron_job(shop_jobs.quick, {!r}, hour=0, minute=0, timezone='UTC', misfire_grace={})"
 STAMP = "/var/lib/systemd/timers/stamp-sereno@{}.timer"
 
 
+@pytest.mark.every_systemd
 def test_a_run_made_up_too_late_is_skipped_and_recorded_and_one_within_its_grace_runs(
     shop: Shop,
 ) -> None:
@@ -48,6 +47,7 @@ def test_a_run_by_hand_is_never_too_late(shop: Shop) -> None:
     assert shop.runs("by_hand", SKIPPED) == []
 
 
+@pytest.mark.every_systemd
 def test_an_elapse_that_passes_during_a_run_is_recorded_for_calendars_and_intervals(
     shop: Shop,
 ) -> None:

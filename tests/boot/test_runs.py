@@ -12,11 +12,10 @@ from shop import FAILED, FINISHED, STARTED, Shop
 if TYPE_CHECKING:
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
-
 CLEANUP = "SERENO_JOB=cache_cleanup_hourly"
 
 
+@pytest.mark.every_systemd
 def test_both_kinds_of_trigger_fire_and_every_run_leaves_its_records(shop: Shop) -> None:
     shop.install(
         "add_interval_job(shop_jobs.quick, 'by_interval', seconds=2)",
@@ -176,6 +175,7 @@ def test_run_job_returns_reported_errors_and_raises_for_runs_without_statistics(
     assert "ended without a record: killed by SIGKILL" in shop.call(caught.format("gone"))
 
 
+@pytest.mark.every_systemd
 def test_a_run_over_its_time_limit_is_killed(shop: Shop) -> None:
     shop.install("add_interval_job(shop_jobs.endless, 'endless', hours=1, timeout=1)")
     done = shop.machine.run("systemctl", "start", "sereno@endless.service", check=False)
@@ -183,6 +183,7 @@ def test_a_run_over_its_time_limit_is_killed(shop: Shop) -> None:
     assert shop.machine.show("sereno@endless.service", "Result") == {"Result": "timeout"}
 
 
+@pytest.mark.every_systemd
 def test_a_job_never_overlaps_itself(shop: Shop) -> None:
     shop.install("add_interval_job(shop_jobs.slow, 'slow', seconds=1)")
     shop.machine.wait_for(lambda: shop.runs("slow", STARTED), what="the first run")
@@ -202,6 +203,7 @@ def test_what_a_job_prints_is_found_by_its_id(shop: Shop) -> None:
     assert "printed by the job" in messages
 
 
+@pytest.mark.every_systemd
 def test_a_job_has_no_network_unless_it_says_so_and_runs_as_the_user_it_names(shop: Shop) -> None:
     shop.machine.run("useradd", "--system", "shopkeeper")
     shop.install(

@@ -17,8 +17,6 @@ from shop import FINISHED, Shop
 if TYPE_CHECKING:
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
-
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs/sandbox.md"
 # In tenths, as --threshold= wants it.
@@ -212,6 +210,7 @@ def found(shop: Shop, *job_ids: str) -> dict[str, dict[str, Any]]:
 # --- how strict -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_systemd
 @pytest.mark.parametrize("unit", EXPOSURES)
 def test_a_unit_is_exposed_so_far_and_no_further(machine: Machine, unit: str) -> None:
     words = ("systemd-analyze", "security", "--no-pager")
@@ -225,6 +224,7 @@ def test_the_page_gives_the_figure_of_the_template() -> None:
     assert f"`systemd-analyze security` rates it {figure}" in PAGE.read_text()
 
 
+@pytest.mark.every_systemd
 def test_a_run_can_write_nothing_of_the_kernels_and_make_none_of_the_calls_that_it_may_not(
     backend: Shop,
 ) -> None:
@@ -250,12 +250,14 @@ def test_a_run_can_write_nothing_of_the_kernels_and_make_none_of_the_calls_that_
     assert "mount" in runs["as_root_open"]["forbidden"]
 
 
+@pytest.mark.every_systemd
 def test_usual_python_lives_in_the_sandbox(backend: Shop) -> None:
     backend.machine.write("/srv/shop/lives_jobs.py", LIVES)
     backend.install("add_interval_job(jobs.lives, 'lives', hours=1)", functions="lives_jobs")
     assert found(backend, "lives") == {"lives": {"lived": "well"}}
 
 
+@pytest.mark.every_systemd
 def test_a_run_may_step_back_and_not_forward(backend: Shop) -> None:
     install(backend, registration("steps", "stepping_back"))
     assert found(backend, "steps")["steps"]["stepping_back"] == {
@@ -344,6 +346,7 @@ def met(backend: Shop) -> dict[str, tuple[Any, Any, Any]]:
     }
 
 
+@pytest.mark.every_systemd
 @pytest.mark.parametrize("name", ROWS)
 def test_a_row_of_the_page_is_what_a_job_meets_and_its_way_out_leads_out(
     met: dict[str, tuple[Any, Any, Any]], name: str
@@ -352,6 +355,7 @@ def test_a_row_of_the_page_is_what_a_job_meets_and_its_way_out_leads_out(
     assert met[row.probe] == (row.outside, row.inside, row.outside)
 
 
+@pytest.mark.every_systemd
 def test_processes_that_a_run_leaves_behind_end_with_it_unless_told_otherwise(
     backend: Shop,
 ) -> None:
@@ -366,6 +370,7 @@ def test_processes_that_a_run_leaves_behind_end_with_it_unless_told_otherwise(
     backend.machine.run("kill", alive)
 
 
+@pytest.mark.every_systemd
 def test_shared_memory_is_bounded(backend: Shop) -> None:
     install(backend, registration("shared", "shared_memory_bytes"))
     memory, shared = found(backend, "shared")["shared"]["shared_memory_bytes"]
@@ -442,6 +447,7 @@ def test_a_group_that_the_machine_does_not_have_is_refused(backend: Shop) -> Non
     assert not backend.machine.exists("/etc/systemd/system/sereno@groupless.timer")
 
 
+@pytest.mark.every_systemd
 def test_a_job_finds_homes_only_if_it_says_so(backend: Shop) -> None:
     ada = {"user": "ada"}
     install(
@@ -459,6 +465,7 @@ def test_a_job_finds_homes_only_if_it_says_so(backend: Shop) -> None:
     assert backend.machine.read("/home/ada/state") == "x"
 
 
+@pytest.mark.every_systemd
 def test_a_job_writes_where_it_says_and_nowhere_else(backend: Shop) -> None:
     odd = '/srv/100% "odd" \\write $HOME ñ'
     for path in ("/srv/out", "/srv/closed", odd):
@@ -476,6 +483,7 @@ def test_a_job_writes_where_it_says_and_nowhere_else(backend: Shop) -> None:
 # --- one job and another ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_systemd
 def test_a_run_takes_nothing_away_that_its_user_keeps_in_shared_memory(backend: Shop) -> None:
     """A database has its own there; a job that saves it runs as its user."""
     machine = backend.machine
@@ -488,6 +496,7 @@ def test_a_run_takes_nothing_away_that_its_user_keeps_in_shared_memory(backend: 
     assert "database" in machine.run("ipcs", "--shmems").stdout
 
 
+@pytest.mark.every_systemd
 @pytest.mark.parametrize("user", ["sereno", "ada"])
 def test_what_a_run_can_do_to_another_is_what_the_page_says(backend: Shop, user: str) -> None:
     """To one of its own user that, to one of another user nothing."""

@@ -11,8 +11,6 @@ from shop import FINISHED, STARTED, Shop
 if TYPE_CHECKING:
     pass
 
-pytestmark = pytest.mark.every_systemd
-
 HOUR_US = 3600 * 1_000_000
 
 
@@ -20,6 +18,7 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+@pytest.mark.every_systemd
 def test_a_new_interval_timer_elapses_one_interval_later_and_not_at_once(shop: Shop) -> None:
     shop.install("add_interval_job(shop_jobs.quick, 'hourly', hours=1)")
     elapse = shop.next_elapse("hourly")
@@ -30,6 +29,7 @@ def test_a_new_interval_timer_elapses_one_interval_later_and_not_at_once(shop: S
     assert job["next_run"].endswith("+00:00")
 
 
+@pytest.mark.every_systemd
 def test_neither_a_reload_nor_a_second_start_nor_another_job_moves_an_interval(shop: Shop) -> None:
     hourly = "add_interval_job(shop_jobs.quick, 'hourly', hours=1)"
     shop.install(hourly)
@@ -45,6 +45,7 @@ def test_neither_a_reload_nor_a_second_start_nor_another_job_moves_an_interval(s
     assert shop.runs("other") == []
 
 
+@pytest.mark.every_systemd
 def test_no_change_of_a_schedule_runs_a_job(shop: Shop) -> None:
     """Each change is made when an elapse of the old or of the new schedule has just been missed."""
     cron = "add_cron_job(shop_jobs.quick, 'calendar', second={!r}, minute='*')"
@@ -76,6 +77,7 @@ def test_no_change_of_a_schedule_runs_a_job(shop: Shop) -> None:
     assert {job_id: len(shop.runs(job_id)) for job_id in paused} == paused
 
 
+@pytest.mark.every_systemd
 def test_a_change_without_starting_anything_runs_no_job_whose_timer_is_active(shop: Shop) -> None:
     """Each new schedule has just missed an elapse, which a daemon-reload would make up at once."""
     cron = (
@@ -103,6 +105,7 @@ def test_a_change_without_starting_anything_runs_no_job_whose_timer_is_active(sh
     assert [len(shop.runs(job_id)) for job_id in job_ids] == [1, 1]
 
 
+@pytest.mark.every_systemd
 def test_a_jitter_delays_a_calendar_and_moves_an_intervals_first_run_and_no_reload_draws_it_anew(
     shop: Shop,
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_jitter_delays_a_calendar_and_moves_an_intervals_first_run_and_no_relo
     assert shop.runs("spread_out") == shop.runs("brought_forward") == []
 
 
+@pytest.mark.every_systemd
 def test_a_timer_that_was_disabled_and_enabled_by_hand_is_not_stuck(shop: Shop) -> None:
     shop.install("add_interval_job(shop_jobs.quick, 'hourly', hours=1)")
     shop.machine.run("systemctl", "start", "sereno@hourly.service")
@@ -233,6 +237,7 @@ def test_start_without_rights_says_which_and_offers_the_user_scope(shop: Shop) -
     assert "--user" in said
 
 
+@pytest.mark.every_systemd
 def test_a_reboot_keeps_timers_pauses_phases_and_the_cache(shop: Shop) -> None:
     machine = shop.machine
     shop.install(
@@ -266,6 +271,7 @@ def test_a_reboot_keeps_timers_pauses_phases_and_the_cache(shop: Shop) -> None:
     assert machine.run("sereno", "cache", "get", "kept").stdout == '{"n": 1}\n'
 
 
+@pytest.mark.every_systemd
 def test_a_shorter_interval_counts_from_the_change_and_not_from_the_last_run(shop: Shop) -> None:
     shop.install("add_interval_job(shop_jobs.quick, 'changed', hours=1)")
     shop.machine.run("systemctl", "start", "sereno@changed.service")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
+pytestmark = pytest.mark.waiting
 
 JOBS = (
     "add_interval_job(shop_jobs.quick, 'interval', hours=1)",
@@ -63,6 +63,7 @@ def seed_is_asleep(machine: Machine) -> bool:
     return shown["SubState"] == "start-post"
 
 
+@pytest.mark.every_systemd
 def test_a_timer_that_is_started_while_the_seed_runs_elapses(slow_seed: Shop) -> None:
     machine = slow_seed.machine
     machine.run("systemctl", "start", "--no-block", "sereno-seed.service")
@@ -71,6 +72,7 @@ def test_a_timer_that_is_started_while_the_seed_runs_elapses(slow_seed: Shop) ->
     machine.wait_for(lambda: len(slow_seed.runs("young")) > 1, what="two runs")
 
 
+@pytest.mark.every_systemd
 def test_a_timer_without_a_next_elapse_counts_as_not_active_and_start_heals_it(shop: Shop) -> None:
     interval = "add_interval_job(shop_jobs.quick, 'wedged', hours=1)"
     shop.install(interval, "add_cron_job(shop_jobs.quick, 'well', hour=3)")
@@ -124,6 +126,7 @@ def test_they_wait_for_a_file_system_that_comes_late(own_machine: Machine, path:
     assert own_machine.show(unit, "ActiveState") == {"ActiveState": "active"}
 
 
+@pytest.mark.every_systemd
 def test_a_seed_that_could_not_start_is_tried_again_until_all_live(own_machine: Machine) -> None:
     """The code is not there, by a mount that no unit knows of, and comes a minute later."""
     own_machine.write(
@@ -157,6 +160,7 @@ def test_a_first_boot_resumes_no_paused_job_and_keeps_the_others(
     assert runs_of_this_boot(shop, "paused") == []
 
 
+@pytest.mark.every_systemd
 def test_presets_that_disable_all_else_leave_timers_enabled(own_machine: Machine) -> None:
     shop = installed(own_machine)
     own_machine.write("/etc/systemd/system-preset/99-site.preset", "disable *\n")
@@ -165,6 +169,7 @@ def test_presets_that_disable_all_else_leave_timers_enabled(own_machine: Machine
     assert_all_live(shop)
 
 
+@pytest.mark.every_systemd
 def test_an_elapse_between_stopping_and_starting_a_changed_timer_is_made_up_once(
     shop: Shop,
 ) -> None:
@@ -315,6 +320,7 @@ def test_the_shutdown_of_one_worker_leaves_the_timers_to_the_others(shop: Shop) 
     assert shop.next_elapse("shared") is None
 
 
+@pytest.mark.every_systemd
 def test_rescue_and_back_a_reexec_and_an_administrators_disable_and_enable(
     own_machine: Machine,
 ) -> None:
@@ -355,6 +361,7 @@ def test_they_live_when_one_of_etc_and_var_is_restored_from_a_backup(
     assert shop.runs("younger") == []
 
 
+@pytest.mark.every_systemd
 def test_a_nofail_mount_that_never_comes_is_told_and_mended_when_it_comes(
     own_machine: Machine,
 ) -> None:

@@ -14,8 +14,6 @@ from sereno.records.verdict import LEFT, LEFT_BEHIND, STOPPED
 if TYPE_CHECKING:
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
-
 JOBS = """
 import atexit, os, signal, sys, threading, time
 
@@ -126,14 +124,15 @@ def install(shop: Shop, *registrations: str) -> None:
     shop.install(*registrations, functions="truth_jobs")
 
 
-def configure(machine: Machine, job_id: str, text: str) -> None:
-    machine.write(f"/etc/systemd/system/sereno@{job_id}.service.d/test.conf", text)
+def configure(machine: Machine, text: str, *job_ids: str) -> None:
+    for job_id in job_ids:
+        machine.write(f"/etc/systemd/system/sereno@{job_id}.service.d/test.conf", text)
     machine.run("systemctl", "daemon-reload")
 
 
 def forget(machine: Machine, *job_ids: str) -> None:
-    for job_id in job_ids:
-        machine.run("rm", "-rf", f"/etc/systemd/system/sereno@{job_id}.service.d/test.conf")
+    paths = [f"/etc/systemd/system/sereno@{job_id}.service.d/test.conf" for job_id in job_ids]
+    machine.run("rm", "-f", *paths)
     machine.run("systemctl", "daemon-reload")
 
 
@@ -185,6 +184,7 @@ ENDS = {
 }  # fmt: skip
 
 
+@pytest.mark.every_systemd
 def test_every_end_is_one_truth_and_never_a_success_of_half(jobs: Shop) -> None:
     machine = jobs.machine
     install(
@@ -194,8 +194,7 @@ def test_every_end_is_one_truth_and_never_a_success_of_half(jobs: Shop) -> None:
             for job_id, (function, _, _, error) in ENDS.items()
         ),
     )
-    for job_id in ENDS:
-        configure(machine, job_id, "[Service]\nTimeoutStopSec=1\n")
+    configure(machine, "[Service]\nTimeoutStopSec=1\n", *ENDS)
     waited = {job_id: waited_for(machine, job_id) for job_id in ENDS}
     found = said(jobs, *ENDS)
     assert found == {job_id: (status, error) for job_id, (_, _, status, error) in ENDS.items()}
@@ -241,7 +240,7 @@ def test_what_somebody_stopped_is_interrupted_whatever_it_does_with_sigterm(
 ) -> None:
     machine, job_id = jobs.machine, f"stopped_{function}"
     install(jobs, f"add_interval_job(jobs.{function}, {job_id!r}, hours=1)")
-    configure(machine, job_id, "[Service]\nTimeoutStopSec=1\n")
+    configure(machine, "[Service]\nTimeoutStopSec=1\n", job_id)
     machine.run(
         "systemd-run", "--quiet", "--on-active=3s", "--timer-property=AccuracySec=100ms",
         "systemctl", "stop", f"sereno@{job_id}.service",
@@ -261,10 +260,11 @@ def test_what_somebody_stopped_is_interrupted_whatever_it_does_with_sigterm(
     forget(machine, job_id)
 
 
+@pytest.mark.every_systemd
 def test_a_run_that_a_shutdown_stopped_is_interrupted_and_not_lost(jobs: Shop) -> None:
     machine = jobs.machine
     install(jobs, "add_interval_job(jobs.deaf, 'shut_down', hours=100)")
-    configure(machine, "shut_down", "[Service]\nTimeoutStopSec=1\n")
+    configure(machine, "[Service]\nTimeoutStopSec=1\n", "shut_down")
     machine.run("systemctl", "start", "--no-block", "sereno@shut_down.service")
     machine.wait_for(
         lambda: [
@@ -285,31 +285,33 @@ NOTHING_RAN = {
 }
 
 
-@pytest.mark.parametrize("ran_before", [True, False])
+@pytest.mark.every_systemd
 @pytest.mark.parametrize("obstacle", NOTHING_RAN)
-def test_where_nothing_ran_systemds_own_words_are_said(
-    jobs: Shop, obstacle: str, ran_before: bool
-) -> None:
-    machine, job_id = jobs.machine, f"obstacle_{len(obstacle)}_{int(ran_before)}"
-    service = f"sereno@{job_id}.service"
-    install(jobs, f"add_interval_job(jobs.succeeds, {job_id!r}, hours=1)")
-    if ran_before:
-        assert waited_for(machine, job_id)[0] == 0
+def test_where_nothing_ran_systemds_own_words_are_said(jobs: Shop, obstacle: str) -> None:
+    """Of a job that has run before, whose last run stays the one that it is, and of a new one."""
+    machine = jobs.machine
+    ran, new = (f"{which}_{len(obstacle)}" for which in ("ran", "new"))
+    services = [f"sereno@{job_id}.service" for job_id in (ran, new)]
+    install(
+        jobs, *(f"add_interval_job(jobs.succeeds, {job_id!r}, hours=1)" for job_id in (ran, new))
+    )
+    assert waited_for(machine, ran)[0] == 0
     if obstacle == "masked":
-        machine.run("systemctl", "mask", "--runtime", service)
+        machine.run("systemctl", "mask", "--runtime", *services)
     else:
-        configure(machine, job_id, obstacle)
-    status, words = waited_for(machine, job_id)
-    assert NOTHING_RAN[obstacle] in words
-    assert "did not start" in words
-    assert status == (77 if "Condition" in obstacle else 1)
-    assert len(jobs.runs(job_id)) == int(ran_before)
-    machine.run("systemctl", "unmask", "--runtime", service)
-    forget(machine, job_id)
-    if ran_before:
-        assert said(jobs, job_id) == {job_id: ("success", None)}
+        configure(machine, obstacle, ran, new)
+    for job_id in (ran, new):
+        status, words = waited_for(machine, job_id)
+        assert NOTHING_RAN[obstacle] in words
+        assert "did not start" in words
+        assert status == (77 if "Condition" in obstacle else 1)
+        assert len(jobs.runs(job_id)) == (job_id == ran)
+    machine.run("systemctl", "unmask", "--runtime", *services)
+    forget(machine, ran, new)
+    assert said(jobs, ran) == {ran: ("success", None)}
 
 
+@pytest.mark.every_systemd
 def test_a_run_that_somebody_restarts_is_the_one_that_is_judged(jobs: Shop) -> None:
     install(jobs, "add_interval_job(jobs.slow, 'restarted', hours=1)")
     jobs.machine.run(
@@ -421,6 +423,7 @@ def test_get_job_status_knows_the_last_run_after_a_pause_and_after_a_reboot(jobs
     assert said(jobs, "known", "crashed")["crashed"][0] == "failed"
 
 
+@pytest.mark.every_systemd
 def test_without_a_journal_a_run_is_known_by_the_manager(jobs: Shop) -> None:
     machine = jobs.machine
     install(

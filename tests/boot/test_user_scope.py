@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
-
 JOBS = """
 import os
 
@@ -67,6 +65,7 @@ def jobs(machine: Machine) -> dict[str, dict[str, object]]:
     return {job["id"]: job for job in found}
 
 
+@pytest.mark.every_systemd
 def test_a_users_interval_and_calendar_fire_and_are_stopped_by_their_owner(ada: Machine) -> None:
     call(
         ada,
@@ -92,6 +91,7 @@ def test_a_users_interval_and_calendar_fire_and_are_stopped_by_their_owner(ada: 
     assert "nightly" not in system
 
 
+@pytest.mark.every_systemd
 def test_a_users_timers_and_the_phase_of_an_interval_survive_a_reboot_which_runs_its_jobs_of_each_boot(
     ada: Machine,
 ) -> None:
@@ -228,6 +228,7 @@ def deaf():
 """
 
 
+@pytest.mark.every_systemd
 def test_a_users_runs_are_judged_by_that_users_manager_too(ada: Machine) -> None:
     ada.write("/home/ada/shop/ends.py", ENDS)
     call(
@@ -309,6 +310,7 @@ def test_a_user_is_told_by_a_file_of_the_users_own(ada: Machine) -> None:
     call(ada, "scheduler.shutdown(wait=True)")
 
 
+@pytest.mark.every_systemd
 def test_a_users_runs_are_confined_as_far_as_a_users_manager_can(ada: Machine) -> None:
     """What is asked for is let through, as in the system scope; what is not asked for fails here as there."""
     code = (
@@ -356,7 +358,7 @@ def test_where_the_kernel_gives_users_no_namespaces_their_jobs_run_and_start_say
 ) -> None:
     body = (
         "from sereno.declare import options\n"
-        "from sereno.units.unit_text import cautions\n"
+        "from sereno.units import cautions\n"
         "for module in (options, cautions):\n"
         "    module.namespaces_refused = lambda: 'user.max_user_namespaces=0'\n"
         "import logging, io\nsaid = io.StringIO()\nlogging.basicConfig(stream=said)\n"

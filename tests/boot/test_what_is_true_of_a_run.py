@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from machine import Machine
 
-pytestmark = pytest.mark.every_systemd
-
 # What backends do before they work; the libraries are their own.
 LOGGING = """
 import logging, logging.config, os, sys, tempfile
@@ -343,6 +341,7 @@ DEAF = (
 )
 
 
+@pytest.mark.every_systemd
 @pytest.mark.parametrize("how", ["stop", "limit"])
 def test_whatever_a_job_makes_of_sigterm_its_run_is_interrupted_or_over_its_limit(
     shop: Shop, how: str

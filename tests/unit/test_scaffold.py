@@ -17,6 +17,12 @@ def checkout(tmp_path: Path) -> Path:
     return copy_of_checkout(tmp_path / "checkout")
 
 
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all that write nothing."""
+    return copy_of_checkout(tmp_path_factory.mktemp("untouched") / "checkout")
+
+
 def new(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(checkout / "bin/sereno"), "new", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -96,14 +102,14 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
     ],
 )  # fmt: skip
 def test_a_wrong_schedule_or_id_writes_nothing(
-    checkout: Path, words: tuple[str, ...], said: str
+    untouched: Path, words: tuple[str, ...], said: str
 ) -> None:
-    before = files(checkout)
-    done = new(checkout, *words)
+    before = files(untouched)
+    done = new(untouched, *words)
     assert done.returncode in (2, 6)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
-    assert files(checkout) == before
+    assert files(untouched) == before
 
 
 def test_an_installed_release_is_no_checkout(checkout: Path) -> None:
