@@ -184,7 +184,11 @@ def test_the_two_languages_say_the_same(differences: Callable[[str, str], list[s
         (blocks_that_differ, "<!-- file: /srv/shop", "<!-- file: /srv/shops"),
         (rows_that_differ, "(docs/notify.md) | `sereno-notify`", "(docs/notify.md) | `sereno`"),
         (rows_that_differ, "| What does it cost", "| One more? | | |\n| What does it cost"),
-        (rows_that_differ, "(docs/jobs.md) | `sereno-jobs` |", "(docs/jobs.md) | `sereno-jobs` | |"),
+        (
+            rows_that_differ,
+            "(docs/jobs.md) | `sereno-jobs` |",
+            "(docs/jobs.md) | `sereno-jobs` | |",
+        ),
         (words_that_differ, "some 30 minutes", "some 31 minutes"),
         (words_that_differ, "`loginctl enable-linger`", "`loginctl`"),
         (words_that_differ, "(docs/cache.md)", "(docs/jobs.md)"),

@@ -129,7 +129,9 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
     text = " ".join(PAGE.read_text("utf-8").split())
     minutes = round(cache_commands._LONG_S / 60)
     assert f"at most {as_owner.MOST_BYTES >> 20} MiB" in text
-    assert f"within {as_owner.WITHIN_S} seconds ({minutes} minutes for `cleanup` and `clear`" in text
+    assert (
+        f"within {as_owner.WITHIN_S} seconds ({minutes} minutes for `cleanup` and `clear`" in text
+    )
     assert f"for {waiting.WAIT_S:.0f} seconds (`{waiting.SETTING}`)" in text
 
 
