@@ -91,6 +91,11 @@ HELD_BY = {
         "test_a_handler_that_hangs_keeps_no_message_of_another_waiting",
         "test_a_server_that_answers_a_character_at_a_time_is_given_up_at_the_time_limit",
     ],
+    "A monitor that": [
+        "test_a_dead_monitor_leaves_the_result_and_delays_the_end_within_bounds",
+        "test_a_dead_monitor_does_not_hide_a_failure",
+    ],
+    "A URL with": ["test_the_url_can_be_a_file_that_only_root_reads"],
     "He installs, changes": ["test_start_without_rights_says_which_and_offers_the_user_scope"],
     "He cannot open": [
         "test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it",
