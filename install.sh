@@ -471,8 +471,10 @@ list_links() { # TARGET:PATH; `current` is what switches people's commands over
     # Where each shell, and man, looks for them by itself.
     say "$prefix/current/share/sereno.bash:$share_dir/bash-completion/completions/sereno"
     say "$prefix/current/share/sereno.fish:$share_dir/fish/vendor_completions.d/sereno.fish"
-    say "$prefix/current/systemd/man/sereno.1:$share_dir/man/man1/sereno.1"
-    say "$prefix/current/systemd/man/sereno-jobs.5:$share_dir/man/man5/sereno-jobs.5"
+    for page in sereno.1 sereno-jobs.5 sereno-notify.5 sereno-cache.7 sereno-fields.7 sereno-sandbox.7 \
+        sereno-security.7 sereno-troubleshooting.7; do
+        say "$prefix/current/systemd/man/$page:$share_dir/man/man${page##*.}/$page"
+    done
     [ "$kind" = user ] || say "$prefix/current/share/sereno.zsh:$share_dir/zsh/site-functions/_sereno"
 }
 
@@ -675,7 +677,7 @@ report_running() {
     if [ "$kind" = user ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then
         say "Your timers stop when you log out. To keep them: loginctl enable-linger"
     fi
-    say "Next: $command_path list; journalctl SERENO_JOB=$job; to add a job see README.md"
+    say "Next: $command_path list; journalctl SERENO_JOB=$job; when something is wrong: man sereno-troubleshooting"
 }
 
 # --- uninstall -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sereno.scheduler import Scheduler as Scheduler
     from sereno.scheduler import get_scheduler as get_scheduler
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # A backend finds sereno by a link, which an upgrade switches: what a process imports late is of the same release.
 __path__ = [realpath(path) for path in __path__]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shop import FAILED, Shop
 
 import catalogue
+from shipped import REPOSITORY
 
 if TYPE_CHECKING:
     from machine import Machine
@@ -73,8 +74,8 @@ def test_a_run_logs_in_english_where_its_service_says_so(shop: Shop) -> None:
 
 
 def test_the_manual_pages_are_where_man_looks_for_them(machine: Machine) -> None:
-    for name in ("man1/sereno.1", "man5/sereno-jobs.5"):
-        path = f"/usr/local/share/man/{name}"
+    for page in sorted((REPOSITORY / "systemd/man").iterdir()):
+        path = f"/usr/local/share/man/man{page.suffix[1:]}/{page.name}"
         assert machine.run("head", "-n", "1", path).stdout.startswith('.\\" Generated')
         assert machine.run("stat", "-L", "-c", "%a", path).stdout == "644\n"
     assert "sereno status JOB" in machine.run("man", "sereno").stdout

@@ -626,10 +626,10 @@ def test_what_a_server_says_is_shown_without_what_a_terminal_obeys(office: Offic
     assert "L0CATION" not in str(record)
 
 
-def test_the_command_of_the_readme_works(office: Office) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_command_of_the_page_works(office: Office) -> None:
+    page = (Path(__file__).parents[2] / "docs/notify.md").read_text()
     (text,) = re.findall(
-        r"<!-- file: /etc/sereno/notify.toml -->\n```toml\n(.*?)```", readme, re.DOTALL
+        r"<!-- file: /etc/sereno/notify.toml -->\n```toml\n(.*?)```", page, re.DOTALL
     )
     (handler,) = (one for one in tomllib.loads(text)["handler"] if one["type"] == "command")
     office.configure(f'[[handler]]\ntype = "command"\ncommand = {json.dumps(handler["command"])}\n')

@@ -1,6 +1,6 @@
-"""The manual pages: sereno(1) from the command's own parser, sereno-jobs(5) from the README.
+"""The manual pages: sereno(1) from the command's own parser, the others from the pages of docs/.
 
-Both are kept in systemd/man, where they can be read and reviewed. argparse-manpage was tried for the first: it makes a
+They are kept in systemd/man, where they can be read and reviewed. argparse-manpage was tried for the first: it makes a
 page without a one-line description, so that apropos does not know it, and of text that groff has to complain about.
 """
 
@@ -10,15 +10,20 @@ import argparse
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from textwrap import wrap
+from typing import NamedTuple
+
+from pages import README, blocks, text_of
 
 import sereno
 from sereno import cli
 from shipped import REPOSITORY
 
 PAGES = REPOSITORY / "systemd/man"
+OPERATING = text_of("operating")
 # When the pages got their present form; mandoc wants a date, and the release has the version.
-DATE = "2026-11-26"
+DATE = "2026-11-29"
 # Options that so many commands have are explained once for all of them.
 COMMON = 3
 DESCRIPTION = "For root it is about the jobs of the machine, for others about their own."
@@ -39,6 +44,39 @@ FILES = {
 SEE_ALSO = "systemctl(1), journalctl(1), systemd.timer(5), systemd.time(7), crontab(5)"
 
 
+class Page(NamedTuple):
+    """A manual page that says what pages of docs/ say."""
+
+    about: str
+    sources: tuple[str, ...]
+    # Headings of what is for who has a checkout, and not for who has a server.
+    without: tuple[str, ...] = ()
+    # A file of the README that shows what the page is about.
+    synopsis: str = ""
+
+
+FROM_DOCS = {
+    "sereno-jobs.5": Page(
+        "declaring jobs of sereno, and bringing them onto a machine",
+        ("jobs", "backend"),
+        without=("A job that ships",),
+        synopsis="/srv/shop/shop/jobs.py",
+    ),
+    "sereno-notify.5": Page("who is told when a job of sereno fails", ("notify",)),
+    "sereno-cache.7": Page("the metadata cache that all processes of a machine share", ("cache",)),
+    "sereno-fields.7": Page(
+        "fields of the journal, metrics and the report of sereno", ("metrics",)
+    ),
+    "sereno-sandbox.7": Page("what a job of sereno meets when it runs", ("sandbox",)),
+    "sereno-security.7": Page("who is trusted with what by sereno", ("security",)),
+    "sereno-troubleshooting.7": Page(
+        "when something is wrong with a job of sereno", ("troubleshooting",)
+    ),
+}
+# Of a table with more than two columns, those whose cells need no heading before them.
+PLAIN = {"meaning", "in a run"}
+
+
 # --- text -----------------------------------------------------------------------------------------------------------
 
 
@@ -57,16 +95,32 @@ def escaped(text: str) -> str:
 
 
 def inline(markdown: str) -> str:
-    """A piece of Markdown: code and strong text in bold, a link as its text."""
-    parts = re.split(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^]]+)\]\([^)]+\)", " ".join(markdown.split()))
+    """A piece of Markdown: code and strong text in bold, a link as its text and the manual page it leads to."""
+    parts = re.split(
+        r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^]]+)\]\(([^)]+)\)", " ".join(markdown.split())
+    )
     text = ""
     for number, part in enumerate(parts):
         if part is None:
             continue
-        kind = number % 4
+        kind = number % 5
         # NUL stands for a space at which no line is broken.
-        text += f"\\fB{escaped(part).replace(' ', chr(0))}\\fR" if kind in (1, 2) else escaped(part)
+        if kind in (1, 2):
+            text += f"\\fB{escaped(part).replace(' ', chr(0))}\\fR"
+        elif kind == 4:
+            text += reference(part)
+        else:
+            text += escaped(part)
     return text
+
+
+def reference(link: str) -> str:
+    """Where a reader of manual pages finds what a link of a page leads to."""
+    for name, page in FROM_DOCS.items():
+        if link.partition("#")[0].removesuffix(".md") in page.sources:
+            stem, _, section = name.rpartition(".")
+            return f"\0(\\fB{escaped(stem)}\\fR({section}))"
+    return ""
 
 
 def filled(text: str) -> str:
@@ -94,11 +148,78 @@ def page(name: str, section: int, about: str, sections: list[tuple[str, str]]) -
 
 
 def see_also(name: str) -> str:
-    other = "sereno-jobs(5)" if name == "sereno" else "sereno(1)"
-    pages = re.findall(r"([\w.-]+)\((\d)\)", f"{other}, {SEE_ALSO}")
-    return ",\n".join(f".BR {escaped(page)} ({section})" for page, section in pages).replace(
-        ",\n.", " ,\n."
-    )
+    ours = [stem for stem in ("sereno.1", *FROM_DOCS) if stem.rpartition(".")[0] != name]
+    others = re.findall(r"([\w.-]+)\((\d)\)", SEE_ALSO)
+    pages = [tuple(stem.rpartition(".")[::2]) for stem in ours] + others
+    return " ,\n".join(f".BR {escaped(page)} ({section})" for page, section in pages)
+
+
+def converted(markdown: str) -> str:
+    """Paragraphs, lists, tables and blocks of Markdown as requests of man(7)."""
+    parts = []
+    for fence, items, table, text in re.findall(
+        r"^```\w+\n((?:.*\n)*?)```$|^((?:- .*(?:\n  .*)*\n?)+)|^((?:\|.*\n?)+)|^((?:[^\n<].*\n?)+)",
+        markdown,
+        re.MULTILINE,
+    ):
+        if fence:
+            parts.append(verbatim(fence))
+        elif items:
+            found = re.split(r"^- ", items, flags=re.MULTILINE)[1:]
+            parts += [f".IP \\(bu 2\n{filled(inline(item))}" for item in found]
+        elif table:
+            parts += rows_as_tags(cells_of(table))
+        else:
+            parts.append(f".PP\n{filled(inline(text))}")
+    return "\n".join(parts)
+
+
+def cells_of(table: str) -> list[list[str]]:
+    """The cells of a table, its heading first, without the line below that."""
+    lines = [line for line in table.splitlines() if not re.fullmatch(r"[-| ]+", line)]
+    return [
+        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in lines
+    ]
+
+
+def rows_as_tags(rows: list[list[str]]) -> Iterator[str]:
+    """Each row as a tagged paragraph: its first cell, and what the others say."""
+    heading, *body = rows
+    for tag, *cells in body:
+        said = [
+            sentence(cell if len(heading) == 2 or name in PLAIN else f"{name}: {cell}")
+            for name, cell in zip(heading[1:], cells, strict=True)
+            if cell
+        ]
+        yield tagged(inline(tag).replace("\0", " "), inline(" ".join(said)))
+
+
+def docs_page(name: str) -> str:
+    """A manual page made of pages of docs/."""
+    about, sources, without, synopsis = FROM_DOCS[name]
+    stem, _, section = name.rpartition(".")
+    introductions, sections = [], []
+    shown = [
+        ("SYNOPSIS", first_bare(verbatim(block.text)))
+        for block in blocks(README)
+        if block.argument == synopsis
+    ]
+    for source in sources:
+        _, introduction, *parts = re.split(r"^#+ ", text_of(source), flags=re.MULTILINE)
+        introductions.append(converted(introduction.partition("\n")[2]))
+        for part in parts:
+            heading, _, body = part.partition("\n")
+            if heading not in without:
+                sections.append((escaped(heading.upper()), first_bare(converted(body))))
+    description = first_bare("\n".join(text for text in introductions if text))
+    text = page(stem, int(section), about, [*shown, ("DESCRIPTION", description), *sections])
+    return text.replace(reference(f"{sources[0]}.md").replace("\0", " "), "")
+
+
+def first_bare(text: str) -> str:
+    """Below a heading a paragraph needs no request."""
+    return text.removeprefix(".PP\n")
 
 
 # --- sereno(1) ------------------------------------------------------------------------------------------------------
@@ -190,7 +311,7 @@ def command_page() -> str:
             ("DESCRIPTION", filled(f"{sentence(parser.description or '')} {DESCRIPTION}")),
             ("COMMANDS", "\n".join(parts)),
             ("COMMON ARGUMENTS", "\n".join(common)),
-            ("OUTPUT", f"{paragraphs('Without root they')}\n{json_shapes()}"),
+            ("OUTPUT", output()),
             (
                 "EXIT STATUS",
                 "\n".join(tagged(f"\\fB{number}\\fR", escaped(text)) for number, text in statuses),
@@ -200,6 +321,14 @@ def command_page() -> str:
             ("EXAMPLES", "\n".join(examples())),
         ],
     )
+
+
+def output() -> str:
+    """What the page on operating says below its table of commands, up to the exit statuses, which the parser has."""
+    said = OPERATING.partition("## All commands")[2].partition("## Exit status")
+    text = said[0][said[0].index("Without root they") :].replace("## JSON\n", "")
+    runs = said[2].partition("\n## ")[0]
+    return first_bare(converted(f"{text}\n{runs}"))
 
 
 def sentence(text: str) -> str:
@@ -213,112 +342,10 @@ def table(rows: dict[str, str]) -> str:
 
 
 def examples() -> Iterator[str]:
-    """The README's commands for operating jobs, each with its comment."""
-    (block,) = re.findall(r"## Operate it\n.*?```sh\n(.*?)```", README, re.DOTALL)
+    """The commands of a day, each with its comment."""
+    (block,) = re.findall(r"## The commands of a day\n.*?```sh\n(.*?)```", OPERATING, re.DOTALL)
     for command, comment in re.findall(r"^(?:sudo )?(\S.*?) +# (.+)$", block, re.MULTILINE):
         yield tagged(f"\\fB{escaped(command)}\\fR", escaped(sentence(comment)))
 
 
-# --- sereno-jobs(5) -------------------------------------------------------------------------------------------------
-
-README = (REPOSITORY / "README.md").read_text()
-
-
-def paragraphs(*starts: str) -> str:
-    """The paragraphs of the README that begin so."""
-    texts = []
-    for start in starts:
-        found = re.findall(
-            rf"^{re.escape(start)}.*?(?=\n\n|\n?\Z)", README, re.MULTILINE | re.DOTALL
-        )
-        assert len(found) == 1, f"README.md: {len(found)} paragraphs begin with {start!r}"
-        texts.append(filled(inline(found[0])))
-    return "\n.PP\n".join(texts)
-
-
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the README's table whose first line begins so."""
-    (text,) = re.findall(
-        rf"^\| {re.escape(heading)}.*?\n\|[ -|]+\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL
-    )
-    return [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in text.splitlines()
-    ]
-
-
-def keyword_arguments() -> Iterator[str]:
-    for names, meaning, default in rows("argument of"):
-        text = inline(sentence(meaning)) + (f" Default: {inline(default)}." if default else "")
-        yield tagged(inline(names).replace("\0", " "), text)
-
-
-def json_shapes() -> str:
-    found = rows("command | JSON")
-    return "\n".join(tagged(inline(command), inline(sentence(shape))) for command, shape in found)
-
-
-def message_ids() -> Iterator[str]:
-    for record, number in rows("record | `MESSAGE_ID`"):
-        yield tagged(inline(number), inline(sentence(record)))
-
-
-def block(argument: str) -> str:
-    """A block of the README, by what the comment above it says."""
-    (text,) = re.findall(rf"<!-- {re.escape(argument)} -->\n```\w+\n(.*?)```", README, re.DOTALL)
-    return verbatim(text)
-
-
-def drop_in() -> str:
-    (text,) = re.findall(r"metrics\.conf <<'END'\n(.*?)END\n", README, re.DOTALL)
-    return verbatim(text)
-
-
-def jobs_page() -> str:
-    """sereno-jobs(5)."""
-    return page(
-        "sereno-jobs",
-        5,
-        "declaring jobs of sereno, and what becomes of them in systemd and the journal",
-        [
-            ("SYNOPSIS", block("file: /srv/shop/shop/jobs.py").removeprefix(".PP\n")),
-            (
-                "DESCRIPTION",
-                paragraphs(
-                    "A job function is", "`--jobs MODULE` calls", "`start()` makes the timers"
-                ),
-            ),
-            (
-                "ARGUMENTS",
-                "Of\n.B add_interval_job\nand\n.BR add_cron_job :\n"
-                + "\n".join(keyword_arguments()),
-            ),
-            ("SCHEDULER", paragraphs("Spans of time are", "The scheduler also has")),
-            (
-                "UNITS",
-                table(FILES)
-                + "\n.PP\n"
-                + paragraphs(
-                    "**It cannot be stopped.**", "**02:30 on the day", "An interval timer is"
-                ),
-            ),
-            ("RUNS", paragraphs("A run that is stopped gets", "Exit status of `sereno`")),
-            (
-                "JOURNAL FIELDS",
-                paragraphs("Fields of the journal") + "\n" + "\n".join(message_ids()),
-            ),
-            (
-                "METRICS",
-                "\n".join(
-                    [
-                        paragraphs("Metrics for Prometheus"),
-                        drop_in(),
-                        ".PP",
-                        paragraphs("`sereno_job_<id>.prom` has"),
-                    ]
-                ),
-            ),
-        ],
-    )
-
-
-TEXTS = {"sereno.1": command_page, "sereno-jobs.5": jobs_page}
+TEXTS = {"sereno.1": command_page} | {name: partial(docs_page, name) for name in FROM_DOCS}

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from sereno.cache import as_owner, waiting
+from sereno.cli import cache as cache_commands
 from shipped import REPOSITORY
 
 PAGE = REPOSITORY / "docs/security.md"
@@ -14,6 +16,7 @@ PAGE = REPOSITORY / "docs/security.md"
 HELD_BY = {
     "Root's commands leave": ["test_the_child_has_nothing_but_the_rights_of_the_owner"],
     "What that process tells": [
+        "test_the_bounds_of_the_page_are_those_of_the_code",
         "test_what_a_child_answers_is_bounded_in_size_and_time",
         "test_an_advice_is_never_the_childs",
     ],
@@ -27,7 +30,7 @@ HELD_BY = {
         "test_no_call_by_path_enters_the_code_that_root_runs_in_others_directories",
     ],
     "A program that does so": ["test_a_board_that_is_cut_under_a_program_kills_it"],
-    "A report is not": ["test_a_report_is_not_written_where_somebody_else_leads_it"],
+    "A report is written": ["test_a_report_is_not_written_where_somebody_else_leads_it"],
     "An advice names": [
         "test_no_name_and_no_link_of_the_groups_gets_into_what_doctor_advises",
         "test_an_advice_is_quoted_for_a_shell",
@@ -43,6 +46,7 @@ HELD_BY = {
         "test_what_any_user_can_write_into_the_journal_is_no_finding",
     ],
     "Nothing is installed": [
+        "test_a_wheel_with_other_bytes_is_refused_and_nothing_is_switched",
         "test_nothing_is_installed_where_another_user_could_change_it",
         "test_a_prefix_that_another_user_could_change_is_refused",
     ],
@@ -87,6 +91,12 @@ HELD_BY = {
         "test_a_handler_that_hangs_keeps_no_message_of_another_waiting",
         "test_a_server_that_answers_a_character_at_a_time_is_given_up_at_the_time_limit",
     ],
+    "A monitor that": [
+        "test_a_dead_monitor_leaves_the_result_and_delays_the_end_within_bounds",
+        "test_a_dead_monitor_does_not_hide_a_failure",
+    ],
+    "A URL with": ["test_the_url_can_be_a_file_that_only_root_reads"],
+    "He installs, changes": ["test_start_without_rights_says_which_and_offers_the_user_scope"],
     "He cannot open": [
         "test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it",
         "test_what_a_stranger_plants_in_a_caches_place_is_refused",
@@ -118,6 +128,16 @@ def test_a_point_is_held_by_tests_that_there_are(start: str) -> None:
         if isinstance(node, ast.FunctionDef)
     }
     assert set(HELD_BY[start]) <= known
+
+
+def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
+    text = " ".join(PAGE.read_text("utf-8").split())
+    minutes = round(cache_commands._LONG_S / 60)
+    assert f"at most {as_owner.MOST_BYTES >> 20} MiB" in text
+    assert (
+        f"within {as_owner.WITHIN_S} seconds ({minutes} minutes for `cleanup` and `clear`" in text
+    )
+    assert f"for {waiting.WAIT_S:.0f} seconds (`{waiting.SETTING}`)" in text
 
 
 def test_the_readmes_lead_to_the_page() -> None:

@@ -150,7 +150,8 @@ def with_names(table: str, name: str) -> str:
     end = table.find("\n}\n", begin)
     if begin < 0 or end < 0:
         raise Conflict(
-            f"{TABLE}: the table _HOMES is not where it was", hint="add the job by hand: README.md"
+            f"{TABLE}: the table _HOMES is not where it was",
+            hint="add the job by hand: docs/jobs.md",
         )
     for known in (name, f"register_{name}_job"):
         if f'"{known}":' in table[begin:end]:

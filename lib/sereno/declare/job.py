@@ -175,7 +175,7 @@ class Job:
             # Not implied: it would open the network to the job itself, which nobody asked for.
             raise InvalidJob(
                 "ping_url: the run itself calls the monitor, and has no network",
-                hint='add network=True, or be told of failures alone: README.md, "Be told"',
+                hint="add network=True, or be told of failures alone: `man sereno-notify`",
             )
 
     @property

@@ -167,7 +167,7 @@ def load(path: str) -> Config:
         text = content(Path(path), flags=0).decode()
     except FileNotFoundError:
         raise InvalidConfig(
-            f"{path}: there is no such file", hint='README.md, "Be told", has one to begin with'
+            f"{path}: there is no such file", hint="`man sereno-notify` has one to begin with"
         ) from None
     except PermissionError:
         hint = rights_hint(user=path != SYSTEM_FILE)

@@ -23,7 +23,7 @@ from sereno.setting_names import INTERVAL_S
 STATUSES = ("success", "failed", "skipped", "interrupted")
 # What a run may add to the number of series, whatever its function returns.
 MOST_STATS = 64
-# Metric: (type, help). The dashboard, the alert rules and the README name these.
+# Metric: (type, help). The dashboard, the alert rules and docs/metrics.md name these.
 JOB_METRICS = {
     "sereno_job_runs_total": ("counter", "Runs of the job by how they ended."),
     "sereno_job_last_status": ("gauge", "1 for the status of the last run, 0 for the others."),

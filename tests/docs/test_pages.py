@@ -1,4 +1,4 @@
-"""What the README shows and needs no systemd for; tests/boot/test_readme_on_a_server.py does the rest."""
+"""What the README and the pages show and need no systemd for; tests/boot/test_readme_on_a_server.py does the rest."""
 
 import json
 import re
@@ -8,10 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from readme import blocks, fences, write_into_checkout
+from pages import README, Block, blocks, fences, text_of, write_into_checkout
 
 import catalogue
 from sereno import cli
@@ -19,11 +20,14 @@ from sereno.cache import MetadataCache
 from sereno.notify import config
 from sereno.notify.event import Event
 from sereno.notify.message import compose
+from sereno.scheduler import Scheduler
 from shipped import REPOSITORY, copy_of_checkout
 
-UNTESTED = 3  # the picture, the benchmark, and the entry point (tests/unit/test_registration.py)
+UNTESTED = (
+    4  # the two pictures, the benchmark, and the entry point (tests/unit/test_registration.py)
+)
 NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."
-README = (REPOSITORY / "README.md").read_text()
+SPANISH = REPOSITORY / "README.es.md"
 
 
 @pytest.fixture
@@ -33,16 +37,18 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_every_block_says_what_it_is_and_so_is_tested() -> None:
     assert len(blocks()) == fences() - UNTESTED
-    assert {block.kind for block in blocks()} == {"file", "patch", "run", "part of", "shows"}
+    kinds = {"file", "patch", "run", "jobs", "part of", "shows"}
+    assert {block.kind for block in blocks()} == kinds
     assert {block.argument for block in blocks() if block.kind == "run"} == {
         "server",
         "tests",
         "checkout",
         "fastapi",
+        "cache",
     }
 
 
-def test_the_job_of_the_readme_passes_the_test_of_the_readme(checkout: Path) -> None:
+def test_the_job_of_the_pages_passes_the_test_of_the_pages(checkout: Path) -> None:
     write_into_checkout(checkout)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "tests/unit/test_cache_report_job.py"],
@@ -52,7 +58,7 @@ def test_the_job_of_the_readme_passes_the_test_of_the_readme(checkout: Path) -> 
     assert "1 passed" in done.stdout
 
 
-def test_who_adds_the_job_of_the_readme_finds_the_linters_content(checkout: Path) -> None:
+def test_who_adds_the_job_of_the_pages_finds_the_linters_content(checkout: Path) -> None:
     write_into_checkout(checkout)
     for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", "lib")):
         done = subprocess.run(
@@ -62,7 +68,7 @@ def test_who_adds_the_job_of_the_readme_finds_the_linters_content(checkout: Path
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_commands_of_the_readme_for_the_checkout_work(checkout: Path) -> None:
+def test_the_commands_of_the_pages_for_the_checkout_work(checkout: Path) -> None:
     write_into_checkout(checkout)
     for block in blocks():
         if block.argument == "checkout":
@@ -133,38 +139,71 @@ def fetch(url: str, server: subprocess.Popen[str], deadline_s: float = 30) -> ob
             time.sleep(0.05)
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_what_a_page_does_with_the_cache_works(number: int, tmp_path: Path) -> None:
+    block = [block for block in blocks() if block.argument == "cache"][number]
+    (tmp_path / "page.py").write_text(block.text)
+    subprocess.run(
+        [sys.executable, "-c", "import page"],
+        env={
+            "PYTHONPATH": f"{REPOSITORY / 'lib'}:{tmp_path}",
+            "SERENO_CACHE_DIR": str(tmp_path / "cache"),
+        },
+        check=True,
+    )
+    stats = MetadataCache(tmp_path / "cache/metadata").get_stats()
+    # Each page reads what it has set, and takes it away at its end.
+    assert (stats["hits"], stats["size"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "block", [block for block in blocks() if block.kind == "jobs"], ids=lambda block: block.argument
+)
+def test_the_jobs_of_a_page_can_be_registered(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{block.argument}.py").write_text(block.text)
+    monkeypatch.syspath_prepend(tmp_path)
+    scheduler = Scheduler(scope="system", root=tmp_path / "root")
+    import_module(block.argument).register(scheduler)
+    assert len(scheduler.get_jobs()) == block.text.count("scheduler.add_")
+
+
 def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:
-    ids = re.findall(r"\| `([0-9a-f]{32})` \|", README)
+    ids = re.findall(r"\| `([0-9a-f]{32})` \|", text_of("metrics"))
     assert ids == [entry.kind for entry in catalogue.entries("en")]
     for status in re.findall(r"^  (\d)  ", cli.EXIT_STATUSES, re.MULTILINE):
-        assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", README)
+        assert re.search(rf"Exit status of `sereno`:[^.]*\b{status} ", text_of("operating"))
 
 
 def test_every_command_of_the_table_exists() -> None:
     help_text = cli._parser().format_help()
-    for command in re.findall(r"^\| `sereno ([\w-]+)", README, re.MULTILINE):
+    for command in re.findall(r"^\| `sereno ([\w-]+)", text_of("operating"), re.MULTILINE):
         assert re.search(rf"^    {command}\b", help_text, re.MULTILINE), command
 
 
 def test_the_example_of_notify_toml_is_right_and_every_key_of_the_file_is_named() -> None:
     (example,) = (block for block in blocks() if block.argument.endswith("/notify.toml"))
-    parsed = config.parse(example.text, "README.md")
+    parsed = config.parse(example.text, "docs/notify.md")
     assert {handler.type for handler in parsed.handlers} == set(config.HANDLERS)
-    table = README[README.index("| key | of |") : README.index("The JSON has")]
+    page = text_of("notify")
+    table = page[page.index("| key | of |") : page.index("The JSON has")]
     keys = {*config.SETTINGS, *config.COMMON}.union(*config.HANDLERS.values())
     assert set(re.findall(r"`([a-z_]+)`", table)) - {"mail", "webhook", "apprise"} == keys
     payload = compose(Event("test", "j", "r", "h", "system", 0.0)).payload
-    listed = README[README.index("The JSON has") : README.index("A message that did not leave")]
+    listed = page[page.index("The JSON has") : page.index("A message that did not leave")]
     assert set(payload) <= set(re.findall(r"`([a-z_]+)`", listed))
 
 
 def test_the_picture_shows_every_wing_and_door() -> None:
     library = REPOSITORY / "lib/sereno"
     wings = {f"{path.parent.name}/" for path in library.glob("*/__init__.py")}
-    for picture in (README, (REPOSITORY / "README.es.md").read_text()):
-        lines = picture.partition("```text\nlib/sereno\n")[2].partition("\n\n")[0].splitlines()
+    for page in (README, SPANISH):
+        picture = page.read_text().partition("```text\nlib/sereno\n")[2].partition("```")[0]
+        lines = picture.splitlines()
         assert {line.split()[0] for line in lines[1:]} == wings
         assert all((library / f"{door}.py").exists() for door in lines[0].split()[:3])
+        assert all(" # " in line for line in lines)
 
 
 def test_every_dependency_is_named_with_its_reason() -> None:
@@ -172,4 +211,4 @@ def test_every_dependency_is_named_with_its_reason() -> None:
     names = re.findall(r"^([a-z]+)==", pinned, re.MULTILINE)
     assert names
     for name in names:
-        assert f"| [{name}]" in README
+        assert f"| [{name}]" in text_of("architecture")

@@ -1,8 +1,9 @@
-"""README.md as a list of blocks, each with the comment above it that says what it is.
+"""README.md and the pages of docs/ as a list of blocks, each with the comment above it that says what it is.
 
 <!-- file: PATH -->      a file; a relative path is one of the checkout (or of the example's own folder)
 <!-- patch: PATH -->     a change of a file of the checkout, as a diff
-<!-- run: WHERE -->      commands: server, tests, checkout or fastapi
+<!-- run: WHERE -->      commands: server, tests, checkout, fastapi; or Python: cache
+<!-- jobs: MODULE -->    a module with functions and their `register`
 <!-- part of: PATH -->   lines of a file on the server
 <!-- shows: COMMAND -->  what a command prints on the server, but for the figures
 """
@@ -15,6 +16,9 @@ from typing import NamedTuple
 
 from shipped import REPOSITORY
 
+README = REPOSITORY / "README.md"
+# In the order in which a server meets their commands.
+PAGES = (README, *sorted((REPOSITORY / "docs").glob("*.md")))
 _BLOCK = re.compile(
     r"^(?P<indent> *)<!-- (?P<kind>[a-z ]+): (?P<argument>[^\n]+) -->\n"
     r"(?P=indent)```(?P<language>[a-z]+)\n(?P<text>.*?)^(?P=indent)```$",
@@ -29,9 +33,13 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks() -> list[Block]:
-    """Every block of the README that says what it is, in order, without the indentation of a list."""
-    text = (REPOSITORY / "README.md").read_text()
+def text_of(name: str) -> str:
+    """A page of docs/ by its name without `.md`."""
+    return (REPOSITORY / f"docs/{name}.md").read_text("utf-8")
+
+
+def blocks(*pages: Path) -> list[Block]:
+    """Every block of `pages` (default: all) that says what it is, in order, without the indentation of a list."""
     return [
         Block(
             found["kind"],
@@ -39,14 +47,17 @@ def blocks() -> list[Block]:
             found["language"],
             re.sub(rf"^{found['indent']}", "", found["text"], flags=re.MULTILINE),
         )
-        for found in _BLOCK.finditer(text)
+        for page in pages or PAGES
+        for found in _BLOCK.finditer(page.read_text("utf-8"))
     ]
 
 
-def fences() -> int:
-    """How many fenced blocks the README has, whether they say what they are or not."""
-    text = (REPOSITORY / "README.md").read_text()
-    return len(re.findall(r"^ *```[a-z]+$", text, re.MULTILINE))
+def fences(*pages: Path) -> int:
+    """How many fenced blocks `pages` have, whether they say what they are or not."""
+    return sum(
+        len(re.findall(r"^ *```[a-z]+$", page.read_text("utf-8"), re.MULTILINE))
+        for page in pages or PAGES
+    )
 
 
 def patched(text: str, patch: str) -> str:
@@ -54,12 +65,12 @@ def patched(text: str, patch: str) -> str:
     lines = patch.splitlines()
     before = "\n".join(line[1:] for line in lines if line[0] in " -")
     after = "\n".join(line[1:] for line in lines if line[0] in " +")
-    assert text.count(before) == 1, f"the README's patch does not fit:\n{before}"
+    assert text.count(before) == 1, f"the page's patch does not fit:\n{before}"
     return text.replace(before, after)
 
 
 def write_into_checkout(checkout: Path) -> None:
-    """Do to a checkout what the section on adding a job says."""
+    """Do to a checkout what the section on a job that ships says."""
     for block in blocks():
         if block.kind == "file" and not block.argument.startswith(("/", "shop/")):
             path = checkout / block.argument
