@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from time import perf_counter, sleep
 
 from sereno.errors import SerenoError
@@ -223,13 +223,18 @@ class Run:
     def _see_to_the_end(self) -> None:
         """Have the process end, though a thread, a child or an exit handler of the job's keeps it."""
         if self.counts and ("threading" in sys.modules or "atexit" in sys.modules):
+            has_begun = allocate_lock()
+            has_begun.acquire()
             try:
-                start_new_thread(self._end, ())
+                start_new_thread(self._end, (has_begun,))
             except RuntimeError:
                 # No room for another thread: the job's limits end it.
-                pass
+                return
+            # A thread whose first step comes after the interpreter's end finds its own state freed (CPython 3.11).
+            has_begun.acquire(timeout=GRACE_S)
 
-    def _end(self) -> None:
+    def _end(self, has_begun: LockType) -> None:
+        has_begun.release()
         self.wait_for_monitor()
         sleep(GRACE_S)
         try:
