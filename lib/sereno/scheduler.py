@@ -16,10 +16,11 @@ from sereno.declare.job import Job, check_name
 from sereno.declare.options import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
 from sereno.manager.systemctl import Systemctl
-from sereno.observe import run_and_wait, status
+from sereno.observe import run_and_wait
+from sereno.observe.job_state import JobState
 from sereno.observe.survey import ask, survey
 from sereno.setting_names import APP
-from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text
+from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text, in_words
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
 
@@ -247,7 +248,7 @@ class Scheduler:
             self.installation.shutdown(self.app, wait=wait)
 
     def get_jobs(self) -> list[dict[str, Any]]:
-        """The jobs of this application, installed or registered, by id: see `sereno.observe.status.job_status`.
+        """The jobs of this application, installed or registered, by id; their keys: `JobState.as_dict`.
 
         Where systemd does not run, nothing has a `next_run`.
 
@@ -265,11 +266,14 @@ class Scheduler:
         installed, question = self.installation.jobs(self.app), ask(self.installation, asked)
         asked_for = {*installed, *self._jobs} if asked == "*" else {asked}
         jobs = {job_id: job for job_id, job in installed.items() if job_id in asked_for}
-        found = {each.job.id: each for each in survey(jobs, self.installation, question)}
-        return [
-            status.job_status(self._jobs.get(job_id), found.get(job_id))
-            for job_id in sorted(asked_for & {*found, *self._jobs})
-        ]
+        found = {
+            job_id: JobState(job, in_words(job.trigger.text))
+            for job_id, job in self._jobs.items()
+            if job_id in asked_for
+        }
+        # What is installed counts.
+        found |= {each.job.id: each for each in survey(jobs, self.installation, question)}
+        return [state.as_dict() for _, state in sorted(found.items())]
 
     def pause_job(self, job_id: str) -> None:
         """Stop a job's timer until `resume_job`, also over a reboot and over `start()`.

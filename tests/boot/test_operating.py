@@ -45,7 +45,7 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
     machine.wait_for(lambda: shop.runs("going", STARTED), what="the run that goes on")
     jobs = listed(machine)
     shown = {
-        job_id: (jobs[job_id]["last"]["status"], jobs[job_id]["failing"], jobs[job_id]["last"]["error"])
+        job_id: (jobs[job_id]["last_status"], jobs[job_id]["failing"], jobs[job_id]["last_error"])
         for job_id in ("well", "raised", "killed", "too_long", "nobody", "going")
     }  # fmt: skip
     raised, too_long = shown["raised"][2], shown["too_long"][2]
@@ -59,10 +59,10 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
         "nobody": ("failed", True, "its user is missing (status 217)"),
         "going": ("running", False, None),
     }
-    assert (jobs["never_ran"]["last"], jobs["going"]["running"]) == (None, True)
-    assert jobs["too_long"]["last"]["result"] == "timeout"
+    assert (jobs["never_ran"]["last_status"], jobs["going"]["running"]) == (None, True)
+    assert jobs["too_long"]["last_result"] == "timeout"
     # The record counts from the function's first line, the limit from systemd's start of the process.
-    assert 0 < jobs["too_long"]["last"]["duration_ms"] < 5000
+    assert 0 < jobs["too_long"]["last_duration_s"] < 5
     began, ended = "ExecMainStartTimestampMonotonic", "ExecMainExitTimestampMonotonic"
     main_process = machine.show("sereno@too_long.service", began, ended)
     assert 900_000 < int(main_process[ended]) - int(main_process[began]) < 5_000_000
@@ -80,6 +80,19 @@ def test_every_way_in_which_a_run_ends_is_shown_as_what_it_is(shop: Shop) -> Non
     machine.wait_for(
         lambda: history(machine, "going")[0]["status"] != "running", what="the end of the run"
     )
+    before = listed(machine)
+    machine.run("journalctl", "--rotate")
+    machine.run("journalctl", "--vacuum-size=1")
+    after = listed(machine)
+    assert history(machine, "well") == []
+    for job_id, job in before.items():
+        assert {**after[job_id], "last_stats": None} == {
+            **job,
+            "last_stats": None,
+            "next_run": after[job_id]["next_run"],
+        }
+    kept = machine.run("stat", "-c", "%a %U %G", "/var/lib/sereno/last-runs.json").stdout
+    assert kept.split() == ["640", "root", "systemd-journal"]
 
 
 def test_a_job_that_succeeds_again_is_failing_no_longer(shop: Shop) -> None:
@@ -102,13 +115,13 @@ def test_a_skipped_run_and_a_paused_job_are_shown_as_that(shop: Shop) -> None:
     machine.run("systemctl", "start", "sereno@late.timer")
     machine.wait_for(lambda: shop.runs("late", SKIPPED), what="the record")
     job = listed(machine)["late"]
-    assert (job["last"]["status"], job["failing"], job["paused"]) == ("skipped", False, False)
+    assert (job["last_status"], job["failing"], job["paused"]) == ("skipped", False, False)
     machine.run("sereno", "pause", "late")
     job = listed(machine)["late"]
-    assert (job["paused"], job["active"], job["next"]) == (True, False, None)
+    assert (job["paused"], job["active"], job["next_run"]) == (True, False, None)
     assert "sereno resume late" in machine.run("sereno", "status", "late").stdout
     machine.run("sereno", "resume", "late")
-    assert listed(machine)["late"]["next"] is not None
+    assert listed(machine)["late"]["next_run"] is not None
     assert len(shop.runs("late", FINISHED)) == 0
 
 
@@ -161,7 +174,7 @@ def test_a_timer_that_does_not_run_is_shown_as_that_with_what_starts_it(shop: Sh
     machine.run("systemctl", "stop", "sereno@halted.timer")
     jobs = listed(machine)
     for job_id in ("broken_off", "halted"):
-        assert (jobs[job_id]["active"], jobs[job_id]["next"]) == (False, None)
+        assert (jobs[job_id]["active"], jobs[job_id]["next_run"]) == (False, None)
     active = "result = {job['id']: job['active'] for job in scheduler.get_jobs()}"
     assert shop.call(active) == {"broken_off": False, "halted": False}
     hint = machine.run("sereno", "status", "broken_off").stdout.splitlines()[-1]
@@ -224,7 +237,7 @@ def test_a_record_that_another_user_made_up_changes_nothing(shop: Shop) -> None:
         "time.sleep(1)\n"
     )
     machine.run_unit("python3", "-c", forged, user="mallory")
-    assert listed(machine)["trusted"]["last"]["status"] == "success"
+    assert listed(machine)["trusted"]["last_status"] == "success"
     assert [run["status"] for run in history(machine, "trusted")] == ["success"]
 
 
@@ -236,5 +249,5 @@ def test_a_run_that_a_power_failure_cut_off_is_lost_and_the_job_failing(shop: Sh
     machine.crash()
     machine.start()
     job = listed(machine)["cut_off"]
-    assert (job["last"]["status"], job["failing"], job["running"]) == ("lost", True, False)
+    assert (job["last_status"], job["failing"], job["running"]) == ("lost", True, False)
     assert "the machine went down" in machine.run("sereno", "status", "cut_off").stdout

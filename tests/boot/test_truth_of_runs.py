@@ -152,14 +152,15 @@ def said(shop: Shop, *job_ids: str) -> dict[str, tuple[str, str | None]]:
     watched = machine.run("sereno", "watch").stdout.splitlines()
     found = {}
     for job_id in job_ids:
-        last = listed[job_id]["last"]
-        status, error = last["status"], last["error"]
+        job = listed[job_id]
+        status, error = job["last_status"], job["last_error"]
         history = json.loads(machine.run("sereno", "history", job_id, "--json").stdout)["history"]
-        assert {**history[-1], "stats": None} == {**last, "stats": None}
-        assert (by_status[job_id]["last_status"], by_status[job_id]["last_error"]) == (
-            status,
-            error,
-        )
+        last = history[-1]
+        assert (last["run"], last["status"]) == (job["last_run_id"], status)
+        assert (last["error"], last["hint"]) == (error, job["last_hint"])
+        assert last["result"] in (None, job["last_result"])
+        times = ("next_run", "last_run")
+        assert {**job, **dict.fromkeys(times)} == {**by_status[job_id], **dict.fromkeys(times)}
         text = machine.run("sereno", "status", job_id).stdout
         assert f": {status}" in text
         assert error is None or error in text
@@ -441,7 +442,7 @@ def test_without_a_journal_a_run_is_known_by_the_manager(jobs: Shop) -> None:
         status, words = waited_for(machine, "unseen_crash")
         assert (status, "killed by SIGKILL" in words) == (1, True)
         found: dict[str, Any] = {
-            job["id"]: job["last"] and job["last"]["status"]
+            job["id"]: job["last_status"]
             for job in json.loads(machine.run("sereno", "list", "--json").stdout)
         }
         assert (found["unseen"], found["unseen_crash"]) == ("success", "failed")

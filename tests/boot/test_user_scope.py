@@ -198,15 +198,15 @@ def test_a_users_runs_are_that_users_and_not_those_of_a_system_job_of_the_same_n
     assert stats["entries_removed"] == 0
     assert sereno(ada, "run", "dies", "--wait", check=False).returncode == 1
     jobs = {job["id"]: job for job in json.loads(sereno(ada, "list", "--json").stdout)}
-    assert jobs[job_id]["last"]["status"] == "success"
-    assert (jobs["dies"]["last"]["status"], jobs["dies"]["failing"]) == ("failed", True)
-    assert jobs["dies"]["last"]["error"] == "killed by SIGKILL"
+    assert jobs[job_id]["last_status"] == "success"
+    assert (jobs["dies"]["last_status"], jobs["dies"]["failing"]) == ("failed", True)
+    assert jobs["dies"]["last_error"] == "killed by SIGKILL"
     assert "Failed with result 'signal'" in sereno(ada, "logs", "dies").stdout
     assert "killed by SIGKILL" in sereno(ada, "status", "dies").stdout
     (run,) = json.loads(sereno(ada, "history", "dies", "--json").stdout)["history"]
-    assert run["run"] == jobs["dies"]["last"]["run"]
+    assert run["run"] == jobs["dies"]["last_run_id"]
     (after,) = json.loads(ada.run("sereno", "list", "--json").stdout)
-    assert after["last"] == before["last"]
+    assert after["last_run_id"] == before["last_run_id"]
     call(ada, "scheduler.shutdown(wait=True)")
 
 
@@ -254,7 +254,7 @@ def test_a_users_runs_are_judged_by_that_users_manager_too(ada: Machine) -> None
     ada.run("systemctl", "--user", "stop", service, user="ada")
     jobs = {job["id"]: job for job in json.loads(sereno(ada, "list", "--json").stdout)}
     shown = {
-        name: (jobs[name]["last"]["status"], jobs[name]["failing"])
+        name: (jobs[name]["last_status"], jobs[name]["failing"])
         for name in ("leaves", "crashes", "unheard")
     }
     assert shown == {

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sereno.cli.terminal import duration, number
-from sereno.observe.overview import Overview
+from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import DAY_S, ahead
 from sereno.observe.report.page import page
@@ -29,14 +29,14 @@ def a_run(job_id: str, begin_s: float, status: str = "success", **fields: Any) -
     return Run(job_id, f"{int(begin_s):032x}", status, begin_s, **{**ended, **fields})
 
 
-def an_overview(job_id: str, last: Run | None = None, **fields: Any) -> Overview:
+def a_state(job_id: str, last: Run | None = None, **fields: Any) -> JobState:
     name = fields.pop("name", "A job")
     installed = Installed(
         job_id, "shop", name, "shop.jobs:work", "cron[0 * * * *]", False, None, False, 0, True, True, (), {}, {}
     )  # fmt: skip
     next_at = datetime.fromtimestamp(NOW_S + HOUR_S, UTC)
     values = {"active": True, "running": False, "failing": False, "drop_ins": ()}
-    return Overview(installed, "every hour", next_at, last, **{**values, **fields})
+    return JobState(installed, "every hour", next_at, last, **{**values, **fields})
 
 
 def hourly(job_id: str, **fields: Any) -> list[Run]:
@@ -54,7 +54,7 @@ def cleanup() -> model.JobView:
         for index, run in enumerate(hourly("cache_cleanup_hourly"))
     ]  # fmt: skip
     return model.job_view(
-        an_overview("cache_cleanup_hourly", runs[-1]), runs, WINDOW, max_size=2000, is_cleanup=True
+        a_state("cache_cleanup_hourly", runs[-1]), runs, WINDOW, max_size=2000, is_cleanup=True
     )
 
 
@@ -69,12 +69,12 @@ def mixed() -> model.JobView:
         ),
     ]
     missed_s = [NOW_S - 20 * HOUR_S, NOW_S - 19 * HOUR_S]
-    shown = an_overview("mixed", runs[-1], name=NASTY, failing=True, running=True)
+    shown = a_state("mixed", runs[-1], name=NASTY, failing=True, running=True)
     return model.job_view(shown, runs, WINDOW, missed_s=missed_s, checked_since_s=NOW_S - 2 * DAY_S)
 
 
 def a_report(*jobs: model.JobView) -> model.Report:
-    jobs = jobs or (cleanup(), mixed(), model.job_view(an_overview("never_ran"), [], WINDOW))
+    jobs = jobs or (cleanup(), mixed(), model.job_view(a_state("never_ran"), [], WINDOW))
     failed = [run for job in jobs for run in job.recent]
     lost = a_run("mixed", NOW_S - 90_000, "lost", error=CUT_OFF)
     return model.Report(

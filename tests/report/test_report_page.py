@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sample import NASTY, NOW_S, WINDOW, a_report, a_run, an_overview, html
+from sample import NASTY, NOW_S, WINDOW, a_report, a_run, a_state, html
 
 from sereno.errors import SerenoError
 from sereno.observe.report import model
@@ -104,7 +104,7 @@ def test_a_hundred_times_as_many_runs_make_no_larger_page() -> None:
     def size(count: int) -> int:
         step_s = (NOW_S - WINDOW.since_s) / count
         runs = [a_run("job", WINDOW.since_s + each * step_s, "failed") for each in range(count)]
-        return len(html(a_report(model.job_view(an_overview("job", runs[-1]), runs, WINDOW))))
+        return len(html(a_report(model.job_view(a_state("job", runs[-1]), runs, WINDOW))))
 
     assert size(20_000) < 1.2 * size(200)
 

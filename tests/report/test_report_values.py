@@ -7,7 +7,7 @@ from datetime import timedelta, timezone
 from itertools import pairwise
 
 import pytest
-from sample import HOUR_S, NOW_S, WINDOW, a_run, an_overview, hourly
+from sample import HOUR_S, NOW_S, WINDOW, a_run, a_state, hourly
 
 from sereno.observe.report import model, plots
 from sereno.observe.report.ahead import DAY_S, NAMED_JOBS, ahead
@@ -60,7 +60,7 @@ def test_a_run_whose_beginning_is_not_known_counts_where_it_ended() -> None:
 
 def test_every_run_is_in_the_lane_of_its_status_and_every_lane_has_its_place() -> None:
     runs = [*hourly("job")[:9], a_run("job", NOW_S - 60, "odd"), a_run("job", NOW_S - 30, "failed")]
-    view = model.job_view(an_overview("job"), runs, WINDOW, missed_s=[NOW_S - HOUR_S])
+    view = model.job_view(a_state("job"), runs, WINDOW, missed_s=[NOW_S - HOUR_S])
     assert [(lane.status, lane.count, lane.y) for lane in view.lanes] == [
         ("success", 9, 0),
         ("failed", 1, 100),
@@ -73,7 +73,7 @@ def test_every_run_is_in_the_lane_of_its_status_and_every_lane_has_its_place() -
 
 def test_a_run_that_is_under_way_reaches_from_its_beginning_to_now() -> None:
     runs = [a_run("job", NOW_S - 10 * HOUR_S, "running")]
-    (lane,) = model.job_view(an_overview("job"), runs, WINDOW).lanes
+    (lane,) = model.job_view(a_state("job"), runs, WINDOW).lanes
     assert lane.path == "M158 100v-100h10v100z"
 
 
@@ -113,14 +113,14 @@ def test_a_statistic_that_is_no_figure_is_left_out(odd: object) -> None:
     names = ("entries_removed", "memory_freed_kb", "hit_rate", "entries_after")
     stats = dict.fromkeys(names, odd)
     runs = [a_run("job", NOW_S - 60, stats=stats)]
-    view = model.job_view(an_overview("job"), runs, WINDOW, is_cleanup=True)
+    view = model.job_view(a_state("job"), runs, WINDOW, is_cleanup=True)
     assert [plot.title for plot in view.plots] == ["Duration"]
 
 
 def test_the_cleanup_shows_its_amounts_with_totals_and_its_levels_without() -> None:
     stats = {"entries_removed": 3, "memory_freed_kb": 8, "hit_rate": 78.5, "entries_after": 1100}
     runs = [run._replace(stats=stats) for run in hourly("job")]
-    view = model.job_view(an_overview("job"), runs, WINDOW, is_cleanup=True, max_size=2000)
+    view = model.job_view(a_state("job"), runs, WINDOW, is_cleanup=True, max_size=2000)
     assert [(plot.title, plot.total, plot.top) for plot in view.plots] == [
         ("Duration", None, 2000),
         ("Entries removed", 3 * 168, 3),

@@ -81,11 +81,11 @@ class FakeManager(Systemctl):
             unit: Elapse(NEXT, None) for unit in self.active | failed if unit.endswith(".timer")
         }
 
-    def states(self, *patterns: str) -> dict[str, str]:
+    def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
         self.asked.append(patterns)
         states = {**dict.fromkeys(self.active, "active"), **self.service_states}
         return {
-            unit: state
+            unit: {"LoadState": "loaded", "ActiveState": state, "SubState": state}
             for unit, state in states.items()
             if any(fnmatchcase(unit, pattern) for pattern in patterns)
         }

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sereno.errors import SystemdError
+from sereno.observe.job_state import JobState
 from sereno.observe.look import Snapshot
-from sereno.observe.overview import Overview
 from sereno.records.run_record import Run
 from sereno.units.unit_text import Installed
 
@@ -33,7 +33,7 @@ def a_job(
     running: bool = False,
     failing: bool | None = None,
     error: str | None = None,
-) -> Overview:
+) -> JobState:
     """A job whose last run came to `status`; None: it never ran."""
     last = None
     if status is not None:
@@ -46,7 +46,7 @@ def a_job(
     )  # fmt: skip
     next_ = None if next_in_s is None else datetime.fromtimestamp(NOW_S + next_in_s, UTC)
     is_bad = last is not None and last.is_bad
-    return Overview(
+    return JobState(
         job=job, schedule=schedule, next=next_, last=last, active=active, running=running,
         failing=is_bad if failing is None else failing, drop_ins=(),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
 from sereno.declare.job import Job
+from sereno.manager.names import TARGET as TARGET_UNIT
 from sereno.manager.names import timer_name
-from sereno.manager.systemctl import seconds
-from sereno.observe import doctor
+from sereno.manager.systemctl import is_running, seconds
+from sereno.observe import doctor, runs
 from sereno.observe.doctor import CHECKS, examine, gather
 from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, Words
@@ -25,6 +27,7 @@ from sereno.observe.doctor.job_facts import JobFacts, Place
 from sereno.observe.doctor.places import look, module_place, open_at, text_of
 from sereno.observe.doctor.sandbox import WEAKER, weakenings
 from sereno.observe.doctor.unit_checks import OWN_UNITS
+from sereno.observe.job_state import JobState
 from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF, LEFT
 from sereno.triggers import CronTrigger, IntervalTrigger
@@ -65,20 +68,31 @@ def service(*more: tuple[str, str, str]) -> tuple[tuple[str, str, str], ...]:
 
 
 def job(**changes: Any) -> JobFacts:
-    """A calendar job that is well: it elapses in an hour."""
+    """A calendar job that is well: it elapses in an hour, and ran an hour ago."""
+    next_s = changes.pop("next_s", NOW_S + HOUR_S)
+    last = [
+        changes.pop(f"last_{name}", ended)
+        for name, ended in (("status", "success"), ("error", None))
+    ]
+    whole = changes.get("installed") or installed()
+    running = is_running(changes.get("service", DONE)["ActiveState"])
     facts = JobFacts(
-        installed=installed(),
+        installed=whole,
+        state=JobState(
+            whole,
+            "",
+            next=None if next_s is None else datetime.fromtimestamp(next_s, UTC),
+            last=Run(whole.id, "", last[0], end_s=NOW_S - HOUR_S, error=last[1]),
+            running=running,
+        ),
         timer=ACTIVE,
         service=DONE,
-        next_s=NOW_S + HOUR_S,
         expected_s=NOW_S + HOUR_S,
         period_s=DAY_S,
         calendars=("*-*-* 03:00:00",),
         calendars_now=("*-*-* 03:00:00",),
         settings=service(),
         installed_s=NOW_S - 90 * DAY_S,
-        latest_status="success",
-        latest_s=NOW_S - HOUR_S,
     )
     return replace(facts, **changes)
 
@@ -338,13 +352,13 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "sereno@nightly.service", "Result", "exit-code (status 226)"), "journalctl -u"),
     ("run", machine(job(service={**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "15"})),
      ("problem", "sereno@nightly.service", "Result", "timeout (status 15)"), "sereno run nightly"),
-    ("run", machine(job(latest_status="failed")),
+    ("run", machine(job(last_status="failed")),
      ("problem", "sereno@nightly.service", "SERENO_STATUS", "failed"), "sereno run nightly"),
-    ("run", machine(job(latest_status="failed", latest_error="killed by SIGSEGV")),
+    ("run", machine(job(last_status="failed", last_error="killed by SIGSEGV")),
      ("problem", "sereno@nightly.service", "SERENO_STATUS", "failed"), "sereno run nightly"),
-    ("run", machine(job(latest_status="lost", latest_error=LEFT)),
+    ("run", machine(job(last_status="lost", last_error=LEFT)),
      ("problem", "sereno@nightly.service", "SERENO_STATUS", "missing"), "sereno logs nightly"),
-    ("run", machine(job(latest_status="skipped")),
+    ("run", machine(job(last_status="skipped")),
      ("warning", "sereno@nightly.service", "SERENO_STATUS", "skipped"), "sereno run nightly"),
 ]  # fmt: skip
 
@@ -460,24 +474,24 @@ def test_the_journal_must_reach_back_over_a_week_and_two_periods_of_the_slowest_
 
 def test_the_last_run_is_told_of_in_the_words_of_everywhere() -> None:
     for status in ("failed", "lost"):
-        (finding,) = examine(machine(job(latest_status=status, latest_error="killed by SIGSEGV")))
+        (finding,) = examine(machine(job(last_status=status, last_error="killed by SIGSEGV")))
         assert finding.message.endswith(": killed by SIGSEGV")
     killed = {**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "9"}
-    (finding,) = examine(machine(job(service=killed, latest_error="over its time limit")))
+    (finding,) = examine(machine(job(service=killed, last_error="over its time limit")))
     assert finding.message == "the last run failed: over its time limit"
 
 
 def test_a_run_that_goes_on_or_was_stopped_is_no_finding() -> None:
     running = {**DONE, "ActiveState": "activating"}
-    assert examine(machine(job(service=running, latest_status="lost"))) == []
+    assert examine(machine(job(service=running, last_status="lost"))) == []
     # What did not heed the stop was killed, so that the unit has failed.
     killed = {**DONE, "ActiveState": "failed", "Result": "timeout", "ExecMainStatus": "9"}
-    assert examine(machine(job(service=killed, latest_status="interrupted"))) == []
+    assert examine(machine(job(service=killed, last_status="interrupted"))) == []
 
 
 def test_problems_come_before_warnings_and_commands_name_the_users_scope() -> None:
     found = examine(
-        machine(job(latest_status="failed"), scope="user", old_stamps=("/s",), lingers=True)
+        machine(job(last_status="failed"), scope="user", old_stamps=("/s",), lingers=True)
     )
     assert [each.level for each in found] == ["problem", "warning"]
     assert found[0].hint.endswith("sereno run nightly --user")
@@ -593,7 +607,8 @@ class AskedManager(FakeManager):
     def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
         self.asked.append(patterns)
         timers = {unit: ACTIVE for unit in self.active if unit.endswith(".timer")}
-        return timers | {"sereno-app@shop.target": ACTIVE, "sereno@c.service": FAILED}
+        failed = {**FAILED, "SubState": "failed"}
+        return timers | {"sereno-app@shop.target": ACTIVE, "sereno@c.service": failed}
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         return TARGET
@@ -621,11 +636,11 @@ class JournalOfTheUser:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def latest(self, job_ids: Any) -> dict[str, Run]:
-        return {"a": Run("a", "r", "failed", NOW_S - 1, NOW_S)}
+    def latest(self, job_ids: Any, count: int) -> dict[str, list[Run]]:
+        return {"a": [Run("a", "r", "failed", NOW_S - 1, NOW_S)]}
 
-    def begins_s(self) -> None:
-        return None
+    def begins_s(self) -> float:
+        return NOW_S - 100 * DAY_S
 
 
 def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
@@ -634,7 +649,8 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     manager = AskedManager()
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
     monkeypatch.setattr(gather.journal, "installed", lambda: True)
-    monkeypatch.setattr(gather, "Runs", JournalOfTheUser)
+    for module in (gather, runs):
+        monkeypatch.setattr(module, "Runs", JournalOfTheUser)
     backend = scheduler.Scheduler("shop", scope="user", manager=manager)
     for job_id in "abc":
         backend.add_cron_job(backend_jobs.report, job_id, hour=3)
@@ -648,7 +664,7 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     assert "problem: sereno@c.service: the last run failed (Result: timeout (status 15))" in said
     # One question for all, one for those that leave one open, and one about what is not a job's.
     assert manager.asked == [
-        ("sereno@*", "sereno-app@*"),
+        ("sereno@*.timer", "sereno@*.service", "sereno-app@*", TARGET_UNIT),
         ("sereno@c.timer", "sereno@c.service"),
         ("systemd-journald.service", *OWN_UNITS),
     ]
@@ -709,8 +725,8 @@ def of_all(*lines: tuple[str, str, str]) -> dict[str, Any]:
         ("command", of_all((SERVICE, "ExecStart", "/bin/x")), {}),
         ("elsewhere", of_all(("[Timer]", "Unit", "x.service")), {}),
         ("needed path", of_all((SERVICE, "WorkingDirectory", "/gone")), {"places": {"/gone": Place()}}),
-        ("run", {"latest_status": "lost", "latest_error": CUT_OFF}, {}),
-        ("run", {"latest_status": "skipped"}, {}),
+        ("run", {"last_status": "lost", "last_error": CUT_OFF}, {}),
+        ("run", {"last_status": "skipped"}, {}),
         ("paused", {"installed": None, "timer": STOPPED}, {}),
     ],
 )  # fmt: skip
@@ -720,8 +736,7 @@ def test_a_hundred_jobs_with_one_cause_are_one_finding_with_one_way_out(
     names = [f"job{number}" for number in range(100)]
     is_paused = "installed" in changes
     jobs = [
-        replace(job(), **{**changes, "installed": installed(name, enabled=not is_paused)})
-        for name in names
+        job(**{**changes, "installed": installed(name, enabled=not is_paused)}) for name in names
     ]
     own_lines = {"drop_ins": {IN_ALL: changes.get("settings", ())[4:]}}
     (found,) = examine(machine(*jobs, **own_lines, **of_machine))

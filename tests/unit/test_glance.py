@@ -5,8 +5,8 @@ from glance_jobs import NOW_S, a_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno.cli.terminal import columns
-from sereno.cli.watch_table import Table, counts, detail, glance, short_span
+from sereno.cli.terminal import columns, short_span
+from sereno.cli.watch_table import WatchTable, counts, detail
 from sereno.observe.look import Snapshot
 
 JOBS = [
@@ -26,8 +26,7 @@ def text(line) -> str:
 
 
 def lines(jobs=JOBS, width: int | None = 80, **options) -> list[str]:
-    shown = glance(Snapshot(jobs, DURATIONS_MS), NOW_S)
-    table = Table(shown, width, **options)
+    table = WatchTable(Snapshot(jobs, DURATIONS_MS), NOW_S, width, **options)
     return [text(table.header()), *(text(table.line(number)) for number in range(len(jobs)))]
 
 
@@ -74,7 +73,7 @@ def test_the_chosen_job_says_why_it_failed_or_when_it_runs_next() -> None:
 def test_what_a_job_says_is_not_obeyed() -> None:
     job = a_job("shop", "failed", error="\x1b[2J\nx", schedule="at \x9b")
     assert r"\x1b[2J\nx" in lines([job], width=None)[1]
-    assert text(Table(glance(Snapshot([job], {}), NOW_S), None).line(0)).isprintable()
+    assert text(WatchTable(Snapshot([job], {}), NOW_S, None).line(0)).isprintable()
     assert detail(job, None).isprintable()
 
 

@@ -11,8 +11,8 @@ from fake_systemd import FakeManager
 
 from sereno.exits import OVER_LIMIT
 from sereno.observe import look as poll_module
+from sereno.observe.job_state import JobState
 from sereno.observe.look import Poll
-from sereno.observe.overview import Overview
 from sereno.records.journal import FAILED, FINISHED, STARTED
 from sereno.records.run_record import START_DONE, UNIT_FAILED, Run, runs_of
 from sereno.scheduler import Scheduler
@@ -69,6 +69,9 @@ class FakeJournal:
         new, self._place = self.records[self._place :], len(self.records)
         return iter([(name, record) for name, record in new if name in job_ids])
 
+    def latest(self, job_ids, count: int = 1) -> dict[str, list[Run]]:
+        return {job_id: self.newest(job_id, count) for job_id in job_ids}
+
     def newest(self, job_id: str, count: int) -> list[Run]:
         self.asked.append((job_id, count))
         own = [record for name, record in self.records if name == job_id]
@@ -97,12 +100,12 @@ def poll(shop: Scheduler, manager: FakeManager, journal: object) -> Poll:
     return Poll(Installation("user", manager=manager))
 
 
-def seen(poll: Poll) -> Overview:
+def seen(poll: Poll) -> JobState:
     (job,) = poll.ask().jobs
     return job
 
 
-def what(job: Overview) -> tuple[str | None, bool, bool]:
+def what(job: JobState) -> tuple[str | None, bool, bool]:
     return (job.last and job.last.status, job.running, job.failing)
 
 
@@ -212,7 +215,7 @@ def test_the_manager_is_asked_as_often_as_for_a_list(poll, manager) -> None:
     poll.ask()
     manager.asked.clear()
     poll.ask()
-    assert manager.asked == [("sereno@*.timer", "sereno@*.service")]
+    assert len(manager.asked) == 1
 
 
 def test_without_time_the_past_is_looked_up_later(shop, manager, journal) -> None:
@@ -253,3 +256,14 @@ def test_without_a_journal_the_manager_alone_is_shown(shop, manager, monkeypatch
     monkeypatch.setattr(poll_module, "Runs", none)
     manager.service_states = {SERVICE: "activating"}
     assert what(seen(Poll(Installation("user", manager=manager)))) == (None, True, False)
+
+
+def test_a_job_that_is_removed_while_it_is_watched_is_gone_and_its_runs_are_nobodys(
+    poll, shop, journal
+) -> None:
+    seen(poll)
+    over = {**finished("a", 12), "MESSAGE_ID": START_DONE, "USER_UNIT": SERVICE, "_PID": "1"}
+    journal += [(JOB, started("a", 10)), (JOB, finished("a", 11)), (JOB, over)]
+    assert seen(poll).last.is_over
+    shop.remove_job(JOB)
+    assert poll.ask().jobs == []

@@ -16,6 +16,7 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
+from sereno.observe import runs
 from sereno.observe.report import gather, schedules
 from sereno.records import messages
 from sereno.records.run_record import Run
@@ -45,13 +46,15 @@ class FakeRuns:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def history(self, job_id: str, *, since_s: float) -> list[Run]:
+    def histories(self, job_ids, *, since_s: float, with_stats) -> dict[str, list[Run]]:
         """As the journal has them: of a run that has not ended, its beginning alone."""
-        own = [run for run in self.past if run.job_id == job_id]
-        return [run for run in own if (run.end_s or run.start_s or 0) >= since_s]
+        return {
+            job_id: [run for run in own if (run.end_s or run.start_s or 0) >= since_s]
+            for job_id, own in self.latest(job_ids, 0).items()
+        }
 
-    def newest(self, job_id: str, count: int) -> list[Run]:
-        return [run for run in self.past if run.job_id == job_id][-count:]
+    def latest(self, job_ids, count: int) -> dict[str, list[Run]]:
+        return {each: [run for run in self.past if run.job_id == each][-count:] for each in job_ids}
 
     def begins_s(self) -> float | None:
         return self.begins
@@ -64,7 +67,8 @@ class FakeRuns:
 def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> scheduler.Scheduler:
     """A backend with a job of each ten minutes and one of each hour from its run, and an empty journal."""
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
-    monkeypatch.setattr(gather, "Runs", FakeRuns)
+    for module in (gather, runs):
+        monkeypatch.setattr(module, "Runs", FakeRuns)
     for name, value in (("past", []), ("records", []), ("begins", 0.0)):
         monkeypatch.setattr(FakeRuns, name, value)
     shop = scheduler.Scheduler("shop", scope="user", manager=manager)

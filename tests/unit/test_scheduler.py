@@ -667,13 +667,13 @@ def test_a_run_that_was_left_out_or_stopped_is_not_shown_as_a_success(
     scheduler.start()
     manager.service_states = {"sereno@report.service": "inactive"}
     manager.shown = {
-        "ActiveState": "inactive", "Result": result, "ExecMainStatus": status, "InvocationID": "abc",
+        "ActiveState": "inactive", "Result": result, "ExecMainStatus": status, "InvocationID": "",
         "ExecMainStartTimestamp": "@1764000000", "ExecMainExitTimestamp": "@1764000001",
     }  # fmt: skip
-    assert scheduler.get_job_status("report")["last_result"] == shown
     # A result without an invocation is what every unit begins with.
-    manager.shown["InvocationID"] = ""
     assert scheduler.get_job_status("report")["last_result"] is None
+    manager.shown["InvocationID"] = "abc"
+    assert scheduler.get_job_status("report")["last_result"] == shown
 
 
 def test_both_forms_of_a_cron_job_at_once_are_refused(scheduler) -> None:

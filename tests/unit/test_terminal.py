@@ -31,7 +31,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, width: int, **environ: str) -> 
 
 
 def printed(screen: Screen) -> list[str]:
-    colours = [{2: "red"}, {2: "red"}]
+    colours = [{"STATE": "red"}, {"STATE": "red"}]
     screen.table(HEADER, ROWS, cut=("SCHEDULE",), drop=("SCHEDULE",), colours=colours)
     assert isinstance(screen.stream, io.StringIO)
     return screen.stream.getvalue().splitlines()
@@ -115,7 +115,7 @@ def test_times_have_their_zone() -> None:
 @pytest.mark.parametrize(
     ("duration_ms", "shown"),
     [
-        (None, "-"), (0.4, "0ms"), (999.4, "999ms"), (2300, "2.30s"), (59_999, "60.00s"), (60_000, "1min 0s"),
+        (None, "-"), (0.4, "0ms"), (999.4, "999ms"), (2300, "2.30s"), (59_999, "60.00s"), (60_000, "1min"),
         (245_000, "4min 5s"), (4_320_000, "1h 12min"),
     ],
 )  # fmt: skip

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -17,28 +19,32 @@ from sereno.cache import MetadataCache
 from sereno.cli.history_and_logs import cache_now
 from sereno.errors import JobFailed, SystemdError
 from sereno.manager import systemctl
-from sereno.observe import run_and_wait, runs
+from sereno.manager.systemctl import Elapse
+from sereno.observe import kept_runs, run_and_wait, runs
 from sereno.records.account import run_of
 from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF
 from sereno.units import installation
 
-BOTH = ("sereno@*.timer", "sereno@*.service")
+ASKED = ("sereno@*.timer", "sereno@*.service", "sereno-app@*", "sereno.target")
 RUN = "0123456789abcdef0123456789abcdef"
 STATS = {"rows": 3, "hit_rate": 78.5, "note": "\x1b[31mx"}
 START_S = 1_762_351_200.0  # 2025-11-05 14:00:00 UTC
 RUN_KEYS = {"run", "status", "start", "end", "duration_ms", "error", "hint", "result", "stats"}
 JOB_KEYS = {
-    *("id", "app", "name", "function", "schedule", "trigger", "next", "last", "paused", "active"),
-    *("running", "failing", "drop_ins"),
+    *("id", "app", "name", "function", "kwargs", "after", "trigger", "schedule", "state"),
+    *("installed", "paused", "active", "running", "failing", "why_stopped", "drop_ins"),
+    *("next_run", "last_run", "last_run_id", "last_status", "last_error", "last_hint"),
+    *("last_result", "last_exit_status", "last_duration_s", "last_stats"),
 }
 
 
 def a_run(status: str = "success", job_id: str = "report", **fields: object) -> Run:
     values: dict[str, object] = {
+        "run_id": RUN, "status": status,
         "start_s": START_S, "end_s": START_S + 2, "duration_ms": 2000.0, "stats": STATS, "message": "terminada"
     }  # fmt: skip
-    return Run(job_id, RUN, status, **{**values, **fields})
+    return Run(job_id, **{**values, **fields})
 
 
 class FakeRuns:
@@ -56,6 +62,9 @@ class FakeRuns:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def latest(self, job_ids, count: int = 1) -> dict[str, list[Run]]:
+        return {job_id: self.newest(job_id, count) for job_id in job_ids}
 
     def newest(self, job_id: str, count: int) -> list[Run]:
         return [run for run in self.past if run.job_id == job_id][-count:]
@@ -127,13 +136,11 @@ def test_lists_json_has_a_stable_shape(capsys) -> None:
     FakeRuns.past = [a_run()]
     jobs = listed(capsys)
     assert set(jobs["report"]) == set(jobs["other"]) == JOB_KEYS
-    assert jobs["other"]["last"] is None
-    assert jobs["report"]["next"] == NEXT.isoformat(timespec="milliseconds")
-    last = jobs["report"]["last"]
-    assert isinstance(last, dict)
-    assert set(last) == RUN_KEYS
-    assert (last["start"], last["duration_ms"]) == ("2025-11-05T14:00:00.000+00:00", 2000.0)
-    assert last["stats"] == STATS
+    assert {jobs["other"][key] for key in JOB_KEYS if key.startswith("last_")} == {None}
+    report = jobs["report"]
+    assert report["next_run"] == NEXT.isoformat(timespec="milliseconds")
+    assert (report["last_run"], report["last_duration_s"]) == ("2025-11-05T14:00:00.000+00:00", 2.0)
+    assert report["last_stats"] == STATS
 
 
 @pytest.mark.parametrize(("before", "failing"), [("failed", True), ("success", False)])
@@ -186,7 +193,7 @@ def test_list_asks_the_manager_twice_however_many_jobs_there_are(
     shop.start()
     manager.asked.clear()
     assert len(listed(capsys)) == 22
-    assert (asked, manager.asked) == (["sereno@*.timer"], [BOTH])
+    assert (asked, manager.asked) == (["sereno@*.timer"], [ASKED])
 
 
 def test_a_paused_a_stopped_and_a_changed_timer_are_marked(shop, units, manager, capsys) -> None:
@@ -209,7 +216,7 @@ def test_a_timer_that_has_failed_is_stopped_and_has_no_next_elapse(shop, manager
     manager.active.discard("sereno@report.timer")
     manager.service_states = {"sereno@report.timer": "failed"}
     report = listed(capsys)["report"]
-    assert (report["active"], report["next"]) == (False, None)
+    assert (report["active"], report["next_run"]) == (False, None)
     assert call("list") == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("stopped")
     assert [(job["active"], job["next_run"]) for job in shop.get_jobs()] == [
@@ -575,12 +582,15 @@ def test_every_way_to_ask_says_the_same_of_a_run(shop, capsys) -> None:
     FakeRuns.past = [a_run("failed", error=error, result="core-dump", exit_status=11)]
     status = shop.get_job_status("report")
     assert status in shop.get_jobs()
-    last = listed(capsys)["report"]["last"]
-    assert (status["last_status"], status["last_error"]) == (last["status"], last["error"])
-    assert status["last_result"] == last["result"] == "core-dump"
-    assert status["last_run"].isoformat(timespec="milliseconds") == last["start"]
+    assert (status["last_status"], status["last_error"]) == ("failed", error)
+    assert status["last_result"] == "core-dump"
     assert (status["last_duration_s"], status["last_exit_status"]) == (2.0, 11)
-    assert (status["last_run_id"], status["running"]) == (last["run"], False)
+    assert (status["last_run_id"], status["running"]) == (RUN, False)
+    same = listed(capsys)["report"]
+    assert same.keys() == status.keys()
+    for key in ("next_run", "last_run"):
+        assert same.pop(key) == status.pop(key).isoformat(timespec="milliseconds")
+    assert same == status
 
 
 def test_a_run_that_is_over_is_not_taken_for_the_one_that_follows_it(manager, capsys) -> None:
@@ -588,7 +598,7 @@ def test_a_run_that_is_over_is_not_taken_for_the_one_that_follows_it(manager, ca
     FakeRuns.past = [a_run("failed", is_over=True)]
     manager.service_states = {"sereno@report.service": "activating"}
     report = listed(capsys)["report"]
-    assert (report["last"]["status"], report["running"], report["failing"]) == (
+    assert (report["last_status"], report["running"], report["failing"]) == (
         "failed",
         True,
         True,
@@ -695,3 +705,74 @@ def test_a_failed_timer_counts_as_not_active_and_is_started_again(manager, capsy
     capsys.readouterr()
     assert call("apply") == 0
     assert capsys.readouterr().out == "start sereno@cache_cleanup_hourly.timer\n"
+
+
+def test_what_a_job_did_last_is_known_when_the_journal_has_forgotten_it(shop, capsys) -> None:
+    FakeRuns.past = [a_run("failed", error="boom", is_over=True)]
+    before = listed(capsys)["report"]
+    FakeRuns.past = []
+    after = listed(capsys)["report"]
+    assert after == {**before, "last_stats": None}
+    assert (after["last_status"], after["failing"]) == ("failed", True)
+    assert shop.get_job_status("report")["last_error"] == "boom"
+    FakeRuns.past = [a_run("success", run_id="1" * 32, is_over=True)]
+    assert listed(capsys)["report"]["last_status"] == "success"
+    FakeRuns.past = []
+    assert listed(capsys)["report"]["last_run_id"] == "1" * 32
+    shop.remove_job("report")
+    shop.add_interval_job(backend_jobs.other, "report", minutes=5)
+    assert listed(capsys)["report"]["last_status"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[]", '{"report": 1}', '{"report": {"function": "backend_jobs:report", "x": 1}}'],
+)
+def test_what_was_kept_of_runs_and_is_spoilt_is_as_good_as_none(text, shop, capsys) -> None:
+    path = kept_runs.path_of(shop.installation.scope)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert listed(capsys)["report"]["last_status"] is None
+    FakeRuns.past = [a_run(is_over=True)]
+    listed(capsys)
+    FakeRuns.past = []
+    assert listed(capsys)["report"]["last_status"] == "success"
+
+
+def test_a_run_that_goes_on_is_not_kept_and_often_running_jobs_do_not_write_each_time(
+    shop, capsys
+) -> None:
+    path = kept_runs.path_of(shop.installation.scope)
+    FakeRuns.past = [a_run("running")]
+    listed(capsys)
+    assert not path.exists()
+    FakeRuns.past = [a_run(is_over=True)]
+    listed(capsys)
+    inode = path.stat().st_ino
+    for minutes in (1, 30):
+        FakeRuns.past = [
+            a_run(run_id=f"{minutes:032x}", end_s=START_S + 60 * minutes, is_over=True)
+        ]
+        listed(capsys)
+    assert path.stat().st_ino == inode
+    FakeRuns.past = [a_run(run_id="2" * 32, end_s=START_S + 7200, is_over=True)]
+    listed(capsys)
+    assert path.stat().st_ino != inode
+
+
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="no systemd-analyze (package systemd)"
+)
+@pytest.mark.parametrize(("at", "status"), [("03:00:02", "unknown"), ("12:34:56", None)])
+def test_a_calendar_job_whose_stamp_is_an_elapse_was_due_then_whatever_the_journal_has(
+    at, status, manager, monkeypatch, capsys
+) -> None:
+    """A stamp of another moment is of the timer's start, and of an interval it is what its first elapse counts from."""
+    last = datetime.fromisoformat(f"2025-11-05 {at}").astimezone()
+    timers = {f"sereno@{name}.timer": Elapse(NEXT, last) for name in ("report", "other")}
+    monkeypatch.setattr(manager, "list_timers", lambda pattern: timers)
+    jobs = listed(capsys)
+    assert (jobs["other"]["last_status"], jobs["report"]["last_status"]) == (status, None)
+    if status:
+        assert datetime.fromisoformat(jobs["other"]["last_run"]) == last
+        assert jobs["other"]["failing"] is False

@@ -10,7 +10,7 @@ from sereno.cli.arguments import Commands, add_scope, installation_of
 
 def add_to(commands: Commands) -> None:
     sub = commands.add(
-        "doctor", _doctor, "look for what goes wrong and say how to mend it; changes nothing"
+        "doctor", _doctor, "look for what goes wrong and say how to mend it; mends nothing"
     )
     sub.add_argument("--json", action="store_true", help="print it as JSON")
     add_scope(sub)

@@ -128,20 +128,19 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
 
 def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
     from sereno.cli.terminal import Screen, colour_of, duration, when
-    from sereno.records.journal import to_json
     from sereno.records.printable import printable
 
     rows = [
         (
-            when(run.start_s or run.end_s, zone),
+            when(run.at_s, zone),
             printable(run.status),
             duration(run.duration_ms),
             printable(run.run_id[:_SHOWN_ID]),
-            printable(run.error or ("" if run.stats is None else to_json(run.stats)), _MOST_WHAT),
+            printable(run.what, _MOST_WHAT),
         )
         for run in runs
     ]
-    colours = [{1: colour_of(run.status)} for run in runs]
+    colours = [{"RESULT": colour_of(run.status)} for run in runs]
     if rows:
         Screen().table(
             _HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"), colours=colours

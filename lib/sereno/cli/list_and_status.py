@@ -18,9 +18,10 @@ from sereno.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from sereno.observe.overview import Overview
+    from sereno.observe.job_state import JobState
     from sereno.observe.survey import Question
     from sereno.units.installation import Installation
+    from sereno.units.unit_text import Installed
 
 _HEADER = ("JOB", "APP", "SCHEDULE", "NEXT", "LAST", "RESULT", "DURATION", "STATE")
 # What is least missed goes first where the terminal is narrow.
@@ -66,7 +67,7 @@ def _list(arguments: argparse.Namespace) -> None:
         _print_list(jobs, arguments.zone)
 
 
-def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
+def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
     from sereno.cli.terminal import Screen, colour_of, duration, when
     from sereno.records.printable import printable
 
@@ -76,14 +77,14 @@ def _print_list(jobs: Sequence[Overview], zone: tzinfo | None) -> None:
             printable(job.job.app),
             printable(job.schedule),
             when(job.next, zone),
-            when(job.last.start_s or job.last.end_s, zone) if job.last else "-",
+            when(job.last.at_s, zone) if job.last else "-",
             printable(job.last.status) if job.last else "-",
             duration(job.last.duration_ms) if job.last else "-",
             job.state,
         )
         for job in jobs
     ]
-    colours = [{5: colour_of(row[5]), 7: colour_of(row[7])} for row in rows]
+    colours = [{"RESULT": colour_of(row[5]), "STATE": colour_of(row[7])} for row in rows]
     Screen().table(_HEADER, rows, cut=("SCHEDULE",), drop=_DROP, colours=colours)
 
 
@@ -93,8 +94,8 @@ def _status(arguments: argparse.Namespace) -> None:
     installation = installation_of(arguments)
     installed = installation.job(arguments.job)
     (job,) = survey({installed.id: installed}, installation, ask(installation, installed.id))
-    timer = _timer_lines(job)
-    files = [str(installation.units.path / name) for name in sorted(job.job.files)]
+    timer = _timer_lines(installed)
+    files = [str(installation.units.path / name) for name in sorted(installed.files)]
     log = _log(installation, job.job.id)
     if arguments.json:
         from sereno.records.run_record import iso
@@ -110,10 +111,10 @@ def _status(arguments: argparse.Namespace) -> None:
         print(f"\n{_what_to_do(installation, job)}")
 
 
-def _timer_lines(job: Overview) -> list[str]:
+def _timer_lines(installed: Installed) -> list[str]:
     from sereno.manager.names import timer_name
 
-    text = job.job.files[timer_name(job.job.id)]
+    text = installed.files[timer_name(installed.id)]
     return [line for line in text.splitlines() if line.startswith("On")]
 
 
@@ -129,7 +130,7 @@ def _log(installation: Installation, job_id: str) -> list[dict[str, Any]]:
 
 
 def _print_status(
-    job: Overview,
+    job: JobState,
     timer: Sequence[str],
     files: Sequence[str],
     log: Sequence[dict[str, Any]],
@@ -167,17 +168,17 @@ def _message(record: dict[str, Any]) -> str:
     return text(record, "MESSAGE")[:MOST_SHOWN]
 
 
-def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[str, str]]:
+def _about_last(screen: Any, job: JobState, zone: tzinfo | None) -> list[tuple[str, str]]:
     from sereno.cli.terminal import MOST_SHOWN, colour_of, duration, when
     from sereno.records.journal import to_json
     from sereno.records.printable import printable
 
     run = job.last
     if run is None:
-        return [("last", "no run in the journal, or no right to read it")]
+        return [("last", "no run is known: there was none, or this user may not read the journal")]
     took = "" if run.duration_ms is None else f" in {duration(run.duration_ms)}"
     result = screen.coloured(printable(run.status), colour_of(run.status))
-    lines = [("last", f"{when(run.start_s or run.end_s, zone)}: {result}{took}")]
+    lines = [("last", f"{when(run.at_s, zone)}: {result}{took}")]
     if run.error:
         result = f" (systemd: {printable(run.result)})" if run.result else ""
         lines.append(("error", screen.coloured(printable(run.error, MOST_SHOWN) + result, "red")))
@@ -188,24 +189,14 @@ def _about_last(screen: Any, job: Overview, zone: tzinfo | None) -> list[tuple[s
     return [*lines, ("run", printable(run.run_id))]
 
 
-def _what_to_do(installation: Installation, job: Overview) -> str:
+def _what_to_do(installation: Installation, job: JobState) -> str:
     name, command = job.job.id, installation.scope.command
     run, logs = command(f"sereno run {name} --wait"), command(f"sereno logs {name}")
-    if not job.job.enabled:
+    if job.paused:
         return f"It is paused: {command(f'sereno resume {name}')}"
-    if not job.active:
-        return f"Its timer does not run: {_standstill(installation, job)}"
+    if job.why_stopped:
+        return f"Its timer does not run: {job.why_stopped}"
     if job.failing and job.last is not None:
         logs = command(f"sereno logs {name} --run {job.last.run_id[:8]}")
         return f"That run: {logs}; again: {run}"
     return f"Now: {run}; its past: {command(f'sereno history {name}')}, {logs}"
-
-
-def _standstill(installation: Installation, job: Overview) -> str:
-    from sereno.errors import NotAvailable
-    from sereno.observe.overview import standstill
-
-    try:
-        return standstill(job, installation.switches(), installation.scope)
-    except NotAvailable as error:
-        return error.message

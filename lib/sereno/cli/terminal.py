@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import TextIO
 
+# A line's pieces: text and its colour, None for none.
+Line = list[tuple[str, str | None]]
+# By the names of columns.
+Colours = Mapping[str, str | None]
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36", "bold": "1", "dim": "2"}
 _GAP = "  "
 # Characters of one line of others' text; the journal has all of it.
@@ -22,7 +26,7 @@ _OF_STATUS = {
     "success": "green",
     "active": "green",
     "running": "cyan",
-    **dict.fromkeys(("skipped", "interrupted", "paused", "stopped"), "yellow"),
+    **dict.fromkeys(("skipped", "interrupted", "paused", "stopped", "unknown"), "yellow"),
     "-": "dim",
 }
 
@@ -57,6 +61,9 @@ class Screen:
             return text
         return f"\033[{_COLOURS[colour]}m{text}\033[0m"
 
+    def print_line(self, line: Line) -> None:
+        print("".join(self.coloured(*piece) for piece in line).rstrip(), file=self.stream)
+
     def table(
         self,
         header: Sequence[str],
@@ -64,44 +71,52 @@ class Screen:
         *,
         cut: Sequence[str] = (),
         drop: Sequence[str] = (),
-        colours: Sequence[Mapping[int, str]] = (),
+        colours: Sequence[Colours] = (),
     ) -> None:
-        """Print columns that fit the terminal.
-
-        Args:
-            cut: columns that may be cut short.
-            drop: columns that are left out where even that is not enough, the first first.
-            colours: for each row, {index of a column: colour}.
-        """
-        keep, widths = fit(header, rows, self.width, cut=cut, drop=drop)
-        print(self._line(header, keep, widths, dict.fromkeys(keep, "bold")), file=self.stream)
+        """Print a `Table` that fits the terminal; `colours`: of each row."""
+        table = Table(header, rows, self.width, cut=cut, drop=drop, is_ascii=self.is_ascii)
+        self.print_line(table.header())
         for number, row in enumerate(rows):
-            shown = colours[number] if number < len(colours) else {}
-            print(self._line(row, keep, widths, shown), file=self.stream)
+            self.print_line(table.line(row, colours[number] if colours else {}))
 
-    def _line(
+
+class Table:
+    """Columns that fit a width.
+
+    Args:
+        width: None: as wide as they are.
+        cut: columns that may be cut short.
+        drop: columns that are left out where even that is not enough, the first first.
+        least: a row's worth of widths below which the columns do not go.
+    """
+
+    def __init__(
         self,
-        cells: Sequence[str],
-        keep: Sequence[int],
-        widths: Mapping[int, int],
-        colours: Mapping[int, str],
-    ) -> str:
-        pieces = layout(cells, keep, widths, is_ascii=self.is_ascii)
-        return "".join(self.coloured(text, colours.get(index)) for text, index in pieces).rstrip()
+        header: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        width: int | None,
+        *,
+        cut: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        least: Sequence[int] = (),
+        is_ascii: bool = False,
+    ) -> None:
+        self._header, self._mark = header, "..." if is_ascii else "…"
+        blank = [" " * width for width in least]
+        rows = [blank, *rows] if blank else rows
+        self._keep, self._widths = fit(header, rows, width, cut=cut, drop=drop)
 
+    def header(self) -> Line:
+        return self.line(self._header, dict.fromkeys(self._header, "bold"))
 
-def layout(
-    cells: Sequence[str], keep: Sequence[int], widths: Mapping[int, int], *, is_ascii: bool
-) -> list[tuple[str, int]]:
-    """The line of a table in pieces, each with the index of its cell; -1: what is between two."""
-    line = []
-    for index in keep:
-        cell = shortened(cells[index], widths[index], "..." if is_ascii else "…")
-        line.append((cell, index))
-        # Nothing after the last column: a line must not be wrapped for its spaces.
-        if index != keep[-1]:
-            line.append((" " * (widths[index] - columns(cell)) + _GAP, -1))
-    return line
+    def line(self, cells: Sequence[str], colours: Colours) -> Line:
+        """A row's pieces; nothing after the last column: a line must not be wrapped for its spaces."""
+        line: Line = []
+        for index in self._keep:
+            cell = shortened(cells[index], self._widths[index], self._mark)
+            padding = " " * (self._widths[index] - columns(cell)) + _GAP
+            line += [(cell, colours.get(self._header[index])), (padding, None)]
+        return line[:-1]
 
 
 def fit(
@@ -173,18 +188,24 @@ def when(moment: datetime | float | None, zone: tzinfo | None = None) -> str:
 
 
 def duration(duration_ms: float | None) -> str:
-    """A length of time in its two largest units: `45ms`, `2.30s`, `4min 5s`, `1h 12min`."""
+    """A length of time: `45ms`, `2.30s`, then as `short_span` has it."""
     if duration_ms is None:
         return "-"
     if duration_ms < 1000:
         return f"{duration_ms:.0f}ms"
     seconds = duration_ms / 1000
-    if seconds < 60:
-        return f"{seconds:.2f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}min {rest}s"
-    return f"{minutes // 60}h {minutes % 60}min"
+    return f"{seconds:.2f}s" if seconds < 60 else short_span(round(seconds))
+
+
+def short_span(seconds: float, units: int = 2) -> str:
+    """A length of time in its largest `units` units, whole seconds: `45s`, `4min 5s`, `1h 12min`, `3d 4h`."""
+    rest = max(0, int(seconds))
+    parts: list[str] = []
+    for name, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts or name == "s":
+            parts.append(f"{count}{name}")
+    return " ".join(part for part in parts[:units] if part[0] != "0" or len(parts) == 1)
 
 
 def number(value: float | None) -> str:

@@ -65,10 +65,13 @@ def _is_screen() -> bool:
 def _print(snapshot: Snapshot) -> None:
     """The same once, for a pipe or a terminal that can do no more."""
     from sereno.cli.terminal import Screen
-    from sereno.cli.watch_table import Table, counts, glance
+    from sereno.cli.watch_table import WatchTable, counts
 
     screen = Screen()
-    table = Table(glance(snapshot, time.time()), screen.width, is_ascii=screen.is_ascii)
-    print("".join(screen.coloured(text, colour) for text, colour in counts(snapshot.jobs)))
-    for line in (table.header(), *(table.line(number) for number in range(len(snapshot.jobs)))):
-        print("".join(screen.coloured(text, colour) for text, colour in line).rstrip())
+    table = WatchTable(snapshot, time.time(), screen.width, is_ascii=screen.is_ascii)
+    for line in (
+        counts(snapshot.jobs),
+        table.header(),
+        *map(table.line, range(len(snapshot.jobs))),
+    ):
+        screen.print_line(line)

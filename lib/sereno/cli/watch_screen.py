@@ -1,4 +1,4 @@
-"""The screen of `sereno watch`: urwid draws what `glance` says, a thread asks for news, keys move about."""
+"""The screen of `sereno watch`: urwid draws the table of `watch_table`, a thread asks for news, keys move about."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import urwid
 
-from sereno.cli.terminal import MOST_SHOWN, Screen, when
-from sereno.cli.watch_table import Line, Table, counts, detail, glance
+from sereno.cli.terminal import MOST_SHOWN, Line, Screen, when
+from sereno.cli.watch_table import WatchTable, counts, detail, in_order
 from sereno.errors import SerenoError
+from sereno.observe.job_state import JobState
 from sereno.observe.look import Poll, Snapshot
-from sereno.observe.overview import Overview
 from sereno.records.printable import printable
 from sereno.records.run_record import text
 
@@ -85,7 +85,7 @@ class LiveScreen:
         self._log_of: str | None = None
         screen = Screen()
         self._is_ascii = screen.is_ascii
-        self._jobs: Sequence[Overview] = ()
+        self._jobs: Sequence[JobState] = ()
         self._lines: Any = urwid.SimpleFocusListWalker([])
         self._list = urwid.ListBox(self._lines)
         self._log: Any = urwid.SimpleFocusListWalker([])
@@ -172,11 +172,12 @@ class LiveScreen:
         chosen = self._chosen()
         # Whoever is at the top stays there, and sees what begins to fail.
         follow = None if chosen is None or self._lines.focus == 0 else chosen.job.id
-        now = glance(snapshot, self._clock())
-        self._jobs = now.jobs
+        self._jobs = in_order(snapshot.jobs)
         # Of one width until the terminal's size changes.
-        self._table = lru_cache(maxsize=1)(partial(Table, now, is_ascii=self._is_ascii))
-        ids = [job.job.id for job in now.jobs]
+        self._table = lru_cache(maxsize=1)(
+            partial(WatchTable, snapshot, self._clock(), is_ascii=self._is_ascii)
+        )
+        ids = [job.job.id for job in self._jobs]
         self._lines[:] = [
             urwid.AttrMap(_Row(self._line(number)), None, _SELECTED) for number in range(len(ids))
         ]
@@ -194,7 +195,7 @@ class LiveScreen:
             return self._table(width).header()
         return [(f"{'TIME ' + self._time().partition(' ')[2]:14}  MESSAGE", "bold")]
 
-    def _chosen(self) -> Overview | None:
+    def _chosen(self) -> JobState | None:
         return self._jobs[self._lines.focus] if self._lines else None
 
     def _time(self) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
-from typing import NamedTuple
 
-from sereno.cli.terminal import colour_of, duration, fit, layout, when
+from sereno.cli.terminal import Line, Table, colour_of, duration, short_span, when
+from sereno.observe.job_state import JobState
 from sereno.observe.look import Snapshot
-from sereno.observe.overview import Overview
 from sereno.observe.totals import sparkline
 from sereno.records.printable import printable
 
@@ -29,59 +28,30 @@ _KINDS = {
     "paused": ("=", "yellow"),
 }
 
-# A line's pieces: text and its colour, None for none.
-Line = list[tuple[str, str | None]]
+
+def in_order(jobs: Iterable[JobState]) -> list[JobState]:
+    """What fails, what runs, what is stopped, the others, what is paused."""
+    return sorted(jobs, key=lambda job: (list(_KINDS).index(kind(job)), job.job.id))
 
 
-class Glance(NamedTuple):
-    """What is on the screen at one moment.
-
-    Attributes:
-        jobs: in the order of the lines.
-        cells: for each job, the cells of `HEADER` but TREND.
-        colours: for each job, {column's name: colour}.
-        durations_ms: as in the snapshot.
-    """
-
-    jobs: Sequence[Overview]
-    cells: Sequence[Mapping[str, str]]
-    colours: Sequence[Mapping[str, str | None]]
-    durations_ms: Mapping[str, Sequence[float]]
-
-
-def glance(snapshot: Snapshot, now_s: float) -> Glance:
-    """Put a snapshot in order: what fails, what runs, what is stopped, the others, what is paused.
-
-    Args:
-        now_s: seconds since the epoch.
-    """
-    jobs = sorted(snapshot.jobs, key=lambda job: (list(_KINDS).index(kind(job)), job.job.id))
-    return Glance(
-        jobs,
-        [_cells(job, now_s) for job in jobs],
-        [_colours(job) for job in jobs],
-        snapshot.durations_ms,
-    )
-
-
-def kind(job: Overview) -> str:
+def kind(job: JobState) -> str:
     """What a job is first of all: one of "failing", "running", "stopped", "active", "paused"."""
     if job.failing:
         return "failing"
     if job.running:
         return "running"
-    if not job.job.enabled:
+    if job.paused:
         return "paused"
-    return "active" if job.active else "stopped"
+    return "stopped" if job.stopped else "active"
 
 
-def counts(jobs: Sequence[Overview]) -> Line:
+def counts(jobs: Sequence[JobState]) -> Line:
     """How many jobs there are, and how many of them need a look or are at work."""
     found = {
         "failing": sum(job.failing for job in jobs),
         "running": sum(job.running for job in jobs),
-        "stopped": sum(job.job.enabled and not job.active for job in jobs),
-        "paused": sum(not job.job.enabled for job in jobs),
+        "stopped": sum(job.stopped for job in jobs),
+        "paused": sum(job.paused for job in jobs),
     }
     line: Line = [(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}", "bold")]
     for name, count in found.items():
@@ -90,7 +60,7 @@ def counts(jobs: Sequence[Overview]) -> Line:
     return line
 
 
-def _cells(job: Overview, now_s: float) -> dict[str, str]:
+def _cells(job: JobState, now_s: float) -> dict[str, str]:
     last = job.last
     took = "-" if last is None else duration(last.duration_ms)
     result = "-" if last is None else printable(last.status)
@@ -99,7 +69,7 @@ def _cells(job: Overview, now_s: float) -> dict[str, str]:
         began_s = last.start_s if last is not None and last.status == "running" else None
         took = "-" if began_s is None else short_span(now_s - began_s)
         result = "running"
-    moment_s = None if last is None else last.start_s or last.end_s
+    moment_s = None if last is None else last.at_s
     return {
         "  JOB": f"{_KINDS[kind(job)][0]} {printable(job.job.id)}",
         "SCHEDULE": printable(job.schedule),
@@ -111,10 +81,10 @@ def _cells(job: Overview, now_s: float) -> dict[str, str]:
     }
 
 
-def _next(job: Overview, now_s: float) -> str:
-    if not job.job.enabled:
+def _next(job: JobState, now_s: float) -> str:
+    if job.paused:
         return "paused"
-    if not job.active:
+    if job.stopped:
         return "stopped"
     if job.next is None:
         # Of a boot job for good; else the run that was under way when the timers were looked at has just ended.
@@ -123,60 +93,44 @@ def _next(job: Overview, now_s: float) -> str:
     return short_span(ahead_s) if ahead_s >= 1 else "now"
 
 
-def _colours(job: Overview) -> dict[str, str | None]:
+def _colours(job: JobState) -> dict[str, str | None]:
     status = "running" if job.running else job.last.status if job.last else None
     result = None if status is None else colour_of(status)
-    waits = "yellow" if not (job.job.enabled and job.active) else None
+    waits = "yellow" if job.paused or job.stopped else None
     name = _KINDS[kind(job)][1]
     return {"  JOB": name, "NEXT IN": waits, "RESULT": result, "TREND": "dim", "WHY": "red"}
 
 
-def short_span(seconds: float, units: int = 2) -> str:
-    """A length of time in its largest `units` units, whole seconds: `45s`, `4min 5s`, `1h 12min`, `3d 4h`."""
-    rest = max(0, int(seconds))
-    parts: list[str] = []
-    for name, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count or parts or name == "s":
-            parts.append(f"{count}{name}")
-    return " ".join(part for part in parts[:units] if part[0] != "0" or len(parts) == 1)
+class WatchTable:
+    """The lines of a snapshot, in order, on a terminal of so many columns.
 
+    Args:
+        now_s: seconds since the epoch.
+        width: None: as wide as they are.
+    """
 
-class Table:
-    """The lines of a glance on a terminal of so many columns."""
-
-    def __init__(self, glance: Glance, width: int | None, *, is_ascii: bool = False) -> None:
-        """width: None: as wide as they are."""
-        self._glance = glance
-        self._is_ascii = is_ascii
-        self._trend = _TREND_NARROW if width is not None and width < _WIDE else _TREND_WIDE
-        self._rows = [self._row(number) for number in range(len(glance.jobs))]
-        least = tuple(" " * self._least(name) for name in HEADER)
-        self._keep, self._widths = fit(HEADER, [least, *self._rows], width, cut=_CUT, drop=_DROP)
-
-    def _least(self, name: str) -> int:
-        return self._trend if name == "TREND" else _LEAST.get(name, 0)
-
-    def _row(self, number: int) -> tuple[str, ...]:
-        cells = self._glance.cells[number]
-        job_id = self._glance.jobs[number].job.id
-        # The newest ones: a block is a run.
-        took = self._glance.durations_ms.get(job_id, ())[-self._trend :]
-        trend = sparkline(took, self._trend, ascii_only=self._is_ascii)
-        return tuple(trend if name == "TREND" else cells[name] for name in HEADER)
-
-    def header(self) -> Line:
-        return self._line(HEADER, dict.fromkeys(HEADER, "bold"))
+    def __init__(
+        self, snapshot: Snapshot, now_s: float, width: int | None, *, is_ascii: bool = False
+    ) -> None:
+        self._jobs = in_order(snapshot.jobs)
+        trend = _TREND_NARROW if width is not None and width < _WIDE else _TREND_WIDE
+        self._rows = []
+        for job in self._jobs:
+            # The newest ones: a block is a run.
+            took = snapshot.durations_ms.get(job.job.id, ())[-trend:]
+            cells = _cells(job, now_s) | {"TREND": sparkline(took, trend, ascii_only=is_ascii)}
+            self._rows.append([cells[name] for name in HEADER])
+        least = [{**_LEAST, "TREND": trend}.get(name, 0) for name in HEADER]
+        self._table = Table(
+            HEADER, self._rows, width, cut=_CUT, drop=_DROP, least=least, is_ascii=is_ascii
+        )
+        self.header = self._table.header
 
     def line(self, number: int) -> Line:
-        return self._line(self._rows[number], self._glance.colours[number])
-
-    def _line(self, cells: Sequence[str], colours: Mapping[str, str | None]) -> Line:
-        pieces = layout(cells, self._keep, self._widths, is_ascii=self._is_ascii)
-        return [(text, colours.get(HEADER[at]) if at >= 0 else None) for text, at in pieces]
+        return self._table.line(self._rows[number], _colours(self._jobs[number]))
 
 
-def detail(job: Overview, zone: tzinfo | None) -> str:
+def detail(job: JobState, zone: tzinfo | None) -> str:
     """The selected job in one line: why it failed, else when it runs next, and its name."""
     if job.failing and job.last is not None and job.last.error:
         return f"{printable(job.job.id)}: {printable(job.last.error)}"

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
@@ -43,23 +43,26 @@ _NO_RIGHTS = ("Access denied", "Interactive authentication required", "Permissio
 
 @dataclass(frozen=True, slots=True)
 class Elapse:
-    """Wall-clock times of a timer: `next` is None while its service runs, `last` before its first elapse.
-
-    `is_over`: it is active and will not elapse any more.
-    """
+    """Wall-clock times of a timer: `next` is None while its service runs, `last` before its first elapse."""
 
     next: datetime | None
     last: datetime | None
-    is_over: bool = False
 
 
-def of_active(elapses: Mapping[str, Elapse], states: Mapping[str, str]) -> dict[str, Elapse]:
-    """Those elapses whose timer is active by `Systemctl.states`: timers that have failed are listed as well."""
+def states_in(units: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """ActiveState by unit name, of `Systemctl.list_units`; an active timer without a next elapse is `ELAPSED`."""
     return {
-        timer: replace(elapse, is_over=states[timer] == ELAPSED)
-        for timer, elapse in elapses.items()
-        if states.get(timer) in ("active", ELAPSED)
+        unit: row["SubState"] if row["SubState"] == ELAPSED else row["ActiveState"]
+        for unit, row in units.items()
     }
+
+
+def is_active(state: str | None, *, at_boot: bool = False) -> bool:
+    """Whether a unit is active or about to be, by `states_in`; None: it is not loaded.
+
+    A timer without a next elapse is not, but for one of @reboot, which has had its run.
+    """
+    return state in ("active", "activating", "reloading") or (state == ELAPSED and at_boot)
 
 
 def is_running(service: str | None) -> bool:
@@ -201,19 +204,12 @@ class Systemctl:
         return self._run("is-active", "--", unit, check=False).stdout.strip() == "active"
 
     def states(self, *patterns: str) -> dict[str, str]:
-        """ActiveState ("active", "failed", …) of every loaded unit that matches, by unit name: one call for all.
-
-        An active timer without a next elapse is `ELAPSED`.
-        """
-        return {
-            unit: row["SubState"] if row["SubState"] == ELAPSED else row["ActiveState"]
-            for unit, row in self.list_units(*patterns).items()
-        }
+        """`states_in` of every loaded unit that matches: one call for all."""
+        return states_in(self.list_units(*patterns))
 
     def active_units(self, *patterns: str) -> set[str]:
-        """Those of the matching units that are active or about to be, and no timer without a next elapse."""
-        found = self.states(*patterns).items()
-        return {unit for unit, state in found if state in ("active", "activating", "reloading")}
+        """Those of the matching units for which `is_active` says so."""
+        return {unit for unit, state in self.states(*patterns).items() if is_active(state)}
 
     def running(self, units: Iterable[str]) -> set[str]:
         """Those of the services `units` that run at this moment."""

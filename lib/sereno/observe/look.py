@@ -7,18 +7,17 @@ journal, what has come since is read; how long older runs took is looked up litt
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
-from sereno.manager.names import service_name, timer_name
-from sereno.manager.systemctl import Elapse, is_running
-from sereno.observe.overview import Overview, overview
+from sereno.manager.names import service_name
+from sereno.manager.systemctl import is_running
+from sereno.observe.job_state import JobState
 from sereno.observe.runs import Runs
-from sereno.observe.survey import Question
+from sereno.observe.survey import Question, remembered, states_of
 from sereno.observe.totals import durations_ms
 from sereno.records.run_record import Run
-from sereno.triggers import in_words
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
 
@@ -37,7 +36,7 @@ class Snapshot(NamedTuple):
         durations_ms: how long the newest runs took, oldest first, by job id.
     """
 
-    jobs: list[Overview]
+    jobs: list[JobState]
     durations_ms: dict[str, list[float]]
 
 
@@ -55,10 +54,11 @@ class Poll:
         self._clock = clock
         self._fingerprint: object = None
         self._jobs: dict[str, Installed] = {}
-        self._words: dict[str, str] = {}
-        self._drop_ins: Mapping[str, list[str]] = {}
+        self._drop_ins: dict[str, list[str]] = {}
         # The newest of each job, oldest first.
         self._runs: dict[str, list[Run]] = {}
+        # Also of those that the journal has forgotten, as of the time when unit files were read; None: not asked yet.
+        self._old: dict[str, list[Run]] | None = None
         self._without_past: list[str] = []
         # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
         self._endless: set[str] | None = None
@@ -73,20 +73,29 @@ class Poll:
         self._read_units()
         self._read_news()
         known = {run.run_id for run in self._newest() if _is_open(run)}
-        elapses, services = Question(self._installation.manager).answer()
+        answer = Question(self._installation.manager).answer()
         # Again after the manager: what has begun or ended meanwhile.
         self._read_news()
-        endless = {
-            run.run_id
+        idle = {
+            run.run_id: run.job_id
             for run in self._newest()
-            if _is_open(run) and not is_running(services.get(service_name(run.job_id)))
+            if _is_open(run)
+            and not is_running(answer.units.get(service_name(run.job_id), {}).get("ActiveState"))
         }
-        lost = endless & (known if self._endless is None else self._endless)
-        self._endless = endless
-        jobs = [
-            self._overview(job, elapses.get(timer_name(job.id)), services, lost)
-            for _, job in sorted(self._jobs.items())
-        ]
+        lost = idle.keys() & (known if self._endless is None else self._endless)
+        self._endless = set(idle)
+        # Begun after the manager answered, or its last record is still on its way (systemd#28650): a moment later it
+        # is known.
+        unclear = {
+            service_name(job_id): {"ActiveState": "deactivating", "SubState": ""}
+            for run_id, job_id in idle.items()
+            if run_id not in lost
+        }
+        answer = answer._replace(units={**answer.units, **unclear})
+        if self._old is None:
+            self._old = remembered(self._runs, self._jobs, self._installation, answer)
+        runs = self._old | self._runs
+        jobs = states_of(self._jobs, self._installation, answer, runs, self._drop_ins)
         self._read_past()
         took = {job_id: durations_ms(self._runs.get(job_id, ())) for job_id in self._jobs}
         return Snapshot(jobs, took)
@@ -94,41 +103,33 @@ class Poll:
     def _newest(self) -> Iterable[Run]:
         return (runs[-1] for job_id in self._jobs if (runs := self._runs.get(job_id)))
 
-    def _overview(
-        self, job: Installed, elapse: Elapse | None, services: Mapping[str, str], lost: set[str]
-    ) -> Overview:
-        runs = self._runs.get(job.id, [])
-        last = runs[-1] if runs else None
-        service = services.get(service_name(job.id))
-        if last is not None and _is_open(last) and last.run_id not in lost:
-            # Begun after the manager answered, or its last record is still on its way (systemd#28650): a moment
-            # later it is known.
-            service = service if is_running(service) else "deactivating"
-        return overview(job, self._words[job.id], elapse, service, runs, self._drop_ins)
-
     def _read_units(self) -> None:
         units = self._installation.units
         fingerprint = units.fingerprint()
         if fingerprint == self._fingerprint:
             return
-        jobs = self._installation.jobs()
-        self._drop_ins = units.drop_ins()
-        self._words = {job.id: in_words(job.trigger) for job in jobs.values()}
+        jobs, self._drop_ins = self._installation.jobs(), units.drop_ins()
         new = [job_id for job_id in jobs if job_id not in self._jobs]
-        self._jobs, self._fingerprint = jobs, fingerprint
+        self._jobs, self._fingerprint, self._old = jobs, fingerprint, None
         if self._news is None or not new:
             return
-        self._read(new, 1)
+        with Runs(user=self._installation.scope.is_user) as past:
+            for job_id, runs in past.latest(new).items():
+                self._keep(job_id, runs)
         self._without_past += new
 
     def _read(self, job_ids: Iterable[str], count: int) -> None:
         """Look the newest `count` runs of jobs up."""
         with Runs(user=self._installation.scope.is_user) as past:
             for job_id in job_ids:
-                newest = [run._replace(stats=None) for run in past.newest(job_id, count)]
-                ids = {run.run_id for run in newest}
-                older = [run for run in self._runs.get(job_id, ()) if run.run_id not in ids]
-                self._runs[job_id] = [*older, *newest][-KEPT_RUNS:]
+                self._keep(job_id, past.newest(job_id, count))
+
+    def _keep(self, job_id: str, runs: Iterable[Run]) -> None:
+        newest = [run._replace(stats=None) for run in runs]
+        ids = {run.run_id for run in newest}
+        older = [run for run in self._runs.get(job_id, ()) if run.run_id not in ids]
+        if older or newest:
+            self._runs[job_id] = [*older, *newest][-KEPT_RUNS:]
 
     def _read_news(self) -> None:
         if self._news is not None:

@@ -1,13 +1,16 @@
 """Runs read back from the journal: the newest of many jobs, all of one, and one as it goes.
 
-Exact and in bulk: every query is by fields that the journal has an index of, so that what else is logged on the machine
-costs nothing. Records that nobody vouches for do not count: `sereno.records.journal_reader` says which.
+Of one job the records are looked up by fields that the journal has an index of, so that what else is logged costs
+nothing. In each of the journal's files that costs as much as reading a hundred records: for many jobs the records of
+all runs are read once, and what is rare among them is looked up. Records that nobody vouches for do not count:
+`sereno.records.journal_reader` says which.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from sereno.manager.names import job_of_service, service_name
@@ -31,6 +34,33 @@ _LATE_S = 5.0
 _FOLLOWERS = 20
 _OF_RUNS = (STARTED, *STATUS_OF)
 _OF_ANY_RUN = (*_OF_RUNS, UNIT_FAILED, UNIT_STOPPED)
+# Of so many of a job's runs records may still come: systemd's about the one before arrive while the next begins.
+_OPEN_RUNS = 5
+# Records that are read in vain, for each job that is looked for, before it is asked for by name.
+_PATIENCE = 20
+
+
+class _Newest:
+    """Takes a job's records backwards, until it has all of its newest runs."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._records: list[dict[str, Any]] = []
+        # Whether what has this id is a run: what the manager says of a start that was none is not.
+        self._is_run: dict[str, bool] = {}
+
+    def take(self, record: dict[str, Any]) -> bool:
+        """Take the next older record; False: nothing that is older is wanted."""
+        run_id, kind = run_id_of(record), text(record, "MESSAGE_ID")
+        is_full = sum(self._is_run.values()) >= self._count
+        if run_id not in self._is_run and is_full:
+            return False
+        self._records.append(record)
+        self._is_run[run_id] = self._is_run.get(run_id, False) or kind in _OF_ANY_RUN
+        return not (kind == STARTED and self._count == 1)
+
+    def runs(self, job_id: str) -> list[Run]:
+        return runs_of(job_id, self._records[::-1])
 
 
 class Runs:
@@ -66,47 +96,122 @@ class Runs:
         """
         return runs_of(job_id, self.records(job_id, since_s), running_id=running_id)
 
-    def latest(self, job_ids: Iterable[str]) -> dict[str, Run]:
-        """The newest run of each job that ever ran, by job id; one that is under way may be "lost" here."""
-        return {job_id: runs[-1] for job_id in job_ids if (runs := self.newest(job_id, 1))}
+    def histories(
+        self, job_ids: Collection[str], *, since_s: float, with_stats: Collection[str] = ()
+    ) -> dict[str, list[Run]]:
+        """`history` of many jobs, by job id, in one pass.
+
+        Args:
+            with_stats: the jobs whose runs keep their statistics; of others the newest five alone do: most of the
+                memory that many runs take is theirs.
+        """
+        self._match_runs()
+        self._reader.seek_realtime(since_s)
+        open_runs: dict[str, dict[str, list[dict[str, Any]]]] = {job_id: {} for job_id in job_ids}
+        found: dict[str, list[Run]] = {job_id: [] for job_id in job_ids}
+        for job_id, record in self._of_jobs(self._reader, job_ids):
+            groups = open_runs[job_id]
+            groups.setdefault(run_id_of(record), []).append(record)
+            if len(groups) > _OPEN_RUNS:
+                oldest = groups.pop(next(iter(groups)))
+                for old in oldest if job_id not in with_stats else ():
+                    old.pop("SERENO_STATS", None)
+                found[job_id] += runs_of(job_id, oldest)
+        for job_id, groups in open_runs.items():
+            found[job_id] += runs_of(job_id, chain.from_iterable(groups.values()))
+            if any(run.result == "timeout" for run in found[job_id]):
+                found[job_id] = self.history(job_id, since_s=since_s)
+        return found
+
+    def latest(self, job_ids: Collection[str], count: int = 1) -> dict[str, list[Run]]:
+        """`newest` of many jobs, by job id, for what one pass and a few questions cost."""
+        # Who never ran need not be looked for.
+        units = self._reader.query_unique("USER_UNIT" if self._user else "UNIT")
+        known = self._reader.query_unique("SERENO_JOB")
+        found = {
+            job_id: _Newest(count)
+            for job_id in job_ids
+            if job_id in known or service_name(job_id) in units
+        }
+        missing = set(found)
+        self._match_runs()
+        self._take_newest(found, missing)
+        if missing:
+            # The rare ones, by name: dear for each name in each file, but together.
+            found |= {job_id: _Newest(count) for job_id in missing}
+            self._match_runs(missing)
+            self._take_newest(found, missing)
+        runs = {job_id: each.runs(job_id) for job_id, each in found.items()}
+        # What a limit ended is told from what was left behind by a record that the pass has not.
+        again = (id for id, own in runs.items() if any(run.result == "timeout" for run in own))
+        for job_id in missing | set(again):
+            runs[job_id] = self.newest(job_id, count)
+        return {job_id: runs.get(job_id, []) for job_id in job_ids}
 
     def newest(self, job_id: str, count: int) -> list[Run]:
         """A job's newest `count` runs, the oldest first; one that is under way may be "lost" here."""
         self._match(job_id, *_OF_RUNS)
         self._reader.seek_tail()
-        records: list[dict[str, Any]] = []
-        runs: dict[str, bool] = {}
+        found = _Newest(count)
         for record in self._own(job_id, self._backwards()):
-            run_id, kind = run_id_of(record), text(record, "MESSAGE_ID")
-            if run_id not in runs and sum(runs.values()) >= count:
+            if not found.take(record):
                 break
-            records.append(record)
-            # What the manager says of a start that was none is no run.
-            runs[run_id] = runs.get(run_id, False) or kind in _OF_ANY_RUN
-            if kind == STARTED and count == 1:
-                # Nothing of it is older.
-                break
-        return runs_of(job_id, records[::-1])
+        return found.runs(job_id)
+
+    def _match_runs(self, job_ids: Iterable[str] = ()) -> None:
+        """Choose the records of these jobs' runs (default: all jobs'), and systemd's of them (of whatever it starts).
+
+        But for what it says of a time limit, which has no field of its own: who needs that asks for the one job.
+        """
+        reader, unit = self._reader, "USER_UNIT" if self._user else "UNIT"
+        own = {f"SERENO_JOB={job_id}" for job_id in job_ids}
+        managed = {f"{unit}={service_name(job_id)}" for job_id in job_ids}
+        reader.flush_matches()
+        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in _OF_RUNS), *own, **self._mine)
+        reader.add_disjunction()
+        by_manager = self._mine or {"_PID": "1"}
+        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in BY_MANAGER), *managed, **by_manager)
+
+    def _take_newest(self, found: Mapping[str, _Newest], missing: set[str]) -> None:
+        """Read backwards what was chosen, until all is found, or it does not pay any more; `missing`: what is not."""
+        self._reader.seek_tail()
+        passed = 0
+        for record in self._backwards() if missing else ():
+            passed += 1
+            job_id = self._job_of(record, missing)
+            if job_id is not None and not found[job_id].take(record):
+                missing.remove(job_id)
+                passed = 0
+            if passed > _PATIENCE * len(missing):
+                return
+        # There is no older record of any.
+        missing.clear()
+
+    def _of_jobs(
+        self, records: Iterable[dict[str, Any]], job_ids: Container[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record in records:
+            if (job_id := self._job_of(record, job_ids)) is not None:
+                yield job_id, record
+
+    def _job_of(self, record: dict[str, Any], job_ids: Container[str]) -> str | None:
+        """Which of these jobs a record is of; None: of none, or nobody vouches for it."""
+        unit = text(record, "USER_UNIT" if self._user else "UNIT")
+        job_id = text(record, "SERENO_JOB") or job_of_service(unit)
+        # Known ones first: any user can name a million others, each of which somebody would have to vouch for.
+        return job_id if job_id in job_ids and self._vouching.vouches(record, job_id) else None
 
     def listen(self) -> None:
         """Choose the records of all jobs' runs from a moment ago on, for `news`; nothing else can be asked then."""
-        self._reader.flush_matches()
-        for kind in (*_OF_RUNS, *BY_MANAGER):
-            self._reader.add_match(MESSAGE_ID=kind)
-        self._reader.add_match(**self._mine)
+        self._match_runs()
         # Not seek_tail(), as in `follow`; what came a moment ago may become visible only now.
         self._reader.seek_realtime(time.time() - _LATE_S)
 
-    def news(self, job_ids: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def news(self, job_ids: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         """What has come of these jobs since `listen` or the call before: (job id, record), oldest first."""
         # Without it, journal files that are new would not be seen (sd_journal_process(3)).
         self._reader.wait(0)
-        for record in self._reader:
-            unit = text(record, "USER_UNIT" if self._user else "UNIT")
-            job_id = text(record, "SERENO_JOB") or job_of_service(unit)
-            # Of known ones only: any user can name a million others, each of which somebody would have to vouch for.
-            if job_id in job_ids and self._vouching.vouches(record, job_id):
-                yield job_id, record
+        return self._of_jobs(self._reader, job_ids)
 
     def await_run(
         self,

@@ -5,23 +5,40 @@ The manager takes longest, so it is asked first; what else is needed is loaded a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sereno.errors import NotAvailable
-from sereno.manager.names import service_name, timer_name
-from sereno.manager.systemctl import Elapse, Systemctl, is_running, of_active
+from sereno.manager.names import ALL_APPS, TARGET, service_name, timer_name
+from sereno.manager.systemctl import Elapse, Systemctl, is_running, states_in
 
 if TYPE_CHECKING:
-    from sereno.observe.overview import Overview
+    from sereno.observe.job_state import JobState
+    from sereno.observe.runs import Runs
     from sereno.records.run_record import Run
     from sereno.units.installation import Installation
     from sereno.units.unit_text import Installed
 
 
+class Answer(NamedTuple):
+    """What a manager says of timers, services and the targets above them.
+
+    Attributes:
+        elapses: of timers, by unit name.
+        units: LoadState, ActiveState and SubState of what is loaded, by unit name.
+        missing: why there is no manager to ask; "" if there is one. Without one nothing has a next elapse.
+    """
+
+    elapses: Mapping[str, Elapse] = {}
+    units: Mapping[str, Mapping[str, str]] = {}
+    missing: str = ""
+
+
 class Question:
-    """What a manager says of timers and services, asked in the background.
+    """Asks a manager in the background.
 
     Args:
         job_id: of one job; default: of all.
@@ -31,25 +48,24 @@ class Question:
         self._manager = manager
         self._job_id = job_id
         self._error: BaseException | None = None
-        self._elapses: dict[str, Elapse] = {}
-        self._states: dict[str, str] = {}
+        self._answer = Answer()
         self._thread = Thread(target=self._ask, daemon=True)
         self._thread.start()
 
     def _ask(self) -> None:
+        timers, services = timer_name(self._job_id), service_name(self._job_id)
         try:
-            timers = timer_name(self._job_id)
-            elapses = self._manager.list_timers(timers)
-            self._states = self._manager.states(timers, service_name(self._job_id))
-            self._elapses = of_active(elapses, self._states)
-        except NotAvailable:
-            # Where systemd does not run, nothing has a next elapse.
-            pass
+            self._answer = Answer(
+                self._manager.list_timers(timers),
+                self._manager.list_units(timers, services, ALL_APPS, TARGET),
+            )
+        except NotAvailable as error:
+            self._answer = Answer(missing=error.message)
         except BaseException as error:
             self._error = error
 
-    def answer(self) -> tuple[dict[str, Elapse], dict[str, str]]:
-        """Elapses of the active timers and ActiveState of the loaded timers and services, by unit name.
+    def answer(self) -> Answer:
+        """Wait for it.
 
         Raises:
             NotAllowed, SystemdError: the manager refused or failed.
@@ -57,7 +73,7 @@ class Question:
         self._thread.join()
         if self._error is not None:
             raise self._error
-        return self._elapses, self._states
+        return self._answer
 
 
 def ask(installation: Installation, job_id: str = "*") -> Question | None:
@@ -66,11 +82,9 @@ def ask(installation: Installation, job_id: str = "*") -> Question | None:
 
 
 def survey(
-    jobs: Mapping[str, Installed],
-    installation: Installation,
-    question: Question | None,
-) -> list[Overview]:
-    """An overview of each of these jobs, by id.
+    jobs: Mapping[str, Installed], installation: Installation, question: Question | None
+) -> list[JobState]:
+    """The state of each of these jobs, by id.
 
     Args:
         question: to the manager; None: there is none, as for a staged system, whose runs are not those of this machine.
@@ -78,54 +92,95 @@ def survey(
     Raises:
         NotAllowed, SystemdError: the manager refused or failed.
     """
-    from sereno.manager.names import service_name, timer_name
-    from sereno.observe.overview import overview
+    if question is None or not jobs:
+        return states_of(jobs, installation, Answer(), {})
+    runs = newest_runs(jobs, installation, question)
+    return states_of(jobs, installation, question.answer(), runs)
+
+
+def newest_runs(
+    jobs: Mapping[str, Installed], installation: Installation, question: Question
+) -> dict[str, list[Run]]:
+    """The newest run of each job, as journal and manager know it or as it was kept; of one that runs, the two newest.
+
+    The journal is read before the manager's answer is waited for.
+    """
     from sereno.records.account import run_of, shown_of
+    from sereno.records.journal_reader import may_read_journal
+
+    user, begins_s = installation.scope.is_user, None
+    runs: dict[str, list[Run]] = {}
+    with suppress(NotAvailable), _journal(user) as past:
+        runs, begins_s = past.latest(jobs, 1), past.begins_s()
+    answer = question.answer()
+    states = states_in(answer.units)
+    running = [job_id for job_id in jobs if is_running(states.get(service_name(job_id)))]
+    if running and runs:
+        with _journal(user) as past:
+            runs |= past.latest(running, 2)
+    missing = [job_id for job_id in jobs if not runs.get(job_id)]
+    # Where it is not kept, or not for this user, there may be others.
+    if missing and (begins_s is None or not (user or may_read_journal())):
+        told = shown_of(installation.manager, missing, answer.units).items()
+        runs |= {job_id: [run] for job_id, shown in told if (run := run_of(job_id, shown))}
+    return remembered(runs, jobs, installation, answer)
+
+
+def _journal(user: bool) -> Runs:
+    from sereno.observe.runs import Runs
+
+    return Runs(user=user)
+
+
+def remembered(
+    runs: Mapping[str, list[Run]],
+    jobs: Mapping[str, Installed],
+    installation: Installation,
+    answer: Answer,
+) -> dict[str, list[Run]]:
+    """With what the journal has forgotten, as far as it is known otherwise."""
+    from sereno.observe import kept_runs
+
+    newest = {job_id: each[-1] for job_id, each in runs.items() if each and job_id in jobs}
+    kept = kept_runs.keep(installation.scope, jobs, newest)
+    unknown = [job for job_id, job in sorted(jobs.items()) if job_id not in kept]
+    kept |= kept_runs.due(unknown, answer.elapses) if unknown else {}
+    return {job_id: runs.get(job_id) or [run] for job_id, run in kept.items()}
+
+
+def states_of(
+    jobs: Mapping[str, Installed],
+    installation: Installation,
+    answer: Answer,
+    runs: Mapping[str, Sequence[Run]],
+    drop_ins: Mapping[str, Collection[str]] | None = None,
+) -> list[JobState]:
+    """The state of each of these jobs, by id.
+
+    Args:
+        runs: the newest ones of each job, oldest first; of one that runs the two newest are needed.
+        drop_ins: `UnitDirectory.drop_ins`; default: as they are now.
+    """
+    from sereno.observe.job_state import job_state
     from sereno.triggers import in_words
 
-    drop_ins = installation.units.drop_ins()
-    words = {job.id: in_words(job.trigger) for job in jobs.values()}
-    elapses: dict[str, Elapse] = {}
-    services: dict[str, str] = {}
-    known: dict[str, list[Run]] = {}
-    if question is not None and jobs:
-        known, is_blind = _past(installation, jobs, 1)
-        elapses, services = question.answer()
-        running = [job_id for job_id in jobs if is_running(services.get(service_name(job_id)))]
-        if running:
-            known |= _past(installation, running, 2)[0]
-        if is_blind:
-            missing = [job_id for job_id in jobs if not known.get(job_id)]
-            told = shown_of(installation.manager, missing, services).items()
-            known |= {job_id: [run] for job_id, shown in told if (run := run_of(job_id, shown))}
-    return [
-        overview(
+    states = states_in(answer.units)
+    if drop_ins is None:
+        drop_ins = installation.units.drop_ins()
+    found = [
+        job_state(
             job,
-            words[job.id],
-            elapses.get(timer_name(job.id)),
-            services.get(service_name(job.id)),
-            known.get(job.id, ()),
+            in_words(job.trigger),
+            answer.elapses,
+            states,
+            runs.get(job.id, ()),
             drop_ins,
+            installation.scope,
         )
         for _, job in sorted(jobs.items())
     ]
-
-
-def _past(
-    installation: Installation, job_ids: Iterable[str], count: int
-) -> tuple[dict[str, list[Run]], bool]:
-    """The newest runs of each job that the journal knows, and whether there may be others: it is not kept, or not for
-    this user."""
-    from sereno.observe.runs import Runs
-    from sereno.records.journal_reader import may_read_journal
-
-    user = installation.scope.is_user
-    try:
-        with Runs(user=user) as runs:
-            found = {job_id: runs.newest(job_id, count) for job_id in job_ids}
-            is_blind = not all(found.values()) and (
-                runs.begins_s() is None or not (user or may_read_journal())
-            )
-            return found, is_blind
-    except NotAvailable:
-        return {}, True
+    if answer.missing:
+        found = [
+            replace(each, why_stopped=answer.missing) if each.stopped else each for each in found
+        ]
+    return found

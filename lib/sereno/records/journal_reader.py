@@ -32,6 +32,8 @@ FIELDS = frozenset(
 def text(record: Mapping[str, Any], name: str) -> str:
     """A field as text; of one that was given twice the first, "" if it is not there."""
     value = record.get(name, "")
+    if type(value) is str:
+        return value
     if isinstance(value, list):
         value = value[0] if value else ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

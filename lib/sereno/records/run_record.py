@@ -13,7 +13,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple, TypeGuard
 
 from sereno.records import verdict
-from sereno.records.journal import STARTED, STATUS_OF
+from sereno.records.journal import STARTED, STATUS_OF, to_json
 from sereno.records.journal_reader import is_of_manager
 from sereno.records.journal_reader import text as text
 from sereno.records.verdict import BAD, Seen
@@ -52,7 +52,8 @@ class Run(NamedTuple):
 
     Attributes:
         job_id, run_id: the job, and systemd's invocation id.
-        status: "success", "failed", "skipped", "interrupted", "running" or "lost": see `verdict`.
+        status: "success", "failed", "skipped", "interrupted", "running" or "lost": see `verdict`; "unknown": no record
+            of it can be read any more.
         start_s, end_s: seconds since the epoch; None where it is not known (a start that failed) or not over.
         duration_ms: as the run measured it; of a run without a closing record, what lies between its records.
         stats: its statistics.
@@ -85,6 +86,16 @@ class Run(NamedTuple):
     @property
     def is_bad(self) -> bool:
         return self.status in BAD
+
+    @property
+    def at_s(self) -> float | None:
+        """When it began, or ended where its beginning is not known."""
+        return self.end_s if self.start_s is None else self.start_s
+
+    @property
+    def what(self) -> str:
+        """Why it failed, else what it returned."""
+        return self.error or ("" if self.stats is None else to_json(self.stats))
 
     def as_json(self, zone: tzinfo | None = None) -> dict[str, Any]:
         """For `json.dumps`, with ISO 8601 times in `zone` (None: the local one)."""

@@ -25,7 +25,7 @@ from sereno.manager.names import (
     timer_name,
 )
 from sereno.manager.scope import Scope, of_this_process
-from sereno.manager.systemctl import ELAPSED, Systemctl
+from sereno.manager.systemctl import Systemctl, is_active
 from sereno.records import journal
 from sereno.triggers import machine_zone
 from sereno.units import plan
@@ -96,10 +96,6 @@ class Installation:
             )
         return job
 
-    def switches(self) -> dict[str, str]:
-        """ActiveState of all timers and of the targets above them, by unit name."""
-        return self.manager.states(ALL_TIMERS, app_target_name("*"), TARGET)
-
     def is_running(self, app: str) -> bool:
         """Whether the timers of `app` are active, all that are not paused."""
         jobs = self.jobs(app)
@@ -111,19 +107,12 @@ class Installation:
         return active is not None and active >= {app_target_name(app), *timers}
 
     def _active(self, jobs: Mapping[str, Installed], *targets: str) -> set[str] | None:
-        """The timers and the `targets` that are active; None: there is no manager to ask.
-
-        A timer without a next elapse is none of them, but for one of @reboot, which has had its run.
-        """
+        """The timers and the `targets` that are active; None: there is no manager to ask."""
         if self._manager is None:
             return None
         states = self._manager.states(*targets, ALL_TIMERS)
-        over = {timer_name(job.id) for job in jobs.values() if job.at_boot}
-        return {
-            unit
-            for unit, state in states.items()
-            if state in ("active", "activating", "reloading") or (state == ELAPSED and unit in over)
-        }
+        at_boot = {timer_name(job.id) for job in jobs.values() if job.at_boot}
+        return {unit for unit, state in states.items() if is_active(state, at_boot=unit in at_boot)}
 
     def install(
         self,

@@ -4,7 +4,7 @@ Pure."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,10 @@ def problem(subject: str, field: str, value: str, message: str, hint: str) -> Fi
 
 def warning(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
     return Finding(WARNING, subject, field, value, message, hint)
+
+
+# `problem` or `warning`.
+Level = Callable[[str, str, str, str, str], Finding]
 
 
 @dataclass(frozen=True, slots=True)

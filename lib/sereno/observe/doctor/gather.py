@@ -9,15 +9,15 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import TypeVar
 
 from sereno import __version__
-from sereno.errors import SerenoError
-from sereno.manager.names import ALL_APPS, ALL_JOBS, TARGET, app_target_name
+from sereno.errors import NotAvailable, SerenoError
+from sereno.manager.names import TARGET, app_target_name
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
 from sereno.observe.doctor import CHECKS, machine
@@ -30,11 +30,13 @@ from sereno.observe.doctor.places import look
 from sereno.observe.doctor.run_checks import needed_paths
 from sereno.observe.doctor.unit_checks import requirements
 from sereno.observe.runs import Runs
+from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import journal
 from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run
 from sereno.setting_names import TEXTFILE_DIR
 from sereno.units.installation import Installation
+from sereno.units.unit_text import Installed
 from sereno.units.unitdir import Found
 
 UNIT_PROPERTIES = (
@@ -43,7 +45,7 @@ UNIT_PROPERTIES = (
 )
 # What lib/requirements.txt has installed.
 PACKAGES = ("cachetools", "lmdb", "orjson")
-Answer = TypeVar("Answer")
+Given = TypeVar("Given")
 
 
 class _Attempts:
@@ -55,7 +57,7 @@ class _Attempts:
         for package in PACKAGES:
             self.ask(package, partial(import_module, package), None)
 
-    def ask(self, what: str, question: Callable[[], Answer], default: Answer) -> Answer:
+    def ask(self, what: str, question: Callable[[], Given], default: Given) -> Given:
         try:
             return question()
         except ImportError as error:
@@ -99,12 +101,16 @@ def _with_jobs(
     """The jobs as the manager, the unit files and the journal have them, and which sereno and which scope this is."""
     ask, scope, units = attempts.ask, installation.scope, installation.units
     user = ask("user", lambda: pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
-    past: tuple[Mapping[str, Run], float | None] = {}, None
-    if has_journal := journal.installed():
-        past = ask("journal", lambda: _past(scope.is_user, user, found), past)
     manager = installation.manager
-    states, elapses = manager.list_units(ALL_JOBS, ALL_APPS), manager.list_timers()
-    answers = Answers(states, elapses, past[0], time.time())
+    question = Question(manager)
+    answer, now_s = question.answer(), time.time()
+    if answer.missing:
+        raise NotAvailable(answer.missing)
+    past: tuple[Mapping[str, Sequence[Run]], float | None] = {}, None
+    if has_journal := journal.installed():
+        past = ask("journal", lambda: _past(installation, user, found.jobs, question), past)
+    states = states_of(found.jobs, installation, answer, past[0])
+    answers = Answers(answer, states, now_s)
     return Facts(
         scope=scope.name,
         user=user,
@@ -114,7 +120,7 @@ def _with_jobs(
         has_python_systemd=has_journal,
         jobs=job_facts(found.jobs, answers, units, files, manager, installation.local_zone),
         apps=tuple(
-            (app, units.app_is_linked(app), states.get(app_target_name(app), UNLOADED))
+            (app, units.app_is_linked(app), answer.units.get(app_target_name(app), UNLOADED))
             for app in sorted({job.app for job in found.jobs.values()})
         ),
         written=frozenset(map(str, (scope.units, scope.stamps, scope.runtime))),
@@ -127,12 +133,16 @@ def _with_jobs(
     )
 
 
-def _past(is_user: bool, user: str, found: Found) -> tuple[Mapping[str, Run], float | None]:
+def _past(
+    installation: Installation, user: str, jobs: Mapping[str, Installed], question: Question
+) -> tuple[Mapping[str, Sequence[Run]], float | None]:
     """The newest runs, and when the journal begins."""
+    is_user = installation.scope.is_user
     if not is_user and not may_read_journal():
         raise PermissionError(f"{user} is not in the group systemd-journal")
+    known = newest_runs(jobs, installation, question)
     with Runs(user=is_user) as runs:
-        return runs.latest(found.jobs), runs.begins_s()
+        return known, runs.begins_s()
 
 
 def _with_files(

@@ -45,7 +45,7 @@ def wedged(facts: Facts) -> Iterator[Finding]:
         for job in _to_be_active(facts)
         if job.timer.get("SubState") == "elapsed"
         and (job.installed.interval_s is not None or job.expected_s is not None)
-        and not job.is_running
+        and not job.state.running
     ]
     if found:
         yield problem(found[0].timer_name, "SubState", "elapsed",
@@ -68,7 +68,7 @@ def elapses(facts: Facts) -> Iterator[Finding]:
 def _odd_elapse(facts: Facts, job: JobFacts) -> tuple[str, bool] | None:
     """What is wrong with its next elapse, and whether the job is an interval's."""
     is_interval = job.installed.interval_s is not None
-    if job.next_s is None or job.is_running:
+    if job.next_s is None or job.state.running:
         return None
     if job.next_s < facts.now_s - job.slack_s - _OVERDUE_S:
         return "it is over, and nothing ran", is_interval
@@ -112,7 +112,7 @@ def twice(facts: Facts) -> Iterator[Finding]:
 
 def runs(facts: Facts) -> Iterator[Finding]:
     """A failure is the job's own; but what systemd or the machine did to runs is one cause for all of them."""
-    open_ones = (job for job in facts.jobs if _has_failed(job) or job.latest_status in _NOT_WELL)
+    open_ones = (job for job in facts.jobs if _has_failed(job) or job.last.status in _NOT_WELL)
     judged = [job for job in open_ones if not cannot_start(facts, job)]
     begun = (job for job in judged if _refusal(job) is None)
     for _, jobs in by_cause(begun, _fate):
@@ -127,7 +127,7 @@ def runs(facts: Facts) -> Iterator[Finding]:
 
 def _has_failed(job: JobFacts) -> bool:
     # A run that somebody stopped, and that was killed for not heeding it, is no failure.
-    return job.service.get("ActiveState") == "failed" and job.latest_status != "interrupted"
+    return job.service.get("ActiveState") == "failed" and job.last.status != "interrupted"
 
 
 def _refusal(job: JobFacts) -> int | None:
@@ -139,31 +139,31 @@ def _refusal(job: JobFacts) -> int | None:
 
 def _fate(job: JobFacts) -> str:
     """What its last run shares with those of other jobs: the machine went down, or was off; else the job itself."""
-    if job.is_running or _has_failed(job):
+    if job.state.running or _has_failed(job):
         return job.id
-    is_shared = job.latest_status == "skipped" or job.latest_error == CUT_OFF
-    return f"{job.latest_status} {job.latest_error}" if is_shared else job.id
+    is_shared = job.last.status == "skipped" or job.last.error == CUT_OFF
+    return f"{job.last.status} {job.last.error}" if is_shared else job.id
 
 
 def _last_run(facts: Facts, jobs: list[JobFacts]) -> Iterator[Finding]:
     job, again = jobs[0], facts.for_jobs(jobs, "run")
     name, whose = job.service_name, f" of {of_jobs(jobs)}" if len(jobs) > 1 else ""
-    at = "" if job.latest_s is None else f", {shown_time(job.latest_s)},"
-    why = f": {job.latest_error}" if job.latest_error else ""
+    at = "" if job.last.end_s is None else f", {shown_time(job.last.end_s)},"
+    why = f": {job.last.error}" if job.last.error else ""
     log = facts.command(f"journalctl SERENO_JOB={job.id}")
     hint = f"{log}; mend the cause, then: {again}"
     if _has_failed(job):
         value = f"{job.service.get('Result')} (status {job.service.get('ExecMainStatus', '?')})"
         yield problem(name, "Result", value, f"the last run failed{why}", hint)
-    elif job.is_running:
+    elif job.state.running:
         return
-    elif job.latest_status == "failed":
+    elif job.last.status == "failed":
         yield problem(name, "SERENO_STATUS", "failed", f"the last run{at} failed{why}", hint)
-    elif job.latest_status == "lost":
+    elif job.last.status == "lost":
         yield problem(name, "SERENO_STATUS", "missing", f"the last run{whose}{at} has no end{why}",
                       f"{facts.sereno(f'logs {job.id}')}; a job returns, and starts daemons as services of their own;"
                       f" then: {again}")  # fmt: skip
-    elif job.latest_status == "skipped" and job.latest_s is not None:
+    elif job.last.status == "skipped" and job.last.end_s is not None:
         yield warning(name, "SERENO_STATUS", "skipped",
                       f"the last run{whose}{at} was left out: too late, or what it waits for had failed",
                       again)  # fmt: skip

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from sereno.manager.names import drop_in_name, service_name, timer_name
-from sereno.manager.systemctl import is_running
+from sereno.observe.job_state import JobState
+from sereno.records.run_record import Run
 from sereno.units.unit_text import Installed
 
 # Two readings of a clock are not one, and systemd's own times come to the second.
@@ -48,10 +49,10 @@ class JobFacts:
     """One installed job; moments in seconds since the epoch, None where they are not known."""
 
     installed: Installed
+    state: JobState  # as everything else shows it
     # The units' LoadState, ActiveState and SubState; more properties where these leave a question open.
     timer: Properties
     service: Properties
-    next_s: float | None = None  # next elapse as the manager has it; None: none
     expected_s: float | None = None  # a calendar's next elapse as its unit file means it
     # From what an interval may count: its last elapse, its last start, the stamp that its first elapse was seeded from.
     bases_s: tuple[float, ...] = ()
@@ -67,10 +68,6 @@ class JobFacts:
     code: tuple[str, ...] = ()  # what a run loads: its program, its module, where Python looks
     missing_module: str | None = None  # that of its function, if it is in none of these
     installed_s: float = 0.0  # when its timer was written
-    # What its newest run came to, when it ended, and why.
-    latest_status: str | None = None
-    latest_s: float | None = None
-    latest_error: str | None = None
 
     @property
     def id(self) -> str:
@@ -94,8 +91,14 @@ class JobFacts:
         return self.installed.has_entry_script or drop_in_name(self.id) in self.installed.files
 
     @property
-    def is_running(self) -> bool:
-        return is_running(self.service.get("ActiveState"))
+    def next_s(self) -> float | None:
+        """Next elapse as the manager has it; None: none."""
+        return self.state.next.timestamp() if self.state.next else None
+
+    @property
+    def last(self) -> Run:
+        """Its newest run; one without a status if none is known."""
+        return self.state.last or Run(self.id, "", "")
 
     @property
     def program(self) -> str | None:

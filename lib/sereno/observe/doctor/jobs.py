@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,7 +18,8 @@ from sereno.manager.systemctl import Elapse, Systemctl, calendars_in, seconds
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts, Properties
 from sereno.observe.doctor.places import module_place, sites
-from sereno.records.run_record import Run
+from sereno.observe.job_state import JobState
+from sereno.observe.survey import Answer
 from sereno.triggers import CronTrigger, parse_text
 from sereno.units.unit_text import Installed, is_as_written
 from sereno.units.unitdir import UnitDirectory
@@ -34,11 +35,10 @@ UNLOADED = {"LoadState": "unloaded", "ActiveState": "inactive", "SubState": "dea
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What was asked for all jobs at once: states and elapses by unit name, the newest runs by job id."""
+    """What was asked for all jobs at once."""
 
-    states: Mapping[str, Properties]
-    elapses: Mapping[str, Elapse]
-    latest: Mapping[str, Run]
+    manager: Answer
+    states: Collection[JobState]
     now_s: float
 
 
@@ -51,7 +51,10 @@ def job_facts(
     local_zone: str | None,
 ) -> tuple[JobFacts, ...]:
     """The facts of `jobs`, by id."""
-    found = [_at_first_sight(job, answers, units, files) for _, job in sorted(jobs.items())]
+    found = [
+        _at_first_sight(jobs[state.job.id], state, answers.manager, units, files)
+        for state in answers.states
+    ]
     open_questions = [job for job in found if _leaves_a_question(job, answers.now_s)]
     asked = [unit for job in open_questions for unit, _ in job.units]
     shown = manager.show_all(asked, *DETAILS)
@@ -62,19 +65,18 @@ def job_facts(
 
 
 def _at_first_sight(
-    job: Installed, answers: Answers, units: UnitDirectory, files: UnitFiles
+    job: Installed, state: JobState, answer: Answer, units: UnitDirectory, files: UnitFiles
 ) -> JobFacts:
     timer, service = timer_name(job.id), service_name(job.id)
-    elapse = answers.elapses.get(timer, Elapse(None, None))
+    elapse = answer.elapses.get(timer, Elapse(None, None))
     bases_s = (elapse.last.timestamp() if elapse.last else None, units.timers.last_elapse_s(job.id))
-    latest = answers.latest.get(job.id)
     masked = {"LoadState": "masked"} if service in files.masks else {}
     accuracy = re.search(r"^AccuracySec=(.*)$", job.files[timer], re.MULTILINE)
     facts = JobFacts(
         installed=job,
-        timer=answers.states.get(timer, UNLOADED),
-        service={**answers.states.get(service, UNLOADED), **masked},
-        next_s=elapse.next.timestamp() if elapse.next else None,
+        state=state,
+        timer=answer.units.get(timer, UNLOADED),
+        service={**answer.units.get(service, UNLOADED), **masked},
         bases_s=tuple(moment for moment in bases_s if moment is not None),
         slack_s=seconds(accuracy[1] if accuracy else "") + job.delay_s,
         calendars=tuple(job.calendars),
@@ -86,9 +88,6 @@ def _at_first_sight(
         has_own_drop_ins=bool(files.of_timer(job.id)),
         settings=files.lines_of(job),
         drop_ins=tuple(files.of_job(job.id)),
-        latest_status=latest.status if latest else None,
-        latest_s=latest.end_s if latest else None,
-        latest_error=latest.error if latest else None,
     )
     # Removed at this moment, it has no time.
     with suppress(OSError):

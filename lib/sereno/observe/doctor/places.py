@@ -74,30 +74,33 @@ def text_of(path: str | Path, most: int = 1 << 20) -> str:
 
 def open_at(path: str) -> str | None:
     """The first path on the way to `path` that somebody else than root or the caller may change; None: none."""
-    done, todo, links = "/", path.split("/"), 0
+    done, todo, links = "/" if path.startswith("/") else ".", path.split("/"), 0
     while True:
         try:
             found = os.lstat(done)
         except OSError:
             return None
         if stat.S_ISLNK(found.st_mode):
-            # Whoever may write its directory may change it, and that one was looked at.
+            # Whoever may write its directory may change it, and that one was looked at; in a sticky one its owner may.
+            if found.st_uid not in (0, os.geteuid()):
+                return done
             links += 1
             target = os.readlink(done)
             todo = target.split("/") + todo
             done = "/" if target.startswith("/") else os.path.dirname(done)
             if links > _MOST_LINKS:
                 return None
-        elif _is_open(found):
+        elif is_open(found):
             return done
         todo = [part for part in todo if part not in ("", ".")]
         if not todo:
             return None
         part, *todo = todo
-        done = os.path.dirname(done) if part == ".." else os.path.join(done, part)
+        done = os.path.join(done, part)
 
 
-def _is_open(found: os.stat_result) -> bool:
+def is_open(found: os.stat_result) -> bool:
+    """Whether somebody else than root or the caller may change what was found."""
     if found.st_uid not in (0, os.geteuid()):
         return True
     writers = found.st_mode & (0o002 if found.st_gid in (0, os.getegid()) else 0o022)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from os.path import basename, dirname
 
 from sereno.manager.names import (
@@ -15,7 +15,7 @@ from sereno.manager.names import (
     drop_in_name,
     timer_name,
 )
-from sereno.observe.doctor.facts import Facts, Finding, Words, problem, warning
+from sereno.observe.doctor.facts import Facts, Finding, Level, Words, problem, warning
 from sereno.observe.doctor.job_facts import JobFacts, Properties, by_cause, grouped, of_jobs
 
 SOCKET, LISTENER = "sereno-notify.socket", "sereno-notify.service"
@@ -53,12 +53,8 @@ def _fault(facts: Facts, unit: str, shown: Properties) -> tuple[str, str, str, s
         # With a unit that is no more, `unmask` takes the link by which it was enabled.
         verb = {TARGET: "enable --now", SOCKET: "start"}.get(unit)
         more = f" && {systemctl} {verb} {unit}" if verb else ""
-        return (
-            "LoadState",
-            load,
-            ": a masked unit is never started",
-            f"{facts.unmask_own(name)}{more}",
-        )
+        hint = f"{facts.unmask_own(name)}{more}"
+        return "LoadState", load, ": a masked unit is never started", hint
     if load == "not-found" or facts.at(shown.get("FragmentPath", "")).kind == "missing":
         return "file", "missing", "", facts.install
     if unit == SOCKET and facts.tells:
@@ -187,26 +183,21 @@ def dependencies(facts: Facts) -> Iterator[Finding]:
     for unit, state in facts.units.items():
         if (load := state.get("LoadState", "loaded")) != "loaded":
             jobs = [job for job in facts.jobs if unit in requirements(job)]
-            for way, held in by_cause(jobs, _remedy(facts, "[Unit]", unit)):
-                yield problem(held[0].service_name, "Requires", unit,
-                              f"systemd does not start {of_jobs(held)}: the unit that it requires is {load}",
-                              way)  # fmt: skip
+            yield from _by_drop_in(facts, jobs, problem, "[Unit]", unit, "Requires", unit,
+                                   f"systemd does not start {{}}: the unit that it requires is {load}")  # fmt: skip
     # Before the first start it is "no" as well.
     jobs = [job for job in facts.jobs
             if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp")]  # fmt: skip
-    for way, held in by_cause(jobs, _remedy(facts, "[Unit]", "Condition")):
-        yield warning(held[0].service_name, "ConditionResult", "no",
-                      f"a condition in its unit kept systemd from starting the last run of {of_jobs(held)}",
-                      way)  # fmt: skip
+    yield from _by_drop_in(facts, jobs, warning, "[Unit]", "Condition", "ConditionResult", "no",
+                           "a condition in its unit kept systemd from starting the last run of {}")  # fmt: skip
 
 
 def commands(facts: Facts) -> Iterator[Finding]:
     loaded = [job for job in facts.jobs if job.service.get("LoadState") != "bad-setting"]
     for command, double in by_cause(loaded, _second_command):
-        for way, jobs in by_cause(double, _remedy(facts, "[Service]", command)):
-            yield warning(jobs[0].service_name, "ExecStart", command,
-                          f"runs of {of_jobs(jobs)} execute this besides: a line ExecStart= without a value is missing"
-                          " before it", way)  # fmt: skip
+        yield from _by_drop_in(facts, double, warning, "[Service]", command, "ExecStart", command,
+                               "runs of {} execute this besides: a line ExecStart= without a value is missing"
+                               " before it")  # fmt: skip
 
 
 def _second_command(job: JobFacts) -> str | None:
@@ -217,37 +208,29 @@ def _second_command(job: JobFacts) -> str | None:
 def elsewhere(facts: Facts) -> Iterator[Finding]:
     """Drop-ins by which a timer starts something else, or a failure is told to nobody."""
     for unit, astray in by_cause(facts.jobs, lambda job: job.value("Unit", "[Timer]") or None):
-        for way, jobs in by_cause(astray, _remedy(facts, "[Timer]", "Unit=")):
-            yield problem(
-                jobs[0].timer_name,
-                "Unit",
-                unit,
-                f"the timer starts this in place of {of_jobs(jobs)}",
-                way,
-            )
+        yield from _by_drop_in(facts, astray, problem, "[Timer]", "Unit=", "Unit", unit,
+                               "the timer starts this in place of {}")  # fmt: skip
     silent = [job for job in facts.jobs if facts.tells and ("[Unit]", "OnFailure", "") in job.settings
               and not any("sereno-failed@" in line for line in job.values("OnFailure", "[Unit]"))]  # fmt: skip
-    for way, jobs in by_cause(silent, _remedy(facts, "[Unit]", "OnFailure=")):
-        yield warning(
-            jobs[0].service_name,
-            "OnFailure",
-            "(empty)",
-            f"nobody is told of failures of {of_jobs(jobs)}",
-            way,
-        )
+    yield from _by_drop_in(facts, silent, warning, "[Unit]", "OnFailure=", "OnFailure", "(empty)",
+                           "nobody is told of failures of {}")  # fmt: skip
 
 
-def _remedy(facts: Facts, section: str, text: str) -> Callable[[JobFacts], str]:
-    """How to take away the last drop-in of a job that has this text in a line."""
+def _by_drop_in(
+    facts: Facts, jobs: Iterable[JobFacts], level: Level, section: str, text: str, field: str, value: str, message: str
+) -> Iterator[Finding]:  # fmt: skip
+    """One finding for each drop-in by which jobs are so: the last one that has this text in a line of the section."""
 
-    def of_job(job: JobFacts) -> str:
+    def way_out(job: JobFacts) -> str:
         for path in reversed(job.drop_ins):
-            for where, key, value in facts.drop_ins.get(path, ()):
-                if where == section and text in f"{key}={value}":
+            for where, key, setting in facts.drop_ins.get(path, ()):
+                if where == section and text in f"{key}={setting}":
                     return f"{_set_aside(path)} && {facts.reload}"
         return f"{facts.systemctl} cat {job.service_name}"
 
-    return of_job
+    for way, same in by_cause(jobs, way_out):
+        subject = same[0].timer_name if section == "[Timer]" else same[0].service_name
+        yield level(subject, field, value, message.format(of_jobs(same)), way)
 
 
 def changed(facts: Facts) -> Iterator[Finding]:

@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import tzinfo
 from typing import Any
 
-from sereno.errors import NotAvailable
 from sereno.jobs import cache_cleanup_job
-from sereno.manager.names import TARGET, app_target_name, service_name, timer_name
-from sereno.manager.systemctl import Elapse
-from sereno.observe.overview import Overview, overview, standstill
+from sereno.manager.names import TARGET, app_target_name, timer_name
+from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
 from sereno.observe.report.missed import missed
 from sereno.observe.report.plots import Window
 from sereno.observe.report.schedules import Schedules, schedules_of, slack_s
 from sereno.observe.runs import Runs
-from sereno.observe.survey import Question
+from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import messages
 from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run, text
-from sereno.triggers import in_words
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
 
@@ -72,10 +68,18 @@ def gather(
         asked = background.submit(
             schedules_of, jobs, changed, installation.manager, since_s=window.since_s, now_s=now_s
         )
-        elapses, services = question.answer()
-        known = {
-            job.id: _runs(past, job, window, elapses, services, drop_ins) for job in jobs.values()
-        }
+        answer = question.answer()
+        cleanups = [job.id for job in jobs.values() if job.function == _CLEANUP]
+        known = past.histories(jobs, since_s=window.since_s, with_stats=cleanups)
+        rare = [job_id for job_id, runs in known.items() if len(runs) < 2]
+        newest = known | newest_runs(
+            {job_id: jobs[job_id] for job_id in rare}, installation, question
+        )
+        states = states_of(jobs, installation, answer, newest, drop_ins)
+        for state in states:
+            if state.last is not None and (known[state.job.id] or state.last.status == "running"):
+                # It says "running" where the journal alone could not tell, and may have begun before the window.
+                known[state.job.id][-1:] = [state.last]
         begins_s, records = past.begins_s(), past.notices(jobs, *KINDS, since_s=window.since_s)
         schedules = asked.result()
     remarks = list(schedules.remarks)
@@ -86,18 +90,17 @@ def gather(
         )
         recorded_s = now_s
     since_s = max(window.since_s, schedules.past_since_s, recorded_s)
-    switches: Mapping[str, str] | None = None
-    # One question more only where there is something to explain.
-    if any(shown.job.enabled and not shown.active for shown, _ in known.values()):
-        with suppress(NotAvailable):
-            switches = installation.switches()
     views = [
-        _view(installation, shown, runs, window, schedules, since_s, cache_now, switches)
-        for shown, runs in known.values()
+        _view(installation, state, known[state.job.id], window, schedules, since_s, cache_now)
+        for state in states
     ]
     coming = {
-        job.id: schedules.ahead(job, elapses.get(timer_name(job.id)), now_s)
-        for job in jobs.values()
+        state.job.id: schedules.ahead(
+            jobs[state.job.id],
+            answer.elapses.get(timer_name(state.job.id)) if state.active else None,
+            now_s,
+        )
+        for state in states
     }
     return model.Report(
         host=socket.gethostname(),
@@ -113,66 +116,34 @@ def gather(
         ),
         notices=tuple(_notice(record) for record in records[: -_NEWEST_NOTICES - 1 : -1]),
         notice_count=len(records),
-        failures=tuple(model.failures_of(run for _, runs in known.values() for run in runs)),
+        failures=tuple(model.failures_of(run for runs in known.values() for run in runs)),
         remarks=tuple(remarks),
     )
 
 
-def _runs(
-    past: Runs,
-    job: Installed,
-    window: Window,
-    elapses: Mapping[str, Elapse],
-    services: Mapping[str, str],
-    drop_ins: Mapping[str, Collection[str]],
-) -> tuple[Overview, list[Run]]:
-    """What a job is now, and its runs of the window."""
-    runs = past.history(job.id, since_s=window.since_s)
-    shown = overview(
-        job,
-        in_words(job.trigger),
-        elapses.get(timer_name(job.id)),
-        services.get(service_name(job.id)),
-        runs if len(runs) > 1 else past.newest(job.id, 2),
-        drop_ins,
-    )
-    if shown.last is not None and (runs or shown.last.status == "running"):
-        # It says "running" where the journal alone could not tell, and may have begun before the window.
-        runs[-1:] = [shown.last]
-    if job.function != _CLEANUP:
-        # Statistics are shown of the newest runs alone, and are most of the memory that many runs take.
-        shown_from = len(runs) - model.RECENT
-        runs = [
-            run if number >= shown_from else run._replace(stats=None, message="")
-            for number, run in enumerate(runs)
-        ]
-    return shown, runs
-
-
 def _view(
     installation: Installation,
-    shown: Overview,
+    state: JobState,
     runs: list[Run],
     window: Window,
     schedules: Schedules,
     since_s: float,
     cache_now: CacheNow,
-    switches: Mapping[str, str] | None,
 ) -> model.JobView:
-    job = shown.job
+    job = state.job
+    assert isinstance(job, Installed)
     is_cleanup = job.function == _CLEANUP
     cache = cache_now(job.function) if is_cleanup else None
     since_s = max(since_s, _in_force_s(installation, job))
     due_s = schedules.due(job, since_s) if since_s < window.until_s else None
     return model.job_view(
-        shown,
+        state,
         runs,
         window,
         missed_s=missed(due_s or (), runs, until_s=window.until_s, slack_s=slack_s(job)),
         checked_since_s=None if due_s is None else since_s,
         max_size=cache["max_size"] if cache else None,
         is_cleanup=is_cleanup,
-        standstill="" if switches is None else standstill(shown, switches, installation.scope),
     )
 
 

@@ -30,7 +30,7 @@ def missed(
     spans = sorted(
         (begin_s, until_s if run.end_s is None and run.status == "running" else run.end_s or begin_s)
         for run in runs
-        if (begin_s := run.start_s or run.end_s) is not None
+        if (begin_s := run.at_s) is not None
     )  # fmt: skip
     begins = [begin_s for begin_s, _ in spans]
     patience_s = slack_s + _PATIENCE_S

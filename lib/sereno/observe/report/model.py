@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sereno.observe.overview import Overview
+from sereno.observe.job_state import JobState
 from sereno.observe.report.ahead import DAY_S, Ahead
 from sereno.observe.report.plots import HEIGHT, Window, band, bars, counted, gathered, line
 from sereno.records.run_record import Run, is_figure
@@ -55,19 +54,17 @@ class JobView:
     """One job on the page.
 
     Attributes:
-        overview: schedule, next elapse, newest run, state.
-        standstill: what keeps its timer from running that nobody has paused, and the way out.
+        state: as it is now.
         lanes: its runs by status; elapses without a run are "missed".
         checked_since_s: since when elapses without a run were looked for; None: not at all.
         recent: its newest runs, the newest first.
     """
 
-    overview: Overview
+    state: JobState
     lanes: tuple[Lane, ...]
     plots: tuple[Plot, ...]
     checked_since_s: float | None
     recent: tuple[Run, ...]
-    standstill: str = ""
 
     def count(self, status: str) -> int:
         return sum(lane.count for lane in self.lanes if lane.status == status)
@@ -120,7 +117,7 @@ def window_of(days: float, until_s: float) -> Window:
 
 
 def job_view(
-    overview: Overview,
+    state: JobState,
     runs: Sequence[Run],
     window: Window,
     *,
@@ -128,7 +125,6 @@ def job_view(
     checked_since_s: float | None = None,
     max_size: int | None = None,
     is_cleanup: bool = False,
-    standstill: str = "",
 ) -> JobView:
     """Make a job's part of the page.
 
@@ -138,30 +134,40 @@ def job_view(
         checked_since_s: since when they were looked for.
         max_size: the limit of the cache, if there is one and the job is its cleanup.
         is_cleanup: whether the runs have the statistics of the cache's cleanup.
-        standstill: see `JobView`.
     """
-    plots = [_durations(runs, window)]
+    took = [
+        (run.at_s or 0.0, run.duration_ms)
+        for run in runs
+        if run.status != "skipped" and is_figure(run.duration_ms)
+    ]
+    plots = [_plot(took, window, "Duration", "ms")]
     if is_cleanup:
+        removed, freed = _points(runs, "entries_removed"), _points(runs, "memory_freed_kb")
         plots += [
-            _amounts(runs, window, "entries_removed", "Entries removed", "entries"),
-            _amounts(runs, window, "memory_freed_kb", "Memory freed", "KiB"),
-            _level(runs, window, "hit_rate", "Hit rate", "%", 100),
-            _level(runs, window, "entries_after", "Fill after the cleanup", "entries", max_size),
+            _plot(removed, window, "Entries removed", "entries", summed=True),
+            _plot(freed, window, "Memory freed", "KiB", summed=True),
+            _plot(_points(runs, "hit_rate"), window, "Hit rate", "%", 100),
+            _plot(
+                _points(runs, "entries_after"),
+                window,
+                "Fill after the cleanup",
+                "entries",
+                max_size,
+            ),
         ]
     return JobView(
-        overview,
+        state,
         _lanes(runs, missed_s, window),
         tuple(plot for plot in plots if plot is not None),
         checked_since_s,
         tuple(runs[: -RECENT - 1 : -1]),
-        standstill,
     )
 
 
 def _lanes(runs: Iterable[Run], missed_s: Sequence[float], window: Window) -> tuple[Lane, ...]:
     spans: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
-        begin_s = moment_of(run)
+        begin_s = run.at_s or 0.0
         end_s = window.until_s if run.status == "running" else run.end_s or begin_s
         spans.setdefault(run.status, []).append((begin_s, end_s))
     if missed_s:
@@ -175,75 +181,37 @@ def _lanes(runs: Iterable[Run], missed_s: Sequence[float], window: Window) -> tu
     )
 
 
-def moment_of(run: Run) -> float:
-    """When a run began, or ended where its beginning is not known."""
-    return run.start_s if run.start_s is not None else run.end_s or 0.0
-
-
-def _durations(runs: Iterable[Run], window: Window) -> Plot | None:
-    points = [
-        (moment_of(run), value)
-        for run in runs
-        if run.status != "skipped" and (value := _number(run.duration_ms)) is not None
-    ]
-    return _plot(points, window, "Duration", "ms", None)
-
-
-def _level(
-    runs: Iterable[Run], window: Window, name: str, title: str, unit: str, top: float | None
-) -> Plot | None:
-    return _plot(_points(runs, name), window, title, unit, top)
-
-
-def _amounts(runs: Iterable[Run], window: Window, name: str, title: str, unit: str) -> Plot | None:
-    points = _points(runs, name)
-    if not points:
-        return None
-    sums = [sum(values) for values in gathered(window, points)]
-    values = [value for _, value in points]
-    top = max(sums) or 1
-    return Plot(
-        *(title, unit, bars(sums, top, least=2), "", top),
-        *(sum(values), sum(values) / len(values), max(values), values[-1]),
-    )
-
-
 def _plot(
-    points: Sequence[tuple[float, float]],
-    window: Window,
-    title: str,
-    unit: str,
-    top: float | None,
-) -> Plot | None:
+    points: Sequence[tuple[float, float]], window: Window, title: str, unit: str, top: float | None = None,
+    *, summed: bool = False,
+) -> Plot | None:  # fmt: skip
+    """The means of each slot between least and most, or, `summed`, their sums; `top`: at least as high as this."""
     if not points:
         return None
     values = [value for _, value in points]
     slots = gathered(window, points)
-    top = max(top or 0, max(values)) or 1
-    return Plot(
-        *(title, unit, band(slots, top), line(slots, top), top),
-        *(None, sum(values) / len(values), max(values), values[-1]),
-    )
+    if summed:
+        sums = [sum(each) for each in slots]
+        top = max(sums) or 1
+        area, means, total = bars(sums, top, least=2), "", sum(values)
+    else:
+        top = max(top or 0, *values) or 1
+        area, means, total = band(slots, top), line(slots, top), None
+    mean = sum(values) / len(values)
+    return Plot(title, unit, area, means, top, total, mean, max(values), values[-1])
 
 
 def _points(runs: Iterable[Run], name: str) -> list[tuple[float, float]]:
-    return [
-        (moment_of(run), value)
-        for run in runs
-        if (value := _number((run.stats or {}).get(name))) is not None
-    ]
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if is_figure(value) else None
+    found = ((run.at_s or 0.0, (run.stats or {}).get(name)) for run in runs)
+    return [(moment_s, value) for moment_s, value in found if is_figure(value)]
 
 
 def failures_of(runs: Iterable[Run]) -> list[Run]:
     """The newest of the runs that need a look, the newest first."""
-    bad = sorted((run for run in runs if run.is_bad), key=moment_of, reverse=True)
+    bad = sorted((run for run in runs if run.is_bad), key=lambda run: run.at_s or 0.0, reverse=True)
     return bad[:NEWEST_FAILURES]
 
 
 def tally(jobs: Iterable[JobView]) -> dict[str, int]:
     """How many jobs are in each state."""
-    return dict(Counter(job.overview.state for job in jobs).most_common())
+    return dict(Counter(job.state.state for job in jobs).most_common())

@@ -10,9 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from sereno.observe.report.model import Report, moment_of, tally
+from sereno.observe.report.model import Report, tally
 from sereno.observe.report.plots import HEIGHT, Window
-from sereno.records.journal import to_json
 from sereno.records.run_record import iso
 
 _MOST_LABELS = 4
@@ -53,13 +52,11 @@ def page(
         clock=lambda moment_s: _at(moment_s, zone).strftime("%H:%M"),
         day=lambda moment_s: _at(moment_s, zone).strftime("%a %d %b"),
         iso=lambda moment_s: iso(moment_s, zone),
-        what=lambda run: run.error or ("" if run.stats is None else to_json(run.stats)),
-        began=moment_of,
     )
     return environment.get_template("page.html.j2").render(
         report=report,
         states=tally(report.jobs),
-        installed={job.overview.job.id for job in report.jobs},
+        installed={job.state.job.id for job in report.jobs},
         ticks=ticks(report.window, zone),
         zone=_at(report.window.until_s, zone).strftime("%Z (UTC%z)"),
         height=HEIGHT,
