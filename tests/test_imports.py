@@ -60,8 +60,7 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
-    "sereno.cli": {"sereno.cache", "sereno.cli.completion", "jinja2", "lmdb", "orjson"}
-    | {"shtab", "urwid"},
+    "sereno.cli": {"sereno.cache", "jinja2", "lmdb", "orjson", "urwid"},
 }
 
 

@@ -1,4 +1,7 @@
-"""The completion scripts, asked as each shell asks them."""
+"""The completion scripts: current, and asked as each shell asks them.
+
+`SERENO_TEST_GOLDEN=write` makes them anew; read the diff before you commit it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+import completion_scripts
 from sereno import cli
-from sereno.cli.completion_command import SHELLS
+from sereno.cli import completion
+from sereno.cli.completion import SHELLS
 
 COMMAND = Path(cli.__file__).parents[3] / "bin/sereno"
 UNIT_FILES = (
@@ -47,6 +52,18 @@ def ask(tmp_path: Path, shell: str, words: str) -> list[str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_shipped_script_is_what_the_command_is_now(
+    shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # argparse breaks its texts where the terminal ends.
+    monkeypatch.setenv("COLUMNS", "80")
+    expected = completion_scripts.script(cli._parser(), shell)
+    if os.environ.get("SERENO_TEST_GOLDEN") == "write":
+        completion.script(shell).write_text(expected)
+    assert completion.script(shell).read_text() == expected
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -13,7 +13,7 @@ from sereno import __version__
 from sereno.cli import (
     apply,
     cache,
-    completion_command,
+    completion,
     doctor,
     explain,
     history_and_logs,
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         explain,
         notify,
         cache,
-        completion_command,
+        completion,
     ):
         module.add_to(commands)
     return parser

@@ -1,48 +1,27 @@
-"""Completion scripts for shells, made by shtab from the command's own parser.
+"""`sereno completion`: the script that makes a shell complete the command.
 
-The words of the command are in the script, so that a key press starts no Python; systemd is asked for the job ids.
+The scripts are shipped: a test makes them from the parser and says when they are no longer what it would make.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
-import shtab
+from sereno.cli.arguments import Commands
 
-# Both scopes: which one is meant may not be typed yet.
-_LISTS = "; ".join(
-    f"systemctl {scope} list-unit-files --no-legend 'sereno@*.timer'"
-    for scope in ("--system", "--user")
-)
-_IDS = r"2>/dev/null | sed -n 's/^sereno@\(..*\)\.timer .*/\1/p'"
-_POSIX = f"$({{ {_LISTS}; }} {_IDS})"
-JOB_IDS: dict[str, str | dict[str, str]] = {
-    "bash": "_sereno_job_ids",
-    "zsh": "_sereno_job_ids",
-    "fish": "(_sereno_job_ids)",
-    "preamble": {
-        "bash": f'_sereno_job_ids() {{ compgen -W "{_POSIX}" -- "$1"; }}',
-        "zsh": f'_sereno_job_ids() {{ local -a ids; ids=(${{(f)"{_POSIX}"}}); compadd -a ids }}',
-        "fish": f"function _sereno_job_ids; begin; {_LISTS}; end {_IDS}; end",
-    },
-}
-# An argument's placeholder in the help → what completes it.
-_BY_METAVAR: dict[str, Any] = {"JOB": JOB_IDS, "DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
+SHELLS = ("bash", "zsh", "fish")
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The completion script of `parser` for bash, zsh or fish."""
-    for action in _actions(parser):
-        if isinstance(action.metavar, str) and action.metavar in _BY_METAVAR:
-            action.complete = _BY_METAVAR[action.metavar]  # type: ignore[attr-defined]
-    return shtab.complete(parser, shell).rstrip() + "\n"
+def add_to(commands: Commands) -> None:
+    sub = commands.add("completion", _completion, "print the completion script of a shell")
+    sub.add_argument("shell", choices=SHELLS)
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for sub in action.choices.values():
-                yield from _actions(sub)
+def script(shell: str) -> Path:
+    """Where the script of bash, zsh or fish is."""
+    return Path(__file__).with_name("shells") / f"sereno.{shell}"
+
+
+def _completion(arguments: argparse.Namespace) -> None:
+    print(script(arguments.shell).read_text("utf-8"), end="")
