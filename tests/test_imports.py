@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run": LEAVES | {"manager", "records"},
     "units": LEAVES | {"triggers", "manager", "records", "declare", "notify"},
     "jobs": LEAVES | {"records", "cache"},
+    # sereno itself on a machine, before there are dependencies.
+    "install": LEAVES | {"manager", "units"},
     "observe": LEAVES | {"triggers", "manager", "records", "cache", "declare", "notify", "units", "jobs"},
     "scheduler": LEAVES | {"triggers", "manager", "declare", "units", "observe"},
     "runner": LEAVES | {"manager", "records", "declare", "notify", "run"},
@@ -60,6 +62,9 @@ NOT_LOADED_BY = {
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
+    "sereno.install.__main__": {f"sereno.{part}" for part in MAY_IMPORT}
+    - {f"sereno.{part}" for part in ("install", "errors", "manager", "units")}
+    | {"cachetools", "lmdb", "orjson", "systemd"},
     "sereno.cli": {"sereno.cache", "jinja2", "lmdb", "orjson", "urwid"},
 }
 

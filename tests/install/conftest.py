@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from staged_system import ACCOUNTS, Image, make_newer
+from staged_system import ACCOUNTS, Image, let_stop, make_light, make_newer
 
 from shipped import REPOSITORY, copy_of_checkout
 
@@ -37,12 +38,13 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_of_checkout(tmp_path_factory.mktemp("checkout") / "sereno")
+    """With one dependency; that of the repository has them all."""
+    return make_light(let_stop(copy_of_checkout(tmp_path_factory.mktemp("checkout") / "sereno")))
 
 
 @pytest.fixture(scope="session")
-def newer_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_newer(copy_of_checkout(tmp_path_factory.mktemp("newer") / "sereno"))
+def newer_checkout(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_newer(shutil.copytree(checkout, tmp_path_factory.mktemp("newer") / "sereno"))
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def test_called_by_a_link_from_elsewhere_it_finds_its_checkout(
     (tmp_path / "a link").symlink_to(checkout / "install.sh")
     words = ["sh", str(tmp_path / "a link"), "--root", str(empty.root), "--dry-run"]
     done = subprocess.run(words, cwd="/", capture_output=True, text=True, check=True)
-    assert "cp --parents" in done.stdout
+    assert "would stage " in done.stdout
 
 
 def test_a_temporary_directory_that_is_not_there_is_named(empty: Image, checkout: Path) -> None:
@@ -244,7 +244,7 @@ def test_two_at_once_come_one_after_the_other_and_the_second_says_so(
             holder.stdin.close()
             holder.wait(10)
         assert second.wait(120) == 0
-    assert "Nothing changed: sereno " in (tmp_path / "said").read_text()
+    assert "unchanged: sereno " in (tmp_path / "said").read_text()
 
 
 def test_whoever_waits_too_long_for_another_is_told(

@@ -90,14 +90,9 @@ def _user(environ: Mapping[str, str], euid: int) -> Scope:
     if not home.startswith("/"):
         raise NotAvailable("HOME: the user scope needs a home directory, and there is none")
 
-    def directory(variable: str, default: Path) -> Path:
-        # The XDG base directory specification: relative paths are to be ignored.
-        value = environ.get(variable, "")
-        return Path(value) if value.startswith("/") else default
-
-    config = directory("XDG_CONFIG_HOME", Path(home, ".config"))
-    data = directory("XDG_DATA_HOME", Path(home, ".local/share"))
-    runtime = directory("XDG_RUNTIME_DIR", Path(f"/run/user/{euid}"))
+    config = xdg(environ, "XDG_CONFIG_HOME", Path(home, ".config"))
+    data = xdg(environ, "XDG_DATA_HOME", Path(home, ".local/share"))
+    runtime = xdg(environ, "XDG_RUNTIME_DIR", Path(f"/run/user/{euid}"))
     return Scope(
         name="user",
         units=config / USER_UNITS,
@@ -111,3 +106,9 @@ def _user(environ: Mapping[str, str], euid: int) -> Scope:
         stamps=data / "systemd/timers",
         runtime=runtime / USER_UNITS,
     )
+
+
+def xdg(environ: Mapping[str, str], variable: str, default: Path) -> Path:
+    """A directory of the XDG base directory specification, which says that relative paths are to be ignored."""
+    value = environ.get(variable, "")
+    return Path(value) if value.startswith("/") else default

@@ -47,6 +47,17 @@ def replace_all(directory: str, files: Mapping[str, str]) -> None:
                 os.unlink(temporary)
 
 
+def replace_link(path: str, target: str) -> None:
+    """Make the symbolic link `path`, or make it lead elsewhere; under the same lock, and as durable."""
+    directory = os.path.dirname(path)
+    temporary = f"{directory}/{TEMPORARY_PREFIX}link"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+    _sync(directory)
+
+
 def _write(path: str, text: str) -> None:
     with open(path, "wb") as file:
         file.write(text.encode("utf-8", "surrogateescape"))

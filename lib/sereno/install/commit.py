@@ -1,0 +1,190 @@
+"""From a release that is complete to one that runs: the only part of an installation that changes what runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from sereno.errors import SerenoError, SystemdError
+from sereno.install.changes import Changes, link_of
+from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
+from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
+from sereno.install.places import TARGET, Order
+from sereno.install.releases import prune, sweep
+
+
+def prepare(order: Order) -> None:
+    """Before anything is staged: refuse what is foreign, announce a first one, remove what killed calls left."""
+    places = order.places
+    old, new, done = _read(order)
+    refuse_foreign(old, new, places)
+    changes = Changes(dry_run=order.dry_run)
+    if (
+        not order.dry_run
+        and old.is_first
+        and link_of(places.at(f"{places.prefix}/current")) is None
+    ):
+        # Data of an earlier installation stay also if this one fails.
+        kept = [places.cache, places.state]
+        keep = any(map(os.path.exists, map(places.at, kept))) or is_our_account(places, "sereno")
+        order.answer("undo", "no" if keep else "yes")
+    changes.make_directory(places.at(places.prefix))
+    if old.is_first and old != done:
+        _announce(order, changes, old, done)
+    sweep(order, changes)
+
+
+def _read(order: Order) -> tuple[Manifest, Wanted, Manifest]:
+    """The manifest that is there, what is wanted, and the manifest when it is done."""
+    old = Manifest.read(order.places.at(order.places.manifest))
+    new = wanted(order.places, order.code, order.release)
+    return old, new, complete(old, new, order.places, order.release)
+
+
+def _announce(order: Order, changes: Changes, old: Manifest, done: Manifest) -> None:
+    state = "installing" if old.is_first else "upgrading"
+    both = Manifest(state, done.release, old.lines | done.lines)
+    changes.write({order.places.at(order.places.manifest): both.text()})
+
+
+def verify(order: Order) -> None:
+    """Raise SystemdError unless systemd reads every unit as it will be and finds nothing to say."""
+    with tempfile.TemporaryDirectory(dir=order.answers) as place:
+        new = wanted(order.places, order.code, order.release, named=str(order.code))
+        for path, text in new.files.items():
+            if os.path.dirname(path) == order.places.units:
+                Path(place, os.path.basename(path)).write_text(text, "utf-8")
+        render = [*_command(order.code), "render", "--to", place]
+        done = subprocess.run(render, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SerenoError(f"the shipped jobs' units could not be made: {_last(done.stderr)}")
+        units = ["sereno-notify.socket", "sereno-notify.service"]
+        for timer in Path(place).glob("sereno@?*.timer"):
+            instance = timer.name.removeprefix("sereno@").removesuffix(".timer")
+            for template in ("sereno", "sereno-failed"):
+                if (template_file := Path(place, f"{template}@.service")).exists():
+                    service = Path(place, f"{template}@{instance}.service")
+                    service.symlink_to(template_file.name)
+                    units.append(service.name)
+            units.append(timer.name)
+        done = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no"]
+            + [f"{place}/{unit}" for unit in units],
+            env={**os.environ, "SYSTEMD_UNIT_PATH": f"{place}:"},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if said := (done.stdout + done.stderr).strip():
+            raise SystemdError("systemd does not accept the units; nothing was changed", hint=said)
+        if done.returncode:
+            raise SystemdError(f"systemd-analyze verify: it ended with status {done.returncode}")
+
+
+def _command(code: Path) -> list[str]:
+    return [f"{code}/venv/bin/python3", "-I", f"{code}/bin/sereno"]
+
+
+def _last(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
+
+
+def commit(order: Order) -> bool:
+    """Switch to the release; return whether anything was changed."""
+    places = order.places
+    changes = Changes(dry_run=order.dry_run)
+    old, new, done = _read(order)
+    release = places.at(f"{places.prefix}/releases/{order.release}")
+    if link_of(places.at(f"{places.prefix}/current")) not in (None, f"releases/{order.release}"):
+        # `prune` goes by their times: what comes into use again is not an old one.
+        changes.touch(f"{release}/MANIFEST")
+    if old != done:
+        _announce(order, changes, old, done)
+    for path in new.directories:
+        changes.make_directory(places.at(path))
+    other = changes.write({places.at(path): text for path, text in new.files.items()})
+    if not places.is_user:
+        _make_accounts_and_cache(order, changes)
+    for path, target in new.links.items():
+        changes.link(places.at(path), target)
+    gone = [path for _, path in old.entries("file") if path not in new.files]
+    for path in gone:
+        if old.has_file(places, path):
+            changes.remove(places.at(path))
+    # Whatever a killed call did or did not get to tell systemd is told again.
+    again = old != done and old.state in ("installing", "upgrading")
+    if again or any(path.endswith(".catalog") for path in other):
+        update_catalog(order)
+    units = [path for path in other if os.path.dirname(path) == places.at(places.units)]
+    _enable_timers(order, changes, reload=bool(again or units or gone), first=old.is_first)
+    changes.write({places.at(places.manifest): done.text()})
+    if not order.dry_run:
+        (order.answers / "undo").unlink(missing_ok=True)
+    prune(order, changes)
+    return changes.made
+
+
+def _make_accounts_and_cache(order: Order, changes: Changes) -> None:
+    """In an image that is staged without root they are made by the image's own systemd; the report says so."""
+    if os.geteuid():
+        return
+    root = order.places.root
+    entries = [("group", "sereno"), *(("passwd", name) for name in OUR_ACCOUNTS)]
+    if not all(entry(root, database, name) for database, name in entries):
+        changes.run("systemd-sysusers", f"--root={root or '/'}", "sereno.conf")
+    cache = Path(order.places.at(order.places.cache), "metadata")
+    if not cache.exists() or cache.stat().st_mode & 0o7777 != 0o2770:
+        changes.run("systemd-tmpfiles", f"--root={root or '/'}", "--create", "sereno.conf")
+
+
+def update_catalog(order: Order) -> None:
+    """For `journalctl -x`. Another's malformed file makes it fail, and is no reason for us to."""
+    if order.places.is_user or order.manager == "staged":
+        return
+    words = ["journalctl", "--update-catalog"]
+    if order.dry_run:
+        print(f"would run: {' '.join(words)}")
+        return
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(
+            "journalctl --update-catalog failed, so that journalctl -x may not explain what it should:",
+            (done.stdout + done.stderr).strip(),
+            sep="\n",
+        )
+
+
+def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool) -> None:
+    """Stopping or disabling sereno.target is the administrator's switch: an upgrade leaves it as it is."""
+    places = order.places
+    if link_of(places.at(places.switch)) == f"{places.former_units}/{TARGET}":
+        changes.link(places.at(places.switch), f"{places.units}/{TARGET}")
+    if order.running and reload:
+        changes.run(*order.systemctl, "daemon-reload")
+    if first:
+        if not target_is(order, "enabled"):
+            changes.run(*order.systemctl, "--no-reload", "enable", TARGET)
+        if order.start and order.running and not target_is(order, "active"):
+            changes.run(*order.systemctl, "start", TARGET)
+    words = [*_command(order.code), "apply", "--prune", "--no-diff", order.scope_option]
+    words += [*order.offline, *([] if order.start else ["--no-start"])]
+    if order.dry_run:
+        print(f"would run: {' '.join(words)}")
+        return
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SerenoError(
+            f"the timers could not be made: {_last(done.stderr)}",
+            hint="Mend the cause, then run install.sh again.",
+        )
+    print(end=done.stderr, file=sys.stderr)
+    if done.stdout != "nothing to do\n":
+        print(end=done.stdout)
+        changes.made = True
+
+
+def target_is(order: Order, state: str) -> bool:
+    """Whether sereno.target is "enabled" or "active"."""
+    words = [*order.systemctl, f"is-{state}", "--quiet", TARGET]
+    return not subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode
