@@ -122,7 +122,7 @@ complete -c sereno -n '_shtab_sereno_using resume' -s h -l help -d 'show this he
 complete -c sereno -n '_shtab_sereno_using resume' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using resume' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using resume; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
-complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a doctor -d 'look for what goes wrong and say how to mend it; changes nothing'
+complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a doctor -d 'look for what goes wrong and say how to mend it; mends nothing'
 complete -c sereno -n '_shtab_sereno_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using doctor' -l json -d 'print it as JSON'
 complete -c sereno -n '_shtab_sereno_using doctor' -l system -d 'the system scope (default: system for root, user for others)'

@@ -13,7 +13,7 @@ _shtab_sereno_commands() {
     apply:'install the timers of the jobs that ship with sereno, or of a backend'"'"'s'
     cache:'look into the shared metadata cache'
     completion:'print the completion script of a shell'
-    doctor:'look for what goes wrong and say how to mend it; changes nothing'
+    doctor:'look for what goes wrong and say how to mend it; mends nothing'
     explain:'show what a schedule means and when it elapses; changes nothing'
     history:'show a job'"'"'s runs, with totals, means and sparklines'
     list:'show every job: schedule, next and last run, result, state'
