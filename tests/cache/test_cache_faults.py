@@ -738,7 +738,6 @@ def test_a_check_beside_busy_writers_finds_nothing_wrong(filled):
 
 
 def test_every_file_is_closed_with_the_cache(path):
-    # What other tests left behind in exceptions shall not be closed in the middle of this one.
     gc.collect()
     before = os.listdir("/proc/self/fd")
     for _ in range(20):

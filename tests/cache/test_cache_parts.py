@@ -320,13 +320,13 @@ def checked_pages(monkeypatch) -> Iterator[list[int]]:
     taken: list[int] = []
     real = Write.run
 
-    def run(write: Write, action: Any, argument: Any) -> Any:
+    def run(write: Write, action: Any, *arguments: Any) -> Any:
         store = write._store
         before = store.used_pages()
         write._words[board.TAIL] = before
         # With a snapshot open no page is used twice, so each that is touched is a new one.
         with store.begin():
-            result = real(write, action, argument)
+            result = real(write, action, *arguments)
             taken.append(store.used_pages() - before)
             assert store.used_pages() <= write._words[board.TAIL]
         return result
@@ -454,7 +454,8 @@ def test_a_cleanup_removes_no_more_in_a_box_than_it_has_room_for_wherever_they_s
     cache.set_many({f"more{n}": n for n in range(5)}, ttl=5)
     monkeypatch.setattr(room.Room, "take_steps", lambda *_: 2)
     now_s = 1006.0
-    cleanup.remove_expired(cache._session, cache._now_ms(), count=boxes.append)
+    for swept in cleanup.remove_expired(cache._session, cache._now_ms()):
+        boxes.append(swept.entries)
     assert (sum(boxes), max(boxes)) == (12, 2)
     assert sorted(cache) == [f"stays{n}" for n in range(7)] == sorted(cache.live_keys())
     now_s = 1051.0
@@ -470,20 +471,15 @@ def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path
     monkeypatch.setattr(cleanup, "BOX_S", 0.0005)
     monkeypatch.setattr(session.Session, "is_shared", lambda self: True)
     pauses: list[float] = []
-    boxes: list[int] = []
-    seen: list[tuple[int, int]] = []
-    swept = cleanup.remove_expired(
-        cache._session,
-        2_000_000,
-        count=boxes.append,
-        sleep=pauses.append,
-        progress=lambda scanned, removed: seen.append((scanned, removed)),
-    )
-    assert swept.entries == sum(boxes) == 5000
+    steps = list(cleanup.remove_expired(cache._session, 2_000_000, sleep=pauses.append))
+    boxes = [step.entries for step in steps if step.hold_s]
+    assert sum(boxes) == 5000
     assert len(pauses) == len(boxes) > 5
     assert min(pauses) >= cleanup.SMALLEST_PAUSE_S
-    assert swept.held_bytes == sum(len(f"k{n}") + len(str(n)) for n in range(5000))
-    assert seen[-1] == (5001, 5000)  # numbers begin with 1
+    assert sum(step.held_bytes for step in steps) == sum(
+        len(f"k{n}") + len(str(n)) for n in range(5000)
+    )
+    assert steps[-1].looked_at == 5001  # numbers begin with 1
     assert len(cache) == 0
 
 
@@ -492,10 +488,10 @@ def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
     cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
     cache.set("k", "old", ttl=1)
     now_s = 1001.0
-    slots = cleanup._due(cache._session.store, (0, 100, cache._now_ms()))
+    slots = cleanup._due(cache._session.store, 0, 100, cache._now_ms())
     assert len(slots) == 1
     cache.set("k", "new", ttl=10)
-    assert cache._session.written(cleanup._remove_box, (slots, cache._now_ms())).entries == 0
+    assert cache._session.written(cleanup._remove_box, slots, cache._now_ms()).entries == 0
     assert cache.get("k") == "new"
 
 

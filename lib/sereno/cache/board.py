@@ -73,7 +73,7 @@ LIMITS_AT = 15  # the last transaction that may have changed the limits
 TALLY_AT = 16  # the last transaction that may have changed the tally (sereno.cache.tally)
 TALLY_BEFORE = 17  # and 18: entries and their bytes before it
 TALLY_AFTER = 19  # and 20: the same after it
-PREFIX_COUNT = 21  # how many prefixes were removed in all (sereno.cache.watch)
+PREFIX_COUNT = 21  # how many prefixes were removed in all (`operations.Version`)
 PREFIXES_AT = 22  # the last of them, in a circle
 REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import functools
 import os
 
-from sereno.cache import codec, entry, limits, operations, statistics
+from sereno.cache import codec, entry, limits, statistics
+from sereno.cache.backend import Backend
 from sereno.cache.board import (
     EVICTIONS,
     EXPIRED_REMOVALS,
@@ -17,19 +18,15 @@ from sereno.cache.board import (
 from sereno.cache.codec import Json
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
-from sereno.cache.operations import BATCH_ENTRIES
+from sereno.cache.operations import ANYTHING, Expected, Removed, Stored, Version
 from sereno.cache.place import default_path
-from sereno.cache.session import session_for
-from sereno.cache.store import Store
-from sereno.cache.watch import Watch, remove_prefix
-from sereno.cache.write import Write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import ParamSpec, TypeVar
 
-    from sereno.cache.cleanup import CleanupReport, Swept
+    from sereno.cache.cleanup import CleanupReport
     from sereno.cache.memoize import Flight
 
     Parameters = ParamSpec("Parameters")
@@ -79,10 +76,9 @@ class MetadataCache(CacheMapping):
         self._given_max_size = limits.checked_max_size(max_size)
         self._given_ttl_ms = limits.checked_default_ttl_ms(default_ttl)
         self._jitter = limits.checked_jitter(ttl_jitter)
-        self._shorten = self._shortened if self._jitter else None
         self.path = default_path(name) if path is None else os.path.abspath(os.fspath(path))
         super().__init__(
-            session_for(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
+            Backend(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
         )
 
     # One entry
@@ -100,13 +96,13 @@ class MetadataCache(CacheMapping):
             TypeError: `value` is something else, or `key` is not a str; nothing was changed.
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
-        self._put(operations.put_one, key, value, ttl)
+        self._put(key, value, ttl)
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
-        stored = entry.store_key(key)
+        entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
-        removed = self._session.written(operations.remove, (stored, self._now_ms()))
+        removed = self._backend.remove(key, self._now_ms())
         self._count_removed(removed)
         return removed.live == 1
 
@@ -115,9 +111,8 @@ class MetadataCache(CacheMapping):
     def get_many(self, keys: Iterable[str]) -> dict[str, Json]:
         """The values of those of `keys` that have one, as they were at one moment."""
         wanted = list(dict.fromkeys(keys))
-        stored = [entry.store_key(key) for key in wanted]
         self._prepare()
-        texts = self._session.reading(operations.read, (stored, self._now_ms(), True))
+        texts = self._backend.fetch(wanted, self._now_ms())
         found = {
             key: codec.decode(text)
             for key, text in zip(wanted, texts, strict=True)
@@ -128,51 +123,39 @@ class MetadataCache(CacheMapping):
         return found
 
     def set_many(self, values: Mapping[str, Json], ttl: float | None = None) -> None:
-        """`set` for each of `values`, in transactions of 500; all are checked before the first is stored."""
+        """`set` for each of `values`, in several transactions; all are checked before the first is stored."""
         lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
-        puts = [
-            (key, entry.store_key(key), codec.encode(value), lifetime_ms)
-            for key, value in values.items()
-        ]
+        items = [(key, codec.encode(value)) for key, value in values.items()]
         self._prepare()
-        for start in range(0, len(puts), BATCH_ENTRIES):
-            batch = puts[start : start + BATCH_ENTRIES]
-            stored, evictions = self._session.written(
-                operations.put_batch, (batch, self._now_ms(), self._shorten)
-            )
-            self._line[SETS] += stored
-            self._line[EVICTIONS] += evictions
+        for stored in self._backend.put_many(
+            items, lifetime_ms, self._now_ms(), jitter=self._jitter
+        ):
+            self._count_stored(stored)
 
     def invalidate_pattern(self, prefix: str) -> int:
         """Removes every key that starts with `prefix`; returns how many live entries that were.
 
-        500 keys go in one transaction; what is set while more than that are removed may stay.
+        It goes in several transactions; what is set meanwhile may stay.
         """
-        wanted = entry.utf8(prefix)
-        start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
         self._prepare()
-        session, live = self._session, 0
-        while start is not None:
-            removed = session.written(
-                lambda write, argument: remove_prefix(session, write, argument),
-                (wanted, start, self._now_ms()),
-            )
+        live = 0
+        for removed in self._backend.remove_prefix(prefix, self._now_ms()):
             self._count_removed(removed)
             live += removed.live
-            start = removed.following
         return live
 
     def clear(self) -> None:
         """Removes every entry, in one transaction. Limits and counters stay."""
         self._prepare()
-        self._session.written(Write.clear, None)
+        self._backend.clear()
 
     def live_keys(self) -> Iterator[str]:
-        """The live keys, in the order of their UTF-8 bytes, read in short snapshots of 500."""
+        """The live keys, in the order of their UTF-8 bytes, read in short snapshots."""
         self._prepare()
-        start: bytes | None = b"\0"
+        keys, start = self._backend.keys(None, self._now_ms())
+        yield from keys
         while start is not None:
-            keys, start = self._session.reading(operations.live_keys, (start, self._now_ms()))
+            keys, start = self._backend.keys(start, self._now_ms())
             yield from keys
 
     # Computed values
@@ -204,24 +187,22 @@ class MetadataCache(CacheMapping):
 
     def flight(self, key: str) -> Flight:
         """For `memoize`: the lock under which the value of `key` is computed."""
-        from sereno.cache.memoize import Flight
-
         self._prepare()
-        return Flight(self._session.lock_file(), key)
+        return self._backend.lock(key)
 
-    def watch(self, key: str) -> Watch:
+    def version(self, key: str) -> Version:
         """For `memoize`: notes how `key` is before its value is computed."""
-        return Watch(self._session, key)
+        return self._backend.version(key)
 
-    def set_watched(self, watched: Watch, value: Json, ttl: float | None) -> None:
-        """For `memoize`: `set`, unless something may have changed the key since it is watched."""
-        self._put(watched.put_one, watched.key, value, ttl)
+    def set_unchanged(self, version: Version, key: str, value: Json, ttl: float | None) -> None:
+        """For `memoize`: `set`, unless something may have changed the key since that version."""
+        self._put(key, value, ttl, version)
 
     # Cleanup, limits, statistics
 
     def cleanup(self) -> int:
         """Removes the expired entries; returns how many. Shows its progress on a terminal."""
-        return self._sweep().entries
+        return self._sweep()[0]
 
     def run_cleanup(self) -> CleanupReport:
         """Removes the expired entries and reports, with what was counted since the `run_cleanup` before.
@@ -230,21 +211,21 @@ class MetadataCache(CacheMapping):
             CacheError: the cleanup failed; the next report then counts from where this one would have.
         """
         self._prepare()
-        before = self._session.reading(Store.size, None)
-        swept = self._sweep()
-        return self._session.written(statistics.report, (before, swept.entries, swept.held_bytes))
+        before = self._backend.counted().entries
+        removed, freed_bytes = self._sweep()
+        return statistics.report(self._backend.counted_since_report(), before, removed, freed_bytes)
 
     @property
     def max_size(self) -> int | None:
         """The limit that is stored with the cache, in entries; None: no limit."""
         self._prepare()
-        return self._session.reading(Store.state, None).max_size
+        return self._backend.limits().max_size
 
     @property
     def default_ttl(self) -> int | float | None:
         """The default lifetime that is stored with the cache, in seconds; None: entries do not expire."""
         self._prepare()
-        return limits.seconds(self._session.reading(Store.state, None).default_ttl_ms)
+        return limits.seconds(self._backend.limits().default_ttl_ms)
 
     def get_stats(self) -> dict[str, Json]:
         """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
@@ -256,73 +237,66 @@ class MetadataCache(CacheMapping):
         return {
             "name": self.name,
             "path": self.path,
-            **self._session.reading(statistics.overview, None),
+            **statistics.overview(self._backend.counted()),
         }
 
     def reset_stats(self) -> None:
         """Starts all counters of `get_stats` at 0, for every process."""
         self._prepare()
-        self._session.written(statistics.reset, None)
+        self._backend.reset_counters()
 
     def close(self) -> None:
         """Closes the files, for all objects of this process on this directory; the next use opens them again."""
-        self._session.close()
+        self._backend.close()
 
     # Inside
 
     def _put(
-        self, put_one: Callable[..., tuple[int, int]], key: str, value: Json, ttl: float | None
-    ) -> None:
-        put = (
-            key,
-            entry.store_key(key),
-            codec.encode(value),
-            None if ttl is None else limits.ttl_ms(ttl),
-        )
+        self, key: str, value: Json, ttl: float | None, expected: Expected = ANYTHING
+    ) -> Stored:
+        text = codec.encode(value)
+        lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
         if not self._is_prepared:
             self._prepare()
-        stored, evictions = self._session.written(put_one, (put, self._now_ms(), self._shorten))
-        self._line[SETS] += stored
-        if evictions:
-            self._line[EVICTIONS] += evictions
+        stored = self._backend.put(
+            key, text, lifetime_ms, self._now_ms(), jitter=self._jitter, expected=expected
+        )
+        self._count_stored(stored)
+        return stored
 
     def _prepare(self) -> None:
         """Opens the files and, once for each time they are opened, stores the limits that were given."""
         if self._is_prepared:
             return
-        self._session.reading(Store.state, None)
-        statistics.store_limits(
-            self._session,
-            self._given_max_size,
-            self._given_ttl_ms,
-            self._now_ms,
-            lambda entries: self._count(EVICTIONS, entries),
-        )
+        self._backend.limits()
+        given = {"max_size": self._given_max_size, "default_ttl_ms": self._given_ttl_ms}
+        changes = {name: value for name, value in given.items() if not isinstance(value, Unset)}
+        for evicted in self._backend.set_limits(changes, self._now_ms()):
+            self._line[EVICTIONS] += evicted
         self._prepared()
 
-    def _shortened(self, lifetime_ms: int) -> int:
-        from random import random
-
-        return max(1, math.ceil(lifetime_ms * (1 - self._jitter * random())))
-
-    def _sweep(self) -> Swept:
-        from sereno.cache.cleanup import TerminalProgress, remove_expired
+    def _sweep(self) -> tuple[int, int]:
+        """Removes what has expired; how many entries, and the bytes of their keys and values."""
+        from sereno.cache.cleanup import TerminalProgress
 
         self._prepare()
         progress = TerminalProgress()
+        entries = held_bytes = 0
         try:
-            return remove_expired(
-                self._session,
-                self._now_ms(),
-                count=lambda entries: self._count(EXPIRED_REMOVALS, entries),
-                progress=progress,
-            )
+            for swept in self._backend.purge(self._now_ms()):
+                self._line[EXPIRED_REMOVALS] += swept.entries
+                entries += swept.entries
+                held_bytes += swept.held_bytes
+                progress(swept.looked_at, entries)
         finally:
             progress.end()
+        return entries, held_bytes
 
-    def _count_removed(self, removed: operations.Removed) -> None:
+    def _count_stored(self, stored: Stored) -> None:
+        self._line[SETS] += stored.entries
+        if stored.evicted:
+            self._line[EVICTIONS] += stored.evicted
+
+    def _count_removed(self, removed: Removed) -> None:
         self._line[INVALIDATIONS] += removed.live
         self._line[EXPIRED_REMOVALS] += removed.entries - removed.live
-
-    def _count(self, counter: int, entries: int) -> None:
-        self._line[counter] += entries

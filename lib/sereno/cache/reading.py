@@ -13,7 +13,8 @@ from zlib import crc32
 
 import lmdb
 
-from sereno.cache import codec, entry, operations
+from sereno.cache import codec, entry
+from sereno.cache.backend import Backend
 from sereno.cache.board import (
     GENERATION_MASK,
     HITS,
@@ -23,7 +24,6 @@ from sereno.cache.board import (
     unused_line,
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
-from sereno.cache.session import Session
 from sereno.cache.store import Store
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ class Reader(ABC):
     """Reads and counts; keeps what it read twice, as long as no write can have changed it.
 
     Args:
-        session: the open files.
+        backend: what stores the bytes.
         level_bytes: bound on what is kept, 0 for nothing.
         counts: count requests.
         own_clock: seconds since any fixed point; None: cache time.
@@ -75,13 +75,14 @@ class Reader(ABC):
 
     def __init__(
         self,
-        session: Session,
+        backend: Backend,
         *,
         level_bytes: int,
         counts: bool,
         own_clock: Callable[[], float] | None,
     ) -> None:
-        self._session = session
+        self._backend = backend
+        self._session = session = backend.session
         self._counts = counts
         self._has_own_clock = own_clock is not None
         self._checked = session if own_clock is None else _NeverChecked
@@ -210,15 +211,14 @@ class Reader(ABC):
         return int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
 
     def _peek_text(self, key: str) -> bytes | None:
-        stored = entry.store_key(key)
         self._prepare()
-        return self._session.reading(operations.read, ([stored], self._now_ms(), False))[0]
+        return self._backend.fetch([key], self._now_ms(), is_visit=False)[0]
 
     def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
         """`get` for every key and every state of the files; keeps nothing."""
-        stored = entry.store_key(key)
+        entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
-        (text,) = self._session.reading(operations.read, ([stored], self._now_ms(), True))
+        (text,) = self._backend.fetch([key], self._now_ms())
         if self._counts:
             self._line[MISSES if text is None else HITS] += 1
         return default if text is None else codec.decode(text)

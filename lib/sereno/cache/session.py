@@ -23,10 +23,8 @@ from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol, TypeVar
+    from typing import Any, Protocol, TypeVar
 
-    Argument = TypeVar("Argument")
     Result = TypeVar("Result")
 
     class User(Protocol):
@@ -66,8 +64,8 @@ class Session:
             if self.store is not None:
                 user.files_changed(self.store)
 
-    def reading(self, action: Callable[[Store, Argument], Result], argument: Argument) -> Result:
-        """`action(store, argument)` with `lock` held; the files are opened, or replaced when damaged, as needed.
+    def reading(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed.
 
         Raises:
             CacheError: the cache cannot be used.
@@ -78,14 +76,14 @@ class Session:
                 store = self._usable()
                 if store is not None:
                     try:
-                        return action(store, argument)
+                        return action(store, *arguments)
                     except (lmdb.Error, Damaged) as error:
                         failure = error
             self._recover(failure)
         raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
-    def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(write, argument)` in a write transaction; once more on new files when the old ones are damaged.
+    def written(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(write, *arguments)` in a write transaction; once more on new files when the old ones are damaged.
 
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
@@ -103,7 +101,7 @@ class Session:
                 write = self._write
                 assert write is not None
                 try:
-                    return write.run(action, argument)
+                    return write.run(action, *arguments)
                 except (lmdb.Error, Damaged) as error:
                     failure = error
                     self._recover(error)
@@ -115,7 +113,7 @@ class Session:
 
     def is_shared(self) -> bool:
         """Does another living process have the cache open?"""
-        return self.reading(lambda store, _: store.board.has_company(), None)
+        return bool(self.reading(lambda store: store.board.has_company()))
 
     def lock_file(self) -> str:
         """A file that exists while the cache does, for locks on its bytes."""

@@ -122,7 +122,7 @@ class Store:
             os.close(self._open_files.pop())
         self.directory.close()
 
-    def state(self, _: None = None) -> State:
+    def state(self) -> State:
         with self.begin() as txn:
             return unpack_state(txn.get(STATE_KEY))
 
@@ -131,7 +131,7 @@ class Store:
         with self.begin() as txn:
             return unpack_counters(txn.get(name))
 
-    def size(self, _: None = None) -> int:
+    def size(self) -> int:
         with self.begin() as txn:
             return int(txn.stat(self.entries)["entries"])
 

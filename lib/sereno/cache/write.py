@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, TypeVar
 
-    Argument = TypeVar("Argument")
     Result = TypeVar("Result")
 
 
@@ -82,8 +81,8 @@ class Write:
         self._state = State(None, None)
         self._state_at = -1
 
-    def run(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(self, argument)` in a transaction, with room for one change of a value that fits into a leaf.
+    def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(self, *arguments)` in a transaction, with room for one change of a value that fits into a leaf.
 
         Waits for those of other processes. What the action did is visible to all at once, or, when anything was
         raised before that, to nobody.
@@ -108,7 +107,7 @@ class Write:
                 synced.unmark(self._store.directory, words)
             before = self._size, self._held_bytes = tally.committed(words, generation - 1)
             self.evictions = 0
-            result = action(self, argument)
+            result = action(self, *arguments)
             # Also where a killed writer announced something else under the same id.
             if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
                 tally.announce(words, generation, before, self._size, self._held_bytes)
@@ -136,6 +135,10 @@ class Write:
         self._size = int(self._txn.stat(self._entries)["entries"])
         return self._size
 
+    def held_bytes(self) -> int:
+        """What the keys and values of all entries take."""
+        return self._held_bytes
+
     def state(self) -> State:
         """The cache's limits."""
         if self._words[LIMITS_AT] > self._state_at:
@@ -146,6 +149,10 @@ class Write:
     def set_state(self, state: State) -> None:
         self._words[LIMITS_AT] = self.generation
         self._txn.put(STATE_KEY, pack_state(state), db=self._main)
+
+    def set_limits(self, changes: dict[str, int | None]) -> None:
+        """Changes limits by name and leaves the others."""
+        self.set_state(self.state()._replace(**changes))
 
     def record(self, name: bytes) -> dict[str, int]:
         """See `Store.record`."""
@@ -274,7 +281,7 @@ class Write:
         self._size, self._held_bytes = size, held_bytes
         return looked_at, removed, freed_bytes
 
-    def clear(self, _: None = None) -> None:
+    def clear(self) -> None:
         """Removes every entry."""
         self._room.take(PAGES_A_WRITE + pages_to_list(self._store.used_pages()))
         self.board.forget_all(self.generation)

@@ -1,0 +1,154 @@
+"""The seam between the class of the contract and what stores bytes: verbs in values.
+
+`MetadataCache` knows keys, JSON text, lifetimes and counts; what is behind these verbs knows files, transactions and
+locks. A store of another kind has the same verbs. No function is handed over to run inside a transaction: a condition
+of a `put` is a value too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sereno.cache import cleanup, entry, operations
+from sereno.cache.cleanup import Swept
+from sereno.cache.operations import (
+    ANYTHING,
+    BATCH_ENTRIES,
+    Counted,
+    Expected,
+    Removed,
+    Stored,
+    Version,
+)
+from sereno.cache.session import session_for
+from sereno.cache.store import State, Store
+from sereno.cache.write import Write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sereno.cache.memoize import Flight
+
+TRIM_ENTRIES = 100
+"""Entries evicted in one transaction when a limit was lowered: about 1 ms."""
+
+
+class Backend:
+    """The cache in one directory of this machine.
+
+    Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. `now_ms` is
+    cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing and removes
+    what was there, `operations.KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
+    most.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.session = session_for(path)
+
+    def fetch(
+        self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
+    ) -> list[bytes | None]:
+        """The texts of live entries as of one moment, None for each that is missing; `is_visit` marks them as read."""
+        stored = [entry.store_key(key) for key in keys]
+        return self.session.reading(operations.read, stored, now_ms, is_visit)
+
+    def put(
+        self,
+        key: str,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+        expected: Expected = ANYTHING,
+    ) -> Stored:
+        """Stores one entry, evicting where a limit asks for it, if what is there is what is `expected`.
+
+        Args:
+            expected: `ANYTHING`; `NOTHING`, no live entry; the text that it must have; or a `Version`: nothing may have
+                changed the key since.
+
+        Returns:
+            How many entries were stored, 0 or 1, and how many went for it; `Stored.matched` says whether what was there
+            was as expected.
+        """
+        stored = entry.store_key(key)
+        return self.session.written(
+            operations.put, key, stored, text, lifetime_ms, now_ms, jitter, expected
+        )
+
+    def put_many(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+    ) -> Iterator[Stored]:
+        """`put` of (key, text) without a condition, in as few transactions as keep others from waiting."""
+        puts = [(key, entry.store_key(key), text) for key, text in items]
+        for start in range(0, len(puts), BATCH_ENTRIES):
+            batch = puts[start : start + BATCH_ENTRIES]
+            yield self.session.written(operations.put_batch, batch, lifetime_ms, now_ms, jitter)
+
+    def remove(self, key: str, now_ms: int) -> Removed:
+        """Removes an entry; whoever read it before and begins to read again does not get it any more."""
+        return self.session.written(operations.remove, entry.store_key(key), now_ms)
+
+    def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
+        """Removes every key that starts with `prefix`, and what is being computed for such a key."""
+        wanted = entry.utf8(prefix)
+        start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
+        while start is not None:
+            removed = self.session.written(operations.remove_prefix, wanted, start, now_ms)
+            yield removed
+            start = removed.following
+
+    def clear(self) -> None:
+        """Removes every entry, in one transaction."""
+        self.session.written(Write.clear)
+
+    def keys(self, start: bytes | None, now_ms: int) -> tuple[list[str], bytes | None]:
+        """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
+        return self.session.reading(operations.live_keys, start or b"\0", now_ms)
+
+    def purge(self, now_ms: int) -> Iterator[Swept]:
+        """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
+        return cleanup.remove_expired(self.session, now_ms)
+
+    def version(self, key: str) -> Version:
+        """How a key is now, for a `put` that must not undo what happens to it from now on."""
+        return self.session.reading(operations.version, entry.store_key(key))
+
+    def lock(self, key: str) -> Flight:
+        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
+        from sereno.cache.memoize import Flight
+
+        return Flight(self.session.lock_file(), key)
+
+    def limits(self) -> State:
+        """The limits that are stored with the cache."""
+        return self.session.reading(Store.state)
+
+    def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
+        """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
+        limits = self.limits()
+        if limits == limits._replace(**changes):
+            return
+        self.session.written(Write.set_limits, changes)
+        while evicted := self.session.written(Write.trim, TRIM_ENTRIES, now_ms):
+            yield evicted
+
+    def counted(self) -> Counted:
+        """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
+        return self.session.reading(operations.counted)
+
+    def counted_since_report(self) -> Counted:
+        """`counted`, but the counters since the last call of this, by whichever process."""
+        return self.session.written(operations.counted_since_report)
+
+    def reset_counters(self) -> None:
+        self.session.written(operations.reset_counters)
+
+    def close(self) -> None:
+        """Closes the files for all who use them in this process; the next verb opens them again."""
+        self.session.close()
