@@ -105,7 +105,7 @@ def test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it(
 
 def test_everything_in_it_is_the_groups_and_nobody_elses(machine: Machine) -> None:
     code = """
-from sereno.cache.board import Damaged
+from sereno.cache.entry import Damaged
 cache.set("k", 1)
 cache._session._recover(Damaged("test"))
 cache.set("k", 2)

@@ -111,8 +111,10 @@ def counted(cache: MetadataCache) -> tuple[int, int]:
 def held(cache: MetadataCache) -> tuple[int, int]:
     """Entries and bytes, found out by looking at each."""
     store = cache._session.store
-    with store.begin(store.entries) as txn:
-        sizes = [entry.size_bytes(key, len(record)) for key, record in txn.cursor()]
+    with store.begin() as txn:
+        sizes = [
+            entry.size_bytes(key, len(record)) for key, record in txn.cursor() if key <= entry.EMPTY
+        ]
     return len(sizes), sum(sizes)
 
 

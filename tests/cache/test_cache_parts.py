@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -30,13 +29,11 @@ from sereno.cache import (
     level,
     limits,
     place,
-    room,
     session,
-    write,
 )
-from sereno.cache.board import Board, Damaged
+from sereno.cache.board import Board
+from sereno.cache.entry import Damaged
 from sereno.cache.files import Directory
-from sereno.cache.store import State
 from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -260,144 +257,20 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     assert cache.get("k") == 2
 
 
-# Room
-
-
-class Pages:
-    """What `Room` asks LMDB for: the pages that a committed transaction has used."""
-
-    def __init__(self) -> None:
-        self.used = 10
-
-    def info(self) -> dict[str, int]:
-        return {"last_pgno": self.used - 1}
-
-    def stat(self) -> dict[str, int]:
-        return {"psize": 4096}
-
-
-@pytest.fixture
-def file(tmp_path) -> Path:
-    path = tmp_path / "data.mdb"
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def data(file) -> Iterator[int]:
-    fd = os.open(file, os.O_RDWR)
-    yield fd
-    os.close(fd)
-
-
-def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    claims = room.Room(data, pages, words, 1 << 30, is_mapped=True)
-    chance = random.Random(1)
-    for _ in range(300):
-        taken = chance.choice((64, 64, 64, 500, 4000))
-        claims.take(taken)
-        more = chance.choice((0, 0, 24, 2000))
-        claims.take_more(more)
-        pages.used += chance.randrange(taken + more + 1) // 8
-        assert pages.used <= words[board.TAIL] <= words[board.ALLOCATED]
-        assert file.stat().st_blocks * 512 >= words[board.ALLOCATED] * 4096
-
-
-def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    room.Room(data, pages, words, 1 << 30, is_mapped=False).take(500)
-    assert (words[board.ALLOCATED], words[board.TAIL], file.stat().st_size) == (0, 510, 0)
-    pages.used = 300
-    room.Room(data, pages, words, 1 << 30, is_mapped=True).take_more(1)
-    assert words[board.ALLOCATED] * 4096 <= file.stat().st_size
-    assert words[board.ALLOCATED] >= 301
-
-
-@pytest.fixture
-def checked_pages(monkeypatch) -> Iterator[list[int]]:
-    """Has each transaction checked: it takes no more pages than it reserved. Gives how many each of them took."""
-    taken: list[int] = []
-    real = Write.run
-
-    def run(write: Write, action: Any, *arguments: Any) -> Any:
-        store = write._store
-        before = store.used_pages()
-        write._words[board.TAIL] = before
-        # With a snapshot open no page is used twice, so each that is touched is a new one.
-        with store.begin():
-            result = real(write, action, *arguments)
-            taken.append(store.used_pages() - before)
-            assert store.used_pages() <= write._words[board.TAIL]
-        return result
-
-    monkeypatch.setattr(Write, "run", run)
-    yield taken
-    assert max(taken) > 0
-
-
-def long_key(number: int) -> str:
-    """Few of these stand in a page, so the tree is deep; in no order."""
-    return f"{number * 2654435761 % (1 << 32):08x}" * 60
-
-
-def test_no_transaction_takes_more_pages_than_it_reserved(tmp_path, checked_pages):
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", max_size=3000, clock=lambda: now_s)
-    cache.set_many({long_key(n): "v" * 300 for n in range(3000)}, ttl=10)
-    for n in range(3000, 3300):
-        cache.set(long_key(n), "v" * (n % 1800), ttl=10 + n % 3)
-    cache.set_many({long_key(n): "v" * (n % 9000) for n in range(3300, 4300)}, ttl=20)
-    for n in range(4000, 4100):
-        cache.invalidate(long_key(n))
-    cache.invalidate_pattern("1")
-    now_s = 1012.0
-    assert cache.cleanup() > 1000
-    MetadataCache(tmp_path / "c", max_size=500).get("k")
-    cache.clear()
-
-
-def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path, checked_pages):
+def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path):
     """Whoever lowered it may have been killed before it evicted the rest."""
     cache = MetadataCache(tmp_path / "c", max_size=2000)
-    cache.set_many({long_key(n): "v" * 300 for n in range(2000)})
-    cache._session.written(Write.set_state, State(max_size=100, default_ttl_ms=None))
+    cache.set_many({f"{n}": "v" * 300 for n in range(2000)})
+    cache._session.written(Write.set_limits, {"max_size": 100})
     for n in range(1, 50):
         cache.set(f"k{n}", 1)
         assert cache.get_stats()["size"] == 2000 - n
     assert cache.get_stats()["evictions"] == 2 * 49
-    assert max(checked_pages[-49:]) < room.PAGES_A_WRITE
     while cache.get_stats()["size"] > 100:
         n += 1
         cache.set(f"k{n}", 1)
     cache.set("last", 1)
     assert (len(cache), cache.get("last")) == (100, 1)
-
-
-@pytest.mark.parametrize("way", ["overwritten", "invalidated", "evicted", "expired", "cleared"])
-def test_what_a_large_value_leaves_behind_is_reserved_too(
-    tmp_path, monkeypatch, checked_pages, way
-):
-    """Freed pages stand in a list, which takes a page for every 512 of them."""
-    monkeypatch.setattr(write, "PAGES_A_WRITE", 8)
-    monkeypatch.setattr(room, "PAGES_A_WRITE", 8)
-    monkeypatch.setattr(room, "PAGES_A_STEP", 1)
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", max_size=1, clock=lambda: now_s)
-    cache.set("large", "v" * (40 << 20), ttl=1)
-    match way:
-        case "overwritten":
-            cache.set("large", 1)
-        case "invalidated":
-            assert cache.invalidate("large")
-        case "evicted":
-            cache.set("other", 1)
-        case "expired":
-            now_s = 1002.0
-            assert cache.cleanup() == 1
-        case "cleared":
-            cache.clear()
-    assert checked_pages[-1] > 20
 
 
 # Expiries
@@ -438,28 +311,6 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
     assert (cache.cleanup(), cache.cleanup(), list(cache)) == (2, 0, [])
     used = cache._session.store.board.expiries[:16].tolist()
     assert used == [0] * 16
-
-
-def test_a_cleanup_removes_no_more_in_a_box_than_it_has_room_for_wherever_they_stand(
-    tmp_path, monkeypatch
-):
-    """On a full disk that is one, and a slot may have several."""
-    boxes: list[int] = []
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
-    for n in range(7):
-        cache.set(f"expires{n}", n, ttl=5)
-        cache.set(f"stays{n}", n, ttl=50)
-        cache._session.store.words[board.NEXT_SEQUENCE] += expiries.SLOTS - 2
-    cache.set_many({f"more{n}": n for n in range(5)}, ttl=5)
-    monkeypatch.setattr(room.Room, "take_steps", lambda *_: 2)
-    now_s = 1006.0
-    for swept in cleanup.remove_expired(cache._session, cache._now_ms()):
-        boxes.append(swept.entries)
-    assert (sum(boxes), max(boxes)) == (12, 2)
-    assert sorted(cache) == [f"stays{n}" for n in range(7)] == sorted(cache.live_keys())
-    now_s = 1051.0
-    assert (cache.cleanup(), cache.get_stats()["size"]) == (7, 0)
 
 
 # Cleanup
@@ -589,22 +440,3 @@ def test_an_opening_removes_so_many_files_and_no_more(tmp_path, monkeypatch):
         aside.sweep(top)
     top.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_pages_that_a_file_has_no_blocks_for_are_damage_and_fill_no_disk(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    pages.used = 1 << 22
-    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
-    for claim in (claims.begin_alone, lambda: claims.take(64), lambda: claims.take_more(64)):
-        with pytest.raises(Damaged, match="blocks for 0 bytes"):
-            claim()
-    assert file.stat().st_blocks == 0
-
-
-def test_a_word_of_the_board_that_claims_pages_fills_no_disk(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
-    claims.take(64)
-    words[board.TAIL] = 1 << 21
-    claims.take_more(100)
-    assert file.stat().st_blocks * 512 < 16 << 20

@@ -156,7 +156,7 @@ def test_what_is_created_has_the_directorys_modes_under_any_umask(
     code = """
 import os, sys
 from sereno.cache import MetadataCache
-from sereno.cache.board import Damaged
+from sereno.cache.entry import Damaged
 os.umask(int(sys.argv[2]))
 cache = MetadataCache(sys.argv[1] + "/metadata")
 cache.set("k", 1)
@@ -176,7 +176,7 @@ cache.close()
     found = {stat.filemode(path.lstat().st_mode) for path in top.rglob("*")}
     assert found == ({"drwxrws---", "-rw-rw----"} if shared else {"drwx------", "-rw-------"})
     names = {path.name for path in (top / "metadata" / "current").iterdir()}
-    assert names == {"board", "data.mdb", "lock.mdb", "synced"}
+    assert names == {"board", "data.mdb", "lock.mdb", "reserve", "synced"}
     assert list((top / "metadata").glob("damaged-*"))
 
 

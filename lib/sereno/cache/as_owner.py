@@ -44,7 +44,15 @@ _LOADED_LATER = ("grp", "pwd", "lmdb._envid", "lmdb.verify")
 _OF_ENTRIES = ("hashlib", "orjson")
 # As `opening` and `aside` name them.
 DATA = "current/data.mdb"
-INSIDE = ("current", "current/board", DATA, "current/lock.mdb", "current/synced", "open.lock")
+INSIDE = (
+    "current",
+    "current/board",
+    DATA,
+    "current/lock.mdb",
+    "current/reserve",
+    "current/synced",
+    "open.lock",
+)
 _FIGURES = ("size", "max_size", "hit_rate_percent", "total_requests")
 
 

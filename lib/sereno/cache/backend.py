@@ -7,29 +7,48 @@ of a `put` is a value too.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
-from sereno.cache import cleanup, entry, operations
+from sereno.cache import cleanup, entry
 from sereno.cache.cleanup import Swept
-from sereno.cache.operations import (
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.session import session_for
+from sereno.cache.store import Counted, State, Store, Version
+from sereno.cache.write import (
     ANYTHING,
     BATCH_ENTRIES,
-    Counted,
+    KEPT_LIFETIME,
+    NOTHING,
     Expected,
     Removed,
     Stored,
-    Version,
+    Write,
 )
-from sereno.cache.session import session_for
-from sereno.cache.store import State, Store
-from sereno.cache.write import Write
+from sereno.errors import CacheError
+
+__all__ = [
+    "ANYTHING",
+    "KEPT_LIFETIME",
+    "NOTHING",
+    "Backend",
+    "Counted",
+    "Expected",
+    "Removed",
+    "State",
+    "Stored",
+    "Version",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sereno.cache.memoize import Flight
 
-TRIM_ENTRIES = 100
-"""Entries evicted in one transaction when a limit was lowered: about 1 ms."""
+LISTED_KEYS = 500
+"""Keys that are read from one snapshot."""
+MANY = 5000
+"""Removals that leave so many pieces of free pages that each write after them is dearer until they are put in order."""
 
 
 class Backend:
@@ -37,7 +56,7 @@ class Backend:
 
     Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. `now_ms` is
     cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing and removes
-    what was there, `operations.KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
+    what was there, `KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
     most.
     """
 
@@ -49,7 +68,7 @@ class Backend:
     ) -> list[bytes | None]:
         """The texts of live entries as of one moment, None for each that is missing; `is_visit` marks them as read."""
         stored = [entry.store_key(key) for key in keys]
-        return self.session.reading(operations.read, stored, now_ms, is_visit)
+        return self.session.reading(Store.fetch, stored, now_ms, is_visit)
 
     def put(
         self,
@@ -73,7 +92,7 @@ class Backend:
         """
         stored = entry.store_key(key)
         return self.session.written(
-            operations.put, key, stored, text, lifetime_ms, now_ms, jitter, expected
+            Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
         )
 
     def put_many(
@@ -88,36 +107,50 @@ class Backend:
         puts = [(key, entry.store_key(key), text) for key, text in items]
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
-            yield self.session.written(operations.put_batch, batch, lifetime_ms, now_ms, jitter)
+            yield self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
 
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry; whoever read it before and begins to read again does not get it any more."""
-        return self.session.written(operations.remove, entry.store_key(key), now_ms)
+        return self.session.written(Write.remove, entry.store_key(key), now_ms)
 
     def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
         """Removes every key that starts with `prefix`, and what is being computed for such a key."""
         wanted = entry.utf8(prefix)
         start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
+        count = 0
         while start is not None:
-            removed = self.session.written(operations.remove_prefix, wanted, start, now_ms)
+            removed = self.session.written(Write.remove_prefix, wanted, start, now_ms)
             yield removed
             start = removed.following
+            count += removed.entries
+        self._tidy(count)
 
     def clear(self) -> None:
         """Removes every entry, in one transaction."""
-        self.session.written(Write.clear)
+        try:
+            self.session.written(Write.clear)
+        except CacheError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # What a small cache frees can be listed in the reserve; a large one goes by batches, which need less.
+            for _ in self.remove_prefix("", NEVER_MS):
+                pass
 
     def keys(self, start: bytes | None, now_ms: int) -> tuple[list[str], bytes | None]:
         """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
-        return self.session.reading(operations.live_keys, start or b"\0", now_ms)
+        return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
         """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
-        return cleanup.remove_expired(self.session, now_ms)
+        count = 0
+        for swept in cleanup.remove_expired(self.session, now_ms):
+            yield swept
+            count += swept.entries
+        self._tidy(count)
 
     def version(self, key: str) -> Version:
         """How a key is now, for a `put` that must not undo what happens to it from now on."""
-        return self.session.reading(operations.version, entry.store_key(key))
+        return self.session.reading(Store.version, entry.store_key(key))
 
     def lock(self, key: str) -> Flight:
         """The right to compute the value of a key: `try_to_take`, in the end `release`."""
@@ -135,20 +168,26 @@ class Backend:
         if limits == limits._replace(**changes):
             return
         self.session.written(Write.set_limits, changes)
-        while evicted := self.session.written(Write.trim, TRIM_ENTRIES, now_ms):
+        while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
             yield evicted
 
     def counted(self) -> Counted:
         """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
-        return self.session.reading(operations.counted)
+        return self.session.reading(Store.counted)
 
     def counted_since_report(self) -> Counted:
         """`counted`, but the counters since the last call of this, by whichever process."""
-        return self.session.written(operations.counted_since_report)
+        return self.session.written(Write.counted_since_report)
 
     def reset_counters(self) -> None:
-        self.session.written(operations.reset_counters)
+        self.session.written(Write.reset_counters)
 
     def close(self) -> None:
         """Closes the files for all who use them in this process; the next verb opens them again."""
         self.session.close()
+
+    def _tidy(self, removed: int) -> None:
+        """After many removals puts the free pages in order; that is no part of what was asked for, and may fail."""
+        if removed > MANY:
+            with suppress(CacheError):
+                self.session.written(Write.merge_free_pages)

@@ -24,15 +24,12 @@ import os
 import struct
 
 from sereno.cache import byte_lock, expiries, waiting
+from sereno.cache.entry import Damaged
 from sereno.cache.files import Directory, held
 from sereno.errors import CacheFormatError
 from sereno.named_tuple import NamedTuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-FORMAT = 2
+FORMAT = 3
 """Version of all the files together: board, store and the header of an entry."""
 
 _MAGIC = int.from_bytes(b"SERENObd", "little")
@@ -67,13 +64,12 @@ LAST_MS = 7  # cache time at the last clean end
 DEATHS = 8  # processes that died with the cache open since the store was last verified
 STORE_BYTES, STORE_MTIME_NS = 9, 10  # the store's file at the last clean end
 BOOT_ID = 11  # and 12
-ALLOCATED = 13  # pages of the store's file that have blocks (sereno.cache.room)
-TAIL = 14  # at most that many of its pages are in use
+RESERVE_IS_SPENT = 13  # on removals; until there is one again, what is stored leaves room for them
 LIMITS_AT = 15  # the last transaction that may have changed the limits
 TALLY_AT = 16  # the last transaction that may have changed the tally (sereno.cache.tally)
 TALLY_BEFORE = 17  # and 18: entries and their bytes before it
 TALLY_AFTER = 19  # and 20: the same after it
-PREFIX_COUNT = 21  # how many prefixes were removed in all (`operations.Version`)
+PREFIX_COUNT = 21  # how many prefixes were removed in all (`write.Version`)
 PREFIXES_AT = 22  # the last of them, in a circle
 REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
 
@@ -81,10 +77,6 @@ REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
 IN_USE = 0
 COUNTERS = ("hits", "misses", "evictions", "invalidations", "expired_removals", "sets")
 HITS, MISSES, EVICTIONS, INVALIDATIONS, EXPIRED_REMOVALS, SETS = range(1, 7)
-
-
-class Damaged(Exception):
-    """The files cannot be what sereno wrote; `str()` says what is wrong."""
 
 
 class OlderFormat(Damaged):
@@ -123,6 +115,8 @@ class Board:
             with held(directory.open("board")) as mapped_fd:
                 if not os.path.samestat(found, os.fstat(mapped_fd)):
                     raise Damaged("the board was replaced while it was opened")
+                # Whoever copied the file may have left out its zeroes, whose first use is a SIGBUS on a full disk.
+                os.posix_fallocate(mapped_fd, 0, SIZE_BYTES)
                 self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
         except BaseException:
             os.close(self.fd)

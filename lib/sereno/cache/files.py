@@ -78,6 +78,13 @@ class Directory:
         os.fchmod(fd, self.file_mode)
         return fd
 
+    def open_or_create(self, name: str) -> int:
+        """`open`, or `create` where there is none."""
+        try:
+            return self.create(name)
+        except FileExistsError:
+            return self.open(name)
+
     def rename(self, name: str, new_name: str) -> None:
         os.rename(name, new_name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 

@@ -11,7 +11,8 @@ import os
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache.board import Board, Damaged
+from sereno.cache.board import Board
+from sereno.cache.entry import Damaged
 from sereno.cache.files import Directory, held, only_these
 from sereno.cache.store import MAP_BYTES, MAX_READERS
 from sereno.context_manager import closing, contextmanager

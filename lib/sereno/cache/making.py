@@ -16,9 +16,11 @@ from sereno.context_manager import closing
 
 DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000
+DEFAULT_MAX_VALUE_BYTES = 64 << 20
+"""While a value is written others wait: this one takes a third of a second."""
 
 
-def make(top: Directory, in_place: bool, map_bytes: int) -> None:
+def make(top: Directory, map_bytes: int) -> None:
     """Makes the files of an empty cache as the directory `current` in `top`.
 
     Raises:
@@ -28,7 +30,7 @@ def make(top: Directory, in_place: bool, map_bytes: int) -> None:
     make_directory(name, top.dir_mode, top)
     try:
         with Directory(name, top) as new:
-            _fill(new, in_place, map_bytes)
+            _fill(new, map_bytes)
         top.rename(name, "current")
     except BaseException as error:
         aside.remove_tree(top, name)
@@ -37,19 +39,19 @@ def make(top: Directory, in_place: bool, map_bytes: int) -> None:
         raise
 
 
-def _fill(new: Directory, in_place: bool, map_bytes: int) -> None:
+def _fill(new: Directory, map_bytes: int) -> None:
     with held(new.create("board")) as fd:
         words.fill(fd)
     for name in ("data.mdb", "lock.mdb"):
         os.close(new.create(name))
     with (
         closing(Board(new)) as board,
-        closing(Store(new, board, in_place=in_place, map_bytes=map_bytes)) as store,
+        closing(Store(new, board, map_bytes=map_bytes)) as store,
     ):
-        Write(store).run(Write.set_state, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS))
-        # LMDB only extends its lock file, which it maps: on a full disk the first touch of a new
-        # reader's slot would be a SIGBUS.
-        os.posix_fallocate(store.lock, 0, os.fstat(store.lock).st_size)
+        Write(store).run(
+            Write.begin, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)
+        )
+        store.reserve()
         store.env.close()
         board.words[words.EPOCH_MS] = clock.epoch_ms()
         board.boot_id = clock.boot_id()

@@ -7,7 +7,7 @@ exclude each other as well: each opens the file anew. A child that was forked du
 then killed has the lock still; that makes nobody wait longer than `wait_s`. Locks of bytes need no table and no
 cleaning up.
 
-What is invalidated during its computation (`operations.Version`) is given to the caller who computed it and is not
+What is invalidated during its computation (`backend.Version`) is given to the caller who computed it and is not
 stored, so those who wait compute it anew.
 
 Waiting is polling, not F_OFD_SETLKW: it ends with a deadline, it sees a value that came from elsewhere, and an event

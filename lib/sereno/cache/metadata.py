@@ -6,7 +6,7 @@ import functools
 import os
 
 from sereno.cache import codec, entry, limits, statistics
-from sereno.cache.backend import Backend
+from sereno.cache.backend import ANYTHING, Backend, Expected, Removed, Stored, Version
 from sereno.cache.board import (
     EVICTIONS,
     EXPIRED_REMOVALS,
@@ -18,7 +18,6 @@ from sereno.cache.board import (
 from sereno.cache.codec import Json
 from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
-from sereno.cache.operations import ANYTHING, Expected, Removed, Stored, Version
 from sereno.cache.place import default_path
 
 TYPE_CHECKING = False

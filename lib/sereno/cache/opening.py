@@ -27,9 +27,10 @@ import time
 
 import lmdb
 
-from sereno.cache import aside, clock, judging, place, synced, tally, waiting
+from sereno.cache import aside, clock, judging, mark, place, tally, waiting
 from sereno.cache import board as words
-from sereno.cache.board import Board, Damaged, OlderFormat
+from sereno.cache.board import Board, OlderFormat
+from sereno.cache.entry import Damaged
 from sereno.cache.files import Directory, held
 from sereno.cache.making import make
 from sereno.cache.store import MAP_BYTES, Store, translated
@@ -51,9 +52,9 @@ def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
         CacheError: it cannot be opened.
         CacheFormatError: it is of another version; nothing was changed.
     """
-    in_place = place.prepare(path)
+    place.prepare(path)
     with place.refusals(path), _openers_lock(path) as top:
-        return _open_locked(top, in_place, map_bytes)
+        return _open_locked(top, map_bytes)
 
 
 def close_store(path: str, store: Store) -> None:
@@ -97,14 +98,14 @@ def is_current(path: str, board: Board) -> bool:
         return not board.words[words.RETIRED] and _is_in_use(path, board)
 
 
-def _open_locked(top: Directory, in_place: bool, map_bytes: int) -> Store:
+def _open_locked(top: Directory, map_bytes: int) -> Store:
     aside.sweep(top)
     try:
         top.status("current")
     except FileNotFoundError:
-        make(top, in_place, map_bytes)
+        make(top, map_bytes)
     try:
-        return _open_current(top, in_place, map_bytes)
+        return _open_current(top, map_bytes)
     except OlderFormat as why:
         _retire_older(top)
         aside.drop(top, str(why))
@@ -112,14 +113,14 @@ def _open_locked(top: Directory, in_place: bool, map_bytes: int) -> Store:
         aside.drop(top, str(why))
     except (Damaged, FileNotFoundError) as why:
         aside.move(top, str(why))
-    make(top, in_place, map_bytes)
+    make(top, map_bytes)
     try:
-        return _open_current(top, in_place, map_bytes)
+        return _open_current(top, map_bytes)
     except (Damaged, FileNotFoundError) as why:
         raise CacheError(f"cache {top.path}: new files, and yet {why}") from why
 
 
-def _open_current(top: Directory, in_place: bool, map_bytes: int) -> Store:
+def _open_current(top: Directory, map_bytes: int) -> Store:
     """Opens the files in use; tells everybody else when they are found damaged.
 
     Raises:
@@ -130,7 +131,7 @@ def _open_current(top: Directory, in_place: bool, map_bytes: int) -> Store:
     board: Board | None = None
     try:
         board = Board(current)
-        store = _open_judged(current, board, in_place, map_bytes)
+        store = _open_judged(current, board, map_bytes)
         try:
             board.take_line()
         except BaseException:
@@ -152,7 +153,7 @@ def _retire_older(top: Directory) -> None:
         words.retire_older(fd)
 
 
-def _open_judged(current: Directory, board: Board, in_place: bool, map_bytes: int) -> Store:
+def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
     census = board.census()
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
@@ -160,17 +161,14 @@ def _open_judged(current: Directory, board: Board, in_place: bool, map_bytes: in
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
     rebooted = board.boot_id != clock.boot_id() and not census.alive
-    if rebooted and not synced.is_there(current):
+    if rebooted and not mark.is_there(current):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
-    try:
-        # LMDB makes one where it is missing, but leaves its mode to the umask.
-        os.close(current.create("lock.mdb"))
-    except FileExistsError:
-        pass
+    # LMDB makes one where it is missing, but leaves its mode to the umask.
+    os.close(current.open_or_create("lock.mdb"))
     judging.check_structure(current, board, census.alive)
-    store = Store(current, board, in_place=in_place, map_bytes=map_bytes)
+    store = Store(current, board, map_bytes=map_bytes)
     try:
         store.env.reader_check()
         store.state()
@@ -187,7 +185,7 @@ def _open_judged(current: Directory, board: Board, in_place: bool, map_bytes: in
 def _begin_alone(store: Store) -> None:
     """What the words say of the file is found out anew."""
     judging.check_words(store.board, store.last_sequence())
-    store.room.begin_alone()
+    store.reserve()
     tally.correct(store.words, store.size(), store.held_bytes())
 
 
@@ -197,7 +195,7 @@ class _LostInReboot(Damaged):
 
 def _begin_boot(store: Store) -> None:
     header = store.board.words
-    if store.last_transaction() != synced.read(store.directory):
+    if store.last_transaction() != mark.read(store.directory):
         raise _LostInReboot(
             "the store is not the one that was written to the disk at the last clean end"
         )
@@ -222,7 +220,7 @@ def _end_cleanly(store: Store) -> None:
     judging.remember_file(board, store.data)
     if not header[words.SYNCED]:
         board.flush()
-        synced.write(directory, transaction)
+        mark.write(directory, transaction)
         header[words.SYNCED] = 1
     store.close()
 

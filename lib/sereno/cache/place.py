@@ -32,10 +32,6 @@ NETWORK_FILESYSTEMS = frozenset((
 # fmt: on
 
 
-# These write a changed block to a new place, so that a file's blocks are no promise that it can be changed.
-COPY_ON_WRITE_FILESYSTEMS = frozenset(("bcachefs", "btrfs", "nilfs2", "zfs"))
-
-
 def default_path(name: str) -> str:
     """The directory of the cache called `name` when the caller names none.
 
@@ -55,8 +51,8 @@ def default_path(name: str) -> str:
     return os.path.join(base, "sereno", name)
 
 
-def prepare(path: str) -> bool:
-    """Creates what is missing of `path`; does its file system overwrite blocks where they are?
+def prepare(path: str) -> None:
+    """Creates what is missing of `path`.
 
     Raises:
         CacheError: the directory cannot be created or used, is not safe from strangers (`sereno.cache.rights`), or is
@@ -73,7 +69,6 @@ def prepare(path: str) -> bool:
             f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
             hint="set SERENO_CACHE_DIR to a directory on a local disk",
         )
-    return kind not in COPY_ON_WRITE_FILESYSTEMS
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The way of a read: what the process keeps, the board, the store. `MetadataCache` is a `Reader` with the rest.
 
 This is where nanoseconds are counted. So the usual read stands here in one piece, with steps in full that have a
-function of their own elsewhere (`entry.store_key`, `operations.intact`); whatever is not usual (files not open,
+function of their own elsewhere (`entry.store_key`, `entry.intact`); whatever is not usual (files not open,
 replaced or damaged, a long key, a wrong argument) leaves it and goes through `Session.reading`.
 """
 
@@ -49,7 +49,7 @@ class _NeverChecked:
     check_at_s = math.inf
 
 
-def _not_open(_database: object) -> NoReturn:
+def _not_open() -> NoReturn:
     raise _Unusual
 
 
@@ -131,7 +131,7 @@ class Reader(ABC):
                 # Noted before the snapshot is taken: a writer sets it before it commits.
                 generations = self._generations
                 generation = generations[slot]
-                txn = self._begin(self._entries)
+                txn = self._begin()
                 record = txn.get(stored)
                 snapshot = txn.id()
                 txn.abort()
@@ -183,15 +183,13 @@ class Reader(ABC):
         self._store = store
         self._lock = self._session.lock
         # The short way is open once `_prepare` has been there.
-        self._begin: Callable[[Any], Any] = _not_open
+        self._begin: Callable[[], Any] = _not_open
         if store is None:
-            self._entries: Any = None
             self._generations: Any = {}
             self._visited: Any = _NoMarks()
             self._line = unused_line()
             return
         board = store.board
-        self._entries = store.entries
         self._generations, self._visited = board.generations, board.visited
         self._line = board.line if self._counts else unused_line()
         self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()

@@ -16,7 +16,8 @@ from _thread import RLock, allocate_lock
 import lmdb
 
 from sereno.cache import clock, opening, place, rights
-from sereno.cache.board import RETIRED, Damaged
+from sereno.cache.board import RETIRED
+from sereno.cache.entry import Damaged
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.cache.write import Write
 from sereno.errors import CacheError

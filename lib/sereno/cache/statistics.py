@@ -7,9 +7,9 @@ The board's counters only grow. What a user calls the statistics is the differen
 from __future__ import annotations
 
 from sereno.cache import limits
+from sereno.cache.backend import Counted
 from sereno.cache.board import FORMAT
 from sereno.cache.cleanup import CleanupReport
-from sereno.cache.operations import Counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

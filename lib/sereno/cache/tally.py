@@ -9,7 +9,8 @@ announce its own even when they are the same: with its commit the killed one's w
 
 from __future__ import annotations
 
-from sereno.cache.board import TALLY_AFTER, TALLY_AT, TALLY_BEFORE, Damaged
+from sereno.cache.board import TALLY_AFTER, TALLY_AT, TALLY_BEFORE
+from sereno.cache.entry import Damaged
 
 
 def committed(words: memoryview, last_transaction: int) -> tuple[int, int]:

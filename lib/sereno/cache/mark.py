@@ -36,7 +36,7 @@ def read(directory: Directory) -> int:
             return -1
 
 
-def unmark(directory: Directory, words: memoryview) -> None:
+def remove(directory: Directory, words: memoryview) -> None:
     """Takes the mark away, on the disk, before anything is written that may not reach it.
 
     Only the first write after a clean end pays for it. The caller is inside a write transaction.
