@@ -458,7 +458,7 @@ def test_a_setgid_directory_shares_with_its_group_whatever_the_umask(tmp_path, u
         os.umask(before)
     files = ("open.lock", "data.mdb", "lock.mdb", "board", "reserve", "synced")
     expected = {(name, 0o660) for name in files}
-    assert modes(shared / "metadata") == expected | {("metadata", 0o2770), ("current", 0o2770)}
+    assert modes(shared / "metadata") == expected | {("metadata", 0o2770), ("format-3", 0o2770)}
 
 
 def test_any_other_directory_is_private(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sereno.cache import MetadataCache, entry, expiries, tally, write
+from sereno.cache import MetadataCache, board, entry, write
 
 # Few keys, so that operations meet; some longer than LMDB takes, some that differ only behind that.
 KEYS = st.sampled_from(
@@ -156,12 +156,12 @@ class CacheAgainstADict(RuleBasedStateMachine):
             len(key.encode("utf-8", "surrogatepass")) + len(orjson.dumps(value))
             for key, (value, _) in self.model.items()
         )
-        assert tally.committed(store.words, store.last_transaction()) == (len(entries), held)
+        assert board.committed(store.words, store.last_transaction()) == (len(entries), held)
         assert cache.get_stats()["memory_bytes"] == held
         for record in entries.values():
             expiry_ms, sequence = entry.expiry_and_sequence(record)
-            noted = store.board.expiries[sequence & expiries.SLOT_MASK]
-            assert 0 < noted <= expiries.second(expiry_ms)
+            noted = store.board.expiries[sequence & board.SLOT_MASK]
+            assert 0 < noted <= board.second(expiry_ms)
 
 
 class OfManyEntriesASlot(CacheAgainstADict):
@@ -170,8 +170,8 @@ class OfManyEntriesASlot(CacheAgainstADict):
     def __init__(self) -> None:
         super().__init__()
         self.narrow = pytest.MonkeyPatch()
-        self.narrow.setattr(expiries, "SLOTS", 4)
-        self.narrow.setattr(expiries, "SLOT_MASK", 3)
+        self.narrow.setattr(board, "SLOTS", 4)
+        self.narrow.setattr(board, "SLOT_MASK", 3)
         self.narrow.setattr(write, "FEW", 2)
 
     def teardown(self) -> None:

@@ -19,21 +19,20 @@ from hypothesis import strategies as st
 import sereno.cache
 from sereno.cache import (
     MetadataCache,
-    aside,
     board,
     cleanup,
     clock,
     codec,
+    damage,
     entry,
-    expiries,
-    level,
     limits,
     place,
+    reads,
     session,
 )
 from sereno.cache.board import Board
+from sereno.cache.directory import Directory
 from sereno.cache.entry import Damaged
-from sereno.cache.files import Directory
 from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -195,15 +194,19 @@ def test_each_board_takes_a_line_of_its_own_and_the_next_one_counts_on(board_pat
     assert (third.line_number, third.totals()["hits"]) == (0, 8)
 
 
-def test_a_board_that_was_not_closed_counts_as_one_death(board_path):
+@pytest.mark.parametrize("writing", [0, 1])
+def test_a_board_that_was_not_closed_counts_as_one_death(board_path, writing):
     watcher = opened(board_path)
     pid = os.fork()
     if pid == 0:
-        opened(board_path).take_line()
+        dying = opened(board_path)
+        dying.take_line()
+        dying.line[board.WRITING] = writing
         os._exit(0)
     os.waitpid(pid, 0)
-    assert watcher.census() == (0, 1)
-    assert watcher.census() == (0, 0)
+    for _ in range(2):
+        assert watcher.census() == 0
+        assert watcher.words[board.DEATHS] == (board.DEATH_IN_A_WRITE if writing else 1)
 
 
 def test_more_processes_than_lines_are_refused(board_path, monkeypatch):
@@ -226,15 +229,59 @@ def test_a_board_of_another_size_is_damaged(board_path, size):
 # The process's own level
 
 
+def of_bytes(count: int) -> reads.Kept:
+    return (b"x" * count, 0.0, memoryview(b""), 0, 0, 0)
+
+
 def test_the_level_stays_within_its_bytes_and_drops_what_came_first():
-    kept = level.Level(3 * (level.OVERHEAD_BYTES + 100))
+    level = reads.Level(3 * (reads.OVERHEAD_BYTES + 100))
     for number in range(5):
-        kept[f"k{number}"] = (b"x" * 100, 0.0, memoryview(b""), 0, 0, 0)
-    assert list(kept) == list(kept.kept) == ["k2", "k3", "k4"]
-    del kept["k3"]
-    assert list(kept) == list(kept.kept) == ["k2", "k4"]
-    kept.clear()
-    assert kept.kept == {}
+        level.keep(f"k{number}", of_bytes(100))
+    assert list(level.kept) == ["k2", "k3", "k4"]
+    level.keep("k2", of_bytes(100))
+    assert list(level.kept) == ["k2", "k3", "k4"]
+    level.keep("k3", of_bytes(150))
+    assert (list(level.kept), level.left_bytes) == (["k3", "k4"], reads.OVERHEAD_BYTES + 50)
+
+
+def test_an_interrupted_change_of_the_level_leaves_it_empty_and_not_halved(tmp_path, monkeypatch):
+    cache = MetadataCache(tmp_path / "c")
+    cache.set_many({"k": 1, "l": 2})
+    cache.get("k"), cache.get("k"), cache.get("l")
+
+    def keep_half(level, key, value):
+        level._order.append(key)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reads.Level, "keep", keep_half)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("l")
+    assert cache._level is None
+    for _ in range(3):
+        assert (cache.get("k"), cache.get("l")) == (1, 2)
+    assert set(cache._level.kept) == {"k", "l"}
+
+
+def test_a_level_that_serves_too_little_rests_and_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reads, "FEWEST_KEPT", 8)
+    cache = MetadataCache(tmp_path / "c")
+    cache.set("k", 0)
+    offered: list[bool] = []
+    for n in range(200):
+        # Each write makes what is kept worthless: it is read twice and served once at most.
+        cache.set("k", n)
+        assert cache.get("k") == cache.get("k") == n
+        offered.append(cache._level is not None)
+    assert not all(offered[20:])
+    assert offered.count(True) < 120
+    # From now on it would serve all; after its rest it does.
+    for _ in range(500):
+        cache.get("k")
+    assert cache._level.kept.keys() == {"k"}
+    begin, cache._begin = cache._begin, None  # the store cannot be read
+    assert cache.get("k") == 199
+    cache._begin = begin
 
 
 def test_a_value_too_large_for_the_level_is_read_from_the_store(tmp_path):
@@ -249,7 +296,7 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     cache.set("k", 1)
     for _ in range(3):
         cache.get("k")
-    assert cache._level["k"] is not None
+    assert cache._level.kept["k"] is not None
     begin, cache._begin = cache._begin, None  # the store cannot be read
     assert cache.get("k") == 1
     cache._begin = begin
@@ -282,13 +329,13 @@ def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path):
 )
 def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes, now_ms):
     """Also where sequence numbers share a slot."""
-    words = memoryview(bytearray(4 * expiries.SLOTS)).cast("I")
+    words = memoryview(bytearray(4 * board.SLOTS)).cast("I")
     for number, expiry_ms in notes:
-        expiries.note(words, (number % 7) * expiries.SLOTS + number, expiry_ms)
-    due = expiries.due(words, 0, 50, now_ms)
+        board.note(words, (number % 7) * board.SLOTS + number, expiry_ms)
+    due = board.due(words, 0, 50, now_ms)
     assert {number for number, expiry_ms in notes if expiry_ms <= now_ms} <= set(due)
     for slot in due:
-        assert slot + 3 * expiries.SLOTS in expiries.sequences(slot, 0, 8 * expiries.SLOTS)
+        assert slot + 3 * board.SLOTS in board.sequences(slot, 0, 8 * board.SLOTS)
 
 
 @pytest.mark.parametrize("between", [1, 10**9], ids=["few", "years of writes"])
@@ -298,7 +345,7 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
     cache.set("old, expires", 1, ttl=5)
     cache.set("old, stays", 1, ttl=100)
     words = cache._session.store.words
-    words[board.NEXT_SEQUENCE] += between * expiries.SLOTS - 2
+    words[board.NEXT_SEQUENCE] += between * board.SLOTS - 2
     cache.set("young, stays", 1, ttl=100)
     cache.set("young, expires", 1, ttl=50)
     now_s = 1006.0
@@ -424,19 +471,19 @@ def test_a_tree_of_any_depth_goes_and_a_link_in_it_is_not_followed(tmp_path):
     (tmp_path / "c/new-2").symlink_to(tmp_path / "victim")
     (tmp_path / "c/new-3").touch()
     assert MetadataCache(tmp_path / "c").get("k") is None
-    assert sorted(os.listdir(tmp_path / "c")) == ["current", "open.lock"]
+    assert sorted(os.listdir(tmp_path / "c")) == ["format-3", "open.lock"]
     assert os.listdir(tmp_path / "victim") == ["file"]
 
 
 def test_an_opening_removes_so_many_files_and_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(aside, "MOST_AT_ONCE", 10)
+    monkeypatch.setattr(damage, "MOST_AT_ONCE", 10)
     (tmp_path / "new-1").mkdir()
     for number in range(25):
         (tmp_path / f"new-1/{number}").touch()
     top = Directory(str(tmp_path))
-    aside.sweep(top)
+    damage.sweep(top)
     assert 0 < len(list((tmp_path / "new-1").iterdir())) < 25
     for _ in range(5):
-        aside.sweep(top)
+        damage.sweep(top)
     top.close()
     assert list(tmp_path.iterdir()) == []

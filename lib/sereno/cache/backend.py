@@ -14,6 +14,7 @@ from contextlib import suppress
 from sereno.cache import cleanup, entry
 from sereno.cache.cleanup import Swept
 from sereno.cache.clock import NEVER_MS
+from sereno.cache.files import Superseded
 from sereno.cache.session import session_for
 from sereno.cache.store import Counted, State, Store, Version
 from sereno.cache.write import (
@@ -54,9 +55,11 @@ MANY = 5000
 class Backend:
     """The cache in one directory of this machine.
 
-    Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. `now_ms` is
-    cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing and removes
-    what was there, `KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
+    Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. Where a
+    newer sereno has it, reads find nothing and `put` stores nothing, but what removes raises: nobody would notice.
+
+    `now_ms` is cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing
+    and removes what was there, `KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
     most.
     """
 
@@ -68,7 +71,10 @@ class Backend:
     ) -> list[bytes | None]:
         """The texts of live entries as of one moment, None for each that is missing; `is_visit` marks them as read."""
         stored = [entry.store_key(key) for key in keys]
-        return self.session.reading(Store.fetch, stored, now_ms, is_visit)
+        try:
+            return self.session.reading(Store.fetch, stored, now_ms, is_visit)
+        except Superseded:
+            return [None] * len(keys)
 
     def put(
         self,
@@ -91,9 +97,12 @@ class Backend:
             was as expected.
         """
         stored = entry.store_key(key)
-        return self.session.written(
-            Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
-        )
+        try:
+            return self.session.written(
+                Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
+            )
+        except Superseded:
+            return Stored(0, 0)
 
     def put_many(
         self,
@@ -107,7 +116,8 @@ class Backend:
         puts = [(key, entry.store_key(key), text) for key, text in items]
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
-            yield self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
+            with suppress(Superseded):
+                yield self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
 
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry; whoever read it before and begins to read again does not get it any more."""
@@ -138,7 +148,10 @@ class Backend:
 
     def keys(self, start: bytes | None, now_ms: int) -> tuple[list[str], bytes | None]:
         """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
-        return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
+        try:
+            return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
+        except Superseded:
+            return [], None
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
         """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
@@ -160,12 +173,15 @@ class Backend:
 
     def limits(self) -> State:
         """The limits that are stored with the cache."""
-        return self.session.reading(Store.state)
+        try:
+            return self.session.reading(Store.state)
+        except Superseded:
+            return State()
 
     def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
         """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
         limits = self.limits()
-        if limits == limits._replace(**changes):
+        if self.session.superseded or limits == limits._replace(**changes):
             return
         self.session.written(Write.set_limits, changes)
         while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):

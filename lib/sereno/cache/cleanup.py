@@ -1,6 +1,6 @@
 """Removing what has expired, without getting into anybody's way.
 
-The board tells what may have expired (`sereno.cache.expiries`); what really has is removed in write transactions boxed
+The board tells what may have expired (`sereno.cache.board`); what really has is removed in write transactions boxed
 to about a millisecond. LMDB's
 write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock; alone on the
 cache, it has nobody to wait for.
@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from sereno.cache import expiries
+from sereno.cache import board
 from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.session import Session
 from sereno.cache.store import Store
@@ -102,11 +102,11 @@ class _Done(NamedTuple):
 
 
 def _slots_in_use(store: Store) -> int:
-    return min(int(store.words[NEXT_SEQUENCE]), expiries.SLOTS)
+    return min(int(store.words[NEXT_SEQUENCE]), board.SLOTS)
 
 
 def _due(store: Store, start: int, end: int, now_ms: int) -> list[int]:
-    return expiries.due(store.board.expiries, start, end, now_ms)
+    return board.due(store.board.expiries, start, end, now_ms)
 
 
 def _remove_box(txn: Write, waiting: list[int], now_ms: int) -> _Done:

@@ -10,6 +10,9 @@ to run code.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,8 @@ else:
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0
 _loads: Callable[[bytes], Any] | None = None
+loading = threading.Lock()
+"""Held while orjson is loaded; a fork waits for it."""
 
 
 def encode(value: Json) -> bytes:
@@ -64,7 +69,8 @@ def decoder() -> Callable[[bytes], Any]:
 
 def _load_orjson() -> None:
     global _dumps, _loads, _strict
-    import orjson
+    with loading:
+        import orjson
 
     _strict = (
         orjson.OPT_PASSTHROUGH_SUBCLASS

@@ -2,7 +2,7 @@
 
 Whoever may write a directory may put something else in the place of each of its files, between a look at the path and
 what is done with it. So a file is opened without following a link and without waiting for anybody, then judged
-(`sereno.cache.rights`), and from then on named by its descriptor. Paths stand in messages alone.
+(`sereno.cache.place`), and from then on named by its descriptor. Paths stand in messages alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sereno.cache import rights
+from sereno.cache import place
 from sereno.errors import CacheError
 
 _OPENED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -41,7 +41,7 @@ class Directory:
         self.fd = self._opened(path, os.O_RDONLY | os.O_DIRECTORY, above)
         self.found = os.fstat(self.fd)
         self.owner: os.stat_result = above.owner if above else self.found
-        self.dir_mode, self.file_mode = rights.modes(self.owner)
+        self.dir_mode, self.file_mode = place.modes(self.owner)
         try:
             self._judge(path, self.found, above)
         except BaseException:
@@ -98,10 +98,10 @@ class Directory:
 
     def _judge(self, name: str, found: os.stat_result, inside: Directory | None) -> None:
         if inside is None:
-            rights.check_directory(name, found)
+            place.check_directory(name, found)
         else:
             top = inside.above or inside
-            rights.check_file(os.path.join(inside.path, name), found, inside.owner, top.path)
+            place.check_file(os.path.join(inside.path, name), found, inside.owner, top.path)
 
     def _opened(self, name: str, flags: int, inside: Directory | None) -> int:
         dir_fd = inside.fd if inside else None
@@ -175,3 +175,36 @@ def only_these(directory: Directory, data: int, lock: int) -> Iterator[str]:
                 pass
         os.close(links)
         os.rmdir(name, dir_fd=above.fd)
+
+
+def prepare(path: str) -> None:
+    """Creates what is missing of `path`.
+
+    Raises:
+        CacheError: the directory cannot be created or used, is not safe from strangers (`sereno.cache.place`), or is
+            on a network file system. The hint says what would help.
+    """
+    with place.refusals(path):
+        _create(path)
+        with Directory(path) as made:
+            if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=made.fd):
+                raise PermissionError(13, os.strerror(13), path)
+            kind = place.filesystem_type(path, made.found.st_dev)
+    if kind in place.NETWORK_FILESYSTEMS:
+        raise CacheError(
+            f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
+            hint="set SERENO_CACHE_DIR to a directory on a local disk",
+        )
+
+
+def _create(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        _create(parent)
+    dir_mode, _ = place.modes(os.stat(parent or "."))
+    try:
+        make_directory(path, dir_mode)
+    except FileExistsError:
+        return

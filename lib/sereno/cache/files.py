@@ -1,9 +1,9 @@
-"""Opening and closing a cache's files: creating them, judging them, setting damaged ones aside.
+"""Opening and closing a cache's files: creating them, judging them, setting damaged ones damage.
 
 ::
 
     <directory>/open.lock              held while somebody opens, closes or replaces; never removed
-    <directory>/current/               the files in use: data.mdb, lock.mdb, board, and after a clean end `synced`
+    <directory>/format-<number>/       the files in use: data.mdb, lock.mdb, board, and after a clean end `synced`
     <directory>/damaged-<time>/        files that were set aside, the newest three
     <directory>/new-<pid>…/            what is being made; whoever holds the lock may remove it
 
@@ -17,7 +17,7 @@ the new ones. Three questions are asked at each opening, under the lock:
    on a damaged file does not crash again.
 3. Is it of this version? A newer one's files are left alone.
 
-What is done to a file is done by its descriptor, of which `files` has judged what it is.
+What is done to a file is done by its descriptor, of which `directory` has judged what it is.
 """
 
 from __future__ import annotations
@@ -25,18 +25,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import lmdb
 
-from sereno.cache import aside, clock, judging, mark, place, tally, waiting
 from sereno.cache import board as words
-from sereno.cache.board import Board, OlderFormat
+from sereno.cache import clock, damage, directory, mark, place, waiting
+from sereno.cache.board import CURRENT, FORMAT, Board
+from sereno.cache.directory import Directory, held, make_directory
 from sereno.cache.entry import Damaged
-from sereno.cache.files import Directory, held
-from sereno.cache.making import make
-from sereno.cache.store import MAP_BYTES, Store, translated
-from sereno.errors import CacheError
+from sereno.cache.store import MAP_BYTES, State, Store, translated
+from sereno.cache.write import Write
+from sereno.errors import CacheError, CacheFormatError
+
+DEFAULT_MAX_SIZE = 2000
+DEFAULT_TTL_MS = 3_600_000
+DEFAULT_MAX_VALUE_BYTES = 64 << 20
+"""While a value is written others wait: this one takes a third of a second."""
 
 LOCK = "open.lock"
 """The file of the openers' lock; it is never replaced."""
@@ -49,7 +54,7 @@ def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
         CacheError: it cannot be opened.
         CacheFormatError: it is of another version; nothing was changed.
     """
-    place.prepare(path)
+    directory.prepare(path)
     with place.refusals(path), _openers_lock(path) as top:
         return _open_locked(top, map_bytes)
 
@@ -59,7 +64,7 @@ def close_store(path: str, store: Store) -> None:
     board = store.board
     try:
         with _openers_lock(path):
-            if board.census().alive == 0 and not board.words[words.RETIRED]:
+            if board.census() == 0 and not board.words[words.RETIRED]:
                 _end_cleanly(store)
             else:
                 store.close()
@@ -81,7 +86,7 @@ def set_aside(path: str, board: Board, why: str) -> None:
             return
         board.retire()
         if _is_in_use(path, board):
-            aside.move(top, why)
+            damage.move(top, why)
 
 
 def is_current(path: str, board: Board) -> bool:
@@ -96,20 +101,18 @@ def is_current(path: str, board: Board) -> bool:
 
 
 def _open_locked(top: Directory, map_bytes: int) -> Store:
-    aside.sweep(top)
+    damage.sweep(top)
+    _supersede_older(top)
     try:
-        top.status("current")
+        top.status(CURRENT)
     except FileNotFoundError:
         make(top, map_bytes)
     try:
         return _open_current(top, map_bytes)
-    except OlderFormat as why:
-        _retire_older(top)
-        aside.drop(top, str(why))
     except _LostInReboot as why:
-        aside.drop(top, str(why))
+        damage.drop(top, str(why))
     except (Damaged, FileNotFoundError) as why:
-        aside.move(top, str(why))
+        damage.move(top, str(why))
     make(top, map_bytes)
     try:
         return _open_current(top, map_bytes)
@@ -124,7 +127,7 @@ def _open_current(top: Directory, map_bytes: int) -> Store:
         Damaged, FileNotFoundError: they have to be replaced.
         CacheError, OSError: they may be sound, and cannot be opened now.
     """
-    current = Directory("current", top)
+    current = Directory(CURRENT, top)
     board: Board | None = None
     try:
         board = Board(current)
@@ -145,33 +148,63 @@ def _open_current(top: Directory, map_bytes: int) -> Store:
         raise failure from error
 
 
-def _retire_older(top: Directory) -> None:
-    with Directory("current", top) as current, held(current.open("board")) as fd:
-        words.retire_older(fd)
+class Superseded(CacheFormatError):
+    """A newer sereno has the cache in files of its own. What this one would find may have been changed there."""
+
+
+def _supersede_older(top: Directory) -> None:
+    """
+    Raises:
+        Superseded: it is this format that is older.
+    """
+    for name in os.listdir(top.fd):
+        number = words.format_of(name)
+        if number > FORMAT:
+            raise Superseded(
+                f"cache {top.path}: a newer sereno uses it (format {number}, this one has {FORMAT})",
+                hint="restart what still runs the older one",
+            )
+        if not 0 < number < FORMAT:
+            continue
+        with Directory(name, top) as older:
+            try:
+                with held(older.open("board")) as fd:
+                    is_new = words.supersede(fd)
+            except FileNotFoundError:
+                continue
+            if is_new:
+                for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
+                    with suppress(FileNotFoundError):
+                        os.unlink(file, dir_fd=older.fd)
+                damage.report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
 
 
 def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
-    census = board.census()
+    alive = board.census()
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
-    board.words[words.DEATHS] += census.died
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
-    rebooted = board.boot_id != clock.boot_id() and not census.alive
+    rebooted = board.boot_id != clock.boot_id() and not alive
     if rebooted and not mark.is_there(current):
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
-    # LMDB makes one where it is missing, but leaves its mode to the umask.
-    os.close(current.open_or_create("lock.mdb"))
-    judging.check_structure(current, board, census.alive)
+    try:
+        # LMDB makes one where it is missing, but leaves its mode to the umask.
+        os.close(current.create("lock.mdb"))
+        if alive:
+            raise Damaged("its lock file was removed while processes had it open")
+    except FileExistsError:
+        pass
+    damage.check_structure(current, board, alive)
     store = Store(current, board, map_bytes=map_bytes)
     try:
         store.env.reader_check()
         store.state()
         if rebooted:
             _begin_boot(store)
-        if not census.alive:
+        if not alive:
             _begin_alone(store)
     except BaseException:
         store.close()
@@ -181,9 +214,11 @@ def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
 
 def _begin_alone(store: Store) -> None:
     """What the words say of the file is found out anew."""
-    judging.check_words(store.board, store.last_sequence())
+    damage.check_words(store.board, store.last_sequence())
+    # From now on the file changes; after an end that is not clean its last transaction tells whether it is the same.
+    store.words[words.STORE_BYTES] = 0
     store.reserve()
-    tally.correct(store.words, store.size(), store.held_bytes())
+    words.correct(store.words, store.size(), store.held_bytes())
 
 
 class _LostInReboot(Damaged):
@@ -214,21 +249,25 @@ def _end_cleanly(store: Store) -> None:
     store.env.close()
     # As long as the map is only what LMDB's mapping needs; a closed cache can be copied without it.
     os.ftruncate(store.data, used_bytes)
-    judging.remember_file(board, store.data)
+    damage.remember_file(board, store.data)
     if not header[words.SYNCED]:
+        # The word first: killed in between, a mark without it would outlive what is written next.
+        header[words.SYNCED] = 1
         board.flush()
         mark.write(directory, transaction)
-        header[words.SYNCED] = 1
     store.close()
 
 
 def _is_in_use(path: str, board: Board) -> bool:
     """Raises OSError where it cannot be told whether there is such a file."""
-    try:
-        found = os.stat(os.path.join(path, "current", "board"))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return (found.st_dev, found.st_ino) == board.inode
+    for name, inode in board.inodes.items():
+        try:
+            found = os.stat(os.path.join(path, CURRENT, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if (found.st_dev, found.st_ino) != inode:
+            return False
+    return True
 
 
 @contextmanager
@@ -252,3 +291,41 @@ def _open_patiently(top: Directory) -> int:
         except PermissionError:
             time.sleep(pause_s)
     return top.open(LOCK)
+
+
+def make(top: Directory, map_bytes: int) -> None:
+    """Makes the files of an empty cache as the directory `current` in `top`.
+
+    Raises:
+        CacheError, OSError: nothing of it is left.
+    """
+    name = f"new-{os.getpid()}"
+    make_directory(name, top.dir_mode, top)
+    try:
+        with Directory(name, top) as new:
+            _fill(new, map_bytes)
+        top.rename(name, CURRENT)
+    except BaseException as error:
+        damage.remove_tree(top, name)
+        if isinstance(error, lmdb.Error):
+            raise translated(error, os.path.join(top.path, name)) from error
+        raise
+
+
+def _fill(new: Directory, map_bytes: int) -> None:
+    with held(new.create("board")) as fd:
+        words.fill(fd)
+    for name in ("data.mdb", "lock.mdb"):
+        os.close(new.create(name))
+    with (
+        closing(Board(new)) as board,
+        closing(Store(new, board, map_bytes=map_bytes)) as store,
+    ):
+        Write(store).run(
+            Write.begin, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)
+        )
+        store.reserve()
+        store.env.close()
+        board.words[words.EPOCH_MS] = clock.epoch_ms()
+        board.boot_id = clock.boot_id()
+        damage.remember_file(board, store.data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from sereno.cache.codec import Json, encode
-from sereno.cache.reading import Reader
+from sereno.cache.reads import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sereno.cache.board import SYNCED
-from sereno.cache.files import Directory, held
+from sereno.cache.directory import Directory, held
 
 NAME = "synced"
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
 from zlib import crc32
 
 import lmdb
@@ -31,7 +33,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-    from sereno.cache.level import Kept, Level
+Kept = tuple[bytes, float, "memoryview[int]", int, int, int]
+"""The value's text; the clock's reading in seconds until which it is good; the board's generations, the slot and the
+generation under which it is; and where readers mark it as visited. With the generations themselves, so that what came
+from files that were replaced is never compared with those of the new ones."""
+
+OVERHEAD_BYTES = 600
+"""Of one kept value: its key, its tuple, the numbers in it, its places in a dict and a deque."""
+
+BREAK_EVEN = 0.44
+"""Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
+FEWEST_KEPT = 2048
+"""Values kept before the level is judged; as it fills, all that it has must have been kept twice."""
+REST = 8
+"""How many times as many reads as it was judged by a level that does not pay rests, before it is tried again."""
 
 _crc32 = crc32
 _INTACT, _HEADER_BYTES, _MAX_KEY_BYTES = entry.INTACT, entry.HEADER_BYTES, entry.MAX_KEY_BYTES
@@ -41,12 +56,6 @@ _nothing_kept: dict[str, Kept] = {}
 
 class _Unusual(Exception):
     """This read is not for the short way."""
-
-
-class _NeverChecked:
-    """For a reader with a clock of its own, which says nothing about when the files have to be looked at again."""
-
-    check_at_s = math.inf
 
 
 def _not_open() -> NoReturn:
@@ -61,6 +70,32 @@ class _NoMarks:
 
     def __setitem__(self, mark: int, value: int) -> None:
         pass
+
+
+class Level:
+    """What one process keeps for itself: key → `Kept`. Reading `kept` needs no lock, changing it does.
+
+    First in, first out, and not least recently used, because then reading changes nothing; a value that is pushed out
+    costs one more read from the store. One that takes another's place under a key stands where that stood.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.kept: dict[str, Kept] = {}
+        self.largest_bytes = max_bytes - 4 * OVERHEAD_BYTES
+        self.left_bytes = max_bytes
+        self._order: deque[str] = deque()
+
+    def keep(self, key: str, value: Kept) -> None:
+        """Keeps a value, and drops those that came first where there is no room for it."""
+        old = self.kept.get(key)
+        if old is None:
+            self._order.append(key)
+            self.left_bytes -= OVERHEAD_BYTES + len(value[0])
+        else:
+            self.left_bytes -= len(value[0]) - len(old[0])
+        self.kept[key] = value
+        while self.left_bytes < 0:
+            self.left_bytes += OVERHEAD_BYTES + len(self.kept.pop(self._order.popleft())[0])
 
 
 class Reader(ABC):
@@ -85,12 +120,12 @@ class Reader(ABC):
         self._session = session = backend.session
         self._counts = counts
         self._has_own_clock = own_clock is not None
-        self._checked = session if own_clock is None else _NeverChecked
+        # A clock of one's own says nothing about when the files have to be looked at again.
+        self._check_at = session.check_at if own_clock is None else (math.inf,)
         self._clock: Callable[[int], float] = (
             boottime_s if own_clock is None else lambda _: own_clock()
         )
         self._level_bytes = level_bytes
-        self._largest_kept = 0
         self._offered = 0
         self._level: Level | None = None
         self._decode: Callable[[bytes], codec.Json] = codec.decode
@@ -111,19 +146,17 @@ class Reader(ABC):
         kept = kept_get(key)
         if kept is not None:
             text, until_s, generations, slot, generation, mark = kept
-            if (
-                generations[slot] == generation
-                and until_s > clock(BOOTTIME) < self._checked.check_at_s
-            ):
+            if generations[slot] == generation and until_s > clock(BOOTTIME) < self._check_at[0]:
                 self._visited[mark] = 1
-                if self._counts:
-                    # One statement without a call, so CPython does not switch threads within it.
-                    self._line[HITS] += 1
+                # One statement without a call, so CPython does not switch threads within it.
+                self._line[HITS] += 1
                 decode = self._decode
                 return decode(text)
         try:
             stored = key.encode()
             now_s = clock(BOOTTIME)
+            if now_s >= self._check_at[0]:
+                raise _Unusual  # before any lock of a process that this one was forked from
             start = _crc32(stored)
             slot = start & GENERATION_MASK
             # `with`, whose beginning no signal's handler can come into, as it could behind a call of `acquire`.
@@ -137,7 +170,6 @@ class Reader(ABC):
                 txn.abort()
             if (
                 generation == NO_GENERATION  # the files were retired
-                or now_s >= self._checked.check_at_s
                 or (
                     not 0 < len(stored) <= _MAX_KEY_BYTES
                     if record is None
@@ -157,13 +189,11 @@ class Reader(ABC):
                 if not visited[mark]:
                     visited[mark] = 1
                 # Only what is read a second time is worth the cost of keeping.
-                elif self._level_bytes and snapshot >= generation:
+                elif snapshot >= generation and self._level_bytes:
                     self._offer(key, (text, until_s, generations, slot, generation, mark))
-                if self._counts:
-                    self._line[HITS] += 1
+                self._line[HITS] += 1
                 return self._decode(text)
-        if self._counts:
-            self._line[MISSES] += 1
+        self._line[MISSES] += 1
         return default
 
     def peek(self, key: str) -> codec.Json:
@@ -178,8 +208,9 @@ class Reader(ABC):
     def files_changed(self, store: Store | None) -> None:
         """For the session: its files were opened, closed or replaced."""
         self._is_prepared = False
-        self._level = None
-        self._kept_get = _nothing_kept.get
+        self._drop_level()
+        # Of the level since it was judged last: values kept, hits that the store served, hits in all before.
+        self._keeps = self._stored_hits = self._rests_until = self._hits_before = 0
         self._store = store
         self._lock = self._session.lock
         # The short way is open once `_prepare` has been there.
@@ -192,6 +223,7 @@ class Reader(ABC):
         board = store.board
         self._generations, self._visited = board.generations, board.visited
         self._line = board.line if self._counts else unused_line()
+        self._hits_before = self._line[HITS]
         self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()
 
     @abstractmethod
@@ -217,27 +249,51 @@ class Reader(ABC):
         entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
         (text,) = self._backend.fetch([key], self._now_ms())
-        if self._counts:
-            self._line[MISSES if text is None else HITS] += 1
-        return default if text is None else codec.decode(text)
+        self._line[MISSES if text is None else HITS] += 1
+        if text is None:
+            return default
+        self._decode = codec.decoder()
+        return self._decode(text)
 
-    def _offer(self, key: str, kept: Kept) -> None:
+    def _offer(self, key: str, value: Kept) -> None:
         """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
         level = self._level
         self._offered += 1
-        if self._offered & 3 and level is not None and level.currsize >= self._largest_kept:
+        self._stored_hits += 1
+        if self._stored_hits < self._rests_until or (
+            self._offered & 3 and level is not None and level.left_bytes < OVERHEAD_BYTES * 4
+        ):
             return
         with self._session.lock:
             level = self._level
-            if kept[2] is not self._generations:
+            if value[2] is not self._generations:
                 return  # the files were replaced meanwhile
             if level is None:
-                # The import takes as long as all else that a cleanup does, which keeps nothing.
-                from sereno.cache.level import OVERHEAD_BYTES, Level
-
                 level = self._level = Level(self._level_bytes)
                 self._kept_get = level.kept.get
-                self._largest_kept = self._level_bytes - 4 * OVERHEAD_BYTES
-                self._decode = codec.decoder()
-            if len(kept[0]) <= self._largest_kept:
-                level[key] = kept
+            if len(value[0]) > level.largest_bytes:
+                return
+            try:
+                level.keep(key, value)
+            except BaseException:
+                # A signal's handler raised, anywhere: half of a change is worse than none of what was kept.
+                self._drop_level()
+                raise
+            self._keeps += 1
+            if self._keeps > max(FEWEST_KEPT, 2 * len(level.kept)):
+                self._judge()
+
+    def _judge(self) -> None:
+        """Lets the level rest where it serves too few of the hits."""
+        hits = self._line[HITS]
+        served = hits - self._hits_before - self._stored_hits
+        if served < BREAK_EVEN * (served + self._stored_hits):
+            self._rests_until = REST * self._stored_hits
+            self._drop_level()
+        else:
+            self._rests_until = 0
+        self._hits_before, self._keeps, self._stored_hits = hits, 0, 0
+
+    def _drop_level(self) -> None:
+        self._level = None
+        self._kept_get = _nothing_kept.get

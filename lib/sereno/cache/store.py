@@ -19,10 +19,10 @@ from zlib import crc32
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import entry, tally
+from sereno.cache import entry
 from sereno.cache.board import GENERATION_MASK, PREFIX_COUNT, VISITED_MASK, Board
+from sereno.cache.directory import Directory, held, only_these
 from sereno.cache.entry import ORDER, RECORD, Damaged
-from sereno.cache.files import Directory, held, only_these
 from sereno.errors import CacheError
 from sereno.named_tuple import NamedTuple
 
@@ -37,6 +37,8 @@ MAX_READERS = 1024
 
 _LOCK_BYTES = (MAX_READERS + 64) * 64
 """At least what LMDB makes of its lock file: 64 bytes a reader, and a header."""
+
+_MAP_FIXED = 0x10
 
 RESERVE_BYTES = 1 << 20
 """Kept on the disk for removals where it is full. The list of what a `clear` frees takes 8 bytes a page: enough for
@@ -118,6 +120,8 @@ class Store:
             self.data, lock = self._open_files
             # LMDB maps it for writing: without a block the first touch of a slot is a SIGBUS.
             os.posix_fallocate(lock, 0, _LOCK_BYTES)
+            found = os.fstat(lock)
+            board.inodes["lock.mdb"] = (found.st_dev, found.st_ino)
             with only_these(directory, self.data, lock) as path:
                 self.env = lmdb.open(
                     path,
@@ -136,6 +140,12 @@ class Store:
         # Before that many bytes nobody needs to ask whether the map is full.
         self.asks_above_bytes = map_bytes // 16
         self._most_bytes = map_bytes - map_bytes // 16
+
+    def abandon(self) -> None:
+        """`close` in a forked child. LMDB would free the place among the readers that the parent reads from; so it does
+        that in a copy of the table, which takes the table's place in the child's memory."""
+        _map_privately(self._open_files[1])
+        self.close()
 
     def close(self) -> None:
         """Closes LMDB's environment, then the files; harmless when called again."""
@@ -205,7 +215,7 @@ class Store:
 
     def held_bytes(self) -> int:
         """What the keys and values of all entries take."""
-        return tally.committed(self.words, self.last_transaction())[1]
+        return words.committed(self.words, self.last_transaction())[1]
 
     def last_transaction(self) -> int:
         return int(self.env.info()["last_txnid"])
@@ -261,6 +271,23 @@ class Store:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.directory.path)
 
 
+def _map_privately(fd: int) -> None:
+    import ctypes
+    import mmap
+
+    found = os.fstat(fd)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino}"
+    call = ctypes.CDLL(None).mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long]
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        spans = [line.split()[0] for line in maps if " ".join(line.split()[3:5]) == file]
+    for span in spans:
+        start, end = (int(at, 16) for at in span.split("-"))
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        call(start, end - start, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0)
+
+
 def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
     """An error of LMDB as one of ours."""
     if isinstance(error, _DAMAGE):
@@ -275,6 +302,11 @@ def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
         hint = f"at most {MAX_READERS} readers at once"
     elif is_full(error, path):
         number = errno.ENOSPC
+    elif number == errno.EAGAIN:
+        hint = (
+            f"a process of another container has the process id {os.getpid()} too, and LMDB tells processes apart by "
+            "that: share the cache within one namespace of process ids (--pid=host, shareProcessNamespace)"
+        )
     reason = os.strerror(number) if number > 0 else str(error)
     result = CacheError(f"cache {path}: {reason} ({error})", hint=hint)
     result.errno, result.filename = (number if number > 0 else errno.EIO), path

@@ -4,9 +4,9 @@ The law of a write, and whom each part is for:
 
 1. the generation of every key that it changes is set to its own id, before the commit: a reader between the two gets
    the old value and a generation that is newer than its snapshot, so it keeps nothing;
-2. the second of an expiry stands on the board before the entry is there (`sereno.cache.expiries`): no cleanup misses
+2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses
    it;
-3. the tally says what was and what will be (`sereno.cache.tally`), before the commit: whoever is killed leaves a count
+3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
    that is right;
 4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
 
@@ -29,10 +29,11 @@ from zlib import crc32
 
 import lmdb
 
-from sereno.cache import entry, expiries, mark, tally
+from sereno.cache import board, entry, mark
 from sereno.cache.board import (
     GENERATION_MASK,
     HAND,
+    LAST_WRITE,
     LIMITS_AT,
     NEXT_SEQUENCE,
     PREFIX_COUNT,
@@ -42,6 +43,7 @@ from sereno.cache.board import (
     SYNCED,
     TALLY_AT,
     VISITED_MASK,
+    WRITING,
 )
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.entry import ORDER, Damaged, order_key
@@ -162,6 +164,7 @@ class Write:
         """
         try:
             self.board.lock_writers()
+            self.board.line[WRITING] = 1
             try:
                 return self._transaction(action, arguments)
             except lmdb.Error as error:
@@ -172,6 +175,7 @@ class Write:
             self._store.reserve()
             return result
         finally:
+            self.board.line[WRITING] = 0
             # In C: a signal handler may raise at the start of any Python function.
             flock(self.board.fd, LOCK_UN)
 
@@ -181,16 +185,16 @@ class Write:
             txn = self._begin(None, None, True)
             self._txn = txn
             words = self._words
-            self.generation = generation = txn.id()
+            self.generation = words[LAST_WRITE] = generation = txn.id()
             if words[SYNCED]:
                 mark.remove(self._store.directory, words)
-            before = self._size, self._held_bytes = tally.committed(words, generation - 1)
+            before = self._size, self._held_bytes = board.committed(words, generation - 1)
             self.evictions = 0
             self._stores = False
             result = action(self, *arguments)
             # Also where a killed writer announced something else under the same id.
             if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
-                tally.announce(words, generation, before, self._size, self._held_bytes)
+                board.announce(words, generation, before, self._size, self._held_bytes)
             txn.commit()
             return result
         except BaseException:
@@ -292,7 +296,7 @@ class Write:
         self._size = self._held_bytes = 0
 
     def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> tuple[int, int, int]:
-        """Removes what has expired in those slots of `sereno.cache.expiries`, for `box_s` seconds at most.
+        """Removes what has expired in those slots of `sereno.cache.board`, for `box_s` seconds at most.
 
         Returns how many slots it looked at, how many entries it removed, and the bytes these held.
         """
@@ -305,7 +309,7 @@ class Write:
         end_s = time.monotonic() + box_s
         for slot in slots[:BOX_SLOTS]:
             earliest_ms, before = 0, size
-            sequences = expiries.sequences(slot, oldest, following)
+            sequences = board.sequences(slot, oldest, following)
             for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
                 at = order_key(ORDER, sequence)
                 stored = txn.get(at)
@@ -326,7 +330,7 @@ class Write:
             looked_at += 1
             # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
             if size == before:
-                words[slot] = expiries.second(earliest_ms) if earliest_ms else 0
+                words[slot] = board.second(earliest_ms) if earliest_ms else 0
             if not looked_at & 15 and time.monotonic() > end_s:
                 break
         removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
@@ -412,7 +416,7 @@ class Write:
             if more > 0:
                 self._make_room(state, 0, more, now_ms, sequence)
             self._held_bytes += more
-        expiries.note(self._expiries, sequence, expiry_ms)
+        board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
 
     def delete(self, stored: bytes, record: bytes | None = None) -> bool:
