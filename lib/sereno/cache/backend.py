@@ -8,8 +8,6 @@ of a `put` is a value too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 
 from sereno.cache import cleanup, entry
 from sereno.cache.cleanup import Swept
@@ -44,6 +42,8 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from sereno.cache.memoize import Flight
 
 LISTED_KEYS = 500
@@ -116,8 +116,10 @@ class Backend:
         puts = [(key, entry.store_key(key), text) for key, text in items]
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
-            with suppress(Superseded):
+            try:
                 yield self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
+            except Superseded:
+                return
 
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry; whoever read it before and begins to read again does not get it any more."""
@@ -205,5 +207,7 @@ class Backend:
     def _tidy(self, removed: int) -> None:
         """After many removals puts the free pages in order; that is no part of what was asked for, and may fail."""
         if removed > MANY:
-            with suppress(CacheError):
+            try:
                 self.session.written(Write.merge_free_pages)
+            except CacheError:
+                pass

@@ -22,12 +22,15 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
 
 from sereno.cache import byte_lock, clock, waiting
 from sereno.cache.directory import Directory, held
 from sereno.cache.entry import Damaged
 from sereno.errors import CacheFormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 FORMAT = 3
 """Version of all the files together: board, store and the header of an entry."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
 
 from sereno.cache import board
 from sereno.cache.board import NEXT_SEQUENCE
@@ -21,7 +20,7 @@ from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001
@@ -73,7 +72,7 @@ def remove_expired(
     Raises:
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
-    shares = session.is_shared() or threading.active_count() > 1
+    shares = session.is_shared() or _has_threads()
     start, end = 0, session.reading(_slots_in_use)
     while start < end:
         stop = min(start + CHUNK_SLOTS, end)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 
+from sereno.errors import CacheError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-from sereno.errors import CacheError
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

@@ -10,8 +10,7 @@ to run code.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ else:
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0
 _loads: Callable[[bytes], Any] | None = None
-loading = threading.Lock()
+loading = allocate_lock()
 """Held while orjson is loaded; a fork waits for it."""
 
 

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
 
 import lmdb
 
@@ -27,7 +24,7 @@ from sereno.context_manager import closing, contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 TOLERATED_DEATHS = 3 * DEATH_IN_A_WRITE
 """Deaths beside living processes before the file is checked: a worker that was killed is no sign of damage, one that
@@ -148,6 +145,8 @@ def move(top: Directory, why: str) -> None:
 
 def kept(names: Iterable[str]) -> list[str]:
     """Which of a directory's names `move` gave, the newest last."""
+    import re
+
     return sorted(filter(re.compile(r"damaged-\d{8}T\d{6}\.\d{6}Z").fullmatch, names))[-KEPT:]
 
 

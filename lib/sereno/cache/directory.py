@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from sereno.cache import place
+from sereno.context_manager import contextmanager
 from sereno.errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OPENED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 

@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 
 import lmdb
 
@@ -36,7 +34,12 @@ from sereno.cache.directory import Directory, held, make_directory
 from sereno.cache.entry import Damaged
 from sereno.cache.store import MAP_BYTES, State, Store, translated
 from sereno.cache.write import Write
+from sereno.context_manager import closing, contextmanager
 from sereno.errors import CacheError, CacheFormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_MAX_SIZE = 2000
 DEFAULT_TTL_MS = 3_600_000
@@ -174,8 +177,10 @@ def _supersede_older(top: Directory) -> None:
                 continue
             if is_new:
                 for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
-                    with suppress(FileNotFoundError):
+                    try:
                         os.unlink(file, dir_fd=older.fd)
+                    except FileNotFoundError:
+                        pass
                 damage.report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
 
 

@@ -20,11 +20,9 @@ of 002 and a group for each user make of them.
 from __future__ import annotations
 
 import os
-import shlex
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from sereno.context_manager import contextmanager
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False
@@ -145,23 +143,25 @@ def check_directory(path: str, found: os.stat_result) -> None:
     Raises:
         CacheError: the directory `path` is a stranger's, or strangers may write to it. The hint says what would help.
     """
-    quoted, mode = shlex.quote(path), f"mode {stat.S_IMODE(found.st_mode):04o}"
+    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
     if stat.S_ISLNK(found.st_mode):
         why = f"a symbolic link of {user_name(found.st_uid)}, which is not followed"
-        hint = f"rm {quoted}"
+        hint = f"rm {_quoted(path)}"
     elif found.st_mode & stat.S_IWOTH:
         why = f"every user of the machine may write to it ({mode})"
-        hint = f"chmod o-w {quoted}"
+        hint = f"chmod o-w {_quoted(path)}"
     elif found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
         owner = user_name(found.st_uid)
         why = f"it belongs to {owner}, and this process is {user_name(os.geteuid())}"
         hint = (
             f"run as {owner}, or set SERENO_CACHE_DIR to a directory of your own; where users"
-            f" shall share it: chown root {quoted}, chgrp their common group, chmod 2770"
+            f" shall share it: chown root {_quoted(path)}, chgrp their common group, chmod 2770"
         )
     elif found.st_mode & stat.S_IWGRP and not is_shared(found) and found.st_gid != os.getegid():
         why = f"the group {group_name(found.st_gid)} may write to it, without sharing it ({mode})"
-        hint = f"chmod g-w {quoted}; or, to share it with the group: chmod 2770 {quoted}"
+        hint = (
+            f"chmod g-w {_quoted(path)}; or, to share it with the group: chmod 2770 {_quoted(path)}"
+        )
     else:
         return
     raise CacheError(f"cache directory {path}: {why}", hint=hint)
@@ -199,7 +199,7 @@ def check_file(path: str, found: os.stat_result, owner: os.stat_result, director
 
 def way_out(directory: str) -> str:
     """What helps against whatever is in a cache's directory."""
-    return f"rm -r {shlex.quote(directory)}: a cache can be filled again"
+    return f"rm -r {_quoted(directory)}: a cache can be filled again"
 
 
 def _trusted_users() -> tuple[int, int]:
@@ -229,3 +229,9 @@ def group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+def _quoted(path: str) -> str:
+    from shlex import quote
+
+    return quote(path)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable
 from zlib import crc32
 
 import lmdb
@@ -83,6 +81,8 @@ class Level:
         self.kept: dict[str, Kept] = {}
         self.largest_bytes = max_bytes - 4 * OVERHEAD_BYTES
         self.left_bytes = max_bytes
+        from collections import deque  # loaded by whoever keeps something
+
         self._order: deque[str] = deque()
 
     def keep(self, key: str, value: Kept) -> None:

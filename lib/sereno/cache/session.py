@@ -25,6 +25,7 @@ from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol, TypeVar
 
     Result = TypeVar("Result")
@@ -209,8 +210,8 @@ class Session:
         """Lets go of the parent's files; called in the only thread that there is, with no transaction open."""
         self._pid = os.getpid()
         self.check_at[0] = 0.0
-        self.lock = threading.RLock()
-        self.write_lock = threading.RLock()
+        self.lock = RLock()
+        self.write_lock = RLock()
         store = self.store
         self._tell(None)
         if store is not None:

@@ -13,7 +13,6 @@ from sereno.cache.cleanup import CleanupReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from fcntl import LOCK_UN, flock
 from zlib import crc32
 
@@ -68,7 +67,7 @@ from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
     from typing import Any, TypeVar
 
     Key = TypeVar("Key")
