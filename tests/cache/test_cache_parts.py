@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from sereno.cache import (
     codec,
     damage,
     entry,
+    level,
     limits,
     place,
     reads,
@@ -229,19 +229,30 @@ def test_a_board_of_another_size_is_damaged(board_path, size):
 # The process's own level
 
 
-def of_bytes(count: int) -> reads.Kept:
+def of_bytes(count: int) -> level.Kept:
     return (b"x" * count, 0.0, memoryview(b""), 0, 0, 0)
 
 
 def test_the_level_stays_within_its_bytes_and_drops_what_came_first():
-    level = reads.Level(3 * (reads.OVERHEAD_BYTES + 100))
+    kept = level.Level(3 * (level.OVERHEAD_BYTES + 100))
     for number in range(5):
-        level.keep(f"k{number}", of_bytes(100))
-    assert list(level.kept) == ["k2", "k3", "k4"]
-    level.keep("k2", of_bytes(100))
-    assert list(level.kept) == ["k2", "k3", "k4"]
-    level.keep("k3", of_bytes(150))
-    assert (list(level.kept), level.left_bytes) == (["k3", "k4"], reads.OVERHEAD_BYTES + 50)
+        kept.keep(f"k{number}", of_bytes(100))
+    assert list(kept.kept) == list(kept) == ["k2", "k3", "k4"]
+    order = kept["k2"] = kept["k2"]
+    assert order == level.OVERHEAD_BYTES + 100
+    kept.keep("k4", of_bytes(200))
+    assert kept.currsize <= kept.maxsize
+    assert set(kept.kept) == set(kept)
+    assert len(kept.kept["k4"][0]) == 200
+
+
+def test_a_value_of_equal_size_takes_the_others_place_in_the_level(monkeypatch):
+    kept = level.Level(10_000)
+    kept.keep("k", of_bytes(100))
+    monkeypatch.setattr(level.Level, "__setitem__", None)
+    again = of_bytes(100)
+    kept.keep("k", again)
+    assert kept.kept["k"] is again
 
 
 def test_an_interrupted_change_of_the_level_leaves_it_empty_and_not_halved(tmp_path, monkeypatch):
@@ -250,11 +261,11 @@ def test_an_interrupted_change_of_the_level_leaves_it_empty_and_not_halved(tmp_p
     cache.get("k"), cache.get("k"), cache.get("l")
 
     def keep_half(level, key, value):
-        level._order.append(key)
+        level[key] = 700
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(reads.Level, "keep", keep_half)
+        patched.setattr(level.Level, "keep", keep_half)
         with pytest.raises(KeyboardInterrupt):
             cache.get("l")
     assert cache._level is None

@@ -44,7 +44,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sereno.cache.memoize import Flight
 
 LISTED_KEYS = 500
 """Keys that are read from one snapshot."""
@@ -167,11 +166,9 @@ class Backend:
         """How a key is now, for a `put` that must not undo what happens to it from now on."""
         return self.session.reading(Store.version, entry.store_key(key))
 
-    def lock(self, key: str) -> Flight:
-        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
-        from sereno.cache.memoize import Flight
-
-        return Flight(self.session.lock_file(), key)
+    def lock_file(self) -> str:
+        """A file that is there while the cache is, for locks on its bytes (`sereno.cache.byte_lock`)."""
+        return self.session.lock_file()
 
     def limits(self) -> State:
         """The limits that are stored with the cache."""
@@ -183,7 +180,7 @@ class Backend:
     def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
         """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
         limits = self.limits()
-        if self.session.superseded or limits == limits._replace(**changes):
+        if self.session.superseded or limits == limits.changed(changes):
             return
         self.session.written(Write.set_limits, changes)
         while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):

@@ -185,8 +185,10 @@ class MetadataCache(CacheMapping):
 
     def flight(self, key: str) -> Flight:
         """For `memoize`: the lock under which the value of `key` is computed."""
+        from sereno.cache.memoize import Flight
+
         self._prepare()
-        return self._backend.lock(key)
+        return Flight(self._backend.lock_file(), key)
 
     def version(self, key: str) -> Version:
         """For `memoize`: notes how `key` is before its value is computed."""

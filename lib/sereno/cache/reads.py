@@ -31,13 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
-Kept = tuple[bytes, float, "memoryview[int]", int, int, int]
-"""The value's text; the clock's reading in seconds until which it is good; the board's generations, the slot and the
-generation under which it is; and where readers mark it as visited. With the generations themselves, so that what came
-from files that were replaced is never compared with those of the new ones."""
-
-OVERHEAD_BYTES = 600
-"""Of one kept value: its key, its tuple, the numbers in it, its places in a dict and a deque."""
+    from sereno.cache.level import Kept, Level
 
 BREAK_EVEN = 0.44
 """Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
@@ -68,34 +62,6 @@ class _NoMarks:
 
     def __setitem__(self, mark: int, value: int) -> None:
         pass
-
-
-class Level:
-    """What one process keeps for itself: key → `Kept`. Reading `kept` needs no lock, changing it does.
-
-    First in, first out, and not least recently used, because then reading changes nothing; a value that is pushed out
-    costs one more read from the store. One that takes another's place under a key stands where that stood.
-    """
-
-    def __init__(self, max_bytes: int) -> None:
-        self.kept: dict[str, Kept] = {}
-        self.largest_bytes = max_bytes - 4 * OVERHEAD_BYTES
-        self.left_bytes = max_bytes
-        from collections import deque  # loaded by whoever keeps something
-
-        self._order: deque[str] = deque()
-
-    def keep(self, key: str, value: Kept) -> None:
-        """Keeps a value, and drops those that came first where there is no room for it."""
-        old = self.kept.get(key)
-        if old is None:
-            self._order.append(key)
-            self.left_bytes -= OVERHEAD_BYTES + len(value[0])
-        else:
-            self.left_bytes -= len(value[0]) - len(old[0])
-        self.kept[key] = value
-        while self.left_bytes < 0:
-            self.left_bytes += OVERHEAD_BYTES + len(self.kept.pop(self._order.popleft())[0])
 
 
 class Reader(ABC):
@@ -261,7 +227,7 @@ class Reader(ABC):
         self._offered += 1
         self._stored_hits += 1
         if self._stored_hits < self._rests_until or (
-            self._offered & 3 and level is not None and level.left_bytes < OVERHEAD_BYTES * 4
+            self._offered & 3 and level is not None and level.currsize > level.full_bytes
         ):
             return
         with self._session.lock:
@@ -269,9 +235,12 @@ class Reader(ABC):
             if value[2] is not self._generations:
                 return  # the files were replaced meanwhile
             if level is None:
+                # The import takes as long as all else that a cleanup does, which keeps nothing.
+                from sereno.cache.level import Level
+
                 level = self._level = Level(self._level_bytes)
                 self._kept_get = level.kept.get
-            if len(value[0]) > level.largest_bytes:
+            if len(value[0]) > level.full_bytes:
                 return
             try:
                 level.keep(key, value)

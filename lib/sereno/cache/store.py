@@ -72,6 +72,11 @@ class State(NamedTuple):
     max_bytes: int | None = None
     max_value_bytes: int | None = None
 
+    def changed(self, changes: dict[str, int | None]) -> State:
+        """With other limits in the place of those that `changes` names."""
+        names = ("max_size", "default_ttl_ms", "max_bytes", "max_value_bytes")
+        return State(**(dict(zip(names, self, strict=True)) | changes))
+
 
 class Counted(NamedTuple):
     """Entries, what their keys and values take, what the file takes, the limits, and counters by name."""

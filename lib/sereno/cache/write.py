@@ -350,7 +350,7 @@ class Write:
 
     def set_limits(self, changes: dict[str, int | None]) -> None:
         """Changes limits by name and leaves the others."""
-        self.set_state(self.state()._replace(**changes))
+        self.set_state(self.state().changed(changes))
 
     def counted_since_report(self) -> Counted:
         """What there is, and the counters since the last one of these."""
@@ -448,7 +448,7 @@ class Write:
             raise TooLarge(more, "max_bytes", state.max_bytes)
         if self._held_bytes > self._store.asks_above_bytes and self._store.is_nearly_full():
             # The map's size is a limit too, and removals need some of it.
-            state = state._replace(max_bytes=self._held_bytes)
+            state = state.changed({"max_bytes": self._held_bytes})
         for _ in range(MOST_EVICTED if state.max_bytes is not None else 2):
             if not self._is_above(state, self._size + entries, self._held_bytes + more):
                 return
