@@ -25,9 +25,9 @@ from sereno.cache import (
     damage,
     entry,
     level,
-    limits,
     place,
     reads,
+    reports,
     session,
 )
 from sereno.cache.board import Board
@@ -106,7 +106,7 @@ def test_whatever_is_encoded_comes_back_the_same_and_whatever_is_not_is_a_type_e
     [(1, 1000), (0.0001, 1), (1.0004, 1001), (0, 0), (-3, 0), (float("inf"), clock.NEVER_MS)],
 )
 def test_a_lifetime_is_rounded_up_to_milliseconds(seconds, in_ms):
-    assert limits.ttl_ms(seconds) == in_ms
+    assert reports.ttl_ms(seconds) == in_ms
 
 
 def test_a_lifetime_beyond_all_clocks_does_not_overflow(tmp_path):
@@ -149,7 +149,7 @@ def test_else_the_users_own(no_machine_directory, monkeypatch):
 
 def test_the_process_has_one_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(sereno.cache, "_process_cache", None)
+    monkeypatch.setattr(sereno.cache, "_process_cache", {})
     cache = sereno.cache.get_metadata_cache()
     assert cache is sereno.cache.get_metadata_cache()
     assert cache.path == str(tmp_path / "metadata")
@@ -425,7 +425,8 @@ def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, sho
 
 
 @pytest.mark.parametrize(
-    "name", "get set get_many set_many get_stats invalidate peek pop setdefault".split()
+    "name",
+    "get set add incr get_many set_many get_stats invalidate peek pop setdefault update items".split(),
 )
 def test_the_annotations_of_what_a_backend_may_serve_can_be_evaluated(name):
     assert get_type_hints(getattr(MetadataCache, name))

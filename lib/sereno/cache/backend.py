@@ -10,15 +10,17 @@ from __future__ import annotations
 import errno
 
 from sereno.cache import cleanup, entry
+from sereno.cache.byte_lock import KeyLock
 from sereno.cache.cleanup import Swept
 from sereno.cache.clock import NEVER_MS
-from sereno.cache.files import Superseded
+from sereno.cache.files import LOCK, Superseded
 from sereno.cache.session import session_for
 from sereno.cache.store import Counted, State, Store, Version
 from sereno.cache.write import (
     ANYTHING,
     BATCH_ENTRIES,
     KEPT_LIFETIME,
+    MOST_EVICTED,
     NOTHING,
     Expected,
     Removed,
@@ -43,7 +45,6 @@ __all__ = [
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
 
 LISTED_KEYS = 500
 """Keys that are read from one snapshot."""
@@ -97,11 +98,14 @@ class Backend:
         """
         stored = entry.store_key(key)
         try:
-            return self.session.written(
+            done = self.session.written(
                 Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
             )
         except Superseded:
             return Stored(0, 0)
+        if done.evicted < MOST_EVICTED:
+            return done
+        return Stored(done.entries, done.evicted + sum(self._trimmed(now_ms)), done.matched)
 
     def put_many(
         self,
@@ -111,14 +115,26 @@ class Backend:
         *,
         jitter: float = 0.0,
     ) -> Iterator[Stored]:
-        """`put` of (key, text) without a condition, in as few transactions as keep others from waiting."""
+        """`put` of (key, text) without a condition, in as few transactions as keep others from waiting.
+
+        Raises:
+            TooLarge: one of them is; none was stored.
+        """
         puts = [(key, entry.store_key(key), text) for key, text in items]
+        limits = self.limits()
+        for _, stored, text in puts:
+            limits.check(stored, text)
+        evicted = 0
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
             try:
-                yield self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
+                done = self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
             except Superseded:
                 return
+            evicted += done.evicted
+            yield done
+        if evicted >= MOST_EVICTED:
+            yield Stored(0, sum(self._trimmed(now_ms)))
 
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry; whoever read it before and begins to read again does not get it any more."""
@@ -166,9 +182,9 @@ class Backend:
         """How a key is now, for a `put` that must not undo what happens to it from now on."""
         return self.session.reading(Store.version, entry.store_key(key))
 
-    def lock_file(self) -> str:
-        """A file that is there while the cache is, for locks on its bytes (`sereno.cache.byte_lock`)."""
-        return self.session.lock_file()
+    def lock(self, key: str) -> KeyLock:
+        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
+        return KeyLock(self.session.path, LOCK, key)
 
     def limits(self) -> State:
         """The limits that are stored with the cache."""
@@ -183,6 +199,10 @@ class Backend:
         if self.session.superseded or limits == limits.changed(changes):
             return
         self.session.written(Write.set_limits, changes)
+        yield from self._trimmed(now_ms)
+
+    def _trimmed(self, now_ms: int) -> Iterator[int]:
+        """Evicts what is above the limits, in transactions for which nobody waits long."""
         while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
             yield evicted
 

@@ -7,6 +7,7 @@ what is done with it. So a file is opened without following a link and without w
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -191,12 +192,16 @@ def prepare(path: str) -> None:
         _create(path)
         with Directory(path) as made:
             if not os.access(".", os.R_OK | os.W_OK | os.X_OK, dir_fd=made.fd):
-                raise PermissionError(13, os.strerror(13), path)
+                # access(2) says EACCES of both.
+                is_read_only = os.fstatvfs(made.fd).f_flag & os.ST_RDONLY
+                number = errno.EROFS if is_read_only else errno.EACCES
+                raise OSError(number, os.strerror(number), path)
             kind = place.filesystem_type(path, made.found.st_dev)
     if kind in place.NETWORK_FILESYSTEMS:
         raise CacheError(
-            f"cache directory {path}: on a network file system ({kind}), where locks and shared memory do not hold",
-            hint="set SERENO_CACHE_DIR to a directory on a local disk",
+            f"cache directory {path}: on {kind}, a file system of a network or a host, where locks and shared"
+            " memory do not hold",
+            hint=place.hint_for(errno.ENOLCK),
         )
 
 

@@ -19,6 +19,8 @@ from __future__ import annotations
 import struct
 from zlib import crc32
 
+from sereno.cache.codec import short
+
 
 class Damaged(Exception):
     """The files cannot be what sereno wrote; `str()` says what is wrong."""
@@ -58,7 +60,7 @@ def store_key(key: str) -> bytes:
     except AttributeError:
         raw = None
     if type(raw) is not bytes:
-        raise TypeError(f"key: {key!r} of type {type(key).__qualname__}, a str is needed")
+        raise TypeError(f"key: {short(key)} of type {type(key).__qualname__}, a str is needed")
     return raw if 0 < len(raw) <= MAX_KEY_BYTES else _unusual(raw)
 
 

@@ -19,6 +19,7 @@ of 002 and a group for each user make of them.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -30,6 +31,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MACHINE_DIRECTORY = "/var/cache/sereno"
+GROUP = "sereno"
+SETTING = "SERENO_CACHE_DIR"
+
+_ELSEWHERE = f"set {SETTING} to a directory on a local disk"
+_HINTS = {
+    errno.EROFS: "it is mounted read-only, perhaps for this service alone (ProtectSystem=): a job lists it in"
+    f" write_paths=, a unit in ReadWritePaths=; or {_ELSEWHERE}",
+    errno.ENOMEM: "it needs 16 GiB of address space, not of memory: lift `ulimit -v`, LimitAS= of the unit",
+    errno.EMFILE: "this process has all the files open that it may: raise `ulimit -n`, LimitNOFILE= of the unit",
+    errno.ENFILE: "the machine has all the files open that it may: raise the sysctl fs.file-max",
+    errno.EFBIG: "files of this process may not be that large: lift `ulimit -f`, LimitFSIZE= of the unit",
+    errno.ENOSPC: f"free some of the file system, see `df -h` and `df -i`; or {_ELSEWHERE}",
+    errno.EDQUOT: f"this user's quota is used up, see `quota`; or {_ELSEWHERE}",
+    errno.ENODEV: f"its file system lets no file be mapped; {_ELSEWHERE}",
+    errno.EOPNOTSUPP: f"its file system does not do what a cache needs; {_ELSEWHERE}",
+    errno.ENOLCK: f"its file system locks no files; {_ELSEWHERE}",
+}
 
 # Neither flock(2) nor the coherence of shared mappings, on which LMDB and the board rest, holds between the
 # clients of these. FUSE file systems that serve a local disk are not listed.
@@ -38,6 +56,9 @@ NETWORK_FILESYSTEMS = frozenset((
     "9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.ceph", "fuse.glusterfs",
     "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
     "ocfs2", "orangefs", "pvfs2", "smb3", "smbfs", "virtiofs",
+    # Of a machine's host, or of buckets: the same, and some of them cannot even map a file.
+    "fuse.gcsfuse", "fuse.goofys", "fuse.juicefs", "fuse.mount-s3", "fuse.rclone", "fuse.vmhgfs-fuse", "prl_fs",
+    "vboxsf", "vmhgfs",
 ))
 # fmt: on
 
@@ -48,9 +69,9 @@ def default_path(name: str) -> str:
     `SERENO_CACHE_DIR`; else the machine's shared directory, where it exists and the caller may use it; else the
     user's own (XDG Base Directory Specification: a relative `XDG_CACHE_HOME` is ignored).
     """
-    chosen = os.environ.get("SERENO_CACHE_DIR")
+    chosen = os.environ.get(SETTING)
     if chosen:
-        return os.path.join(os.path.abspath(chosen), name)
+        return os.path.join(os.path.abspath(os.path.expanduser(chosen)), name)
     if os.path.isdir(MACHINE_DIRECTORY) and os.access(
         MACHINE_DIRECTORY, os.R_OK | os.W_OK | os.X_OK
     ):
@@ -59,6 +80,28 @@ def default_path(name: str) -> str:
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "sereno", name)
+
+
+def join_hint(group: str = GROUP) -> str:
+    """How this process comes to share a cache with a group."""
+    user = user_name(os.geteuid())
+    if is_member(user, group):
+        return f"{user} is in the group {group}, but this process is older than that: restart it or log in again"
+    return f"join the group {group} (usermod -aG {group} {user}), then restart the service or log in again"
+
+
+def _group_of(path: str) -> str | None:
+    """The group that shares a directory, or where it cannot be looked at the one that it is in."""
+    if path.startswith(MACHINE_DIRECTORY + os.sep):
+        return GROUP
+    while path != os.sep:
+        try:
+            found = os.stat(path)
+        except OSError:
+            path = os.path.dirname(path)
+        else:
+            return group_name(found.st_gid) if is_shared(found) else None
+    return None
 
 
 @contextmanager
@@ -72,16 +115,21 @@ def refusals(path: str) -> Iterator[None]:
         raise refused(path, error) from error
 
 
+def hint_for(number: int | None) -> str | None:
+    """The way out of an error of the system."""
+    return _HINTS.get(number or 0)
+
+
 def refused(path: str, error: OSError) -> CacheError:
     """`error` as the CacheError that an administrator can act on; it keeps errno and path."""
     where = error.filename if isinstance(error.filename, str) else path
-    missing, hint = "", None
+    missing, hint = "", hint_for(error.errno)
     if isinstance(error, PermissionError):
         missing = "read, write and search permission are needed: "
-        hint = "set SERENO_CACHE_DIR to a directory that this user may read and write"
-        if os.path.abspath(path).startswith(MACHINE_DIRECTORY + os.sep):
-            user = user_name(os.geteuid())
-            hint = f"join the group sereno (usermod -aG sereno {user}) and log in again; or {hint}"
+        hint = f"set {SETTING} to a directory that this user may read and write"
+        group = _group_of(os.path.abspath(path))
+        if group is not None:
+            hint = f"{join_hint(group)}; or {hint}"
     result = CacheError(
         f"cache directory {path}: {missing}{error.strerror or error} ({where})", hint=hint
     )
@@ -150,6 +198,10 @@ def check_directory(path: str, found: os.stat_result) -> None:
     elif found.st_mode & stat.S_IWOTH:
         why = f"every user of the machine may write to it ({mode})"
         hint = f"chmod o-w {_quoted(path)}"
+        if found.st_uid != os.geteuid():  # a volume of Kubernetes, for instance
+            hint += (
+                f"; or use a directory of your own in it: {_quoted(os.path.join(path, 'metadata'))}"
+            )
     elif found.st_uid not in _trusted_users() and not (is_shared(found) and _is_ours(path, found)):
         owner = user_name(found.st_uid)
         why = f"it belongs to {owner}, and this process is {user_name(os.geteuid())}"
@@ -183,6 +235,8 @@ def check_file(path: str, found: os.stat_result, owner: os.stat_result, director
     if not (stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)):
         # These could make a process write where somebody else wants it to.
         why = "not a plain file with one name"
+        if stat.S_ISREG(found.st_mode):
+            why += f", but with {found.st_nlink}: a copy by hard links (cp -l, some backups) writes to both"
     elif is_shared(owner):
         others |= stat.S_IROTH
         if found.st_gid != owner.st_gid:
@@ -235,3 +289,13 @@ def _quoted(path: str) -> str:
     from shlex import quote
 
     return quote(path)
+
+
+def is_member(user: str, group: str) -> bool:
+    """Does the machine count that user to the group, whatever this process may do?"""
+    import grp
+
+    try:
+        return user in grp.getgrnam(group).gr_mem
+    except KeyError:
+        return False

@@ -109,16 +109,19 @@ class Reader(ABC):
         """
         # Local names for what is called: CPython 3.11 looks an attribute of `self` up twice when it is called at once.
         kept_get, clock = self._kept_get, self._clock
-        kept = kept_get(key)
-        if kept is not None:
-            text, until_s, generations, slot, generation, mark = kept
-            if generations[slot] == generation and until_s > clock(BOOTTIME) < self._check_at[0]:
-                self._visited[mark] = 1
-                # One statement without a call, so CPython does not switch threads within it.
-                self._line[HITS] += 1
-                decode = self._decode
-                return decode(text)
         try:
+            kept = kept_get(key)
+            if kept is not None:
+                text, until_s, generations, slot, generation, mark = kept
+                if (
+                    generations[slot] == generation
+                    and until_s > clock(BOOTTIME) < self._check_at[0]
+                ):
+                    self._visited[mark] = 1
+                    # One statement without a call, so CPython does not switch threads within it.
+                    self._line[HITS] += 1
+                    decode = self._decode
+                    return decode(text)
             stored = key.encode()
             now_s = clock(BOOTTIME)
             if now_s >= self._check_at[0]:
@@ -143,7 +146,7 @@ class Reader(ABC):
                 )
             ):
                 raise _Unusual
-        except (_Unusual, KeyError, lmdb.Error, AttributeError, UnicodeEncodeError):
+        except (_Unusual, KeyError, lmdb.Error, AttributeError, UnicodeEncodeError, TypeError):
             return self._get_the_long_way(key, default)
         if record is not None:
             expiry_ms, sequence, long_bytes = _unpack_header(record)

@@ -129,10 +129,6 @@ class Session:
         """Does another living process have the cache open?"""
         return bool(self.reading(lambda store: store.board.has_company()))
 
-    def lock_file(self) -> str:
-        """A file that exists while the cache does, for locks on its bytes."""
-        return os.path.join(self.path, files.LOCK)
-
     def close(self) -> None:
         """Closes the files; the next use opens them again."""
         self._notice_fork()

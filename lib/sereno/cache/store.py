@@ -19,11 +19,11 @@ from zlib import crc32
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import entry
+from sereno.cache import entry, place
 from sereno.cache.board import GENERATION_MASK, PREFIX_COUNT, VISITED_MASK, Board
 from sereno.cache.directory import Directory, held, only_these
 from sereno.cache.entry import ORDER, RECORD, Damaged
-from sereno.errors import CacheError
+from sereno.errors import CacheError, UsageError
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -64,6 +64,16 @@ _DAMAGE = (
 )
 
 
+class TooLarge(UsageError):
+    """A value that is larger than a limit of the cache allows."""
+
+    def __init__(self, value_bytes: int, limit: str, limit_bytes: int) -> None:
+        super().__init__(
+            f"value: {value_bytes} bytes as JSON, and {limit} is {limit_bytes}",
+            hint=f"keep it elsewhere and cache where it is, or raise that limit: MetadataCache({limit}=…)",
+        )
+
+
 class State(NamedTuple):
     """The limits that are stored with a cache; None: no limit."""
 
@@ -76,6 +86,13 @@ class State(NamedTuple):
         """With other limits in the place of those that `changes` names."""
         names = ("max_size", "default_ttl_ms", "max_bytes", "max_value_bytes")
         return State(**(dict(zip(names, self, strict=True)) | changes))
+
+    def check(self, stored: bytes, text: bytes) -> None:
+        """Raises TooLarge for an entry that would not fit even alone."""
+        if self.max_value_bytes is not None and len(text) > self.max_value_bytes:
+            raise TooLarge(len(text), "max_value_bytes", self.max_value_bytes)
+        if self.max_bytes is not None and len(stored) + len(text) > self.max_bytes:
+            raise TooLarge(len(text), "max_bytes", self.max_bytes)
 
 
 class Counted(NamedTuple):
@@ -312,6 +329,7 @@ def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
             f"a process of another container has the process id {os.getpid()} too, and LMDB tells processes apart by "
             "that: share the cache within one namespace of process ids (--pid=host, shareProcessNamespace)"
         )
+    hint = hint or place.hint_for(number)
     reason = os.strerror(number) if number > 0 else str(error)
     result = CacheError(f"cache {path}: {reason} ({error})", hint=hint)
     result.errno, result.filename = (number if number > 0 else errno.EIO), path

@@ -62,7 +62,6 @@ from sereno.cache.store import (
     unpack_counters,
     unpack_state,
 )
-from sereno.errors import UsageError
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -120,16 +119,6 @@ class Expectation:
 
 ANYTHING, NOTHING = Expectation(), Expectation()
 Expected = Expectation | bytes | Version
-
-
-class TooLarge(UsageError):
-    """A value that is larger than a limit of the cache allows."""
-
-    def __init__(self, value_bytes: int, limit: str, limit_bytes: int) -> None:
-        hint = "store it in parts, or raise that limit of the cache"
-        super().__init__(
-            f"value: {value_bytes} bytes as JSON, and {limit} is {limit_bytes}", hint=hint
-        )
 
 
 class Write:
@@ -392,8 +381,7 @@ class Write:
             TooLarge: it would not fit even alone; nothing was changed.
         """
         state = self.state()
-        if state.max_value_bytes is not None and len(value) > state.max_value_bytes:
-            raise TooLarge(len(value), "max_value_bytes", state.max_value_bytes)
+        state.check(stored, value)
         self._stores = True
         if self._words[RESERVE_IS_SPENT]:
             self._store.leave_room_for_removals(self._txn, len(value))
@@ -444,8 +432,6 @@ class Write:
         A limit may have been lowered, and whoever did it is still trimming or was killed. So a `put` takes a few at
         most, and the cache shrinks with each.
         """
-        if state.max_bytes is not None and more > state.max_bytes:
-            raise TooLarge(more, "max_bytes", state.max_bytes)
         if self._held_bytes > self._store.asks_above_bytes and self._store.is_nearly_full():
             # The map's size is a limit too, and removals need some of it.
             state = state.changed({"max_bytes": self._held_bytes})
