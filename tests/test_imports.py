@@ -220,7 +220,7 @@ from sereno.manager import analyze
 assert "/old/" in analyze.__file__, analyze.__file__
 shutil.rmtree("old")
 cache.close()
-shutil.rmtree("cache/current")
+shutil.rmtree("cache/format-3")
 assert cache.get("a") is None
 cache.set("b", 1)
 assert cache.invalidate_pattern("b") == 1

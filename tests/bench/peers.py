@@ -41,7 +41,7 @@ class Sereno:
 
     def purge(self) -> int:
         later_ms = self.cache._now_ms() + 1000 * PURGED_TTL_S
-        return cleanup.remove_expired(self.cache._session, later_ms, count=lambda _: None).entries
+        return sum(step.entries for step in cleanup.remove_expired(self.cache._session, later_ms))
 
     def close(self) -> None:
         self.cache.close()

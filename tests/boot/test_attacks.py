@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from machine import Machine
 
 CACHE = "/var/cache/sereno/metadata"
-CURRENT = f"{CACHE}/current"
+CURRENT = f"{CACHE}/format-3"
 PRECIOUS = "/root/precious"
 PYTHON = "/opt/sereno/current/venv/bin/python"
 METRICS = "/var/lib/prometheus/node-exporter"
@@ -177,7 +177,7 @@ def test_a_link_for_the_board_and_a_link_for_the_directory_are_followed_by_no_co
     for words in OPENERS.values():
         as_root(machine, *words)
     machine.run("sh", "-c", f"mkdir -m 700 /root/dir; cp -a {CURRENT} /root/dir; rm -r {CACHE}")
-    machine.run("sh", "-c", f"cp {PRECIOUS} /root/dir/current/synced")
+    machine.run("sh", "-c", f"cp {PRECIOUS} /root/dir/format-3/synced")
     machine.run("ln", "-s", "/root/dir", CACHE, user="web")
     listing = "ls -lR --time-style=full-iso /root/dir | md5sum"
     was = machine.run("sh", "-c", listing).stdout

@@ -97,7 +97,7 @@ def test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it(
     # Left to choose, eve has her own.
     own = works(python(machine, "eve", "print(cache.get('secret'), cache.path)"))
     assert own == "None /home/eve/.cache/sereno/metadata\n"
-    for path in ("", "/metadata", "/metadata/current/data.mdb", "/metadata/open.lock"):
+    for path in ("", "/metadata", "/metadata/format-3/data.mdb", "/metadata/open.lock"):
         for test in ("-r", "-w", "-x"):
             done = machine.run("test", test, CACHE + path, user="eve", check=False)
             assert done.returncode == 1, (test, path)
@@ -105,12 +105,12 @@ def test_whoever_is_not_in_the_group_can_neither_read_nor_write_nor_open_it(
 
 def test_everything_in_it_is_the_groups_and_nobody_elses(machine: Machine) -> None:
     code = """
-from sereno.cache.board import Damaged
+from sereno.cache.entry import Damaged
 cache.set("k", 1)
 cache._session._recover(Damaged("test"))
 cache.set("k", 2)
 cache.close()
-os.unlink(cache.path + "/current/lock.mdb")
+os.unlink(cache.path + "/format-3/lock.mdb")
 assert cache.get("k") == 2
 MetadataCache(name="other").set("k", 1)
 """
@@ -156,7 +156,7 @@ def test_what_a_stranger_plants_in_a_caches_place_is_refused(
     assert machine.run("find", PLACE, "-newer", "/home/web/real", "-name", "?*.*").stdout == ""
 
 
-@pytest.mark.parametrize("name", ["open.lock", "current/board", "current/data.mdb", "current"])
+@pytest.mark.parametrize("name", ["open.lock", "format-3/board", "format-3/data.mdb", "format-3"])
 @pytest.mark.parametrize("kind", ["ln -s", "ln", "mkfifo"])
 def test_links_and_special_files_within_the_shared_cache_are_refused_and_not_followed(
     machine: Machine, name: str, kind: str
@@ -166,7 +166,7 @@ def test_links_and_special_files_within_the_shared_cache_are_refused_and_not_fol
     works(python(machine, "etl", "cache.set('k', 1); cache.close()", f"{CACHE}/victims"))
     machine.run("sh", "-c", f"rm -rf {victim}; cp -r {path} {victim}", user="etl")
     before = machine.run("sh", "-c", f"find {victim} -type f | xargs sha256sum").stdout
-    if kind == "ln" and name == "current":
+    if kind == "ln" and name == "format-3":
         kind = "ln -s"
     source = "" if kind == "mkfifo" else victim
     machine.run("sh", "-c", f"rm -rf {path}; {kind} {source} {path}", user="etl")

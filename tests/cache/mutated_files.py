@@ -105,7 +105,7 @@ def main(path: str, first: int, count: int) -> None:
     logging.disable(logging.WARNING)
     good = {}
     for name in ("data.mdb", "board", "synced", "lock.mdb"):
-        with open(f"{path}/current/{name}", "rb") as file:
+        with open(f"{path}/format-3/{name}", "rb") as file:
             good[name] = file.read()
     for seed in range(first, first + count):
         print(seed, flush=True)
@@ -113,11 +113,11 @@ def main(path: str, first: int, count: int) -> None:
         for old in os.listdir(path):
             if old != "open.lock":
                 shutil.rmtree(f"{path}/{old}")
-        os.mkdir(f"{path}/current")
+        os.mkdir(f"{path}/format-3")
         files = {name: bytearray(data) for name, data in good.items()}
         mutate(files, seed)
         for name, data in files.items():
-            write(f"{path}/current/{name}", data)
+            write(f"{path}/format-3/{name}", data)
         try:
             use(path, seed)
         except CacheFormatError:

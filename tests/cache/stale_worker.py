@@ -79,6 +79,8 @@ def main() -> None:
         cache.get("open")
         cache._generations = memoryview(bytearray(8 << 16)).cast("Q")
     if role == "write":
+        cache.set("open", 1)
+        print("writes", flush=True)
         write(cache, oracle, keys, float(seconds))
     else:
         print(*read(cache, oracle, keys, float(seconds)))

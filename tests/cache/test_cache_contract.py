@@ -324,7 +324,7 @@ def test_the_statistics_have_the_contracts_names_and_json_can_hold_them(cache):
         "hit_rate_percent": 66.67,
         "total_requests": 3,
         "memory_bytes": 4,
-        "format_version": 2,
+        "format_version": 3,
         "path": cache.path,
     }
     assert expected.items() <= stats.items()
@@ -456,9 +456,9 @@ def test_a_setgid_directory_shares_with_its_group_whatever_the_umask(tmp_path, u
         cache.close()
     finally:
         os.umask(before)
-    files = ("open.lock", "data.mdb", "lock.mdb", "board", "synced")
+    files = ("open.lock", "data.mdb", "lock.mdb", "board", "reserve", "synced")
     expected = {(name, 0o660) for name in files}
-    assert modes(shared / "metadata") == expected | {("metadata", 0o2770), ("current", 0o2770)}
+    assert modes(shared / "metadata") == expected | {("metadata", 0o2770), ("format-3", 0o2770)}
 
 
 def test_any_other_directory_is_private(tmp_path):

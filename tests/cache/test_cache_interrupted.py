@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from sereno.cache import MetadataCache, entry, tally
+from sereno.cache import MetadataCache, board, entry
 from sereno.cache import board as words
 from sereno.cache.write import Write
 
@@ -105,14 +105,16 @@ def interrupted_at(point: int, action: Callable[[], object]) -> bool:
 
 def counted(cache: MetadataCache) -> tuple[int, int]:
     store = cache._session.store
-    return tally.committed(store.words, store.last_transaction())
+    return board.committed(store.words, store.last_transaction())
 
 
 def held(cache: MetadataCache) -> tuple[int, int]:
     """Entries and bytes, found out by looking at each."""
     store = cache._session.store
-    with store.begin(store.entries) as txn:
-        sizes = [entry.size_bytes(key, len(record)) for key, record in txn.cursor()]
+    with store.begin() as txn:
+        sizes = [
+            entry.size_bytes(key, len(record)) for key, record in txn.cursor() if key <= entry.EMPTY
+        ]
     return len(sizes), sum(sizes)
 
 
@@ -238,11 +240,11 @@ def test_a_writer_killed_between_its_count_and_its_commit_leaves_the_right_one(c
         announce(*arguments)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    announce = tally.announce
+    announce = board.announce
     for kills in (lambda: cache.set("new", "value"), lambda: cache.invalidate("k2")):
         pid = os.fork()
         if not pid:
-            tally.announce = announce_and_die
+            board.announce = announce_and_die
             kills()
             os._exit(1)
         assert os.waitpid(pid, 0)[1] == signal.SIGKILL

@@ -12,7 +12,7 @@ from types import CodeType, FrameType
 import pytest
 
 from sereno.cache import MetadataCache
-from sereno.cache.reading import Reader
+from sereno.cache.reads import Reader
 
 SIGNALS = 300
 

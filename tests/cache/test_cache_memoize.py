@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import cachetools
 import cachetools.keys
 import pytest
 
-from sereno.cache import MetadataCache
+from sereno.cache import MetadataCache, byte_lock
 from sereno.cache.board import REMEMBERED
-from sereno.cache.memoize import Flight
-from sereno.cache.spelling import one_way_to_call
+from sereno.cache.identity import one_way_to_call
+from sereno.cache.memoize import _Flight
+from sereno.errors import CacheError
 
+LIB = Path(__file__).parents[2] / "lib"
 UNKNOWN = object()
 
 
@@ -34,7 +41,7 @@ def cache(tmp_path):
 def test_a_result_is_computed_once_for_each_set_of_arguments(cache):
     calls = []
 
-    @cache.memoize(ttl=60)
+    @cache.memoize(ttl=60, name="f")
     def add(a: int, b: int = 1) -> dict[str, int]:
         """Adds."""
         calls.append((a, b))
@@ -50,7 +57,7 @@ def test_a_result_is_computed_once_for_each_set_of_arguments(cache):
 def test_a_result_of_none_is_kept_too(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     def nothing() -> None:
         calls.append(1)
 
@@ -61,7 +68,7 @@ def test_a_result_of_none_is_kept_too(cache):
 def test_invalidate_forgets_the_result_of_these_arguments(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     def square(n: int) -> int:
         calls.append(n)
         return n * n
@@ -76,7 +83,7 @@ def test_invalidate_forgets_the_result_of_these_arguments(cache):
 def test_it_makes_no_difference_how_a_call_is_written(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     def add(a: int, b: int = 2, *, c: int = 3, d: object = UNKNOWN) -> int:
         calls.append((a, b, c))
         return a + b + c
@@ -129,7 +136,7 @@ def test_calls_have_one_key_exactly_when_they_bind_the_same_arguments(at):
 def test_an_exception_is_raised_and_not_kept(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     def fail() -> int:
         calls.append(1)
         if len(calls) == 1:
@@ -143,7 +150,7 @@ def test_an_exception_is_raised_and_not_kept(cache):
 
 
 def test_arguments_that_json_cannot_hold_need_a_key(cache):
-    @cache.memoize()
+    @cache.memoize(name="f")
     def plain(a: object) -> int:
         return 1
 
@@ -166,7 +173,7 @@ def test_a_missing_pair_of_parentheses_is_refused_at_once(cache):
 def test_threads_wait_for_the_one_that_computes(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     def slow() -> int:
         calls.append(1)
         time.sleep(0.1)
@@ -184,7 +191,7 @@ def test_threads_wait_for_the_one_that_computes(cache):
 def test_coroutines_wait_for_the_one_that_computes_and_block_no_loop(cache):
     calls = []
 
-    @cache.memoize()
+    @cache.memoize(name="f")
     async def slow(n: int) -> int:
         calls.append(n)
         await asyncio.sleep(0.1)
@@ -303,7 +310,7 @@ def start_computing(path, seconds: float) -> int:
         return pid
     try:
 
-        @MetadataCache(path).memoize(key=lambda: "k")
+        @MetadataCache(path).memoize(name="f", key=lambda: "k")
         def compute() -> int:
             os.write(ready_write, b"x")
             time.sleep(seconds)
@@ -318,8 +325,7 @@ def compute_here(cache, **options):
     def compute() -> int:
         return os.getpid()
 
-    compute.__qualname__ = "start_computing.<locals>.compute"  # the name is part of the key
-    return cache.memoize(key=lambda: "k", **options)(compute)
+    return cache.memoize(name="f", key=lambda: "k", **options)(compute)
 
 
 def test_another_process_gets_the_value_of_the_one_that_computes(cache):
@@ -343,23 +349,25 @@ def test_nobody_waits_longer_than_wait_s(cache):
 
 
 def is_free(cache, key: str) -> bool:
-    flight = cache.flight(key)
+    """Could another process take the lock of that key?"""
+    fd = os.open(os.path.join(cache.path, "open.lock"), os.O_RDWR)
     try:
-        return flight.try_to_take()
+        return byte_lock.take(fd, cache._backend.lock(key)._at)
     finally:
-        flight.release()
+        os.close(fd)
 
 
 def test_a_child_forked_during_a_computation_keeps_no_lock_after_it(cache):
-    flight = cache.flight("k")
-    assert flight.try_to_take()
+    cache.set("other", 1)
+    lock = cache._backend.lock("k")
+    assert lock.try_to_take()
     pid = os.fork()
     if pid == 0:
         signal.pause()
         os._exit(0)
     try:
         assert not is_free(cache, "k")
-        flight.release()
+        lock.release()
         assert is_free(cache, "k")
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -367,15 +375,16 @@ def test_a_child_forked_during_a_computation_keeps_no_lock_after_it(cache):
 
 
 def test_a_child_that_leaves_the_computation_it_was_forked_in_does_not_release_the_lock(cache):
-    flight = cache.flight("k")
-    assert flight.try_to_take()
+    cache.set("other", 1)
+    lock = cache._backend.lock("k")
+    assert lock.try_to_take()
     pid = os.fork()
     if pid == 0:
-        flight.release()
+        lock.release()
         os._exit(0)
     os.waitpid(pid, 0)
     assert not is_free(cache, "k")
-    flight.release()
+    lock.release()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -385,7 +394,7 @@ def test_a_lock_whose_release_was_interrupted_goes_with_its_owner(cache, monkeyp
 
     @cache.memoize(key=lambda: "k")
     def compute() -> int:
-        monkeypatch.setattr(Flight, "release", interrupt)
+        monkeypatch.setattr(_Flight, "end", interrupt)
         return 1
 
     with pytest.raises(KeyboardInterrupt):
@@ -402,7 +411,7 @@ def test_a_key_is_computed_once_by_many_processes(cache, tmp_path):
         if pid == 0:
             try:
 
-                @cache.memoize()
+                @cache.memoize(name="f")
                 def compute(n: int) -> int:
                     with log.open("a") as file:
                         file.write(f"{n}\n")
@@ -489,3 +498,278 @@ def test_jitter_shortens_lifetimes_by_at_most_its_share_and_not_all_alike(tmp_pa
     assert 250 < alive[1] < 390
     assert 20 < alive[2] < 150
     assert alive[3] == 0
+
+
+# What those who wait have in common
+
+
+def in_threads(count: int, function: Callable[[], object]) -> list[object]:
+    """What each of so many calls at once returned or raised."""
+    said: list[object] = []
+
+    def call() -> None:
+        try:
+            said.append(function())
+        except BaseException as error:
+            said.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return said
+
+
+@pytest.mark.parametrize("kind", [ValueError, StopIteration, TimeoutError, KeyError])
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+def test_a_failure_is_raised_by_all_who_wait_in_a_process_and_happens_once(cache, kind, how):
+    calls = []
+    if how == "coroutines" and kind is StopIteration:
+        kind = LookupError  # a coroutine cannot raise it
+
+    def plain() -> int:
+        calls.append(1)
+        time.sleep(0.1)
+        raise kind("no")
+
+    async def coroutine() -> int:
+        calls.append(1)
+        await asyncio.sleep(0.1)
+        raise kind("no")
+
+    async def gathered() -> list[object]:
+        return await asyncio.gather(*[slow() for _ in range(20)], return_exceptions=True)
+
+    slow = cache.memoize(name="slow")(plain if how == "threads" else coroutine)
+    said = in_threads(20, slow) if how == "threads" else asyncio.run(gathered())
+    assert [type(each) for each in said] == [kind] * 20
+    assert calls == [1]
+    depths = [len(list(traceback.walk_tb(each.__traceback__))) for each in said]
+    assert max(depths) < 12, "each who raised it added to its traceback"
+    assert list(cache) == []
+
+
+def test_a_failure_in_one_process_lets_those_who_wait_in_others_compute_at_once(cache, tmp_path):
+    cache.set("other", 1)
+
+    @cache.memoize(name="slow")
+    def slow() -> int:
+        time.sleep(1)
+        raise ValueError(os.getpid())
+
+    def child() -> None:
+        with pytest.raises(ValueError, match=str(os.getpid())):
+            slow()
+
+    began_s = time.monotonic()
+    pids = []
+    for _ in range(6):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child()
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        pids.append(pid)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 6
+    assert time.monotonic() - began_s < 5, "one after the other takes six seconds"
+
+
+CROWD = """
+import asyncio, os, resource, sys
+from sereno.cache import MetadataCache
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+cache = MetadataCache(sys.argv[1], max_size=None)
+cache.get("a")
+count, most = [], 0
+before = len(os.listdir("/proc/self/fd"))
+
+@cache.memoize(name="slow")
+async def slow(n):
+    global most
+    count.append(n)
+    await asyncio.sleep(0.2)
+    most = max(most, len(os.listdir("/proc/self/fd")) - before)
+    if sys.argv[3] == "fails":
+        raise ValueError(n)
+    return [n]
+
+async def main():
+    calls = [slow(n % int(sys.argv[2])) for n in range(1500)]
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+said = asyncio.run(main())
+assert all(type(one) is (ValueError if sys.argv[3] == "fails" else list) for one in said), said[:3]
+assert len({id(one) for one in said}) == (1500 if said[0] == [0] else int(sys.argv[2]))
+print(len(count), most)
+"""
+
+
+@pytest.mark.parametrize(("keys", "ends"), [(1, "well"), (1, "fails"), (1500, "well")])
+def test_a_crowd_of_coroutines_takes_few_descriptors_and_computes_each_key_once(
+    tmp_path, keys, ends
+):
+    said = subprocess.run(
+        [sys.executable, "-c", CROWD, tmp_path / "cache", str(keys), ends],
+        env=os.environ | {"PYTHONPATH": str(LIB)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    computed, descriptors = map(int, said.stdout.split())
+    assert computed == keys
+    assert descriptors <= 4  # the lock's, the event loop's own three
+
+
+def test_a_computation_that_is_cancelled_is_taken_up_by_one_who_waits(cache):
+    calls = []
+
+    @cache.memoize(name="slow")
+    async def slow() -> int:
+        calls.append(1)
+        await asyncio.sleep(0.1)
+        return len(calls)
+
+    async def main() -> list[object]:
+        tasks = [asyncio.ensure_future(slow()) for _ in range(5)]
+        await asyncio.sleep(0.02)
+        tasks[2].cancel()  # who only waits takes nobody with him
+        await asyncio.sleep(0.02)
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    said = asyncio.run(main())
+    assert [type(each) for each in said[:3:2]] == [asyncio.CancelledError] * 2
+    assert [said[at] for at in (1, 3, 4)] == [2, 2, 2]
+
+
+def test_a_computation_that_is_interrupted_is_taken_up_by_one_who_waits(cache):
+    calls, started = [], threading.Event()
+
+    @cache.memoize(name="slow")
+    def slow() -> int:
+        calls.append(1)
+        started.set()
+        time.sleep(0.1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return len(calls)
+
+    said = in_threads(5, slow)
+    assert sorted(type(each).__name__ for each in said) == ["KeyboardInterrupt", *["int"] * 4]
+    assert len(calls) == 2
+
+
+def test_each_who_waited_has_a_result_of_his_own(cache):
+    @cache.memoize(name="slow")
+    def slow() -> list[int]:
+        time.sleep(0.1)
+        return []
+
+    for each in in_threads(5, slow):
+        each.append(1)
+        assert each == [1]
+    assert slow() == []
+
+
+def test_who_comes_after_a_change_does_not_follow_a_computation_from_before_it(cache, monkeypatch):
+    source, later, threads = ["old"], [], []
+    backend = cache._backend
+    put = backend.put
+
+    @cache.memoize(name="read")
+    def read() -> str:
+        return source[0]
+
+    def put_and_be_overtaken(*args: object, **options: object) -> object:
+        monkeypatch.setattr(backend, "put", put)
+        done = put(*args, **options)
+        source[0] = "new"
+        read.invalidate()
+        threads.append(threading.Thread(target=lambda: later.append(read())))
+        threads[0].start()
+        time.sleep(0.05)
+        return done
+
+    monkeypatch.setattr(backend, "put", put_and_be_overtaken)
+    assert read() == "old"
+    threads[0].join()
+    assert later == ["new"]
+
+
+def test_a_child_forked_while_a_thread_computes_waits_for_its_result(cache):
+    started = threading.Event()
+
+    @cache.memoize(name="slow")
+    def slow() -> int:
+        started.set()
+        time.sleep(0.3)
+        return os.getpid()
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    started.wait(10)
+    parent = os.getpid()
+
+    def child() -> None:
+        assert slow() == parent
+
+    in_a_child(child)
+    thread.join()
+
+
+# What cannot be stored
+
+
+def kept_out(cache, monkeypatch, why: str) -> Callable[[], object]:
+    if why == "not JSON":
+        return lambda: {1, 2}
+    if why == "too large":
+        return lambda: "x" * 2000
+    if why == "too large for the cache":
+        return lambda: "x" * 1000
+
+    def full(*_: object, **__: object) -> None:
+        error = CacheError("full")
+        error.errno = errno.ENOSPC
+        raise error
+
+    monkeypatch.setattr(cache._backend, "put", full)
+    return lambda: [1]
+
+
+@pytest.mark.parametrize("why", ["not JSON", "too large", "too large for the cache", "full"])
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+def test_a_result_that_cannot_be_stored_is_returned_to_all_and_said_once(
+    tmp_path, monkeypatch, caplog, why, how
+):
+    cache = MetadataCache(tmp_path / "c", max_value_bytes=1500, max_bytes=500)
+    cache.set("other", 1)
+    compute = kept_out(cache, monkeypatch, why)
+    calls = []
+
+    def plain() -> object:
+        calls.append(1)
+        time.sleep(0.4)
+        return compute()
+
+    async def coroutine() -> object:
+        calls.append(1)
+        await asyncio.sleep(0.4)
+        return compute()
+
+    async def gathered() -> list[object]:
+        return list(await asyncio.gather(*[slow() for _ in range(10)]))
+
+    slow = cache.memoize(name=f"slow.{why}.{how}")(plain if how == "threads" else coroutine)
+    began_s = time.monotonic()
+    said = in_threads(10, slow) if how == "threads" else asyncio.run(gathered())
+    assert said == [compute()] * 10
+    assert len(calls) == (10 if why == "not JSON" else 1)
+    assert time.monotonic() - began_s < 3, "one after the other takes four seconds"
+    assert [record.getMessage().count("is not kept") for record in caplog.records] == [1]
+    assert f"slow.{why}.{how}" in caplog.text
+    assert list(cache) == ["other"]

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
-import random
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -20,23 +18,21 @@ from hypothesis import strategies as st
 import sereno.cache
 from sereno.cache import (
     MetadataCache,
-    aside,
     board,
     cleanup,
     clock,
     codec,
+    damage,
     entry,
-    expiries,
     level,
-    limits,
     place,
-    room,
+    reads,
+    reports,
     session,
-    write,
 )
-from sereno.cache.board import Board, Damaged
-from sereno.cache.files import Directory
-from sereno.cache.store import State
+from sereno.cache.board import Board
+from sereno.cache.directory import Directory
+from sereno.cache.entry import Damaged
 from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -110,7 +106,7 @@ def test_whatever_is_encoded_comes_back_the_same_and_whatever_is_not_is_a_type_e
     [(1, 1000), (0.0001, 1), (1.0004, 1001), (0, 0), (-3, 0), (float("inf"), clock.NEVER_MS)],
 )
 def test_a_lifetime_is_rounded_up_to_milliseconds(seconds, in_ms):
-    assert limits.ttl_ms(seconds) == in_ms
+    assert reports.ttl_ms(seconds) == in_ms
 
 
 def test_a_lifetime_beyond_all_clocks_does_not_overflow(tmp_path):
@@ -153,7 +149,7 @@ def test_else_the_users_own(no_machine_directory, monkeypatch):
 
 def test_the_process_has_one_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(sereno.cache, "_process_cache", None)
+    monkeypatch.setattr(sereno.cache, "_process_cache", {})
     cache = sereno.cache.get_metadata_cache()
     assert cache is sereno.cache.get_metadata_cache()
     assert cache.path == str(tmp_path / "metadata")
@@ -198,15 +194,19 @@ def test_each_board_takes_a_line_of_its_own_and_the_next_one_counts_on(board_pat
     assert (third.line_number, third.totals()["hits"]) == (0, 8)
 
 
-def test_a_board_that_was_not_closed_counts_as_one_death(board_path):
+@pytest.mark.parametrize("writing", [0, 1])
+def test_a_board_that_was_not_closed_counts_as_one_death(board_path, writing):
     watcher = opened(board_path)
     pid = os.fork()
     if pid == 0:
-        opened(board_path).take_line()
+        dying = opened(board_path)
+        dying.take_line()
+        dying.line[board.WRITING] = writing
         os._exit(0)
     os.waitpid(pid, 0)
-    assert watcher.census() == (0, 1)
-    assert watcher.census() == (0, 0)
+    for _ in range(2):
+        assert watcher.census() == 0
+        assert watcher.words[board.DEATHS] == (board.DEATH_IN_A_WRITE if writing else 1)
 
 
 def test_more_processes_than_lines_are_refused(board_path, monkeypatch):
@@ -229,15 +229,70 @@ def test_a_board_of_another_size_is_damaged(board_path, size):
 # The process's own level
 
 
+def of_bytes(count: int) -> level.Kept:
+    return (b"x" * count, 0.0, memoryview(b""), 0, 0, 0)
+
+
 def test_the_level_stays_within_its_bytes_and_drops_what_came_first():
     kept = level.Level(3 * (level.OVERHEAD_BYTES + 100))
     for number in range(5):
-        kept[f"k{number}"] = (b"x" * 100, 0.0, memoryview(b""), 0, 0, 0)
-    assert list(kept) == list(kept.kept) == ["k2", "k3", "k4"]
-    del kept["k3"]
-    assert list(kept) == list(kept.kept) == ["k2", "k4"]
-    kept.clear()
-    assert kept.kept == {}
+        kept.keep(f"k{number}", of_bytes(100))
+    assert list(kept.kept) == list(kept) == ["k2", "k3", "k4"]
+    order = kept["k2"] = kept["k2"]
+    assert order == level.OVERHEAD_BYTES + 100
+    kept.keep("k4", of_bytes(200))
+    assert kept.currsize <= kept.maxsize
+    assert set(kept.kept) == set(kept)
+    assert len(kept.kept["k4"][0]) == 200
+
+
+def test_a_value_of_equal_size_takes_the_others_place_in_the_level(monkeypatch):
+    kept = level.Level(10_000)
+    kept.keep("k", of_bytes(100))
+    monkeypatch.setattr(level.Level, "__setitem__", None)
+    again = of_bytes(100)
+    kept.keep("k", again)
+    assert kept.kept["k"] is again
+
+
+def test_an_interrupted_change_of_the_level_leaves_it_empty_and_not_halved(tmp_path, monkeypatch):
+    cache = MetadataCache(tmp_path / "c")
+    cache.set_many({"k": 1, "l": 2})
+    cache.get("k"), cache.get("k"), cache.get("l")
+
+    def keep_half(level, key, value):
+        level[key] = 700
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(level.Level, "keep", keep_half)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("l")
+    assert cache._level is None
+    for _ in range(3):
+        assert (cache.get("k"), cache.get("l")) == (1, 2)
+    assert set(cache._level.kept) == {"k", "l"}
+
+
+def test_a_level_that_serves_too_little_rests_and_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reads, "FEWEST_KEPT", 8)
+    cache = MetadataCache(tmp_path / "c")
+    cache.set("k", 0)
+    offered: list[bool] = []
+    for n in range(200):
+        # Each write makes what is kept worthless: it is read twice and served once at most.
+        cache.set("k", n)
+        assert cache.get("k") == cache.get("k") == n
+        offered.append(cache._level is not None)
+    assert not all(offered[20:])
+    assert offered.count(True) < 120
+    # From now on it would serve all; after its rest it does.
+    for _ in range(500):
+        cache.get("k")
+    assert cache._level.kept.keys() == {"k"}
+    begin, cache._begin = cache._begin, None  # the store cannot be read
+    assert cache.get("k") == 199
+    cache._begin = begin
 
 
 def test_a_value_too_large_for_the_level_is_read_from_the_store(tmp_path):
@@ -252,7 +307,7 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     cache.set("k", 1)
     for _ in range(3):
         cache.get("k")
-    assert cache._level["k"] is not None
+    assert cache._level.kept["k"] is not None
     begin, cache._begin = cache._begin, None  # the store cannot be read
     assert cache.get("k") == 1
     cache._begin = begin
@@ -260,144 +315,20 @@ def test_what_is_read_twice_is_kept_and_dropped_at_a_write(tmp_path):
     assert cache.get("k") == 2
 
 
-# Room
-
-
-class Pages:
-    """What `Room` asks LMDB for: the pages that a committed transaction has used."""
-
-    def __init__(self) -> None:
-        self.used = 10
-
-    def info(self) -> dict[str, int]:
-        return {"last_pgno": self.used - 1}
-
-    def stat(self) -> dict[str, int]:
-        return {"psize": 4096}
-
-
-@pytest.fixture
-def file(tmp_path) -> Path:
-    path = tmp_path / "data.mdb"
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def data(file) -> Iterator[int]:
-    fd = os.open(file, os.O_RDWR)
-    yield fd
-    os.close(fd)
-
-
-def test_whatever_a_write_may_take_has_blocks_before_it_takes_it(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    claims = room.Room(data, pages, words, 1 << 30, is_mapped=True)
-    chance = random.Random(1)
-    for _ in range(300):
-        taken = chance.choice((64, 64, 64, 500, 4000))
-        claims.take(taken)
-        more = chance.choice((0, 0, 24, 2000))
-        claims.take_more(more)
-        pages.used += chance.randrange(taken + more + 1) // 8
-        assert pages.used <= words[board.TAIL] <= words[board.ALLOCATED]
-        assert file.stat().st_blocks * 512 >= words[board.ALLOCATED] * 4096
-
-
-def test_a_process_that_is_not_mapped_claims_no_blocks_but_counts_what_it_uses(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    room.Room(data, pages, words, 1 << 30, is_mapped=False).take(500)
-    assert (words[board.ALLOCATED], words[board.TAIL], file.stat().st_size) == (0, 510, 0)
-    pages.used = 300
-    room.Room(data, pages, words, 1 << 30, is_mapped=True).take_more(1)
-    assert words[board.ALLOCATED] * 4096 <= file.stat().st_size
-    assert words[board.ALLOCATED] >= 301
-
-
-@pytest.fixture
-def checked_pages(monkeypatch) -> Iterator[list[int]]:
-    """Has each transaction checked: it takes no more pages than it reserved. Gives how many each of them took."""
-    taken: list[int] = []
-    real = Write.run
-
-    def run(write: Write, action: Any, argument: Any) -> Any:
-        store = write._store
-        before = store.used_pages()
-        write._words[board.TAIL] = before
-        # With a snapshot open no page is used twice, so each that is touched is a new one.
-        with store.begin():
-            result = real(write, action, argument)
-            taken.append(store.used_pages() - before)
-            assert store.used_pages() <= write._words[board.TAIL]
-        return result
-
-    monkeypatch.setattr(Write, "run", run)
-    yield taken
-    assert max(taken) > 0
-
-
-def long_key(number: int) -> str:
-    """Few of these stand in a page, so the tree is deep; in no order."""
-    return f"{number * 2654435761 % (1 << 32):08x}" * 60
-
-
-def test_no_transaction_takes_more_pages_than_it_reserved(tmp_path, checked_pages):
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", max_size=3000, clock=lambda: now_s)
-    cache.set_many({long_key(n): "v" * 300 for n in range(3000)}, ttl=10)
-    for n in range(3000, 3300):
-        cache.set(long_key(n), "v" * (n % 1800), ttl=10 + n % 3)
-    cache.set_many({long_key(n): "v" * (n % 9000) for n in range(3300, 4300)}, ttl=20)
-    for n in range(4000, 4100):
-        cache.invalidate(long_key(n))
-    cache.invalidate_pattern("1")
-    now_s = 1012.0
-    assert cache.cleanup() > 1000
-    MetadataCache(tmp_path / "c", max_size=500).get("k")
-    cache.clear()
-
-
-def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path, checked_pages):
+def test_a_set_after_the_limit_was_lowered_shrinks_the_cache_by_one(tmp_path):
     """Whoever lowered it may have been killed before it evicted the rest."""
     cache = MetadataCache(tmp_path / "c", max_size=2000)
-    cache.set_many({long_key(n): "v" * 300 for n in range(2000)})
-    cache._session.written(Write.set_state, State(max_size=100, default_ttl_ms=None))
+    cache.set_many({f"{n}": "v" * 300 for n in range(2000)})
+    cache._session.written(Write.set_limits, {"max_size": 100})
     for n in range(1, 50):
         cache.set(f"k{n}", 1)
         assert cache.get_stats()["size"] == 2000 - n
     assert cache.get_stats()["evictions"] == 2 * 49
-    assert max(checked_pages[-49:]) < room.PAGES_A_WRITE
     while cache.get_stats()["size"] > 100:
         n += 1
         cache.set(f"k{n}", 1)
     cache.set("last", 1)
     assert (len(cache), cache.get("last")) == (100, 1)
-
-
-@pytest.mark.parametrize("way", ["overwritten", "invalidated", "evicted", "expired", "cleared"])
-def test_what_a_large_value_leaves_behind_is_reserved_too(
-    tmp_path, monkeypatch, checked_pages, way
-):
-    """Freed pages stand in a list, which takes a page for every 512 of them."""
-    monkeypatch.setattr(write, "PAGES_A_WRITE", 8)
-    monkeypatch.setattr(room, "PAGES_A_WRITE", 8)
-    monkeypatch.setattr(room, "PAGES_A_STEP", 1)
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", max_size=1, clock=lambda: now_s)
-    cache.set("large", "v" * (40 << 20), ttl=1)
-    match way:
-        case "overwritten":
-            cache.set("large", 1)
-        case "invalidated":
-            assert cache.invalidate("large")
-        case "evicted":
-            cache.set("other", 1)
-        case "expired":
-            now_s = 1002.0
-            assert cache.cleanup() == 1
-        case "cleared":
-            cache.clear()
-    assert checked_pages[-1] > 20
 
 
 # Expiries
@@ -409,13 +340,13 @@ def test_what_a_large_value_leaves_behind_is_reserved_too(
 )
 def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes, now_ms):
     """Also where sequence numbers share a slot."""
-    words = memoryview(bytearray(4 * expiries.SLOTS)).cast("I")
+    words = memoryview(bytearray(4 * board.SLOTS)).cast("I")
     for number, expiry_ms in notes:
-        expiries.note(words, (number % 7) * expiries.SLOTS + number, expiry_ms)
-    due = expiries.due(words, 0, 50, now_ms)
+        board.note(words, (number % 7) * board.SLOTS + number, expiry_ms)
+    due = board.due(words, 0, 50, now_ms)
     assert {number for number, expiry_ms in notes if expiry_ms <= now_ms} <= set(due)
     for slot in due:
-        assert slot + 3 * expiries.SLOTS in expiries.sequences(slot, 0, 8 * expiries.SLOTS)
+        assert slot + 3 * board.SLOTS in board.sequences(slot, 0, 8 * board.SLOTS)
 
 
 @pytest.mark.parametrize("between", [1, 10**9], ids=["few", "years of writes"])
@@ -425,7 +356,7 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
     cache.set("old, expires", 1, ttl=5)
     cache.set("old, stays", 1, ttl=100)
     words = cache._session.store.words
-    words[board.NEXT_SEQUENCE] += between * expiries.SLOTS - 2
+    words[board.NEXT_SEQUENCE] += between * board.SLOTS - 2
     cache.set("young, stays", 1, ttl=100)
     cache.set("young, expires", 1, ttl=50)
     now_s = 1006.0
@@ -440,27 +371,6 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
     assert used == [0] * 16
 
 
-def test_a_cleanup_removes_no_more_in_a_box_than_it_has_room_for_wherever_they_stand(
-    tmp_path, monkeypatch
-):
-    """On a full disk that is one, and a slot may have several."""
-    boxes: list[int] = []
-    now_s = 1000.0
-    cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
-    for n in range(7):
-        cache.set(f"expires{n}", n, ttl=5)
-        cache.set(f"stays{n}", n, ttl=50)
-        cache._session.store.words[board.NEXT_SEQUENCE] += expiries.SLOTS - 2
-    cache.set_many({f"more{n}": n for n in range(5)}, ttl=5)
-    monkeypatch.setattr(room.Room, "take_steps", lambda *_: 2)
-    now_s = 1006.0
-    cleanup.remove_expired(cache._session, cache._now_ms(), count=boxes.append)
-    assert (sum(boxes), max(boxes)) == (12, 2)
-    assert sorted(cache) == [f"stays{n}" for n in range(7)] == sorted(cache.live_keys())
-    now_s = 1051.0
-    assert (cache.cleanup(), cache.get_stats()["size"]) == (7, 0)
-
-
 # Cleanup
 
 
@@ -470,20 +380,15 @@ def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path
     monkeypatch.setattr(cleanup, "BOX_S", 0.0005)
     monkeypatch.setattr(session.Session, "is_shared", lambda self: True)
     pauses: list[float] = []
-    boxes: list[int] = []
-    seen: list[tuple[int, int]] = []
-    swept = cleanup.remove_expired(
-        cache._session,
-        2_000_000,
-        count=boxes.append,
-        sleep=pauses.append,
-        progress=lambda scanned, removed: seen.append((scanned, removed)),
-    )
-    assert swept.entries == sum(boxes) == 5000
+    steps = list(cleanup.remove_expired(cache._session, 2_000_000, sleep=pauses.append))
+    boxes = [step.entries for step in steps if step.hold_s]
+    assert sum(boxes) == 5000
     assert len(pauses) == len(boxes) > 5
     assert min(pauses) >= cleanup.SMALLEST_PAUSE_S
-    assert swept.held_bytes == sum(len(f"k{n}") + len(str(n)) for n in range(5000))
-    assert seen[-1] == (5001, 5000)  # numbers begin with 1
+    assert sum(step.held_bytes for step in steps) == sum(
+        len(f"k{n}") + len(str(n)) for n in range(5000)
+    )
+    assert steps[-1].looked_at == 5001  # numbers begin with 1
     assert len(cache) == 0
 
 
@@ -492,10 +397,10 @@ def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
     cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
     cache.set("k", "old", ttl=1)
     now_s = 1001.0
-    slots = cleanup._due(cache._session.store, (0, 100, cache._now_ms()))
+    slots = cleanup._due(cache._session.store, 0, 100, cache._now_ms())
     assert len(slots) == 1
     cache.set("k", "new", ttl=10)
-    assert cache._session.written(cleanup._remove_box, (slots, cache._now_ms())).entries == 0
+    assert cache._session.written(cleanup._remove_box, slots, cache._now_ms()).entries == 0
     assert cache.get("k") == "new"
 
 
@@ -520,7 +425,8 @@ def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, sho
 
 
 @pytest.mark.parametrize(
-    "name", "get set get_many set_many get_stats invalidate peek pop setdefault".split()
+    "name",
+    "get set add incr get_many set_many get_stats invalidate peek pop setdefault update items".split(),
 )
 def test_the_annotations_of_what_a_backend_may_serve_can_be_evaluated(name):
     assert get_type_hints(getattr(MetadataCache, name))
@@ -577,38 +483,19 @@ def test_a_tree_of_any_depth_goes_and_a_link_in_it_is_not_followed(tmp_path):
     (tmp_path / "c/new-2").symlink_to(tmp_path / "victim")
     (tmp_path / "c/new-3").touch()
     assert MetadataCache(tmp_path / "c").get("k") is None
-    assert sorted(os.listdir(tmp_path / "c")) == ["current", "open.lock"]
+    assert sorted(os.listdir(tmp_path / "c")) == ["format-3", "open.lock"]
     assert os.listdir(tmp_path / "victim") == ["file"]
 
 
 def test_an_opening_removes_so_many_files_and_no_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(aside, "MOST_AT_ONCE", 10)
+    monkeypatch.setattr(damage, "MOST_AT_ONCE", 10)
     (tmp_path / "new-1").mkdir()
     for number in range(25):
         (tmp_path / f"new-1/{number}").touch()
     top = Directory(str(tmp_path))
-    aside.sweep(top)
+    damage.sweep(top)
     assert 0 < len(list((tmp_path / "new-1").iterdir())) < 25
     for _ in range(5):
-        aside.sweep(top)
+        damage.sweep(top)
     top.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_pages_that_a_file_has_no_blocks_for_are_damage_and_fill_no_disk(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    pages.used = 1 << 22
-    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
-    for claim in (claims.begin_alone, lambda: claims.take(64), lambda: claims.take_more(64)):
-        with pytest.raises(Damaged, match="blocks for 0 bytes"):
-            claim()
-    assert file.stat().st_blocks == 0
-
-
-def test_a_word_of_the_board_that_claims_pages_fills_no_disk(file, data):
-    pages, words = Pages(), memoryview(bytearray(4096)).cast("Q")
-    claims = room.Room(data, pages, words, 1 << 34, is_mapped=True)
-    claims.take(64)
-    words[board.TAIL] = 1 << 21
-    claims.take_more(100)
-    assert file.stat().st_blocks * 512 < 16 << 20

@@ -211,7 +211,7 @@ def test_64_processes_may_open_a_new_cache_at_the_same_moment(path):
     os.close(start_read)
     cache = MetadataCache(path)
     assert cache.get_many(f"k{n}" for n in range(64)) == {f"k{n}": n for n in range(64)}
-    assert sorted(os.listdir(path)) == ["current", "open.lock"]
+    assert sorted(os.listdir(path)) == ["format-3", "open.lock"]
 
 
 def test_max_size_holds_at_every_moment_whatever_processes_do(path):

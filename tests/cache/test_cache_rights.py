@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, rights
+from sereno.cache import MetadataCache, place
 from sereno.errors import CacheError
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -53,7 +53,7 @@ def be(monkeypatch):
 )
 def test_a_directory_of_root_of_this_user_or_of_his_group_is_used(be, me, mode, uid, gid) -> None:
     be(*me)
-    rights.check_directory("/x", status(DIRECTORY, mode, uid, gid))
+    place.check_directory("/x", status(DIRECTORY, mode, uid, gid))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_directory_that_strangers_own_or_write_is_refused_with_the_way_to_mend
     monkeypatch.setattr(os, "stat", lambda _: status(DIRECTORY, 0o755, ROOT, ROOT))
     be(*me)
     with pytest.raises(CacheError, match=says) as caught:
-        rights.check_directory("/x", status(DIRECTORY, mode, uid, gid))
+        place.check_directory("/x", status(DIRECTORY, mode, uid, gid))
     assert way_out in str(caught.value.hint)
 
 
@@ -85,7 +85,7 @@ def test_root_uses_a_members_directory_within_the_one_that_root_gave_to_the_grou
 ) -> None:
     monkeypatch.setattr(os, "stat", lambda _: status(DIRECTORY, 0o2770, ROOT, TEAM))
     be(ROOT, ROOT)
-    rights.check_directory("/x/y", status(DIRECTORY, 0o2770, ADA, TEAM))
+    place.check_directory("/x/y", status(DIRECTORY, 0o2770, ADA, TEAM))
 
 
 PRIVATE = status(DIRECTORY, 0o700, ADA, ADA)
@@ -105,7 +105,7 @@ SHARED = status(DIRECTORY, 0o2770, ROOT, TEAM)
 )
 def test_files_of_those_who_share_the_directory_are_used(be, directory, found) -> None:
     be(ADA, ADA, TEAM)
-    rights.check_file("/c/x", found, directory, "/c")
+    place.check_file("/c/x", found, directory, "/c")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_files_that_are_no_files_or_that_strangers_own_or_write_are_refused(
 ) -> None:
     be(ADA, ADA, TEAM)
     with pytest.raises(CacheError, match=says) as caught:
-        rights.check_file("/c/x", found, directory, "/c")
+        place.check_file("/c/x", found, directory, "/c")
     # What is in the directory can be swapped before it is changed: no advice names it.
     assert caught.value.hint == "rm -r /c: a cache can be filled again"
 
@@ -135,14 +135,14 @@ def test_a_link_is_followed_when_it_is_of_root_or_of_this_user(tmp_path, be) -> 
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     link, owner = str(tmp_path / "link"), (tmp_path / "link").lstat().st_uid
-    assert rights.resolved(link) == str(tmp_path / "real")
+    assert place.resolved(link) == str(tmp_path / "real")
     if owner == ROOT:
         os.chown(link, EVE, EVE, follow_symlinks=False)
-        assert rights.resolved(link) == link
+        assert place.resolved(link) == link
         with pytest.raises(CacheError, match="symbolic link"):
             MetadataCache(link).get("k")
         be(EVE, EVE)
-        assert rights.resolved(link) == str(tmp_path / "real")
+        assert place.resolved(link) == str(tmp_path / "real")
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
@@ -155,15 +155,15 @@ def test_what_is_created_has_the_directorys_modes_under_any_umask(
     top.chmod(0o2770 if shared else 0o700)
     code = """
 import os, sys
-from sereno.cache import MetadataCache
-from sereno.cache.board import Damaged
+from sereno.cache import MetadataCache, place
+from sereno.cache.entry import Damaged
 os.umask(int(sys.argv[2]))
 cache = MetadataCache(sys.argv[1] + "/metadata")
 cache.set("k", 1)
 cache._session._recover(Damaged("test"))
 cache.set("k", 1)
 cache.close()
-os.unlink(sys.argv[1] + "/metadata/current/lock.mdb")
+os.unlink(sys.argv[1] + "/metadata/format-3/lock.mdb")
 assert cache.get("k") == 1
 cache.close()
 """
@@ -175,8 +175,8 @@ cache.close()
     )
     found = {stat.filemode(path.lstat().st_mode) for path in top.rglob("*")}
     assert found == ({"drwxrws---", "-rw-rw----"} if shared else {"drwx------", "-rw-------"})
-    names = {path.name for path in (top / "metadata" / "current").iterdir()}
-    assert names == {"board", "data.mdb", "lock.mdb", "synced"}
+    names = {path.name for path in (top / "metadata" / "format-3").iterdir()}
+    assert names == {"board", "data.mdb", "lock.mdb", "reserve", "synced"}
     assert list((top / "metadata").glob("damaged-*"))
 
 
@@ -184,9 +184,9 @@ def test_an_advice_is_quoted_for_a_shell(be) -> None:
     be(ADA, ADA)
     path = "/a b/$HOME;x"
     for check in (
-        lambda: rights.check_directory(path, status(DIRECTORY, 0o1777, ROOT, ROOT)),
-        lambda: rights.check_directory(path, status(stat.S_IFLNK, 0o777, EVE, EVE)),
-        lambda: rights.check_file(f"{path}/y", status(FILE, 0o600, EVE, EVE), PRIVATE, path),
+        lambda: place.check_directory(path, status(DIRECTORY, 0o1777, ROOT, ROOT)),
+        lambda: place.check_directory(path, status(stat.S_IFLNK, 0o777, EVE, EVE)),
+        lambda: place.check_file(f"{path}/y", status(FILE, 0o600, EVE, EVE), PRIVATE, path),
     ):
         with pytest.raises(CacheError) as caught:
             check()

@@ -26,7 +26,7 @@ WRITING = (
     "cache = MetadataCache(TOP)\ncache.get('k')\ncache._session.written(lambda *_: ready(), None)"
 )
 PAST_OURS = (
-    "import lmdb\nenv = lmdb.open(TOP + '/current', map_size=1 << 34, max_dbs=2, lib_version=0)\n"
+    "import lmdb\nenv = lmdb.open(TOP + '/format-3', map_size=1 << 34, max_dbs=2, lib_version=0)\n"
     "with env.begin(write=True):\n    ready()"
 )
 
@@ -121,7 +121,7 @@ def test_who_takes_the_stores_own_lock_holds_up_other_programs(path: Path) -> No
 def test_a_board_that_is_cut_under_a_program_kills_it(path: Path) -> None:
     code = (
         f"import os\nfrom sereno.cache import MetadataCache\ncache = MetadataCache({str(path)!r})\n"
-        f"cache.get('k')\nos.truncate({str(path)!r} + '/current/board', 0)\ncache.get('other')"
+        f"cache.get('k')\nos.truncate({str(path)!r} + '/format-3/board', 0)\ncache.get('other')"
     )
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(LIB)}, check=False)
     assert done.returncode == -signal.SIGBUS

@@ -28,7 +28,7 @@ def _only_the_shipped_job(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_cache_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of a job asks for the process's cache; the next one gets a cache of its own."""
-    monkeypatch.setattr(cache, "_process_cache", None)
+    monkeypatch.setattr(cache, "_process_cache", {})
 
 
 @pytest.fixture

@@ -211,8 +211,8 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "/c", "mode, owner, group", "0755 root root"), "systemd-tmpfiles --create sereno.conf"),
     ("cache rights", cache(inside=(Entry("/c/board", 0o640, "web", "web", is_directory=False),)),
      ("problem", "/c/board", "mode, owner, group", "0640 web web"), "rm -r /c && systemd-tmpfiles"),
-    ("cache rights", cache(inside=(Entry("/c/current", 0o700, "web", "sereno"),)),
-     ("problem", "/c/current", "mode, owner, group", "0700 web sereno"), "rm -r /c && systemd-tmpfiles"),
+    ("cache rights", cache(inside=(Entry("/c/format-3", 0o700, "web", "sereno"),)),
+     ("problem", "/c/format-3", "mode, owner, group", "0700 web sereno"), "rm -r /c && systemd-tmpfiles"),
     ("cache rights", machine(cache=CacheFacts(directories=(Entry("/c", 0o777, "ada", "ada"),))),
      ("problem", "/c", "mode", "0777"), "chmod o-w /c"),
     ("cache", cache(error="cut off"), ("problem", "cache", "open", "refused"), "journalctl"),
@@ -573,7 +573,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_damaged_cache_is_named_at_once_and_until_somebody_has_looked(own_cache: Path) -> None:
-    with open(own_cache / "current/data.mdb", "r+b") as file:
+    with open(own_cache / "format-3/data.mdb", "r+b") as file:
         file.seek(3 * 4096)
         file.write(b"\xa5" * 6 * 4096)
     for _ in range(2):
@@ -581,7 +581,7 @@ def test_a_damaged_cache_is_named_at_once_and_until_somebody_has_looked(own_cach
         assert found is not None
         (path,) = found.damaged
         assert Path(path, "data.mdb").exists()
-        assert {entry.path for entry in found.inside} >= {f"{own_cache}/current/data.mdb"}
+        assert {entry.path for entry in found.inside} >= {f"{own_cache}/format-3/data.mdb"}
         assert not any("damaged-" in entry.path for entry in found.inside)
 
 
@@ -589,7 +589,7 @@ def test_files_of_a_cache_that_vanish_meanwhile_hide_nothing(own_cache: Path) ->
     # Left by a process that was killed while it made them: whoever opens the cache removes them.
     (own_cache / "new-1").mkdir()
     (own_cache / "new-1/data.mdb").touch()
-    (own_cache / "current/gone").symlink_to("nowhere")
+    (own_cache / "format-3/gone").symlink_to("nowhere")
     found = cache_facts(True)
     assert found is not None
     assert found.stats is not None

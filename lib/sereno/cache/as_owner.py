@@ -16,7 +16,8 @@ import sys
 import time
 from contextlib import suppress
 
-from sereno.cache import aside, rights, waiting
+from sereno.cache import damage, place, waiting
+from sereno.cache.board import CURRENT
 from sereno.errors import CacheError, CacheFormatError, UsageError
 
 TYPE_CHECKING = False
@@ -43,8 +44,12 @@ _ERRORS: dict[str, Any] = {
 _LOADED_LATER = ("grp", "pwd", "lmdb._envid", "lmdb.verify")
 _OF_ENTRIES = ("hashlib", "orjson")
 # As `opening` and `aside` name them.
-DATA = "current/data.mdb"
-INSIDE = ("current", "current/board", DATA, "current/lock.mdb", "current/synced", "open.lock")
+DATA = f"{CURRENT}/data.mdb"
+INSIDE = (
+    CURRENT,
+    *(f"{CURRENT}/{name}" for name in ("board", "data.mdb", "lock.mdb", "reserve", "synced")),
+    "open.lock",
+)
 _FIGURES = ("size", "max_size", "hit_rate_percent", "total_requests")
 
 
@@ -84,7 +89,7 @@ def _refusal(kind: Any, path: str, message: str, number: object = None) -> Any:
     if not issubclass(kind, CacheError):
         return kind(message)
     # An advice is ours, not the child's; nor is it that of `waiting`, whose setting this does not obey.
-    hint = "end that process" if number == errno.EAGAIN else rights.way_out(path)
+    hint = "end that process" if number == errno.EAGAIN else place.way_out(path)
     return kind(message, hint=hint)
 
 
@@ -117,7 +122,7 @@ def method(path: str, name: str, *arguments: Any) -> Any:
 
 def look(path: str) -> dict[str, Any]:
     """Of the files in that directory mode, user and group, and None where there is none; the names of those that were
-    set aside; `get_stats`, or why there are none. Nothing is made; damaged files are set aside."""
+    set aside; `get_stats`, or why there are none. Nothing is made; damaged files are set damage."""
     found: dict[str, Any] = {
         "inside": {name: status(os.path.join(path, name)) for name in INSIDE},
         "stats": None,
@@ -128,7 +133,7 @@ def look(path: str) -> dict[str, Any]:
             found["stats"] = method(path, "get_stats")
         except CacheError as refused:
             found["error"] = refused.message
-    return {**found, "damaged": aside.kept(os.listdir(path))}
+    return {**found, "damaged": damage.kept(os.listdir(path))}
 
 
 def status(path: str) -> tuple[int, int, int] | None:
@@ -148,7 +153,7 @@ def answer(asked: dict[str, Any]) -> None:
         with suppress(ModuleNotFoundError):
             importlib.import_module(module)
     # Nobody would read it, and logging takes as long to load as the rest.
-    aside.report = lambda *_: None
+    damage.report = lambda *_: None
     _become(*asked["user"])
     try:
         told = {"kind": "", "value": function(*arguments)}
@@ -178,10 +183,10 @@ def _become(uid: int, gid: int) -> None:
 
 def _user_for(path: str) -> tuple[int, int] | None:
     """Whose rights are right for the cache in `path`, user and group; None: this process's."""
-    if os.geteuid() != rights.ROOT:
+    if os.geteuid() != place.ROOT:
         return None
     found = _nearest(path)
-    if found.st_uid == rights.ROOT and not rights.is_shared(found):
+    if found.st_uid == place.ROOT and not place.is_shared(found):
         return None
     import pwd
 
@@ -192,7 +197,7 @@ def _user_for(path: str) -> tuple[int, int] | None:
             f"cache directory {path}: a group may write there, so root leaves it to the user {USER}, and there is none",
             hint="run it as a member of that group",
         ) from None
-    return user.pw_uid, found.st_gid if rights.is_shared(found) else user.pw_gid
+    return user.pw_uid, found.st_gid if place.is_shared(found) else user.pw_gid
 
 
 def _nearest(path: str) -> os.stat_result:

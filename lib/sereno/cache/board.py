@@ -7,7 +7,7 @@ It holds what must be read or written without a transaction:
 * *counters*, one line for each process, so that each word has one writer. A line outlives its process: the next to
   take it counts on, and the sum over all lines stays exact whoever is killed;
 * *visited* marks, one byte for an entry, set by readers and cleared by eviction;
-* *expiries*, a word for an entry, from which the cleanup sees what may have expired (`sereno.cache.expiries`);
+* *expiries*, a word for an entry, from which the cleanup sees what may have expired (`note`, `due`);
 * a few words for all: next sequence number, the hand of eviction, whether the files were replaced.
 
 An aligned 8-byte store is one machine instruction on every 64-bit machine, so a word is never seen half written.
@@ -23,17 +23,22 @@ import mmap
 import os
 import struct
 
-from sereno.cache import byte_lock, expiries, waiting
-from sereno.cache.files import Directory, held
+from sereno.cache import byte_lock, clock, waiting
+from sereno.cache.directory import Directory, held
+from sereno.cache.entry import Damaged
 from sereno.errors import CacheFormatError
-from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-FORMAT = 2
+FORMAT = 3
 """Version of all the files together: board, store and the header of an entry."""
+CURRENT = f"format-{FORMAT}"
+"""The directory of the files in use. Each format has one of its own, so that processes of two releases, beside each
+other while one is deployed, do not take each other's files away."""
+FORMAT_OF_CURRENT = 2
+"""Up to this one the directory was called `current`, whatever the format."""
 
 _MAGIC = int.from_bytes(b"SERENObd", "little")
 _HEADER_BYTES = 4096
@@ -43,6 +48,11 @@ GENERATIONS = 1 << 16
 GENERATION_MASK = GENERATIONS - 1
 NO_GENERATION = (1 << 64) - 1
 """Larger than any transaction id: nothing read under it may be kept."""
+
+SLOTS = 1 << 20
+SLOT_MASK = SLOTS - 1
+_EXPIRY_BYTES = 4
+_LATEST_S = (1 << 32) - 1
 
 LINES = 1024
 _LINE_WORDS = 16
@@ -54,7 +64,7 @@ VISITED_MASK = VISITED - 1
 _LINES_AT = _HEADER_BYTES + GENERATIONS * _WORD_BYTES
 _VISITED_AT = _LINES_AT + LINES * _LINE_WORDS * _WORD_BYTES
 _EXPIRIES_AT = _VISITED_AT + VISITED
-SIZE_BYTES = _EXPIRIES_AT + expiries.SLOTS * expiries.WORD_BYTES
+SIZE_BYTES = _EXPIRIES_AT + SLOTS * _EXPIRY_BYTES
 
 # Words of the header.
 _W_MAGIC, _W_FORMAT = 0, 1
@@ -64,38 +74,25 @@ RETIRED = 4  # these files were set aside; open anew
 SYNCED = 5  # the mark of a clean end is on disk and must go before the next write
 EPOCH_MS = 6  # cache time = this + CLOCK_BOOTTIME
 LAST_MS = 7  # cache time at the last clean end
-DEATHS = 8  # processes that died with the cache open since the store was last verified
+DEATHS = 8  # of processes that had the cache open, since the store was last verified; inside a write they weigh more
 STORE_BYTES, STORE_MTIME_NS = 9, 10  # the store's file at the last clean end
 BOOT_ID = 11  # and 12
-ALLOCATED = 13  # pages of the store's file that have blocks (sereno.cache.room)
-TAIL = 14  # at most that many of its pages are in use
+RESERVE_IS_SPENT = 13  # on removals; until there is one again, what is stored leaves room for them
+LAST_WRITE = 14  # the last transaction that was begun
 LIMITS_AT = 15  # the last transaction that may have changed the limits
-TALLY_AT = 16  # the last transaction that may have changed the tally (sereno.cache.tally)
+TALLY_AT = 16  # the last transaction that may have changed the tally (`announce`)
 TALLY_BEFORE = 17  # and 18: entries and their bytes before it
 TALLY_AFTER = 19  # and 20: the same after it
-PREFIX_COUNT = 21  # how many prefixes were removed in all (sereno.cache.watch)
+PREFIX_COUNT = 21  # how many prefixes were removed in all (`write.Version`)
 PREFIXES_AT = 22  # the last of them, in a circle
 REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
 
+DEATH_IN_A_WRITE = 20
+
 # Words of a line.
-IN_USE = 0
+IN_USE, WRITING = 0, 7
 COUNTERS = ("hits", "misses", "evictions", "invalidations", "expired_removals", "sets")
 HITS, MISSES, EVICTIONS, INVALIDATIONS, EXPIRED_REMOVALS, SETS = range(1, 7)
-
-
-class Damaged(Exception):
-    """The files cannot be what sereno wrote; `str()` says what is wrong."""
-
-
-class OlderFormat(Damaged):
-    """The files are sound, but of a version that is not read any more."""
-
-
-class Census(NamedTuple):
-    """Who has the board open beside the caller."""
-
-    alive: int
-    died: int
 
 
 class Board:
@@ -118,11 +115,13 @@ class Board:
         self.fd = directory.open("board")
         try:
             found = os.fstat(self.fd)
-            self.inode = (found.st_dev, found.st_ino)
+            self.inodes = {"board": (found.st_dev, found.st_ino)}
             _recognise(self.path, os.pread(self.fd, 2 * _WORD_BYTES, 0), found.st_size)
             with held(directory.open("board")) as mapped_fd:
                 if not os.path.samestat(found, os.fstat(mapped_fd)):
                     raise Damaged("the board was replaced while it was opened")
+                # Whoever copied the file may have left out its zeroes, whose first use is a SIGBUS on a full disk.
+                os.posix_fallocate(mapped_fd, 0, SIZE_BYTES)
                 self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
         except BaseException:
             os.close(self.fd)
@@ -162,22 +161,24 @@ class Board:
         waiting.lock(self.fd, f"cache {os.path.dirname(self.path)}: the right to write")
 
     def epoch_ms(self) -> int:
-        """What makes cache time of CLOCK_BOOTTIME."""
-        return self.words[EPOCH_MS]
+        """What makes cache time of CLOCK_BOOTTIME as this process sees it."""
+        return self.words[EPOCH_MS] - clock.offset_ms()
 
-    def census(self) -> Census:
-        """Counts the other processes that hold a line, and those that died without giving theirs back.
+    def census(self) -> int:
+        """Counts the other processes that hold a line; the deaths of those that did not give theirs back are noted.
 
-        The dead are counted once: their lines are free again afterwards.
+        Each is noted once: its line is free again afterwards. A process that is killed, as workers are, is no sign of
+        damage; one that died inside a write may be.
         """
-        alive = died = 0
+        alive, lines = 0, self._lines()
         for number, lives in self._others():
             if lives:
                 alive += 1
-            else:
-                died += 1
-                self._lines()[number * _LINE_WORDS + IN_USE] = 0
-        return Census(alive, died)
+                continue
+            start = number * _LINE_WORDS
+            self.words[DEATHS] += DEATH_IN_A_WRITE if lines[start + WRITING] else 1
+            lines[start + IN_USE] = lines[start + WRITING] = 0
+        return alive
 
     def has_company(self) -> bool:
         """Does another living process hold a line?"""
@@ -241,10 +242,26 @@ def fill(fd: int) -> None:
     os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
 
 
-def retire_older(fd: int) -> None:
-    """`Board.retire` for a file of an older format: what it writes has stood at the same place in all of them."""
+def format_of(name: str) -> int:
+    """The format of the files in a directory of that name; 0: it is none of a cache."""
+    if name == "current":
+        return FORMAT_OF_CURRENT
+    number = name.removeprefix("format-")
+    return int(number) if number != name and number.isascii() and number.isdigit() else 0
+
+
+def supersede(fd: int) -> bool:
+    """Has those who have a board of an older format open read it no more; False where that was done before.
+
+    Up to format 2 they say that another sereno is needed, later ones find nothing stored. What this writes has stood at
+    the same place in all formats.
+    """
+    if os.pread(fd, _WORD_BYTES, _WORD_BYTES) == FORMAT.to_bytes(_WORD_BYTES, "little"):
+        return False
     os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
     os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
+    os.pwrite(fd, struct.pack("<Q", FORMAT), _WORD_BYTES)
+    return True
 
 
 def _recognise(path: str, head: bytes, size: int) -> None:
@@ -253,8 +270,6 @@ def _recognise(path: str, head: bytes, size: int) -> None:
     magic, version = struct.unpack("<QQ", head)
     if magic != _MAGIC:
         raise Damaged("the board does not begin as one")
-    if 0 < version < FORMAT:
-        raise OlderFormat(f"an older sereno wrote it (format {version}, this one has {FORMAT})")
     if FORMAT < version < 1 << 16:
         raise CacheFormatError(
             f"cache file {path}: format {version}, this sereno reads and writes format {FORMAT}",
@@ -269,3 +284,78 @@ def _recognise(path: str, head: bytes, size: int) -> None:
 
 def _line_at(number: int) -> int:
     return _LINES_AT + number * _LINE_WORDS * _WORD_BYTES
+
+
+# How many entries there are and how many bytes they hold: two numbers that every write changes.
+#
+# In a record of the store they would cost another page at each write. On the board they cost a few words, but a writer
+# may be killed between the words and the commit. So both are there, what was before the write and what will be after
+# it, with the write's transaction id: whoever looks compares that with the last commit and knows which counts. An id
+# that was not committed is used again by the next writer, which finds the numbers of before the killed one, and has to
+# announce its own even when they are the same: with its commit the killed one's would count.
+
+
+def committed(words: memoryview, last_transaction: int) -> tuple[int, int]:
+    """Entries and bytes as of the last commit."""
+    at = TALLY_AFTER if words[TALLY_AT] <= last_transaction else TALLY_BEFORE
+    return words[at], words[at + 1]
+
+
+def announce(
+    words: memoryview, transaction: int, before: tuple[int, int], entries: int, held_bytes: int
+) -> None:
+    """Before the commit of `transaction`: what was, and what will be. Each word on its way leaves `committed` right.
+
+    Raises:
+        Damaged: what was does not go with what the write removed.
+    """
+    try:
+        words[TALLY_BEFORE], words[TALLY_BEFORE + 1] = before
+        words[TALLY_AT] = transaction
+        words[TALLY_AFTER], words[TALLY_AFTER + 1] = entries, held_bytes
+    except ValueError:
+        raise Damaged(f"{entries} entries of {held_bytes} bytes cannot be") from None
+
+
+def correct(words: memoryview, entries: int, held_bytes: int) -> None:
+    """Sets both, where nobody writes."""
+    words[TALLY_AT] = 0
+    words[TALLY_AFTER], words[TALLY_AFTER + 1] = entries, held_bytes
+
+
+# Which entries may have expired: one word of 32 bits for each slot of sequence numbers.
+#
+# An index in the store doubled the cost of every overwrite, and a scan reads every page of the store. Here a write
+# leaves the second of its expiry in a word, and the cleanup runs over the words. A word is never later than the
+# earliest expiry of the live entries of its slot (those whose sequence numbers are equal modulo `SLOTS`), so nothing
+# that has expired is missed; it may be earlier, after an overwrite, a removal, or a write that was killed or aborted,
+# which costs one look into the store. 0: no entry.
+#
+# Words are written inside write transactions alone. What a transaction has not committed yet must not make a word
+# later: killed before its commit, the entry would be there and the word would not tell.
+
+
+def second(time_ms: int) -> int:
+    """The word for a point of cache time: never 0, and never later than it is."""
+    return min(max(1, time_ms // 1000), _LATEST_S)
+
+
+def note(words: memoryview, sequence: int, expiry_ms: int) -> None:
+    """An entry expires at that time."""
+    slot = sequence & SLOT_MASK
+    known, wanted = words[slot], second(expiry_ms)
+    if not known or wanted < known:
+        words[slot] = wanted
+
+
+def due(words: memoryview, start: int, end: int, now_ms: int) -> list[int]:
+    """The slots from `start` to before `end` in which an entry may have expired at `now_ms`."""
+    now_s = second(now_ms)
+    return [slot for slot, word in enumerate(words[start:end].tolist(), start) if 0 < word <= now_s]
+
+
+def sequences(slot: int, first: int, following: int) -> Sequence[int]:
+    """The sequence numbers of a slot, from `first` on to before `following`."""
+    if following <= SLOTS:
+        return (slot,)
+    return range(first + (slot - first) % SLOTS, following, SLOTS)

@@ -11,6 +11,9 @@ import errno
 import fcntl
 import os
 import struct
+from weakref import WeakValueDictionary
+
+from sereno.cache.directory import Directory
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid (0 for this kind).
 _FLOCK = struct.Struct("hhqqi4x")
@@ -41,3 +44,94 @@ def is_taken(fd: int, at: int) -> bool:
 
 def _of_byte(kind: int, at: int) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, at, 1, 0)
+
+
+class KeyLock:
+    """The right to compute the value of one key; `try_to_take` until it is taken, `release` in the end.
+
+    It is among processes: those who share one must agree by `place` before. They all have one open file, so that any
+    number of keys costs a process one descriptor. A child that was forked meanwhile has the lock too, should its parent
+    be killed; that makes nobody wait longer than he wants to.
+
+    Args:
+        directory: the cache's.
+        name: of the file in it.
+        key: the key.
+    """
+
+    def __init__(self, directory: str, name: str, key: str) -> None:
+        from hashlib import blake2b
+
+        digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        # Offsets are signed; two keys in 2^62 share one.
+        self._at = int.from_bytes(digest, "little") >> 2
+        self._word_at = self._at % _WORDS * 8
+        self._name = name
+        self.place = (os.getpid(), directory, key)
+        self._file: _File | None = None
+        self._may_hold = False
+        self._before = b""
+
+    def try_to_take(self) -> bool:
+        """Is it ours now?
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        if self._file is None:
+            self._file = _opened(self.place[:2], self._name)
+            self._before = self._failure()
+        # First: a signal's handler may raise anywhere.
+        self._may_hold = True
+        self._may_hold = take(self._file.fd, self._at)
+        return self._may_hold
+
+    def saw_failure(self) -> bool:
+        """Did somebody who held it fail since it was first asked for?"""
+        return self._failure() != self._before
+
+    def note_failure(self) -> None:
+        """Tells those who wait that they need not do so one after the other; harmless without the lock."""
+        if self._may_hold and self._file is not None:
+            try:
+                os.pwrite(self._file.fd, os.urandom(8), self._word_at)
+            except OSError:
+                return  # a full disk: they wait for each other
+
+    def release(self) -> None:
+        """Lets the next one compute."""
+        # In a child that was forked with it, it is the parent's.
+        if self._may_hold and self._file is not None and os.getpid() == self.place[0]:
+            drop(self._file.fd, self._at)
+        self._may_hold = False
+
+    def __del__(self) -> None:
+        self.release()
+
+    def _failure(self) -> bytes:
+        return b"" if self._file is None else os.pread(self._file.fd, 8, self._word_at)
+
+
+_WORDS = 512  # one for the failures of each 512th key
+
+_files: WeakValueDictionary[tuple[int, str], _File] = WeakValueDictionary()
+
+
+class _File:
+    """An open file that closes with the last lock on it."""
+
+    def __init__(self, directory: str, name: str) -> None:
+        self.fd = -1
+        with Directory(directory) as found:
+            self.fd = found.open(name)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+def _opened(at: tuple[int, str], name: str) -> _File:
+    file = _files.get(at)
+    if file is None:
+        file = _files[at] = _File(at[1], name)
+    return file

@@ -1,6 +1,6 @@
 """Removing what has expired, without getting into anybody's way.
 
-The board tells what may have expired (`sereno.cache.expiries`); what really has is removed in write transactions boxed
+The board tells what may have expired (`sereno.cache.board`); what really has is removed in write transactions boxed
 to about a millisecond. LMDB's
 write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock; alone on the
 cache, it has nobody to wait for.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import time
 
-from sereno.cache import expiries
+from sereno.cache import board
 from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.session import Session
 from sereno.cache.store import Store
@@ -20,7 +20,7 @@ from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CHUNK_SLOTS = 1 << 14
 BOX_S = 0.001
@@ -50,54 +50,42 @@ class CleanupReport(NamedTuple):
 
 
 class Swept(NamedTuple):
-    """Sum of a sweep: entries and their bytes, and the longest time that the write lock was held."""
+    """One step of a sweep: entries that it removed and their bytes, how long it held the write lock, and how many slots
+    have been looked at in all."""
 
     entries: int
     held_bytes: int
-    longest_hold_s: float
+    hold_s: float
+    looked_at: int
 
 
 def remove_expired(
-    session: Session,
-    now_ms: int,
-    *,
-    count: Callable[[int], None],
-    sleep: Callable[[float], None] = time.sleep,
-    progress: Callable[[int, int], None] | None = None,
-) -> Swept:
-    """Removes every entry that is expired at `now_ms`.
+    session: Session, now_ms: int, *, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Swept]:
+    """Removes every entry that is expired at `now_ms`; gives each step after its commit.
 
     Args:
         session: the cache.
         now_ms: cache time.
-        count: called with the number of entries that a box removed, after its commit.
-        sleep: called with the seconds to stay away between two boxes.
-        progress: called after each chunk with the slots looked at and the entries removed so far.
+        sleep: called with the seconds to stay away between two steps.
 
     Raises:
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
     shares = session.is_shared() or _has_threads()
-    total = Swept(0, 0, 0.0)
-    start, end = 0, session.reading(_slots_in_use, None)
+    start, end = 0, session.reading(_slots_in_use)
     while start < end:
-        waiting = session.reading(_due, (start, min(start + CHUNK_SLOTS, end), now_ms))
+        stop = min(start + CHUNK_SLOTS, end)
+        waiting = session.reading(_due, start, stop, now_ms)
         while waiting:
-            done = session.written(_remove_box, (waiting, now_ms))
+            done = session.written(_remove_box, waiting, now_ms)
             hold_s = time.monotonic() - done.began_s
-            count(done.entries)
-            total = Swept(
-                total.entries + done.entries,
-                total.held_bytes + done.held_bytes,
-                max(total.longest_hold_s, hold_s),
-            )
             waiting = waiting[done.looked_at :]
+            yield Swept(done.entries, done.held_bytes, hold_s, stop - len(waiting))
             if shares:
                 sleep(max(hold_s, SMALLEST_PAUSE_S))
-        start += CHUNK_SLOTS
-        if progress is not None:
-            progress(min(start, end), total.entries)
-    return total
+        start = stop
+        yield Swept(0, 0, 0.0, stop)
 
 
 def _has_threads() -> bool:
@@ -112,16 +100,15 @@ class _Done(NamedTuple):
     held_bytes: int
 
 
-def _slots_in_use(store: Store, _: None) -> int:
-    return min(int(store.words[NEXT_SEQUENCE]), expiries.SLOTS)
+def _slots_in_use(store: Store) -> int:
+    return min(int(store.words[NEXT_SEQUENCE]), board.SLOTS)
 
 
-def _due(store: Store, argument: tuple[int, int, int]) -> list[int]:
-    return expiries.due(store.board.expiries, *argument)
+def _due(store: Store, start: int, end: int, now_ms: int) -> list[int]:
+    return board.due(store.board.expiries, start, end, now_ms)
 
 
-def _remove_box(txn: Write, argument: tuple[list[int], int]) -> _Done:
-    waiting, now_ms = argument
+def _remove_box(txn: Write, waiting: list[int], now_ms: int) -> _Done:
     began_s = time.monotonic()
     return _Done(began_s, *txn.delete_expired(waiting, now_ms, BOX_S))
 

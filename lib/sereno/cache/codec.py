@@ -10,6 +10,8 @@ to run code.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,25 +26,27 @@ else:
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0
 _loads: Callable[[bytes], Any] | None = None
+loading = allocate_lock()
+"""Held while orjson is loaded; a fork waits for it."""
 
 
-def encode(value: Json) -> bytes:
+def encode(value: Json, name: str = "value") -> bytes:
     """`value` as UTF-8 JSON text.
 
     Raises:
-        TypeError: JSON cannot hold it; names the offending part, its type and where it stands.
+        TypeError: JSON cannot hold it; names the offending part, its type and where in `name` it stands.
     """
     if _dumps is None or _loads is None:
         _load_orjson()
-        return encode(value)
+        return encode(value, name)
     try:
         text = _dumps(value, None, _strict)
     except TypeError as error:
-        raise TypeError(_explain(value) or f"value: {error}") from None
+        raise TypeError(_explain(value, name) or f"{name}: {error}") from None
     # Reading it back is 3 times faster than walking the value in Python, and sees every silent change.
     back = _loads(text)
     if back != value or type(back) is not type(value):
-        raise TypeError(_explain(value) or "value: JSON does not give back what went in")
+        raise TypeError(_explain(value, name) or f"{name}: JSON does not give back what went in")
     return text
 
 
@@ -64,7 +68,8 @@ def decoder() -> Callable[[bytes], Any]:
 
 def _load_orjson() -> None:
     global _dumps, _loads, _strict
-    import orjson
+    with loading:
+        import orjson
 
     _strict = (
         orjson.OPT_PASSTHROUGH_SUBCLASS
@@ -74,14 +79,14 @@ def _load_orjson() -> None:
     _loads, _dumps = orjson.loads, orjson.dumps
 
 
-def _explain(value: Any, where: str = "value", depth: int = 0) -> str | None:
+def _explain(value: Any, where: str, depth: int = 0) -> str | None:
     """Names the first part of `value` that JSON cannot hold, or None when there is none."""
     kind = type(value)
     if value is None or kind is bool:
         return None
     if kind is int:
         fits = -(1 << 63) <= value < 1 << 64
-        return None if fits else f"{where}: int {_short(value)} does not fit into 64 bits"
+        return None if fits else f"{where}: int {short(value)} does not fit into 64 bits"
     if kind is float:
         finite = value - value == 0
         return None if finite else f"{where}: float {value!r} is not JSON (finite numbers only)"
@@ -89,7 +94,7 @@ def _explain(value: Any, where: str = "value", depth: int = 0) -> str | None:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return f"{where}: str {_short(value)} is not Unicode text (lone surrogate)"
+            return f"{where}: str {short(value)} is not Unicode text (lone surrogate)"
         return None
     if depth > 250:
         return f"{where[:80]}…: nested too deeply, or in a circle (at most 250 levels)"
@@ -99,14 +104,14 @@ def _explain(value: Any, where: str = "value", depth: int = 0) -> str | None:
     if kind is dict:
         for key in value:
             if type(key) is not str:
-                return f"{where}: key {_short(key)} of type {_name(type(key))} is not JSON (str keys only)"
+                return f"{where}: key {short(key)} of type {_name(type(key))} is not JSON (str keys only)"
         reasons = (
             _explain(key, f"{where}: key", depth + 1)
-            or _explain(item, f"{where}[{_short(key)}]", depth + 1)
+            or _explain(item, f"{where}[{short(key)}]", depth + 1)
             for key, item in value.items()
         )
         return next(filter(None, reasons), None)
-    return f"{where}: {_short(value)} of type {_name(kind)} is not JSON (None, bool, int, float, str, list, dict)"
+    return f"{where}: {short(value)} of type {_name(kind)} is not JSON (None, bool, int, float, str, list, dict)"
 
 
 def _name(kind: type) -> str:
@@ -117,7 +122,7 @@ def _name(kind: type) -> str:
     )
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     try:
         text = repr(value)
     except Exception:

@@ -9,12 +9,22 @@ the store's key and the whole record: a value from a damaged page, or found unde
 
 LMDB takes keys of 1 to 511 bytes. A longer one is stored under its first 470 bytes, the byte FF, which UTF-8 never
 uses, and a digest, so that it keeps its place among the keys with the same prefix; the whole key stands in the record.
+
+The empty key is F8, no byte of UTF-8, and behind all others. Above it stand what is no entry: records under FD and a
+name, and under FE and a sequence number, big-endian, the keys in the order in which they came.
 """
 
 from __future__ import annotations
 
 import struct
 from zlib import crc32
+
+from sereno.cache.codec import short
+
+
+class Damaged(Exception):
+    """The files cannot be what sereno wrote; `str()` says what is wrong."""
+
 
 HEADER = struct.Struct("<QQI")
 HEADER_BYTES = HEADER.size
@@ -25,7 +35,10 @@ MAX_KEY_BYTES = 511
 """LMDB's limit as it is compiled into the wheels (mdb_env_get_maxkeysize)."""
 KEPT_BYTES = 470
 _LONG = b"\xff"
-_EMPTY = b"\xff"
+EMPTY = b"\xf8"
+RECORD = b"\xfd"
+ORDER = b"\xfe"
+order_key = struct.Struct(">cQ").pack
 
 INTACT = 0x2144DF1C
 """CRC-32 of any bytes followed by their own CRC-32 (little-endian), whatever it was started with."""
@@ -47,7 +60,7 @@ def store_key(key: str) -> bytes:
     except AttributeError:
         raw = None
     if type(raw) is not bytes:
-        raise TypeError(f"key: {key!r} of type {type(key).__qualname__}, a str is needed")
+        raise TypeError(f"key: {short(key)} of type {type(key).__qualname__}, a str is needed")
     return raw if 0 < len(raw) <= MAX_KEY_BYTES else _unusual(raw)
 
 
@@ -59,6 +72,13 @@ def utf8(text: str) -> bytes:
 def is_intact(stored: bytes, record: bytes) -> bool:
     """Is that the record that was stored under that key?"""
     return len(record) >= OVERHEAD_BYTES and crc32(record, crc32(stored)) == INTACT
+
+
+def intact(stored: bytes, record: bytes) -> bytes:
+    """The record, or Damaged when it is not what was stored under that key."""
+    if is_intact(stored, record):
+        return record
+    raise Damaged(f"the record of key {printable(stored)} has a wrong checksum")
 
 
 def printable(stored: bytes) -> str:
@@ -89,7 +109,7 @@ def value_of(record: bytes) -> bytes:
 
 def key_bytes(stored: bytes, record: bytes | memoryview) -> bytes:
     """The key as UTF-8, from the store's key and the record."""
-    if stored == _EMPTY:
+    if stored == EMPTY:
         return b""
     if not needs_long_key(stored):
         return stored
@@ -106,12 +126,12 @@ def size_bytes(stored: bytes, record_bytes: int) -> int:
     """What an entry holds: the bytes of its key and its value, without sereno's own."""
     if len(stored) > KEPT_BYTES and needs_long_key(stored):
         return record_bytes - OVERHEAD_BYTES
-    return (0 if stored == _EMPTY else len(stored)) + record_bytes - OVERHEAD_BYTES
+    return (0 if stored == EMPTY else len(stored)) + record_bytes - OVERHEAD_BYTES
 
 
 def _unusual(raw: bytes) -> bytes:
     if not raw:
-        return _EMPTY
+        return EMPTY
     from hashlib import blake2b
 
     return raw[:KEPT_BYTES] + _LONG + blake2b(raw, digest_size=32).digest()

@@ -1,173 +1,336 @@
-"""A cache's files by descriptor: opened once, judged by what was opened, and never looked up by a path again.
+"""Opening and closing a cache's files: creating them, judging them, setting damaged ones damage.
 
-Whoever may write a directory may put something else in the place of each of its files, between a look at the path and
-what is done with it. So a file is opened without following a link and without waiting for anybody, then judged
-(`sereno.cache.rights`), and from then on named by its descriptor. Paths stand in messages alone.
+::
+
+    <directory>/open.lock              held while somebody opens, closes or replaces; never removed
+    <directory>/format-<number>/       the files in use: data.mdb, lock.mdb, board, and after a clean end `synced`
+    <directory>/damaged-<time>/        files that were set aside, the newest three
+    <directory>/new-<pid>…/            what is being made; whoever holds the lock may remove it
+
+Files are made and replaced as one directory, by rename(2): a process that is killed on the way leaves the old ones or
+the new ones. Three questions are asked at each opening, under the lock:
+
+1. Did the machine go down without a clean end? Then pages may be missing, and, worse, an invalidation may be: an old
+   value would come back to life. The cache starts empty.
+2. Is the file what the last process left? If it was changed meanwhile, or processes died while they had it open, its
+   structure is checked without LMDB, which trusts its file and may crash on a damaged one. So a backend that crashed
+   on a damaged file does not crash again.
+3. Is it of this version? A newer one's files are left alone.
+
+What is done to a file is done by its descriptor, of which `directory` has judged what it is.
 """
 
 from __future__ import annotations
 
 import os
-import stat
+import time
 
-from sereno.cache import rights
-from sereno.context_manager import contextmanager
-from sereno.errors import CacheError
+import lmdb
+
+from sereno.cache import board as words
+from sereno.cache import clock, damage, directory, mark, place, waiting
+from sereno.cache.board import CURRENT, FORMAT, Board
+from sereno.cache.directory import Directory, held, make_directory
+from sereno.cache.entry import Damaged
+from sereno.cache.store import MAP_BYTES, State, Store, translated
+from sereno.cache.write import Write
+from sereno.context_manager import closing, contextmanager
+from sereno.errors import CacheError, CacheFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OPENED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+DEFAULT_MAX_SIZE = 2000
+DEFAULT_TTL_MS = 3_600_000
+DEFAULT_MAX_VALUE_BYTES = 64 << 20
+"""While a value is written others wait: this one takes a third of a second."""
+
+LOCK = "open.lock"
+"""The file of the openers' lock; it is never replaced."""
 
 
-class Directory:
-    """An open directory of a cache: the cache's own, or one in it.
-
-    Args:
-        path: of the cache's own, absolute; of one in it its name.
-        above: the cache's own.
-
-    Attributes:
-        found: what fstat(2) says of it; owner: what it says of the cache's own.
-        dir_mode, file_mode: of what is created in it.
+def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
+    """Opens the cache in a directory, which is made where it is missing, with a line of the board taken.
 
     Raises:
-        CacheError: it is not safe from strangers.
-        OSError: it cannot be opened, or is none.
+        CacheError: it cannot be opened.
+        CacheFormatError: it is of another version; nothing was changed.
     """
+    directory.prepare(path)
+    with place.refusals(path), _openers_lock(path) as top:
+        return _open_locked(top, map_bytes)
 
-    def __init__(self, path: str, above: Directory | None = None) -> None:
-        self.above = above
-        self.path: str = os.path.join(above.path, path) if above else path
-        self.fd = -1
-        self.fd = self._opened(path, os.O_RDONLY | os.O_DIRECTORY, above)
-        self.found = os.fstat(self.fd)
-        self.owner: os.stat_result = above.owner if above else self.found
-        self.dir_mode, self.file_mode = rights.modes(self.owner)
+
+def close_store(path: str, store: Store) -> None:
+    """Closes a store; the last process to do so has everything written to the disk and says so there."""
+    board = store.board
+    try:
+        with _openers_lock(path):
+            if board.census() == 0 and not board.words[words.RETIRED]:
+                _end_cleanly(store)
+            else:
+                store.close()
+    except (OSError, lmdb.Error):
+        # No room or no rights for the mark: the next boot finds none, and the cache starts empty.
+        store.close()
+    finally:
+        board.close()
+
+
+def set_aside(path: str, board: Board, why: str) -> None:
+    """Replaces files that turned out to be damaged, unless another process has done so already.
+
+    Raises:
+        CacheError: they cannot be replaced.
+    """
+    with place.refusals(path), _openers_lock(path) as top:
+        if board.words[words.RETIRED]:
+            return
+        board.retire()
+        if _is_in_use(path, board):
+            damage.move(top, why)
+
+
+def is_current(path: str, board: Board) -> bool:
+    """Are the files of that board still the ones in use?
+
+    Raises:
+        CacheError: that cannot be told, for instance because this process has lost its rights. Nothing follows from it
+            for those who have theirs.
+    """
+    with place.refusals(path):
+        return not board.words[words.RETIRED] and _is_in_use(path, board)
+
+
+def _open_locked(top: Directory, map_bytes: int) -> Store:
+    damage.sweep(top)
+    _supersede_older(top)
+    try:
+        top.status(CURRENT)
+    except FileNotFoundError:
+        make(top, map_bytes)
+    try:
+        return _open_current(top, map_bytes)
+    except _LostInReboot as why:
+        damage.drop(top, str(why))
+    except (Damaged, FileNotFoundError) as why:
+        damage.move(top, str(why))
+    make(top, map_bytes)
+    try:
+        return _open_current(top, map_bytes)
+    except (Damaged, FileNotFoundError) as why:
+        raise CacheError(f"cache {top.path}: new files, and yet {why}") from why
+
+
+def _open_current(top: Directory, map_bytes: int) -> Store:
+    """Opens the files in use; tells everybody else when they are found damaged.
+
+    Raises:
+        Damaged, FileNotFoundError: they have to be replaced.
+        CacheError, OSError: they may be sound, and cannot be opened now.
+    """
+    current = Directory(CURRENT, top)
+    board: Board | None = None
+    try:
+        board = Board(current)
+        store = _open_judged(current, board, map_bytes)
         try:
-            self._judge(path, self.found, above)
+            board.take_line()
         except BaseException:
-            self.close()
+            store.close()
             raise
-
-    def __enter__(self) -> Directory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def open(self, name: str) -> int:
-        """Opens a file that is there, for reading and writing.
-
-        Raises:
-            CacheError: it is no plain file with one name, or not safe from strangers.
-            OSError: it cannot be opened; errno and filename tell why.
-        """
-        fd = self._opened(name, os.O_RDWR, self)
-        try:
-            self._judge(name, os.fstat(fd), self)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
-
-    def create(self, name: str) -> int:
-        """Makes a file that is not there yet, with `file_mode` under any umask."""
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
-        os.fchmod(fd, self.file_mode)
-        return fd
-
-    def rename(self, name: str, new_name: str) -> None:
-        os.rename(name, new_name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-
-    def status(self, path: str) -> os.stat_result:
-        return os.stat(path, dir_fd=self.fd, follow_symlinks=False)
-
-    def sync(self) -> None:
-        os.fsync(self.fd)
-
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def _judge(self, name: str, found: os.stat_result, inside: Directory | None) -> None:
-        if inside is None:
-            rights.check_directory(name, found)
-        else:
-            top = inside.above or inside
-            rights.check_file(os.path.join(inside.path, name), found, inside.owner, top.path)
-
-    def _opened(self, name: str, flags: int, inside: Directory | None) -> int:
-        dir_fd = inside.fd if inside else None
-        try:
-            return os.open(name, flags | _OPENED, dir_fd=dir_fd)
-        except OSError as error:
-            error.filename = os.path.join(inside.path, name) if inside else name
-            try:
-                found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-            except OSError:
-                raise error from None
-            # A link or a special file is refused in words of its own.
-            if inside is None or not stat.S_ISDIR(found.st_mode):
-                self._judge(name, found, inside)
-            raise
+        return store
+    except BaseException as error:
+        current.close()
+        failure = translated(error, current.path) if isinstance(error, lmdb.Error) else error
+        if board is not None:
+            if isinstance(failure, Damaged | FileNotFoundError):
+                board.retire()
+            board.close()
+        raise failure from error
 
 
-def make_directory(path: str, mode: int, above: Directory | None = None) -> None:
-    """Makes a directory with exactly this mode, whatever the umask; a setgid bit is inherited from the one above.
+class Superseded(CacheFormatError):
+    """A newer sereno has the cache in files of its own. What this one would find may have been changed there."""
 
-    It is changed afterwards only where that is needed: under `RestrictSUIDSGID=` a job may not set the bit itself.
+
+def _supersede_older(top: Directory) -> None:
     """
-    dir_fd = above.fd if above else None
-    os.mkdir(path, mode & 0o777, dir_fd=dir_fd)
-    fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    try:
-        here, found = f"/proc/self/fd/{fd}", stat.S_IMODE(os.fstat(fd).st_mode)
-        if not found & stat.S_IRWXU:
-            os.chmod(here, stat.S_IRWXU)
-        # Another one that was put in its place is not empty, and stays as it is.
-        if found != mode and not os.listdir(here):
-            os.chmod(here, mode)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def held(fd: int) -> Iterator[int]:
-    """Closes it in the end."""
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def only_these(directory: Directory, data: int, lock: int) -> Iterator[str]:
-    """A path under which LMDB, which opens by path and follows links, finds these two open files and nothing else.
-
-    It has to be opened before this ends. `lock` must stay open for as long as LMDB has it: closing any descriptor of
-    that file drops the locks of the process (fcntl(2)).
+    Raises:
+        Superseded: it is this format that is older.
     """
-    above = directory.above
-    assert above is not None
-    name = f"new-{os.getpid()}-{os.urandom(4).hex()}"
-    make_directory(name, above.found.st_mode & stat.S_ISGID | stat.S_IRWXU, above)
-    links = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _OPENED, dir_fd=above.fd)
-    made = {"data.mdb": data, "lock.mdb": lock}
-    try:
-        for file, fd in made.items():
-            os.symlink(f"/proc/self/fd/{fd}", file, dir_fd=links)
-        found = os.fstat(links)
-        if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise CacheError(f"cache directory {above.path}: somebody replaced {name} in it")
-        yield f"/proc/self/fd/{links}"
-    finally:
-        for file in made:
+    for name in os.listdir(top.fd):
+        number = words.format_of(name)
+        if number > FORMAT:
+            raise Superseded(
+                f"cache {top.path}: a newer sereno uses it (format {number}, this one has {FORMAT})",
+                hint="restart what still runs the older one",
+            )
+        if not 0 < number < FORMAT:
+            continue
+        with Directory(name, top) as older:
             try:
-                os.unlink(file, dir_fd=links)
+                with held(older.open("board")) as fd:
+                    is_new = words.supersede(fd)
             except FileNotFoundError:
-                pass
-        os.close(links)
-        os.rmdir(name, dir_fd=above.fd)
+                continue
+            if is_new:
+                for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
+                    try:
+                        os.unlink(file, dir_fd=older.fd)
+                    except FileNotFoundError:
+                        pass
+                damage.report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
+
+
+def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
+    alive = board.census()
+    if board.words[words.RETIRED]:
+        raise Damaged("they were found damaged before, by a process that was killed over it")
+    # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
+    # own, a service in a sandbox with a /proc of its own reads the host's.
+    rebooted = board.boot_id != clock.boot_id() and not alive
+    if rebooted and not mark.is_there(current):
+        raise _LostInReboot(
+            "the machine went down while the cache was in use, and what was written last may be lost"
+        )
+    try:
+        # LMDB makes one where it is missing, but leaves its mode to the umask.
+        os.close(current.create("lock.mdb"))
+        if alive:
+            raise Damaged("its lock file was removed while processes had it open")
+    except FileExistsError:
+        pass
+    damage.check_structure(current, board, alive)
+    store = Store(current, board, map_bytes=map_bytes)
+    try:
+        store.env.reader_check()
+        store.state()
+        if rebooted:
+            _begin_boot(store)
+        if not alive:
+            _begin_alone(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _begin_alone(store: Store) -> None:
+    """What the words say of the file is found out anew."""
+    damage.check_words(store.board, store.last_sequence())
+    # From now on the file changes; after an end that is not clean its last transaction tells whether it is the same.
+    store.words[words.STORE_BYTES] = 0
+    store.reserve()
+    words.correct(store.words, store.size(), store.held_bytes())
+
+
+class _LostInReboot(Damaged):
+    """Nothing is wrong with the files as files; their content cannot be trusted."""
+
+
+def _begin_boot(store: Store) -> None:
+    header = store.board.words
+    if store.last_transaction() != mark.read(store.directory):
+        raise _LostInReboot(
+            "the store is not the one that was written to the disk at the last clean end"
+        )
+    # The board may have reached the disk at another moment than the store did.
+    header[words.NEXT_SEQUENCE] = max(header[words.NEXT_SEQUENCE], store.last_sequence() + 1)
+    header[words.EPOCH_MS] = clock.epoch_ms(header[words.LAST_MS])
+    header[words.SYNCED] = 1
+    store.board.forget_all(0)
+    store.board.boot_id = clock.boot_id()
+
+
+def _end_cleanly(store: Store) -> None:
+    board, directory = store.board, store.directory
+    header = board.words
+    if not header[words.SYNCED]:
+        store.env.sync(True)
+        header[words.LAST_MS] = header[words.EPOCH_MS] + clock.boottime_ms()
+    transaction, used_bytes = store.last_transaction(), store.used_bytes()
+    store.env.close()
+    # As long as the map is only what LMDB's mapping needs; a closed cache can be copied without it.
+    os.ftruncate(store.data, used_bytes)
+    damage.remember_file(board, store.data)
+    if not header[words.SYNCED]:
+        # The word first: killed in between, a mark without it would outlive what is written next.
+        header[words.SYNCED] = 1
+        board.flush()
+        mark.write(directory, transaction)
+    store.close()
+
+
+def _is_in_use(path: str, board: Board) -> bool:
+    """Raises OSError where it cannot be told whether there is such a file."""
+    for name, inode in board.inodes.items():
+        try:
+            found = os.stat(os.path.join(path, CURRENT, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if (found.st_dev, found.st_ino) != inode:
+            return False
+    return True
+
+
+@contextmanager
+def _openers_lock(path: str) -> Iterator[Directory]:
+    """The cache's directory, with the lock held under which files are opened, closed and replaced."""
+    with Directory(path) as top:
+        try:
+            fd = top.create(LOCK)
+        except FileExistsError:
+            fd = _open_patiently(top)
+        with held(fd):
+            waiting.lock(fd, f"cache {path}: the right to open it")
+            yield top
+
+
+def _open_patiently(top: Directory) -> int:
+    """Opens the lock file; the one who is just creating it may not have given the group its rights yet."""
+    for pause_s in (0.001, 0.005, 0.02, 0.1):
+        try:
+            return top.open(LOCK)
+        except PermissionError:
+            time.sleep(pause_s)
+    return top.open(LOCK)
+
+
+def make(top: Directory, map_bytes: int) -> None:
+    """Makes the files of an empty cache as the directory `current` in `top`.
+
+    Raises:
+        CacheError, OSError: nothing of it is left.
+    """
+    name = f"new-{os.getpid()}"
+    make_directory(name, top.dir_mode, top)
+    try:
+        with Directory(name, top) as new:
+            _fill(new, map_bytes)
+        top.rename(name, CURRENT)
+    except BaseException as error:
+        damage.remove_tree(top, name)
+        if isinstance(error, lmdb.Error):
+            raise translated(error, os.path.join(top.path, name)) from error
+        raise
+
+
+def _fill(new: Directory, map_bytes: int) -> None:
+    with held(new.create("board")) as fd:
+        words.fill(fd)
+    for name in ("data.mdb", "lock.mdb"):
+        os.close(new.create(name))
+    with (
+        closing(Board(new)) as board,
+        closing(Store(new, board, map_bytes=map_bytes)) as store,
+    ):
+        Write(store).run(
+            Write.begin, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)
+        )
+        store.reserve()
+        store.env.close()
+        board.words[words.EPOCH_MS] = clock.epoch_ms()
+        board.boot_id = clock.boot_id()
+        damage.remember_file(board, store.data)

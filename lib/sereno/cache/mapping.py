@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
-from sereno.cache.codec import Json, encode
-from sereno.cache.reading import Reader
+from sereno.cache.codec import Json, encode, short
+from sereno.cache.reads import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
+else:
+    # `collections` itself is more than a run shall load.
+    from _collections_abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
 
 _ABSENT = object()
 
@@ -18,37 +19,44 @@ def text_key(key: object) -> str:
     """The text under which a mapping key is stored: a str is itself, a tuple (`cachetools.keys.hashkey`) its JSON.
 
     Raises:
-        TypeError: something in the tuple is neither JSON nor a class.
+        TypeError: something in the tuple is neither JSON nor a class with a name of its own.
     """
     if isinstance(key, str):
         return key
     if not isinstance(key, tuple):
         raise TypeError(
-            f"key: {key!r} of type {type(key).__qualname__}, a str or a tuple of JSON values is needed"
+            f"key: {short(key)} of type {type(key).__qualname__}, a str or a tuple of JSON values is needed"
         )
-    return encode([_part(part) for part in key]).decode()
+    return encode([_part(part) for part in key], "key").decode()
 
 
 def _part(part: object) -> Json:
     # hashkey puts a class between positional and keyword arguments, typedkey the arguments' own.
-    if isinstance(part, type):
+    if isinstance(part, type) and "<locals>" not in part.__qualname__:
         return {"class": f"{part.__module__}.{part.__qualname__}"}
     if isinstance(part, tuple | list):
         return [_part(inner) for inner in part]
     return part
 
 
-class CacheMapping(Reader):
-    """The mapping's methods on top of those of a cache; the abstract ones are those that a reader has not."""
+class CacheMapping(Reader, MutableMapping[object, Json]):  # type: ignore[misc]  # `get` names its key
+    """The mapping's methods on top of those of a cache.
 
-    @abstractmethod
-    def set(self, key: str, value: Json, ttl: float | None = None) -> None: ...
+    Iterating sees what lives when it gets there. `dict(cache)` asks for one key after the other, so it ends in a
+    KeyError when one goes meanwhile; `dict(cache.items())` does not.
+    """
 
-    @abstractmethod
-    def invalidate(self, key: str) -> bool: ...
+    # Equal contents would make neither cache the other, nor one that can be hashed.
+    __eq__, __hash__ = object.__eq__, object.__hash__
 
-    @abstractmethod
-    def live_keys(self) -> Iterator[str]: ...
+    # Those of a cache.
+    set: Callable[..., None]
+    set_many: Callable[..., None]
+    add: Callable[..., bool]
+    invalidate: Callable[..., bool]
+    live_keys: Callable[[], Iterator[str]]
+    _live_items: Callable[[], Iterator[tuple[str, Json]]]
+    _take: Callable[..., Json]
 
     def __getitem__(self, key: object) -> Json:
         value = self.get(text_key(key), _ABSENT)
@@ -64,21 +72,42 @@ class CacheMapping(Reader):
             raise KeyError(key)
 
     def setdefault(self, key: object, default: Json = None) -> Json:
-        """The value of the key; stores `default` and returns it where there is none."""
-        value = self.get(text_key(key), _ABSENT)
-        if value is _ABSENT:
-            self.set(text_key(key), default)
-            return default
+        """The value of the key; stores `default` and returns it where there is none. One of many who do so stores."""
+        while (value := self.get(text_key(key), _ABSENT)) is _ABSENT:
+            if self.add(text_key(key), default):
+                return default
         return value
 
     def pop(self, key: object, default: Json = _ABSENT) -> Json:
-        """Removes the key and returns its value, `default` or KeyError where there is none. Not atomic."""
-        value = self.get(text_key(key), _ABSENT)
-        if value is not _ABSENT and self.invalidate(text_key(key)):
-            return value
-        if default is _ABSENT:
+        """Removes the key and returns its value, `default` or KeyError where there is none. One of many gets it."""
+        value = self._take(text_key(key), default)
+        if value is _ABSENT:
             raise KeyError(key)
-        return default
+        return value
+
+    def popitem(self) -> tuple[str, Json]:
+        """Removes some live entry and returns it; KeyError where there is none. One of many gets it."""
+        for key in self.live_keys():
+            value = self._take(key, _ABSENT)
+            if value is not _ABSENT:
+                return key, value
+        raise KeyError("popitem: the cache is empty")
+
+    def update(self, other: Json = (), /, **values: Json) -> None:
+        """`set_many` of a mapping, or of pairs of keys and values, and of `values`."""
+        try:
+            given = dict(other, **values)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"other: {short(other)} of type {type(other).__qualname__}, a mapping or pairs are needed"
+            ) from error
+        self.set_many({text_key(key): value for key, value in given.items()})
+
+    def items(self) -> ItemsView[object, Json]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Json]:
+        return _Values(self)
 
     def __contains__(self, key: object) -> bool:
         """Is there a live entry? Counts as no request."""
@@ -94,3 +123,23 @@ class CacheMapping(Reader):
     def __bool__(self) -> bool:
         """True, also when empty: `if cache` asks whether there is a cache."""
         return True
+
+
+# The views of the standard library ask for each key's value, and fail when one goes meanwhile.
+
+
+class _Items(ItemsView[object, Json]):
+    _mapping: CacheMapping
+
+    def __iter__(self) -> Iterator[tuple[object, Json]]:
+        return self._mapping._live_items()
+
+
+class _Values(ValuesView[Json]):
+    _mapping: CacheMapping
+
+    def __iter__(self) -> Iterator[Json]:
+        return (value for _, value in self._mapping._live_items())
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == each for each in self)

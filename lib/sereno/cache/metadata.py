@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 import os
 
-from sereno.cache import codec, entry, limits, operations, statistics
+from sereno.cache import codec, entry, place, reports
+from sereno.cache.backend import (
+    ANYTHING,
+    KEPT_LIFETIME,
+    NOTHING,
+    Backend,
+    Expected,
+    Removed,
+    Stored,
+)
 from sereno.cache.board import (
     EVICTIONS,
     EXPIRED_REMOVALS,
@@ -15,22 +24,16 @@ from sereno.cache.board import (
     SETS,
 )
 from sereno.cache.codec import Json
-from sereno.cache.limits import UNSET, Unset
 from sereno.cache.mapping import CacheMapping
-from sereno.cache.operations import BATCH_ENTRIES
-from sereno.cache.place import default_path
-from sereno.cache.session import session_for
-from sereno.cache.store import Store
-from sereno.cache.watch import Watch, remove_prefix
-from sereno.cache.write import Write
+from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
+from sereno.errors import CacheError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import ParamSpec, TypeVar
+    from typing import Any, ParamSpec, Self, TypeVar
 
-    from sereno.cache.cleanup import CleanupReport, Swept
-    from sereno.cache.memoize import Flight
+    from sereno.cache.cleanup import CleanupReport
 
     Parameters = ParamSpec("Parameters")
     Result = TypeVar("Result")
@@ -43,51 +46,97 @@ class MetadataCache(CacheMapping):
     """A cache that every process of the machine shares which opens the same directory; it outlives them.
 
     Values are what JSON can hold. `set(key, None)` stores a null; `get` cannot tell it from a miss, `in` can.
-    Objects on one directory, threads and forked children may use it at the same time. It is also a mutable mapping
-    (`cache[key]`, `in`, `len`, iteration over live keys), so `cachetools.cached(cache=…)` works with it.
+    Objects on one directory, threads and forked children may use it at the same time; a copy, and what is unpickled in
+    another process, is on the same directory. It is also a mutable mapping (`cache[key]`, `in`, `items()` and so on),
+    so `cachetools.cached(cache=…)` works with it. `with` closes it.
+
+    Wrong arguments of any method are a TypeError or a UsageError, which is a ValueError; then nothing was changed.
 
     Args:
-        path: the directory that holds the cache's files; created when missing. None: `$SERENO_CACHE_DIR/<name>`, else
-            `/var/cache/sereno/<name>` where the caller may use that, else `~/.cache/sereno/<name>`.
+        path: the directory that holds the cache's files; created when missing, `~` is the user's home. None:
+            `$SERENO_CACHE_DIR/<name>`, else `/var/cache/sereno/<name>` where the caller may use that, else
+            `~/.cache/sereno/<name>`.
         max_size: at most that many entries; None: no limit. Stored with the cache; left out, what is stored holds
             (2000 for a new cache).
-        default_ttl: seconds until an entry expires that was set without `ttl`; None: never. Stored likewise (3600).
+        default_ttl: seconds, or a timedelta, until an entry expires that was set without `ttl`; None: never. Stored
+            likewise (3600).
         enable_stats: count this object's requests.
         name: the cache's name, and its directory's where `path` is None.
+        max_bytes: at most that many bytes of keys and values in all; None: no limit. Stored likewise (None).
+        max_value_bytes: a larger value, as JSON text, is refused; None: no limit. Stored likewise (64 MiB).
+        errors: "raise"; or "miss": while the cache cannot be used, nothing is found and `set` stores nothing, which is
+            logged once a minute. What must not go unnoticed still raises: `invalidate`, `clear`, `add`, `incr`, `pop`.
         ttl_jitter: each lifetime is shortened by a random share up to this (0 to 1), so that what was stored together
             does not expire together.
         level_bytes: bound on the values that this process keeps for itself; 0 switches that level off.
         clock: seconds since any fixed point, for tests; None: cache time, which nobody can set back.
 
     Raises:
-        UsageError: an argument cannot be right. Nothing is opened before the first use.
+        TypeError, UsageError: an argument cannot be right. Nothing is opened before the first use.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
         max_size: int | Unset | None = UNSET,
-        default_ttl: float | Unset | None = UNSET,
+        default_ttl: Seconds | Unset | None = UNSET,
         enable_stats: bool = True,
         name: str = "metadata",
         *,
+        max_bytes: int | Unset | None = UNSET,
+        max_value_bytes: int | Unset | None = UNSET,
+        errors: str = "raise",
         ttl_jitter: float = 0.0,
         level_bytes: int = 16 << 20,
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.name = limits.checked_name(name)
-        self._given_max_size = limits.checked_max_size(max_size)
-        self._given_ttl_ms = limits.checked_default_ttl_ms(default_ttl)
-        self._jitter = limits.checked_jitter(ttl_jitter)
-        self._shorten = self._shortened if self._jitter else None
-        self.path = default_path(name) if path is None else os.path.abspath(os.fspath(path))
+        again = {
+            argument: value
+            for argument, value in locals().items()
+            if argument not in ("self", "__class__") and not isinstance(value, Unset)
+        }
+        self.name = reports.checked_name(name)
+        given = {
+            "max_size": reports.checked_limit("max_size", max_size, "entries"),
+            "max_bytes": reports.checked_limit("max_bytes", max_bytes, "bytes"),
+            "max_value_bytes": reports.checked_limit("max_value_bytes", max_value_bytes, "bytes"),
+            "default_ttl_ms": reports.checked_default_ttl_ms(default_ttl),
+        }
+        self._given = {each: limit for each, limit in given.items() if not isinstance(limit, Unset)}
+        if not (isinstance(errors, str) and errors in ("raise", "miss")):
+            raise reports.refused("errors", errors, "'raise' or 'miss'")
+        self._raises = errors == "raise"
+        share = "a number from 0 to 1 (share of the TTL)"
+        self._jitter = reports.checked_number("ttl_jitter", ttl_jitter, share, 1)
+        reports.checked_count("level_bytes", level_bytes, "an int of at least 0 (bytes)", 0)
+        checked_type("enable_stats", enable_stats, bool, "True or False")
+        checked_type("clock", clock, Callable | None, "None or a function")
+        if path is None:
+            self.path = place.default_path(name)
+            reports.warn_of_a_private_one(self.path)
+        else:
+            self.path = reports.checked_path(path)
+        self._again = again | {"path": self.path}
         super().__init__(
-            session_for(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
+            Backend(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._again
+
+    def __setstate__(self, again: dict[str, Any]) -> None:
+        # Not that of a class below, which may take other arguments.
+        MetadataCache.__init__(self, **again)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # One entry
 
-    def set(self, key: str, value: Json, ttl: float | None = None) -> None:
+    def set(self, key: str, value: Json, ttl: Seconds | None = None) -> None:
         """Stores `value`, evicting another entry where the cache is full.
 
         Args:
@@ -98,15 +147,51 @@ class MetadataCache(CacheMapping):
 
         Raises:
             TypeError: `value` is something else, or `key` is not a str; nothing was changed.
+            UsageError: `value` is larger than `max_value_bytes` or `max_bytes`; nothing was changed.
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
-        self._put(operations.put_one, key, value, ttl)
+        text = codec.encode(value)
+        lifetime_ms = reports.ttl_ms(ttl)
+        try:
+            self._put(key, text, lifetime_ms)
+        except CacheError as error:
+            self._bear(error)
+
+    def add(self, key: str, value: Json, ttl: Seconds | None = None) -> bool:
+        """`set` where there is no live entry; True when it stored. Of many processes that do so one stores."""
+        return self._put(key, codec.encode(value), reports.ttl_ms(ttl), NOTHING).entries == 1
+
+    def incr(self, key: str, by: int = 1, ttl: Seconds | None = None) -> int:
+        """Adds `by` to the int under `key`, or to 0 where there is none, and returns the sum; exact over all processes.
+
+        `ttl` is that of a new entry; one that is there expires when it would have.
+
+        Raises:
+            TypeError: what is there is no int; nothing was changed.
+        """
+        new_ms = reports.ttl_ms(ttl)
+        by = reports.checked_count("by", by, "an int", -(1 << 63))
+        while True:
+            there = self._text(key)
+            before = 0 if there is None else codec.decode(there)
+            if type(before) is not int:
+                raise TypeError(
+                    f"key: {codec.short(key)} has {codec.short(before)} of type"
+                    f" {type(before).__qualname__}, an int is needed"
+                )
+            text = codec.encode(before + by, f"{key} + {by}")
+            if there is None:
+                stored = self._put(key, text, new_ms, NOTHING)
+            else:
+                stored = self._put(key, text, KEPT_LIFETIME, there)
+            if stored.matched:
+                return before + by
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
-        stored = entry.store_key(key)
+        entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
-        removed = self._session.written(operations.remove, (stored, self._now_ms()))
+        removed = self._backend.remove(key, self._now_ms())
         self._count_removed(removed)
         return removed.live == 1
 
@@ -114,10 +199,15 @@ class MetadataCache(CacheMapping):
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Json]:
         """The values of those of `keys` that have one, as they were at one moment."""
-        wanted = list(dict.fromkeys(keys))
-        stored = [entry.store_key(key) for key in wanted]
-        self._prepare()
-        texts = self._session.reading(operations.read, (stored, self._now_ms(), True))
+        kind = () if isinstance(keys, str | bytes) else Iterable
+        checked_type("keys", keys, kind, "an iterable of str, a list for instance,")
+        wanted = list({entry.store_key(key): key for key in keys}.values())
+        try:
+            self._prepare()
+            texts = self._backend.fetch(wanted, self._now_ms())
+        except CacheError as error:
+            self._bear(error)
+            return {}
         found = {
             key: codec.decode(text)
             for key, text in zip(wanted, texts, strict=True)
@@ -127,101 +217,120 @@ class MetadataCache(CacheMapping):
         self._line[MISSES] += len(wanted) - len(found)
         return found
 
-    def set_many(self, values: Mapping[str, Json], ttl: float | None = None) -> None:
-        """`set` for each of `values`, in transactions of 500; all are checked before the first is stored."""
-        lifetime_ms = None if ttl is None else limits.ttl_ms(ttl)
-        puts = [
-            (key, entry.store_key(key), codec.encode(value), lifetime_ms)
-            for key, value in values.items()
-        ]
-        self._prepare()
-        for start in range(0, len(puts), BATCH_ENTRIES):
-            batch = puts[start : start + BATCH_ENTRIES]
-            stored, evictions = self._session.written(
-                operations.put_batch, (batch, self._now_ms(), self._shorten)
-            )
-            self._line[SETS] += stored
-            self._line[EVICTIONS] += evictions
+    def set_many(self, values: Mapping[str, Json], ttl: Seconds | None = None) -> None:
+        """`set` for each of `values`, in several transactions; all are checked before the first is stored."""
+        checked_type("values", values, Mapping, "a mapping of str to values")
+        lifetime_ms = reports.ttl_ms(ttl)
+        items = [(key, codec.encode(value)) for key, value in values.items()]
+        try:
+            self._prepare()
+            for stored in self._backend.put_many(
+                items, lifetime_ms, self._now_ms(), jitter=self._jitter
+            ):
+                self._count_stored(stored)
+        except CacheError as error:
+            self._bear(error)
 
     def invalidate_pattern(self, prefix: str) -> int:
         """Removes every key that starts with `prefix`; returns how many live entries that were.
 
-        500 keys go in one transaction; what is set while more than that are removed may stay.
+        It goes in several transactions; what is set meanwhile may stay. `*` and `?` stand for themselves, which a
+        UserWarning says when no key was found.
         """
-        wanted = entry.utf8(prefix)
-        start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
+        checked_type("prefix", prefix, str, "a str, with which the keys begin,")
         self._prepare()
-        session, live = self._session, 0
-        while start is not None:
-            removed = session.written(
-                lambda write, argument: remove_prefix(session, write, argument),
-                (wanted, start, self._now_ms()),
-            )
+        entries = live = 0
+        for removed in self._backend.remove_prefix(prefix, self._now_ms()):
             self._count_removed(removed)
+            entries += removed.entries
             live += removed.live
-            start = removed.following
+        if not entries and ("*" in prefix or prefix.endswith("?")):
+            import warnings
+
+            warnings.warn(
+                f"invalidate_pattern: no key starts with {prefix!r}; it is a prefix, in which * and ? are no wildcards:"
+                f" {prefix.rstrip('*?')!r} takes all that starts so",
+                stacklevel=2,
+            )
         return live
 
     def clear(self) -> None:
         """Removes every entry, in one transaction. Limits and counters stay."""
         self._prepare()
-        self._session.written(Write.clear, None)
+        self._backend.clear()
 
     def live_keys(self) -> Iterator[str]:
-        """The live keys, in the order of their UTF-8 bytes, read in short snapshots of 500."""
-        self._prepare()
-        start: bytes | None = b"\0"
-        while start is not None:
-            keys, start = self._session.reading(operations.live_keys, (start, self._now_ms()))
+        """The live keys, in the order of their UTF-8 bytes, read in short snapshots."""
+        for keys in self._key_batches():
             yield from keys
+
+    def _live_items(self) -> Iterator[tuple[str, Json]]:
+        for keys in self._key_batches():
+            texts = self._backend.fetch(keys, self._now_ms(), is_visit=False)
+            for key, text in zip(keys, texts, strict=True):
+                if text is not None:
+                    yield key, codec.decode(text)
+
+    def _key_batches(self) -> Iterator[list[str]]:
+        start: bytes | None = None
+        try:
+            self._prepare()
+            while True:
+                keys, start = self._backend.keys(start, self._now_ms())
+                yield keys
+                if start is None:
+                    return
+        except CacheError as error:
+            self._bear(error)
 
     # Computed values
 
     def memoize(
         self,
-        ttl: float | None = None,
+        ttl: Seconds | None = None,
         *,
         key: Callable[..., str] | None = None,
-        wait_s: float = 30.0,
+        name: str | None = None,
+        wait_s: Seconds = 30.0,
     ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
         """A decorator that keeps a function's results, plain or async; one process at a time computes a key.
 
-        The others wait for its value. `function.invalidate(*args)` forgets a result. An exception is not kept, nor a
-        result whose key was invalidated, set or cleared while it was computed: that goes to its caller alone.
+        The others wait for its value; those of the same process share a failure too, in others each then computes for
+        itself. `function.invalidate(*args)` forgets a result. An exception is not kept, nor a result whose key was
+        invalidated, set or cleared while it was computed, nor one that cannot be: that goes to its caller alone.
 
         Args:
             ttl: seconds; None: the cache's `default_ttl`.
             key: makes a text of the arguments; without it they must be what JSON can hold, and it makes no difference
                 whether one is given by position, by name or as its default (the order of `**` arguments does).
+            name: what the keys begin with, up to a colon; None: the function's module and name. Who uses the cache
+                too must have no other function of that name.
             wait_s: after that many seconds of waiting for another's computation it is done here as well.
 
         Raises:
-            TypeError: at a call, when the arguments or the result are not what JSON can hold.
+            UsageError: at once, when others may have the function's name (a lambda, a function in a function, a method,
+                one of the script that runs, a partial, any object that can be called), and there is neither `name` nor
+                `key`; when another has it; for a generator.
+            TypeError: at a call, when the arguments are not what JSON can hold.
         """
+        if callable(ttl):
+            raise UsageError(
+                f"memoize: {codec.short(ttl)} stands where its ttl should",
+                hint="write @cache.memoize()",
+            )
+        lifetime_ms = reports.ttl_ms(ttl)
+        checked_type("key", key, Callable | None, "None or a function of the arguments")
+        least = "a number of seconds or timedelta from 0 up"
+        waits_s = min(reports.checked_number("wait_s", wait_s, least, math.inf), 1e9)
         from sereno.cache.memoize import memoize
 
-        return lambda function: memoize(self, ttl, key, wait_s, function)
-
-    def flight(self, key: str) -> Flight:
-        """For `memoize`: the lock under which the value of `key` is computed."""
-        from sereno.cache.memoize import Flight
-
-        self._prepare()
-        return Flight(self._session.lock_file(), key)
-
-    def watch(self, key: str) -> Watch:
-        """For `memoize`: notes how `key` is before its value is computed."""
-        return Watch(self._session, key)
-
-    def set_watched(self, watched: Watch, value: Json, ttl: float | None) -> None:
-        """For `memoize`: `set`, unless something may have changed the key since it is watched."""
-        self._put(watched.put_one, watched.key, value, ttl)
+        return lambda function: memoize(self, lifetime_ms, key, waits_s, name, function)
 
     # Cleanup, limits, statistics
 
     def cleanup(self) -> int:
         """Removes the expired entries; returns how many. Shows its progress on a terminal."""
-        return self._sweep().entries
+        return self._sweep()[0]
 
     def run_cleanup(self) -> CleanupReport:
         """Removes the expired entries and reports, with what was counted since the `run_cleanup` before.
@@ -230,21 +339,27 @@ class MetadataCache(CacheMapping):
             CacheError: the cleanup failed; the next report then counts from where this one would have.
         """
         self._prepare()
-        before = self._session.reading(Store.size, None)
-        swept = self._sweep()
-        return self._session.written(statistics.report, (before, swept.entries, swept.held_bytes))
+        before = self._backend.counted().entries
+        removed, freed_bytes = self._sweep()
+        return reports.report(self._backend.counted_since_report(), before, removed, freed_bytes)
 
     @property
     def max_size(self) -> int | None:
         """The limit that is stored with the cache, in entries; None: no limit."""
         self._prepare()
-        return self._session.reading(Store.state, None).max_size
+        return self._backend.limits().max_size
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The limit that is stored with the cache, in bytes of keys and values; None: no limit."""
+        self._prepare()
+        return self._backend.limits().max_bytes
 
     @property
     def default_ttl(self) -> int | float | None:
         """The default lifetime that is stored with the cache, in seconds; None: entries do not expire."""
         self._prepare()
-        return limits.seconds(self._session.reading(Store.state, None).default_ttl_ms)
+        return reports.seconds(self._backend.limits().default_ttl_ms)
 
     def get_stats(self) -> dict[str, Json]:
         """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
@@ -256,73 +371,98 @@ class MetadataCache(CacheMapping):
         return {
             "name": self.name,
             "path": self.path,
-            **self._session.reading(statistics.overview, None),
+            **reports.overview(self._backend.counted()),
         }
 
     def reset_stats(self) -> None:
         """Starts all counters of `get_stats` at 0, for every process."""
         self._prepare()
-        self._session.written(statistics.reset, None)
+        self._backend.reset_counters()
 
     def close(self) -> None:
         """Closes the files, for all objects of this process on this directory; the next use opens them again."""
-        self._session.close()
+        self._backend.close()
 
     # Inside
 
     def _put(
-        self, put_one: Callable[..., tuple[int, int]], key: str, value: Json, ttl: float | None
-    ) -> None:
-        put = (
-            key,
-            entry.store_key(key),
-            codec.encode(value),
-            None if ttl is None else limits.ttl_ms(ttl),
-        )
+        self, key: str, text: bytes, lifetime_ms: int | None, expected: Expected = ANYTHING
+    ) -> Stored:
         if not self._is_prepared:
+            entry.store_key(key)  # a wrong one opens nothing
             self._prepare()
-        stored, evictions = self._session.written(put_one, (put, self._now_ms(), self._shorten))
-        self._line[SETS] += stored
-        if evictions:
-            self._line[EVICTIONS] += evictions
+        stored = self._backend.put(
+            key, text, lifetime_ms, self._now_ms(), jitter=self._jitter, expected=expected
+        )
+        self._count_stored(stored)
+        return stored
+
+    def _text(self, key: str) -> bytes | None:
+        """The text of a live entry; counts no request."""
+        entry.store_key(key)  # a wrong one opens nothing
+        self._prepare()
+        return self._backend.fetch([key], self._now_ms(), is_visit=False)[0]
+
+    def _take(self, key: str, default: Json) -> Json:
+        while (text := self._text(key)) is not None:
+            # Removed as it is, or it was somebody else's.
+            if self._put(key, text, 0, text).matched:
+                self._line[INVALIDATIONS] += 1
+                return codec.decode(text)
+        return default
+
+    def _peek_text(self, key: str) -> bytes | None:
+        try:
+            return self._text(key)
+        except CacheError as error:
+            self._bear(error)
+            return None
+
+    def _get_the_long_way(self, key: str, default: Json) -> Json:
+        try:
+            return super()._get_the_long_way(key, default)
+        except CacheError as error:
+            self._bear(error)
+            return default
+
+    def _bear(self, error: OSError) -> None:
+        """Raises what makes the cache unusable; logs it where that is to be a miss."""
+        why = error if isinstance(error, CacheError) else place.refused(self.path, error)
+        if self._raises:
+            raise why
+        reports.warn(self.path, "%s; while that lasts, nothing is found and nothing stored", why)
 
     def _prepare(self) -> None:
         """Opens the files and, once for each time they are opened, stores the limits that were given."""
         if self._is_prepared:
             return
-        self._session.reading(Store.state, None)
-        statistics.store_limits(
-            self._session,
-            self._given_max_size,
-            self._given_ttl_ms,
-            self._now_ms,
-            lambda entries: self._count(EVICTIONS, entries),
-        )
+        self._backend.limits()
+        for evicted in self._backend.set_limits(self._given, self._now_ms()):
+            self._line[EVICTIONS] += evicted
         self._prepared()
 
-    def _shortened(self, lifetime_ms: int) -> int:
-        from random import random
-
-        return max(1, math.ceil(lifetime_ms * (1 - self._jitter * random())))
-
-    def _sweep(self) -> Swept:
-        from sereno.cache.cleanup import TerminalProgress, remove_expired
+    def _sweep(self) -> tuple[int, int]:
+        """Removes what has expired; how many entries, and the bytes of their keys and values."""
+        from sereno.cache.cleanup import TerminalProgress
 
         self._prepare()
         progress = TerminalProgress()
+        entries = held_bytes = 0
         try:
-            return remove_expired(
-                self._session,
-                self._now_ms(),
-                count=lambda entries: self._count(EXPIRED_REMOVALS, entries),
-                progress=progress,
-            )
+            for swept in self._backend.purge(self._now_ms()):
+                self._line[EXPIRED_REMOVALS] += swept.entries
+                entries += swept.entries
+                held_bytes += swept.held_bytes
+                progress(swept.looked_at, entries)
         finally:
             progress.end()
+        return entries, held_bytes
 
-    def _count_removed(self, removed: operations.Removed) -> None:
+    def _count_stored(self, stored: Stored) -> None:
+        self._line[SETS] += stored.entries
+        if stored.evicted:
+            self._line[EVICTIONS] += stored.evicted
+
+    def _count_removed(self, removed: Removed) -> None:
         self._line[INVALIDATIONS] += removed.live
         self._line[EXPIRED_REMOVALS] += removed.entries - removed.live
-
-    def _count(self, counter: int, entries: int) -> None:
-        self._line[counter] += entries

@@ -8,6 +8,7 @@ were replaced underneath.
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
 import sys
 import weakref
@@ -15,8 +16,9 @@ from _thread import RLock, allocate_lock
 
 import lmdb
 
-from sereno.cache import clock, opening, place, rights
-from sereno.cache.board import RETIRED, Damaged
+from sereno.cache import clock, codec, damage, files, place
+from sereno.cache.board import RETIRED
+from sereno.cache.entry import Damaged
 from sereno.cache.store import MAP_BYTES, Store, translated
 from sereno.cache.write import Write
 from sereno.errors import CacheError
@@ -24,9 +26,8 @@ from sereno.errors import CacheError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Protocol, TypeVar
+    from typing import Any, Protocol, TypeVar
 
-    Argument = TypeVar("Argument")
     Result = TypeVar("Result")
 
     class User(Protocol):
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 CHECK_EVERY_S = 1.0
 """How long a process may go on with files that somebody removed or swapped by hand."""
 TRIES = 3
+_MADV_WIPEONFORK = 18  # madvise(2); the module mmap has no name for it
 
 
 class Session:
@@ -57,7 +59,11 @@ class Session:
         self._write: Write | None = None
         self._map_bytes = map_bytes
         self._users: weakref.WeakSet[User] = weakref.WeakSet()
-        self.check_at_s = 0.0  # until then the files are taken for those in use
+        self.superseded: files.Superseded | None = None
+        self._pid = os.getpid()
+        # [0]: until then, by CLOCK_BOOTTIME in seconds, the files are taken for those in use. The page is wiped in a
+        # child, also in one that C code forked without a hook of Python's, as uWSGI does.
+        self.check_at = _wiped_on_fork()
 
     def add_user(self, user: User) -> None:
         """Has `user` told of every change from now on."""
@@ -66,30 +72,36 @@ class Session:
             if self.store is not None:
                 user.files_changed(self.store)
 
-    def reading(self, action: Callable[[Store, Argument], Result], argument: Argument) -> Result:
-        """`action(store, argument)` with `lock` held; the files are opened, or replaced when damaged, as needed.
+    def reading(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed.
 
         Raises:
             CacheError: the cache cannot be used.
         """
+        self._notice_fork()
+        if self.superseded is not None:
+            raise self.superseded
         failure: Exception | None = None
         for _ in range(TRIES):
             with self.lock:
                 store = self._usable()
                 if store is not None:
                     try:
-                        return action(store, argument)
+                        return action(store, *arguments)
                     except (lmdb.Error, Damaged) as error:
                         failure = error
             self._recover(failure)
         raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
-    def written(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(write, argument)` in a write transaction; once more on new files when the old ones are damaged.
+    def written(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(write, *arguments)` in a write transaction; once more on new files when the old ones are damaged.
 
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
         """
+        self._notice_fork()
+        if self.superseded is not None:
+            raise self.superseded
         failure: Exception | None = None
         for _ in range(TRIES):
             with self.write_lock:
@@ -97,13 +109,13 @@ class Session:
                 if (
                     store is None
                     or store.words[RETIRED]
-                    or clock.boottime_s(clock.BOOTTIME) >= self.check_at_s
+                    or clock.boottime_s(clock.BOOTTIME) >= self.check_at[0]
                 ):
                     store = self._usable() or self._reopen()
                 write = self._write
                 assert write is not None
                 try:
-                    return write.run(action, argument)
+                    return write.run(action, *arguments)
                 except (lmdb.Error, Damaged) as error:
                     failure = error
                     self._recover(error)
@@ -115,30 +127,33 @@ class Session:
 
     def is_shared(self) -> bool:
         """Does another living process have the cache open?"""
-        return self.reading(lambda store, _: store.board.has_company(), None)
-
-    def lock_file(self) -> str:
-        """A file that exists while the cache does, for locks on its bytes."""
-        return os.path.join(self.path, opening.LOCK)
+        return bool(self.reading(lambda store: store.board.has_company()))
 
     def close(self) -> None:
         """Closes the files; the next use opens them again."""
+        self._notice_fork()
         with self.write_lock, self.lock:
             store = self.store
             self._tell(None)
             if store is not None:
-                opening.close_store(self.path, store)
+                files.close_store(self.path, store)
+
+    def close_unused(self) -> None:
+        """`close` where the last who used it is gone. Not at once: an object may go anywhere, also in a handler of a
+        signal or while a lock is held."""
+        if self.store is not None and not self._users:
+            self.close()
 
     def _usable(self) -> Store | None:
         store = self.store
         if store is None or store.board.words[RETIRED]:
             return None
         now_s = clock.boottime_s(clock.BOOTTIME)
-        if now_s >= self.check_at_s:
-            if not opening.is_current(self.path, store.board):
+        if now_s >= self.check_at[0]:
+            if not files.is_current(self.path, store.board):
                 store.board.retire()
                 return None
-            self.check_at_s = now_s + CHECK_EVERY_S
+            self.check_at[0] = now_s + CHECK_EVERY_S
         return store
 
     def _recover(self, failure: Exception | None) -> None:
@@ -153,7 +168,7 @@ class Session:
                     raise kind from failure
                 failure = kind
             if isinstance(failure, Damaged) and self.store is not None:
-                opening.set_aside(self.path, self.store.board, str(failure))
+                files.set_aside(self.path, self.store.board, str(failure))
             if self._usable() is None:
                 self._reopen()
 
@@ -164,8 +179,14 @@ class Session:
             if old is not None:
                 old.close()
                 old.board.close()
-            store = opening.open_store(self.path, map_bytes=self._map_bytes)
-            self.check_at_s = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
+            try:
+                store = files.open_store(self.path, map_bytes=self._map_bytes)
+            except files.Superseded as error:
+                # Until this process ends: nothing that it could do would make its files the cache's again.
+                self.superseded = error
+                damage.report("%s; until then it finds nothing and stores nothing", str(error))
+                raise
+            self.check_at[0] = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
             self._tell(store)
             _close_at_the_end_of_a_worker()
             return store
@@ -176,15 +197,28 @@ class Session:
         for user in list(self._users):
             user.files_changed(store)
 
+    def _notice_fork(self) -> None:
+        """Before any lock, which a thread of the parent may have held."""
+        if not self.check_at[0] and self._pid != os.getpid():
+            self.after_fork_in_child()
+
     def after_fork_in_child(self) -> None:
         """Lets go of the parent's files; called in the only thread that there is, with no transaction open."""
+        self._pid = os.getpid()
+        self.check_at[0] = 0.0
         self.lock = RLock()
         self.write_lock = RLock()
         store = self.store
         self._tell(None)
         if store is not None:
-            store.close()
+            store.abandon()
             store.board.close(gives_line_back=False)
+
+
+def _wiped_on_fork() -> memoryview[float]:
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.madvise(_MADV_WIPEONFORK)
+    return memoryview(page).cast("d")
 
 
 _sessions: dict[str, Session] = {}
@@ -194,10 +228,12 @@ _held: list[Session] = []
 
 def session_for(path: str, map_bytes: int = MAP_BYTES) -> Session:
     """The session of a directory: the same object for every way to write its path."""
-    real = rights.resolved(path)
+    real = place.resolved(path)
     with _registry_lock:
         session = _sessions.get(real)
         if session is None:
+            for other in _sessions.values():
+                other.close_unused()
             session = _sessions[real] = Session(real, map_bytes)
         return session
 
@@ -216,6 +252,8 @@ def _close_at_the_end_of_a_worker() -> None:
 
 
 def _before_fork() -> None:
+    # A child inherits the locks of modules that another thread is loading, and waits for them without an end.
+    codec.loading.acquire()
     _registry_lock.acquire()
     for session in _sessions.values():
         session.write_lock.acquire()
@@ -229,6 +267,7 @@ def _after_fork_in_parent() -> None:
         session.write_lock.release()
     _held.clear()
     _registry_lock.release()
+    codec.loading.release()
 
 
 def _after_fork_in_child() -> None:
@@ -237,6 +276,7 @@ def _after_fork_in_child() -> None:
     for session in _held:
         session.after_fork_in_child()
     _held.clear()
+    codec.loading.release()
 
 
 os.register_at_fork(

@@ -1,12 +1,12 @@
 """Entries in LMDB: opening an environment, what is read of it, and its errors as ours. `write` has the changes.
 
-Two databases: *entries* (key → header and value) and *order* (sequence number → key, the order in which the entries
-came, for eviction), and three records beside them: the cache's limits, the counters at the last reset, and the counters
-at the last reported cleanup.
+One database, the unnamed one, with three ranges of keys (`sereno.cache.entry`): entries, a few records (limits, the
+counters at the last reset and at the last reported cleanup), and the order in which the entries came, for eviction. A
+database with a name would need a write transaction to be opened, and so wait for a writer that is stopped.
 
 Committed is committed: a process may be killed anywhere. `sync=False` leaves it to the kernel when pages reach the
-disk, so a crash of the machine may lose or mix them: `opening` sees to that. `writemap` makes a write four times as
-fast and a full disk a SIGBUS; `room` sees to that.
+disk, so a crash of the machine may lose or mix them: `opening` sees to that. `writemap` would make a write two to four
+times as fast and a full disk a SIGBUS: a cache must not be able to end the process that uses it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from zlib import crc32
 
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import tally, waiting
-from sereno.cache.board import Board, Damaged
-from sereno.cache.files import Directory, only_these
-from sereno.cache.room import PAGES_A_WRITE, Room
-from sereno.errors import CacheError
+from sereno.cache import entry, place
+from sereno.cache.board import GENERATION_MASK, PREFIX_COUNT, VISITED_MASK, Board
+from sereno.cache.directory import Directory, held, only_these
+from sereno.cache.entry import ORDER, RECORD, Damaged
+from sereno.errors import CacheError, UsageError
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -34,9 +35,20 @@ MAP_BYTES = 1 << 34
 different ideas of it damage the file (py-lmdb#269)."""
 MAX_READERS = 1024
 
-_STATE = struct.Struct("<QQ")
+_LOCK_BYTES = (MAX_READERS + 64) * 64
+"""At least what LMDB makes of its lock file: 64 bytes a reader, and a header."""
+
+_MAP_FIXED = 0x10
+
+RESERVE_BYTES = 1 << 20
+"""Kept on the disk for removals where it is full. The list of what a `clear` frees takes 8 bytes a page: enough for
+half a gigabyte, and for any removal of a batch."""
+
+_PAGES_FOR_REMOVALS = 128
+
+_STATE = struct.Struct("<4Q")
 _COUNTERS = struct.Struct(f"<{len(words.COUNTERS)}Q")
-STATE_KEY, RESET_KEY, MARK_KEY = b"state", b"reset", b"mark"
+RECORDS = STATE_KEY, RESET_KEY, MARK_KEY = RECORD + b"state", RECORD + b"reset", RECORD + b"mark"
 _ENGINE = 0  # LMDB 0.9 and its file format, whatever LMDB_DEFAULT_LIB_VERSION says
 
 # Errors of LMDB that mean that the file's content cannot be right.
@@ -52,11 +64,59 @@ _DAMAGE = (
 )
 
 
+class TooLarge(UsageError):
+    """A value that is larger than a limit of the cache allows."""
+
+    def __init__(self, value_bytes: int, limit: str, limit_bytes: int) -> None:
+        super().__init__(
+            f"value: {value_bytes} bytes as JSON, and {limit} is {limit_bytes}",
+            hint=f"keep it elsewhere and cache where it is, or raise that limit: MetadataCache({limit}=…)",
+        )
+
+
 class State(NamedTuple):
     """The limits that are stored with a cache; None: no limit."""
 
-    max_size: int | None
-    default_ttl_ms: int | None
+    max_size: int | None = None
+    default_ttl_ms: int | None = None
+    max_bytes: int | None = None
+    max_value_bytes: int | None = None
+
+    def changed(self, changes: dict[str, int | None]) -> State:
+        """With other limits in the place of those that `changes` names."""
+        names = ("max_size", "default_ttl_ms", "max_bytes", "max_value_bytes")
+        return State(**(dict(zip(names, self, strict=True)) | changes))
+
+    def check(self, stored: bytes, text: bytes) -> None:
+        """Raises TooLarge for an entry that would not fit even alone."""
+        if self.max_value_bytes is not None and len(text) > self.max_value_bytes:
+            raise TooLarge(len(text), "max_value_bytes", self.max_value_bytes)
+        if self.max_bytes is not None and len(stored) + len(text) > self.max_bytes:
+            raise TooLarge(len(text), "max_bytes", self.max_bytes)
+
+
+class Counted(NamedTuple):
+    """Entries, what their keys and values take, what the file takes, the limits, and counters by name."""
+
+    entries: int
+    held_bytes: int
+    file_bytes: int
+    limits: State
+    counters: dict[str, int]
+
+
+class Version(NamedTuple):
+    """A key at one moment; compared with itself later, it tells whether anything may have changed the key meanwhile.
+
+    A change moves the generation of the key's slot, also where no entry is removed; so do a `clear` and files that are
+    retired. An invalidation by prefix moves those of the entries that it finds, and the key may have none yet; so the
+    board has the last `REMEMBERED` prefixes as well, each as one word: its CRC-32 and its length. Some 65,536th of the
+    keys share a slot, and prefixes may share a word: then a change is seen that was none.
+    """
+
+    board: Board  # files that were closed since tell nothing of those that took their place
+    generation: int
+    prefixes: int
 
 
 class Store:
@@ -64,21 +124,13 @@ class Store:
 
     Args:
         directory: the files, which have to be there; closed with the store.
-        in_place: whether the file system overwrites a file's blocks; where it does not (`place`), blocks that are there
-            do not keep a full disk away, and LMDB writes with pwrite(2).
 
     Raises:
         lmdb.Error: the environment cannot be opened.
+        OSError: the disk has no room for its locks.
     """
 
-    def __init__(
-        self,
-        directory: Directory,
-        board: Board,
-        *,
-        in_place: bool = True,
-        map_bytes: int = MAP_BYTES,
-    ) -> None:
+    def __init__(self, directory: Directory, board: Board, *, map_bytes: int = MAP_BYTES) -> None:
         self.directory = directory
         self.board = board
         self.words = board.words
@@ -87,32 +139,35 @@ class Store:
         try:
             for name in ("data.mdb", "lock.mdb"):
                 self._open_files.append(directory.open(name))
-            self.data, self.lock = self._open_files
-            with only_these(directory, self.data, self.lock) as path:
-                self.env, is_mapped = _open(path, map_bytes, in_place)
+            self.data, lock = self._open_files
+            # LMDB maps it for writing: without a block the first touch of a slot is a SIGBUS.
+            os.posix_fallocate(lock, 0, _LOCK_BYTES)
+            found = os.fstat(lock)
+            board.inodes["lock.mdb"] = (found.st_dev, found.st_ino)
+            with only_these(directory, self.data, lock) as path:
+                self.env = lmdb.open(
+                    path,
+                    map_size=map_bytes,
+                    max_dbs=0,
+                    max_readers=MAX_READERS,
+                    sync=False,
+                    metasync=False,
+                    writemap=False,
+                    lib_version=_ENGINE,
+                )
             self.begin = self.env.begin
-            self.room = Room(self.data, self.env, board.words, map_bytes, is_mapped=is_mapped)
-            # A handle is opened in a write transaction, also one of what is there.
-            board.lock_writers()
-            try:
-                self._open_databases()
-            finally:
-                waiting.unlock(board.fd)
         except BaseException:
             self.close()
             raise
+        # Before that many bytes nobody needs to ask whether the map is full.
+        self.asks_above_bytes = map_bytes // 16
+        self._most_bytes = map_bytes - map_bytes // 16
 
-    def _open_databases(self) -> None:
-        self.main: Any = self.env.open_db(None)
-        self.entries: Any
-        self.order: Any
-        try:
-            self.entries = self.env.open_db(b"entries", create=False)
-            self.order = self.env.open_db(b"order", create=False)
-        except lmdb.NotFoundError:
-            self.room.take(PAGES_A_WRITE)
-            self.entries = self.env.open_db(b"entries")
-            self.order = self.env.open_db(b"order")
+    def abandon(self) -> None:
+        """`close` in a forked child. LMDB would free the place among the readers that the parent reads from; so it does
+        that in a copy of the table, which takes the table's place in the child's memory."""
+        _map_privately(self._open_files[1])
+        self.close()
 
     def close(self) -> None:
         """Closes LMDB's environment, then the files; harmless when called again."""
@@ -122,63 +177,137 @@ class Store:
             os.close(self._open_files.pop())
         self.directory.close()
 
-    def state(self, _: None = None) -> State:
+    def state(self) -> State:
+        """The cache's limits."""
         with self.begin() as txn:
             return unpack_state(txn.get(STATE_KEY))
 
-    def record(self, name: bytes) -> dict[str, int]:
-        """One of the stored sets of counters (`RESET_KEY`, `MARK_KEY`); all 0 when never stored."""
+    def fetch(self, keys: list[bytes], now_ms: int, is_visit: bool) -> list[bytes | None]:
+        """The texts of live entries, all from one snapshot."""
+        texts: list[bytes | None] = []
         with self.begin() as txn:
-            return unpack_counters(txn.get(name))
+            for stored in keys:
+                text = None
+                record = txn.get(stored)
+                if record is not None:
+                    expiry_ms, sequence = entry.expiry_and_sequence(entry.intact(stored, record))
+                    if expiry_ms > now_ms:
+                        text = entry.value_of(record)
+                        if is_visit:
+                            self.board.visited[sequence & VISITED_MASK] = 1
+                texts.append(text)
+        return texts
 
-    def size(self, _: None = None) -> int:
+    def keys(self, start: bytes, now_ms: int, at_most: int) -> tuple[list[str], bytes | None]:
+        """Live keys from a store key on, and where to go on; a key that stands twice as long as others does no harm."""
+        keys: list[str] = []
         with self.begin() as txn:
-            return int(txn.stat(self.entries)["entries"])
+            cursor = txn.cursor()
+            found = cursor.iternext(True, True) if cursor.set_range(start) else ()
+            for looked_at, (stored, record) in enumerate(found):
+                if stored > entry.EMPTY:
+                    break
+                if looked_at == at_most:
+                    return keys, stored
+                if entry.expiry_and_sequence(record)[0] > now_ms:
+                    keys.append(entry.key_text(stored, entry.intact(stored, record)))
+        return keys, None
+
+    def version(self, stored: bytes) -> Version:
+        """How a key is now."""
+        generation = self.board.generations[crc32(stored) & GENERATION_MASK]
+        return Version(self.board, generation, self.words[PREFIX_COUNT])
+
+    def counted(self) -> Counted:
+        """What there is, and the counters since the last reset."""
+        with self.begin() as txn:
+            entries, reset = self.entries_in(txn), unpack_counters(txn.get(RESET_KEY))
+        counters = since(self.board.totals(), reset)
+        file_bytes = os.fstat(self.data).st_size
+        return Counted(entries, self.held_bytes(), file_bytes, self.state(), counters)
+
+    def size(self) -> int:
+        """Entries."""
+        with self.begin() as txn:
+            return self.entries_in(txn)
+
+    def entries_in(self, txn: Any) -> int:
+        """Entries as that transaction sees them: each has its place in the order, too."""
+        return int(txn.stat()["entries"] - len(RECORDS)) // 2
 
     def held_bytes(self) -> int:
         """What the keys and values of all entries take."""
-        return tally.committed(self.words, self.last_transaction())[1]
+        return words.committed(self.words, self.last_transaction())[1]
 
     def last_transaction(self) -> int:
         return int(self.env.info()["last_txnid"])
 
     def last_sequence(self) -> int:
         """The largest sequence number in use, 0 when there is none."""
-        with self.begin(self.order) as txn:
+        with self.begin() as txn:
             cursor = txn.cursor()
-            return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
-
-    def used_pages(self) -> int:
-        """Pages of the file that are in use or were, and are free now."""
-        return int(self.env.info()["last_pgno"]) + 1
+            if cursor.last() and cursor.key()[:1] == ORDER:
+                return int.from_bytes(cursor.key()[1:], "big")
+            return 0
 
     def used_bytes(self) -> int:
-        """The file up to the last of them."""
-        return self.used_pages() * int(self.env.stat()["psize"])
+        """The file up to the last page that is in use, or was, and is free now."""
+        return (int(self.env.info()["last_pgno"]) + 1) * int(self.env.stat()["psize"])
 
+    def is_nearly_full(self) -> bool:
+        """Has the map no more room than removals may need?"""
+        return self.used_bytes() > self._most_bytes
 
-def _open(path: str, map_bytes: int, in_place: bool) -> tuple[lmdb.Environment, bool]:
-    """The environment, and whether it writes into its map."""
-    for writemap in (True, False) if in_place else (False,):
+    def reserve(self) -> bool:
+        """Sees to it that there is a reserve; False where the disk has no room for it."""
         try:
-            env = lmdb.open(
-                path,
-                map_size=map_bytes,
-                max_dbs=2,
-                max_readers=MAX_READERS,
-                sync=False,
-                metasync=False,
-                writemap=writemap,
-                lib_version=_ENGINE,
-            )
-        except lmdb.Error as error:
-            # To be mapped for writing the file is as large as the map, which a process with a
-            # limit on the size of files (setrlimit(2)) may not make.
-            if not (writemap and getattr(error, "code", 0) == errno.EFBIG):
-                raise
-        else:
-            return env, writemap
-    raise AssertionError("unreachable")
+            with held(self.directory.open_or_create("reserve")) as fd:
+                os.posix_fallocate(fd, 0, RESERVE_BYTES)
+        except OSError:
+            return False
+        self.words[words.RESERVE_IS_SPENT] = 0
+        return True
+
+    def spend_reserve(self) -> None:
+        """Gives the reserve's blocks to the store's file. The caller holds the writers' lock."""
+        self.words[words.RESERVE_IS_SPENT] = 1
+        try:
+            with held(self.directory.open_or_create("reserve")) as fd:
+                os.ftruncate(fd, 0)
+            os.posix_fallocate(self.data, self.used_bytes(), RESERVE_BYTES)
+        except OSError:
+            pass  # what there is may do
+
+    def leave_room_for_removals(self, txn: Any, value_bytes: int) -> None:
+        """Before something is stored while the reserve is spent.
+
+        Raises:
+            OSError: the disk is full, and the file has no more free pages than removals may need.
+        """
+        if self.reserve():
+            return
+        tree = txn.stat()
+        in_use = tree["branch_pages"] + tree["leaf_pages"] + tree["overflow_pages"]
+        free = os.fstat(self.data).st_size // tree["psize"] - in_use
+        if free < _PAGES_FOR_REMOVALS + value_bytes // tree["psize"]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.directory.path)
+
+
+def _map_privately(fd: int) -> None:
+    import ctypes
+    import mmap
+
+    found = os.fstat(fd)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x} {found.st_ino}"
+    call = ctypes.CDLL(None).mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *(ctypes.c_int,) * 3, ctypes.c_long]
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        spans = [line.split()[0] for line in maps if " ".join(line.split()[3:5]) == file]
+    for span in spans:
+        start, end = (int(at, 16) for at in span.split("-"))
+        flags = mmap.MAP_PRIVATE | _MAP_FIXED
+        call(start, end - start, mmap.PROT_READ | mmap.PROT_WRITE, flags, fd, 0)
 
 
 def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
@@ -193,15 +322,30 @@ def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
     elif isinstance(error, lmdb.ReadersFullError):
         number = errno.EAGAIN
         hint = f"at most {MAX_READERS} readers at once"
-    elif number == errno.EIO and _is_full(path):
-        number = errno.ENOSPC  # LMDB's name for a write that was cut short
+    elif is_full(error, path):
+        number = errno.ENOSPC
+    elif number == errno.EAGAIN:
+        hint = (
+            f"a process of another container has the process id {os.getpid()} too, and LMDB tells processes apart by "
+            "that: share the cache within one namespace of process ids (--pid=host, shareProcessNamespace)"
+        )
+    hint = hint or place.hint_for(number)
     reason = os.strerror(number) if number > 0 else str(error)
     result = CacheError(f"cache {path}: {reason} ({error})", hint=hint)
     result.errno, result.filename = (number if number > 0 else errno.EIO), path
     return result
 
 
-def _is_full(path: str) -> bool:
+def is_full(error: lmdb.Error, path: str) -> bool:
+    """Does that say that there is no room on the disk, or in the map?"""
+    number = getattr(error, "code", 0)
+    if isinstance(error, lmdb.MapFullError) or number in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # LMDB's name for a write that was cut short.
+    return number == errno.EIO and _has_no_room(path)
+
+
+def _has_no_room(path: str) -> bool:
     try:
         disk = os.statvfs(path)
     except OSError:
@@ -210,15 +354,14 @@ def _is_full(path: str) -> bool:
 
 
 def pack_state(state: State) -> bytes:
-    return _STATE.pack(state.max_size or 0, state.default_ttl_ms or 0)
+    return _STATE.pack(*(limit or 0 for limit in state))
 
 
 def unpack_state(raw: bytes | None) -> State:
     """Raises `Damaged` for what is no record of the limits."""
     if raw is None or len(raw) != _STATE.size:
         raise Damaged("the record of the limits is missing")
-    max_size, default_ttl_ms = _STATE.unpack(raw)
-    return State(max_size or None, default_ttl_ms or None)
+    return State(*(limit or None for limit in _STATE.unpack(raw)))
 
 
 def pack_counters(counters: dict[str, int]) -> bytes:
@@ -229,3 +372,8 @@ def unpack_counters(raw: bytes | None) -> dict[str, int]:
     if raw is None or len(raw) != _COUNTERS.size:
         return dict.fromkeys(words.COUNTERS, 0)
     return dict(zip(words.COUNTERS, _COUNTERS.unpack(raw), strict=True))
+
+
+def since(totals: dict[str, int], then: dict[str, int]) -> dict[str, int]:
+    """What was counted since."""
+    return {name: max(0, count - then[name]) for name, count in totals.items()}

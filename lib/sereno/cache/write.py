@@ -1,65 +1,124 @@
-"""One write transaction on a store and its board: what it changes, and the order in which it says so.
+"""One write transaction: what it changes, in which order it says so, and what it evicts.
 
-Before the commit, the generation of every key that it changes is set to its own id. A reader that reads between the
-two gets the old value and a generation that is newer than its snapshot, so it keeps nothing.
+The law of a write, and whom each part is for:
+
+1. the generation of every key that it changes is set to its own id, before the commit: a reader between the two gets
+   the old value and a generation that is newer than its snapshot, so it keeps nothing;
+2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses
+   it;
+3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
+   that is right;
+4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
+
+Which entry goes when the cache is full is told by SIEVE: Yazhuo Zhang, Juncheng Yang, Yao Yue, Ymir Vigfusson, K. V.
+Rashmi: "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024. Entries stand
+in the order in which they came. A hand walks from old to new; a visited entry loses its mark and stays where it is, the
+first unvisited one goes, and the hand stays there for the next time. A read only sets a mark, so it costs no write to
+the order, as LRU's would. Two things are added: an entry that has expired goes although it is visited, and the hand
+looks at no more than `PATIENCE` entries before it takes the next.
 """
 
 from __future__ import annotations
 
+import math
 import time
+from bisect import bisect_left
 from fcntl import LOCK_UN, flock
 from zlib import crc32
 
-from sereno.cache import entry, expiries, policy, synced, tally
+import lmdb
+
+from sereno.cache import board, entry, mark
 from sereno.cache.board import (
-    ALLOCATED,
     GENERATION_MASK,
     HAND,
+    LAST_WRITE,
     LIMITS_AT,
     NEXT_SEQUENCE,
+    PREFIX_COUNT,
+    PREFIXES_AT,
+    REMEMBERED,
+    RESERVE_IS_SPENT,
     SYNCED,
-    TAIL,
     TALLY_AT,
     VISITED_MASK,
-    Damaged,
+    WRITING,
 )
-from sereno.cache.order import circle, first, in_use
-from sereno.cache.room import (
-    LISTED_BYTES,
-    PAGES_A_STEP,
-    PAGES_A_WRITE,
-    pages_of,
-    pages_to_list,
-)
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.entry import ORDER, Damaged, order_key
 from sereno.cache.store import (
+    MARK_KEY,
+    RECORDS,
+    RESET_KEY,
     STATE_KEY,
+    Counted,
     State,
     Store,
+    Version,
+    is_full,
     pack_counters,
     pack_state,
+    since,
     unpack_counters,
     unpack_state,
 )
+from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
     from typing import Any, TypeVar
 
-    Argument = TypeVar("Argument")
+    Key = TypeVar("Key")
     Result = TypeVar("Result")
 
 
-_expiry_of = entry.expiry_and_sequence
-BOX_STEPS = 128
+BATCH_ENTRIES = 100
+"""Entries in one transaction of a bulk operation: about 1 ms. In larger ones LMDB leaves so long a list of free pages
+that each later write costs 1.6 times as much (27 µs after batches of 500, 17 after these)."""
+
+BOX_SLOTS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
+
+PATIENCE = 256
+MOST_EVICTED = 32
+"""Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
+wait."""
 
 FEW = 32
 """Sequence numbers of a slot that are asked for one by one. An entry that stays while millions come and go makes them
 many, most of them nobody's."""
 
-_LARGEST_IN_A_LEAF = 1900
-"""Bytes of a value from which on it may have pages of its own (LMDB: two nodes must fit into a page)."""
+KEPT_LIFETIME = -1
+"""As a lifetime: an entry that is there expires when it would have; a new one gets the cache's default."""
+
+_expiry_of = entry.expiry_and_sequence
+_LENGTH_MASK = (1 << 32) - 1
+_COUNT_MASK = (1 << 63) - 1  # for a board whose word is damaged
+
+
+class Removed(NamedTuple):
+    """Entries that were removed: all, and those that were alive; and where to go on."""
+
+    entries: int
+    live: int
+    following: bytes | None = None
+
+
+class Stored(NamedTuple):
+    """Entries that were stored, and others that went for them; was what had been there as expected?"""
+
+    entries: int
+    evicted: int
+    matched: bool = True
+
+
+class Expectation:
+    """The type of `ANYTHING` and `NOTHING`."""
+
+
+ANYTHING, NOTHING = Expectation(), Expectation()
+Expected = Expectation | bytes | Version
 
 
 class Write:
@@ -75,43 +134,55 @@ class Write:
         self._generations = store.board.generations
         self._visited = store.board.visited
         self._expiries = store.board.expiries
-        self._room = store.room
         self._begin = store.begin
-        self._entries, self._order, self._main = store.entries, store.order, store.main
         # The limits as they were read last, so that most transactions need not read them.
-        self._state = State(None, None)
+        self._state = State()
         self._state_at = -1
+        self._stores = False
 
-    def run(self, action: Callable[[Write, Argument], Result], argument: Argument) -> Result:
-        """`action(self, argument)` in a transaction, with room for one change of a value that fits into a leaf.
+    def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(self, *arguments)` in a transaction.
 
         Waits for those of other processes. What the action did is visible to all at once, or, when anything was
-        raised before that, to nobody.
+        raised before that, to nobody. One that stores no entry has a reserve where the disk is full.
 
         Raises:
             CacheError: another process did not let go of the lock in time.
-            OSError: the disk is full.
+            lmdb.Error, OSError: it cannot be written.
         """
-        txn: Any = None
         try:
             self.board.lock_writers()
-            txn = self._begin(self._entries, None, True)
+            self.board.line[WRITING] = 1
+            try:
+                return self._transaction(action, arguments)
+            except lmdb.Error as error:
+                if self._stores or not is_full(error, self._store.directory.path):
+                    raise
+                self._store.spend_reserve()
+            result = self._transaction(action, arguments)
+            self._store.reserve()
+            return result
+        finally:
+            self.board.line[WRITING] = 0
+            # In C: a signal handler may raise at the start of any Python function.
+            flock(self.board.fd, LOCK_UN)
+
+    def _transaction(self, action: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+        txn: Any = None
+        try:
+            txn = self._begin(None, None, True)
             self._txn = txn
             words = self._words
-            self.generation = generation = txn.id()
-            if words[TAIL] + PAGES_A_WRITE > words[ALLOCATED]:
-                self._room.take(PAGES_A_WRITE)
-            else:
-                words[TAIL] += PAGES_A_WRITE
-                self._room.taken = PAGES_A_WRITE
+            self.generation = words[LAST_WRITE] = generation = txn.id()
             if words[SYNCED]:
-                synced.unmark(self._store.directory, words)
-            before = self._size, self._held_bytes = tally.committed(words, generation - 1)
+                mark.remove(self._store.directory, words)
+            before = self._size, self._held_bytes = board.committed(words, generation - 1)
             self.evictions = 0
-            result = action(self, argument)
+            self._stores = False
+            result = action(self, *arguments)
             # Also where a killed writer announced something else under the same id.
             if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
-                tally.announce(words, generation, before, self._size, self._held_bytes)
+                board.announce(words, generation, before, self._size, self._held_bytes)
             txn.commit()
             return result
         except BaseException:
@@ -121,91 +192,218 @@ class Write:
             if txn is not None:
                 txn.abort()
             raise
-        finally:
-            # In C, for the same reason.
-            flock(self.board.fd, LOCK_UN)
 
-    # What is in the store
+    # Verbs, each the action of one transaction
 
-    def get(self, stored: bytes) -> bytes | None:
-        record: bytes | None = self._txn.get(stored)
-        return record
+    def put_many(
+        self,
+        puts: list[tuple[str, bytes, bytes]],
+        lifetime_ms: int | None,
+        now_ms: int,
+        jitter: float,
+    ) -> Stored:
+        """Stores (key, store key, text), all with one lifetime."""
+        count = 0
+        for key, stored, text in puts:
+            count += self.put_one(key, stored, text, lifetime_ms, now_ms, jitter, ANYTHING)[0]
+        return Stored(count, self.evictions)
 
-    def size(self) -> int:
-        """Entries, counted by LMDB; the tally, should it ever say something else, follows."""
-        self._size = int(self._txn.stat(self._entries)["entries"])
-        return self._size
+    def put_one(
+        self,
+        key: str,
+        stored: bytes,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        jitter: float,
+        expected: Expected,
+    ) -> Stored:
+        """Stores one entry, if what is there is as expected."""
+        if expected is not ANYTHING and not self._is_expected(key, stored, now_ms, expected):
+            return Stored(0, 0, False)
+        if lifetime_ms == KEPT_LIFETIME:
+            lifetime_ms = None
+            kept = self._txn.get(stored)
+            expiry_ms = 0 if kept is None else _expiry_of(kept)[0]
+            if expiry_ms > now_ms:
+                self.put(stored, key, text, expiry_ms, now_ms)
+                return Stored(1, self.evictions)
+        if lifetime_ms is None:
+            lifetime_ms = self.state()[1] or NEVER_MS
+        if lifetime_ms == 0:
+            self.delete(stored)
+            return Stored(0, 0)
+        if lifetime_ms != NEVER_MS:
+            lifetime_ms = now_ms + (_shortened(lifetime_ms, jitter) if jitter else lifetime_ms)
+        self.put(stored, key, text, lifetime_ms, now_ms)
+        return Stored(1, self.evictions)
+
+    def remove(self, stored: bytes, now_ms: int) -> Removed:
+        """Removes one entry."""
+        record = self._txn.get(stored)
+        if record is None:
+            # There may be one in a snapshot, or about to be computed.
+            self._generations[crc32(stored) & GENERATION_MASK] = self.generation
+            return Removed(0, 0)
+        self.delete(stored, record)
+        return Removed(1, int(_expiry_of(record)[0] > now_ms))
+
+    def remove_prefix(self, prefix: bytes, start: bytes, now_ms: int) -> Removed:
+        """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
+        words = self.board.words
+        count = words[PREFIX_COUNT]
+        words[PREFIXES_AT + count % REMEMBERED] = _word(prefix)
+        words[PREFIX_COUNT] = (count + 1) & _COUNT_MASK
+        common = prefix[: entry.KEPT_BYTES]
+        doomed = []
+        following = None
+        cursor = self._txn.cursor()
+        found = cursor.iternext(True, True) if cursor.set_range(start) else ()
+        for looked_at, (stored, record) in enumerate(found):
+            if not stored.startswith(common) or stored > entry.EMPTY:
+                break
+            if looked_at == BATCH_ENTRIES:
+                following = stored
+                break
+            if entry.key_bytes(stored, record).startswith(prefix):
+                doomed.append((stored, record))
+        live = 0
+        for stored, record in doomed:
+            live += _expiry_of(record)[0] > now_ms
+            self.delete(stored, record)
+        return Removed(len(doomed), live, following)
+
+    def clear(self) -> None:
+        """Removes every entry."""
+        self.board.forget_all(self.generation)
+        txn = self._txn
+        records = {name: txn.get(name) for name in RECORDS}
+        txn.drop(self._store.env.open_db(None, txn), False)
+        for name, record in records.items():
+            txn.put(name, record)
+        self._size = self._held_bytes = 0
+
+    def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> tuple[int, int, int]:
+        """Removes what has expired in those slots of `sereno.cache.board`, for `box_s` seconds at most.
+
+        Returns how many slots it looked at, how many entries it removed, and the bytes these held.
+        """
+        # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
+        txn, words, generations = self._txn, self._expiries, self._generations
+        generation, following = self.generation, self._words[NEXT_SEQUENCE]
+        cursor = txn.cursor()
+        oldest = _sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
+        size, held_bytes, looked_at = self._size, self._held_bytes, 0
+        end_s = time.monotonic() + box_s
+        for slot in slots[:BOX_SLOTS]:
+            earliest_ms, before = 0, size
+            sequences = board.sequences(slot, oldest, following)
+            for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
+                at = order_key(ORDER, sequence)
+                stored = txn.get(at)
+                if stored is None:
+                    continue
+                record = txn.get(stored)
+                if record is None:
+                    raise Damaged(f"sequence number {sequence} has no entry")
+                expiry_ms = _expiry_of(record)[0]
+                if expiry_ms > now_ms:
+                    earliest_ms = min(expiry_ms, earliest_ms or expiry_ms)
+                    continue
+                generations[crc32(stored) & GENERATION_MASK] = generation
+                txn.delete(stored)
+                txn.delete(at)
+                held_bytes -= entry.size_bytes(stored, len(record))
+                size -= 1
+            looked_at += 1
+            # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
+            if size == before:
+                words[slot] = board.second(earliest_ms) if earliest_ms else 0
+            if not looked_at & 15 and time.monotonic() > end_s:
+                break
+        removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
+        self._size, self._held_bytes = size, held_bytes
+        return looked_at, removed, freed_bytes
+
+    def trim(self, at_most: int, now_ms: int) -> int:
+        """Evicts up to `at_most` entries that are above the limits; returns how many it evicted."""
+        state = self.state()
+        while self.evictions < at_most and self._is_above(state, self._size, self._held_bytes):
+            self._evict(now_ms)
+        return self.evictions
+
+    def merge_free_pages(self) -> None:
+        """Has LMDB put the list of its free pages in order, which many removals leave in as many pieces."""
+        self._txn.put(_MERGE_KEY, bytes(1 << 20))
+        self._txn.delete(_MERGE_KEY)
+
+    def set_limits(self, changes: dict[str, int | None]) -> None:
+        """Changes limits by name and leaves the others."""
+        self.set_state(self.state().changed(changes))
+
+    def counted_since_report(self) -> Counted:
+        """What there is, and the counters since the last one of these."""
+        totals = self.board.totals()
+        counters = since(totals, unpack_counters(self._txn.get(MARK_KEY)))
+        self._txn.put(MARK_KEY, pack_counters(totals))
+        # Counted by LMDB; the tally, should it ever say something else, follows.
+        self._size = self._store.entries_in(self._txn)
+        return Counted(self._size, self._held_bytes, 0, self.state(), counters)
+
+    def reset_counters(self) -> None:
+        """Starts the counters of `Store.counted` at 0."""
+        self._txn.put(RESET_KEY, pack_counters(self.board.totals()))
+
+    def begin(self, state: State) -> None:
+        """Stores the records of a new cache."""
+        self.set_state(state)
+        for name in (RESET_KEY, MARK_KEY):
+            self._txn.put(name, b"")
+
+    # Parts of them
 
     def state(self) -> State:
         """The cache's limits."""
         if self._words[LIMITS_AT] > self._state_at:
-            self._state = unpack_state(self._txn.get(STATE_KEY, None, self._main))
+            self._state = unpack_state(self._txn.get(STATE_KEY))
             self._state_at = self.generation - 1
         return self._state
 
     def set_state(self, state: State) -> None:
+        """Stores the limits."""
         self._words[LIMITS_AT] = self.generation
-        self._txn.put(STATE_KEY, pack_state(state), db=self._main)
-
-    def record(self, name: bytes) -> dict[str, int]:
-        """See `Store.record`."""
-        return unpack_counters(self._txn.get(name, None, self._main))
-
-    def set_record(self, name: bytes, counters: dict[str, int]) -> None:
-        self._txn.put(name, pack_counters(counters), db=self._main)
-
-    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """(store key, record) from `start` on, as this transaction sees them."""
-        cursor = self._txn.cursor(self._entries)
-        if not cursor.set_range(start):
-            return iter(())
-        return iter(cursor.iternext(True, True))
-
-    # Changes
-
-    def touch(self, stored: bytes) -> None:
-        """Makes every process ask the store again for the keys of this slot."""
-        self._generations[crc32(stored) & GENERATION_MASK] = self.generation
-
-    def reserve_steps(self, steps: int) -> int:
-        """Before the first of many changes: room for them; how many of them there is room for, at least one.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        return self._room.take_steps(steps)
-
-    def _reserve_list(self, record: bytes) -> None:
-        self._room.take_more(pages_to_list(pages_of(len(record))))
+        self._txn.put(STATE_KEY, pack_state(state))
 
     def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
-        """Stores an entry, evicting where `max_size` asks for it."""
+        """Stores an entry, evicting where the limits ask for it.
+
+        Raises:
+            TooLarge: it would not fit even alone; nothing was changed.
+        """
+        state = self.state()
+        state.check(stored, value)
+        self._stores = True
+        if self._words[RESERVE_IS_SPENT]:
+            self._store.leave_room_for_removals(self._txn, len(value))
         start = crc32(stored)
         self._generations[start & GENERATION_MASK] = self.generation
         txn = self._txn
         old = txn.get(stored)
-        if len(value) > _LARGEST_IN_A_LEAF:
-            self._room.take_more(pages_of(len(value)))
         if old is None:
-            max_size = self.state()[0]
-            if max_size is not None and self._size >= max_size:
-                self._evict(1, now_ms)
-                if self._size >= max_size:
-                    # The limit was lowered, and whoever did it is still trimming or was killed. So the cache shrinks
-                    # by one, not by all at once, which would take seconds and more pages than have blocks.
-                    self._room.take_more(PAGES_A_STEP)
-                    self._evict(1, now_ms)
+            more = len(value) + entry.size_bytes(stored, entry.OVERHEAD_BYTES)
+            self._make_room(state, 1, more, now_ms, 0)
             sequence = self._next_sequence(stored)
             record = entry.pack(stored, key, expiry_ms, sequence, value, start)
             self._size += 1
             self._held_bytes += entry.size_bytes(stored, len(record))
         else:
-            if len(old) > LISTED_BYTES:
-                self._reserve_list(old)
-            sequence = entry.expiry_and_sequence(old)[1]
+            sequence = _expiry_of(old)[1]
             record = entry.pack(stored, key, expiry_ms, sequence, value, start)
-            self._held_bytes += len(record) - len(old)
-        expiries.note(self._expiries, sequence, expiry_ms)
+            more = len(record) - len(old)
+            if more > 0:
+                self._make_room(state, 0, more, now_ms, sequence)
+            self._held_bytes += more
+        board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
 
     def delete(self, stored: bytes, record: bytes | None = None) -> bool:
@@ -216,81 +414,32 @@ class Write:
             record = txn.get(stored)
             if record is None:
                 return False
-        if len(record) > LISTED_BYTES:
-            self._reserve_list(record)
         self._size -= 1
         self._held_bytes -= entry.size_bytes(stored, len(record))
         txn.delete(stored)
-        txn.delete(record[8:16][::-1], b"", self._order)
+        txn.delete(ORDER + record[8:16][::-1])
         return True
 
-    def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> tuple[int, int, int]:
-        """Removes what has expired in those slots of `sereno.cache.expiries`, for `box_s` seconds at most.
+    def _is_above(self, state: State, size: int, held_bytes: int) -> bool:
+        max_size, _, max_bytes, _ = state
+        return (max_size is not None and size > max_size) or (
+            max_bytes is not None and held_bytes > max_bytes
+        )
 
-        Returns how many slots it looked at, how many entries it removed, and the bytes these held.
+    def _make_room(self, state: State, entries: int, more: int, now_ms: int, spare: int) -> None:
+        """Evicts until so many entries and bytes more are within the limits; never the entry with the number `spare`.
+
+        A limit may have been lowered, and whoever did it is still trimming or was killed. So a `put` takes a few at
+        most, and the cache shrinks with each.
         """
-        # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
-        txn, order, words, generations = self._txn, self._order, self._expiries, self._generations
-        generation, following = self.generation, self._words[NEXT_SEQUENCE]
-        cursor = txn.cursor(order)
-        oldest = first(cursor) or following
-        size, held_bytes, looked_at = self._size, self._held_bytes, 0
-        end_s = time.monotonic() + box_s
-        steps = self.reserve_steps(min(len(slots), BOX_STEPS))
-        smallest = size - steps
-        for slot in slots[:steps]:
-            earliest_ms, before = 0, size
-            sequences = expiries.sequences(slot, oldest, following)
-            for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
-                at = sequence.to_bytes(8, "big")
-                stored = txn.get(at, None, order)
-                if stored is None:
-                    continue
-                record = txn.get(stored)
-                if record is None:
-                    raise Damaged(f"sequence number {sequence} has no entry")
-                expiry_ms = _expiry_of(record)[0]
-                if expiry_ms > now_ms:
-                    earliest_ms = min(expiry_ms, earliest_ms or expiry_ms)
-                    continue
-                if size == smallest:
-                    break  # there is room for no more; the next box goes on with this slot
-                if len(record) > LISTED_BYTES:
-                    self._reserve_list(record)
-                generations[crc32(stored) & GENERATION_MASK] = generation
-                txn.delete(stored)
-                txn.delete(at, b"", order)
-                held_bytes -= entry.size_bytes(stored, len(record))
-                size -= 1
-            else:
-                looked_at += 1
-                # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
-                if size == before:
-                    words[slot] = expiries.second(earliest_ms) if earliest_ms else 0
-                if looked_at & 15 or time.monotonic() <= end_s:
-                    continue
-            break
-        removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
-        self._size, self._held_bytes = size, held_bytes
-        return looked_at, removed, freed_bytes
-
-    def clear(self, _: None = None) -> None:
-        """Removes every entry."""
-        self._room.take(PAGES_A_WRITE + pages_to_list(self._store.used_pages()))
-        self.board.forget_all(self.generation)
-        self._txn.drop(self._entries, False)
-        self._txn.drop(self._order, False)
-        self._size = self._held_bytes = 0
-
-    def trim(self, at_most: int, now_ms: int) -> int:
-        """Evicts up to `at_most` entries that are above `max_size`; returns how many it evicted."""
-        max_size = self.state().max_size
-        above = 0 if max_size is None else self._size - max_size
-        if above <= 0:
-            return 0
-        doomed = self.reserve_steps(min(above, at_most))
-        self._evict(doomed, now_ms)
-        return doomed
+        if self._held_bytes > self._store.asks_above_bytes and self._store.is_nearly_full():
+            # The map's size is a limit too, and removals need some of it.
+            state = state.changed({"max_bytes": self._held_bytes})
+        for _ in range(MOST_EVICTED if state.max_bytes is not None else 2):
+            if not self._is_above(state, self._size + entries, self._held_bytes + more):
+                return
+            if not self._evict(now_ms, spare):
+                return
 
     def _next_sequence(self, stored: bytes) -> int:
         # The word goes first: killed in between, a number is lost. The other way round one would be given twice.
@@ -298,33 +447,123 @@ class Write:
         sequence = header[NEXT_SEQUENCE]
         header[NEXT_SEQUENCE] = sequence + 1
         self._visited[sequence & VISITED_MASK] = 0
-        if not self._txn.put(sequence.to_bytes(8, "big"), stored, True, False, True, self._order):
+        if not self._txn.put(order_key(ORDER, sequence), stored, True, False):
             raise Damaged(f"sequence number {sequence} is in use already")
         return sequence
 
-    def _evict(self, entries: int, now_ms: int) -> None:
-        for _ in range(entries):
-            try:
-                sequence, stored = policy.choose(
-                    circle(self._txn.cursor(self._order), self._words[HAND]),
-                    self._visited,
-                    VISITED_MASK,
-                    self._is_expired_at(now_ms),
-                )
-            except LookupError:
-                raise Damaged("entries that stand in no order") from None
-            # After the newest comes the oldest, not the entry that is about to be stored.
-            newest = sequence + 1 >= self._words[NEXT_SEQUENCE]
-            self._words[HAND] = 0 if newest else sequence + 1
-            if not self.delete(stored):
-                raise Damaged(f"sequence number {sequence} has no entry")
-            self.evictions += 1
+    def _evict(self, now_ms: int, spare: int = 0) -> bool:
+        """Evicts one entry; False where there is none but the spared one."""
+        if self._size <= (1 if spare else 0):
+            return False
+        try:
+            sequence, stored = choose(
+                (at for at in circle(self._txn.cursor(), self._words[HAND]) if at[0] != spare),
+                self._visited,
+                VISITED_MASK,
+                self._is_expired_at(now_ms),
+            )
+        except LookupError:
+            raise Damaged("entries that stand in no order") from None
+        # After the newest comes the oldest, not the entry that is about to be stored.
+        newest = sequence + 1 >= self._words[NEXT_SEQUENCE]
+        self._words[HAND] = 0 if newest else sequence + 1
+        if not self.delete(stored):
+            raise Damaged(f"sequence number {sequence} has no entry")
+        self.evictions += 1
+        return True
 
     def _is_expired_at(self, now_ms: int) -> Callable[[bytes], bool]:
         get = self._txn.get
 
         def is_expired(stored: bytes) -> bool:
             record = get(stored)
-            return record is None or entry.expiry_and_sequence(record)[0] <= now_ms
+            return record is None or _expiry_of(record)[0] <= now_ms
 
         return is_expired
+
+    def _is_expected(self, key: str, stored: bytes, now_ms: int, expected: Expected) -> bool:
+        if isinstance(expected, Version):
+            return (
+                self.board is expected.board
+                and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
+                and not _is_below(key, self.board.words, expected.prefixes)
+            )
+        record = self._txn.get(stored)
+        if record is None or _expiry_of(record)[0] <= now_ms:
+            return expected is NOTHING
+        return expected is not NOTHING and entry.value_of(entry.intact(stored, record)) == expected
+
+
+_MERGE_KEY = b"\xfdmerge"
+
+
+def choose(
+    circle: Iterable[tuple[int, Key]],
+    visited: MutableSequence[int] | memoryview,
+    mask: int,
+    is_expired: Callable[[Key], bool],
+) -> tuple[int, Key]:
+    """The sequence number and key of the entry that has to go.
+
+    Args:
+        circle: (sequence number, key) from the hand on, to the newest, then from the oldest on, without end.
+        visited: the marks, found by sequence number & `mask`: not 0 when the entry was read since it came or since
+            the hand last passed. Those that are passed are cleared.
+        is_expired: is the entry with that key dead already?
+
+    Raises:
+        LookupError: the circle is empty.
+    """
+    for steps, (sequence, key) in enumerate(circle):
+        at = sequence & mask
+        if not visited[at] or steps >= PATIENCE or is_expired(key):
+            return sequence, key
+        visited[at] = 0
+    raise LookupError("nothing to evict")
+
+
+def circle(cursor: Any, hand: int) -> Iterator[tuple[int, bytes]]:
+    """(sequence number, store key) from `hand` on to the newest, then from the oldest on, without end."""
+    found = cursor.set_range(order_key(ORDER, hand)) or cursor.set_range(ORDER)
+    while found:
+        yield _sequence_of(cursor.key()), cursor.value()
+        found = cursor.next() or cursor.set_range(ORDER)
+
+
+def in_use(cursor: Any, sequences: Sequence[int]) -> Iterator[int]:
+    """Those of `sequences`, which have equal steps, that entries have, without asking for each."""
+    at, last = 0, len(sequences)
+    while at < last and cursor.set_range(order_key(ORDER, sequences[at])):
+        found = _sequence_of(cursor.key())
+        if found == sequences[at]:
+            yield found
+            at += 1
+        else:
+            at = bisect_left(sequences, found, at)
+
+
+def _sequence_of(order: bytes) -> int:
+    return int.from_bytes(order[1:], "big")
+
+
+def _shortened(lifetime_ms: int, jitter: float) -> int:
+    from random import random
+
+    return max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
+
+
+def _is_below(key: str, words: memoryview, since: int) -> bool:
+    """Was a prefix of `key` removed after the first `since` of all?"""
+    count = words[PREFIX_COUNT]
+    if count - since > REMEMBERED:
+        return True
+    whole = entry.utf8(key)
+    for number in range(since, count):
+        word = words[PREFIXES_AT + number % REMEMBERED]
+        if _word(whole[: word & _LENGTH_MASK]) == word:
+            return True
+    return False
+
+
+def _word(prefix: bytes) -> int:
+    return crc32(prefix) << 32 | len(prefix)

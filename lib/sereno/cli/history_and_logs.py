@@ -114,11 +114,12 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
 
     try:
         from sereno.cache import as_owner, place
+        from sereno.cache.board import CURRENT
 
         # The machine's runs have the machine's cache, also for somebody who may not use it and so has another.
         path = place.default_path("metadata") if user else f"{place.MACHINE_DIRECTORY}/metadata"
         # Looking must not make it.
-        if not os.path.lexists(f"{path}/current"):
+        if not os.path.lexists(f"{path}/{CURRENT}"):
             return None
         stats = as_owner.figures(as_owner.ask(path, "get_stats"), path)
     except (SerenoError, OSError, ImportError):

@@ -20,7 +20,7 @@ MACHINE_RIGHTS = (0o2770, "root", "sereno")
 
 def cache_facts(is_user: bool) -> CacheFacts | None:
     """The user's own cache, if there is one; or the machine's."""
-    from sereno.cache import as_owner, aside
+    from sereno.cache import as_owner, damage
     from sereno.cache.place import MACHINE_DIRECTORY, default_path
 
     if is_user:
@@ -38,7 +38,7 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
         try:
             told = as_owner.call("sereno.cache.as_owner:look", str(place))
             inside = _entries((f"{place}/{name}", told["inside"][name]) for name in as_owner.INSIDE)
-            damaged = tuple(f"{place}/{name}" for name in aside.kept(told["damaged"]))
+            damaged = tuple(f"{place}/{name}" for name in damage.kept(told["damaged"]))
             error = told["error"] and str(told["error"])
             if told["stats"] is not None:
                 stats = as_owner.figures(told["stats"], str(place))
@@ -58,7 +58,7 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
 
 
 def _entries(found: Iterable[tuple[str, tuple[int, int, int] | None]]) -> tuple[Entry, ...]:
-    from sereno.cache.rights import group_name, user_name
+    from sereno.cache.place import group_name, user_name
 
     return tuple(
         Entry(path, stat.S_IMODE(mode), user_name(user), group_name(group), stat.S_ISDIR(mode))

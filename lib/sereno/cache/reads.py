@@ -1,7 +1,7 @@
 """The way of a read: what the process keeps, the board, the store. `MetadataCache` is a `Reader` with the rest.
 
 This is where nanoseconds are counted. So the usual read stands here in one piece, with steps in full that have a
-function of their own elsewhere (`entry.store_key`, `operations.intact`); whatever is not usual (files not open,
+function of their own elsewhere (`entry.store_key`, `entry.intact`); whatever is not usual (files not open,
 replaced or damaged, a long key, a wrong argument) leaves it and goes through `Session.reading`.
 """
 
@@ -13,7 +13,8 @@ from zlib import crc32
 
 import lmdb
 
-from sereno.cache import codec, entry, operations
+from sereno.cache import codec, entry
+from sereno.cache.backend import Backend
 from sereno.cache.board import (
     GENERATION_MASK,
     HITS,
@@ -23,7 +24,6 @@ from sereno.cache.board import (
     unused_line,
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
-from sereno.cache.session import Session
 from sereno.cache.store import Store
 
 TYPE_CHECKING = False
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from sereno.cache.level import Kept, Level
+
+BREAK_EVEN = 0.44
+"""Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
+FEWEST_KEPT = 2048
+"""Values kept before the level is judged; as it fills, all that it has must have been kept twice."""
+REST = 8
+"""How many times as many reads as it was judged by a level that does not pay rests, before it is tried again."""
 
 _crc32 = crc32
 _INTACT, _HEADER_BYTES, _MAX_KEY_BYTES = entry.INTACT, entry.HEADER_BYTES, entry.MAX_KEY_BYTES
@@ -43,13 +50,7 @@ class _Unusual(Exception):
     """This read is not for the short way."""
 
 
-class _NeverChecked:
-    """For a reader with a clock of its own, which says nothing about when the files have to be looked at again."""
-
-    check_at_s = math.inf
-
-
-def _not_open(_database: object) -> NoReturn:
+def _not_open() -> NoReturn:
     raise _Unusual
 
 
@@ -67,7 +68,7 @@ class Reader(ABC):
     """Reads and counts; keeps what it read twice, as long as no write can have changed it.
 
     Args:
-        session: the open files.
+        backend: what stores the bytes.
         level_bytes: bound on what is kept, 0 for nothing.
         counts: count requests.
         own_clock: seconds since any fixed point; None: cache time.
@@ -75,21 +76,22 @@ class Reader(ABC):
 
     def __init__(
         self,
-        session: Session,
+        backend: Backend,
         *,
         level_bytes: int,
         counts: bool,
         own_clock: Callable[[], float] | None,
     ) -> None:
-        self._session = session
+        self._backend = backend
+        self._session = session = backend.session
         self._counts = counts
         self._has_own_clock = own_clock is not None
-        self._checked = session if own_clock is None else _NeverChecked
+        # A clock of one's own says nothing about when the files have to be looked at again.
+        self._check_at = session.check_at if own_clock is None else (math.inf,)
         self._clock: Callable[[int], float] = (
             boottime_s if own_clock is None else lambda _: own_clock()
         )
         self._level_bytes = level_bytes
-        self._largest_kept = 0
         self._offered = 0
         self._level: Level | None = None
         self._decode: Callable[[bytes], codec.Json] = codec.decode
@@ -107,22 +109,23 @@ class Reader(ABC):
         """
         # Local names for what is called: CPython 3.11 looks an attribute of `self` up twice when it is called at once.
         kept_get, clock = self._kept_get, self._clock
-        kept = kept_get(key)
-        if kept is not None:
-            text, until_s, generations, slot, generation, mark = kept
-            if (
-                generations[slot] == generation
-                and until_s > clock(BOOTTIME) < self._checked.check_at_s
-            ):
-                self._visited[mark] = 1
-                if self._counts:
+        try:
+            kept = kept_get(key)
+            if kept is not None:
+                text, until_s, generations, slot, generation, mark = kept
+                if (
+                    generations[slot] == generation
+                    and until_s > clock(BOOTTIME) < self._check_at[0]
+                ):
+                    self._visited[mark] = 1
                     # One statement without a call, so CPython does not switch threads within it.
                     self._line[HITS] += 1
-                decode = self._decode
-                return decode(text)
-        try:
+                    decode = self._decode
+                    return decode(text)
             stored = key.encode()
             now_s = clock(BOOTTIME)
+            if now_s >= self._check_at[0]:
+                raise _Unusual  # before any lock of a process that this one was forked from
             start = _crc32(stored)
             slot = start & GENERATION_MASK
             # `with`, whose beginning no signal's handler can come into, as it could behind a call of `acquire`.
@@ -130,13 +133,12 @@ class Reader(ABC):
                 # Noted before the snapshot is taken: a writer sets it before it commits.
                 generations = self._generations
                 generation = generations[slot]
-                txn = self._begin(self._entries)
+                txn = self._begin()
                 record = txn.get(stored)
                 snapshot = txn.id()
                 txn.abort()
             if (
                 generation == NO_GENERATION  # the files were retired
-                or now_s >= self._checked.check_at_s
                 or (
                     not 0 < len(stored) <= _MAX_KEY_BYTES
                     if record is None
@@ -144,7 +146,7 @@ class Reader(ABC):
                 )
             ):
                 raise _Unusual
-        except (_Unusual, KeyError, lmdb.Error, AttributeError, UnicodeEncodeError):
+        except (_Unusual, KeyError, lmdb.Error, AttributeError, UnicodeEncodeError, TypeError):
             return self._get_the_long_way(key, default)
         if record is not None:
             expiry_ms, sequence, long_bytes = _unpack_header(record)
@@ -156,13 +158,11 @@ class Reader(ABC):
                 if not visited[mark]:
                     visited[mark] = 1
                 # Only what is read a second time is worth the cost of keeping.
-                elif self._level_bytes and snapshot >= generation:
+                elif snapshot >= generation and self._level_bytes:
                     self._offer(key, (text, until_s, generations, slot, generation, mark))
-                if self._counts:
-                    self._line[HITS] += 1
+                self._line[HITS] += 1
                 return self._decode(text)
-        if self._counts:
-            self._line[MISSES] += 1
+        self._line[MISSES] += 1
         return default
 
     def peek(self, key: str) -> codec.Json:
@@ -177,22 +177,22 @@ class Reader(ABC):
     def files_changed(self, store: Store | None) -> None:
         """For the session: its files were opened, closed or replaced."""
         self._is_prepared = False
-        self._level = None
-        self._kept_get = _nothing_kept.get
+        self._drop_level()
+        # Of the level since it was judged last: values kept, hits that the store served, hits in all before.
+        self._keeps = self._stored_hits = self._rests_until = self._hits_before = 0
         self._store = store
         self._lock = self._session.lock
         # The short way is open once `_prepare` has been there.
-        self._begin: Callable[[Any], Any] = _not_open
+        self._begin: Callable[[], Any] = _not_open
         if store is None:
-            self._entries: Any = None
             self._generations: Any = {}
             self._visited: Any = _NoMarks()
             self._line = unused_line()
             return
         board = store.board
-        self._entries = store.entries
         self._generations, self._visited = board.generations, board.visited
         self._line = board.line if self._counts else unused_line()
+        self._hits_before = self._line[HITS]
         self._epoch_ms = 0 if self._has_own_clock else board.epoch_ms()
 
     @abstractmethod
@@ -210,36 +210,62 @@ class Reader(ABC):
         return int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
 
     def _peek_text(self, key: str) -> bytes | None:
-        stored = entry.store_key(key)
         self._prepare()
-        return self._session.reading(operations.read, ([stored], self._now_ms(), False))[0]
+        return self._backend.fetch([key], self._now_ms(), is_visit=False)[0]
 
     def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
         """`get` for every key and every state of the files; keeps nothing."""
-        stored = entry.store_key(key)
+        entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
-        (text,) = self._session.reading(operations.read, ([stored], self._now_ms(), True))
-        if self._counts:
-            self._line[MISSES if text is None else HITS] += 1
-        return default if text is None else codec.decode(text)
+        (text,) = self._backend.fetch([key], self._now_ms())
+        self._line[MISSES if text is None else HITS] += 1
+        if text is None:
+            return default
+        self._decode = codec.decoder()
+        return self._decode(text)
 
-    def _offer(self, key: str, kept: Kept) -> None:
+    def _offer(self, key: str, value: Kept) -> None:
         """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
         level = self._level
         self._offered += 1
-        if self._offered & 3 and level is not None and level.currsize >= self._largest_kept:
+        self._stored_hits += 1
+        if self._stored_hits < self._rests_until or (
+            self._offered & 3 and level is not None and level.currsize > level.full_bytes
+        ):
             return
         with self._session.lock:
             level = self._level
-            if kept[2] is not self._generations:
+            if value[2] is not self._generations:
                 return  # the files were replaced meanwhile
             if level is None:
                 # The import takes as long as all else that a cleanup does, which keeps nothing.
-                from sereno.cache.level import OVERHEAD_BYTES, Level
+                from sereno.cache.level import Level
 
                 level = self._level = Level(self._level_bytes)
                 self._kept_get = level.kept.get
-                self._largest_kept = self._level_bytes - 4 * OVERHEAD_BYTES
-                self._decode = codec.decoder()
-            if len(kept[0]) <= self._largest_kept:
-                level[key] = kept
+            if len(value[0]) > level.full_bytes:
+                return
+            try:
+                level.keep(key, value)
+            except BaseException:
+                # A signal's handler raised, anywhere: half of a change is worse than none of what was kept.
+                self._drop_level()
+                raise
+            self._keeps += 1
+            if self._keeps > max(FEWEST_KEPT, 2 * len(level.kept)):
+                self._judge()
+
+    def _judge(self) -> None:
+        """Lets the level rest where it serves too few of the hits."""
+        hits = self._line[HITS]
+        served = hits - self._hits_before - self._stored_hits
+        if served < BREAK_EVEN * (served + self._stored_hits):
+            self._rests_until = REST * self._stored_hits
+            self._drop_level()
+        else:
+            self._rests_until = 0
+        self._hits_before, self._keeps, self._stored_hits = hits, 0, 0
+
+    def _drop_level(self) -> None:
+        self._level = None
+        self._kept_get = _nothing_kept.get

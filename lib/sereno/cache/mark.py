@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sereno.cache.board import SYNCED
-from sereno.cache.files import Directory, held
+from sereno.cache.directory import Directory, held
 
 NAME = "synced"
 
@@ -36,7 +36,7 @@ def read(directory: Directory) -> int:
             return -1
 
 
-def unmark(directory: Directory, words: memoryview) -> None:
+def remove(directory: Directory, words: memoryview) -> None:
     """Takes the mark away, on the disk, before anything is written that may not reach it.
 
     Only the first write after a clean end pays for it. The caller is inside a write transaction.

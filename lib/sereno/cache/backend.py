@@ -1,0 +1,230 @@
+"""The seam between the class of the contract and what stores bytes: verbs in values.
+
+`MetadataCache` knows keys, JSON text, lifetimes and counts; what is behind these verbs knows files, transactions and
+locks. A store of another kind has the same verbs. No function is handed over to run inside a transaction: a condition
+of a `put` is a value too.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from sereno.cache import cleanup, entry
+from sereno.cache.byte_lock import KeyLock
+from sereno.cache.cleanup import Swept
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.files import LOCK, Superseded
+from sereno.cache.session import session_for
+from sereno.cache.store import Counted, State, Store, Version
+from sereno.cache.write import (
+    ANYTHING,
+    BATCH_ENTRIES,
+    KEPT_LIFETIME,
+    MOST_EVICTED,
+    NOTHING,
+    Expected,
+    Removed,
+    Stored,
+    Write,
+)
+from sereno.errors import CacheError
+
+__all__ = [
+    "ANYTHING",
+    "KEPT_LIFETIME",
+    "NOTHING",
+    "Backend",
+    "Counted",
+    "Expected",
+    "Removed",
+    "State",
+    "Stored",
+    "Version",
+]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+LISTED_KEYS = 500
+"""Keys that are read from one snapshot."""
+MANY = 5000
+"""Removals that leave so many pieces of free pages that each write after them is dearer until they are put in order."""
+
+
+class Backend:
+    """The cache in one directory of this machine.
+
+    Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. Where a
+    newer sereno has it, reads find nothing and `put` stores nothing, but what removes raises: nobody would notice.
+
+    `now_ms` is cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing
+    and removes what was there, `KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
+    most.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.session = session_for(path)
+
+    def fetch(
+        self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
+    ) -> list[bytes | None]:
+        """The texts of live entries as of one moment, None for each that is missing; `is_visit` marks them as read."""
+        stored = [entry.store_key(key) for key in keys]
+        try:
+            return self.session.reading(Store.fetch, stored, now_ms, is_visit)
+        except Superseded:
+            return [None] * len(keys)
+
+    def put(
+        self,
+        key: str,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+        expected: Expected = ANYTHING,
+    ) -> Stored:
+        """Stores one entry, evicting where a limit asks for it, if what is there is what is `expected`.
+
+        Args:
+            expected: `ANYTHING`; `NOTHING`, no live entry; the text that it must have; or a `Version`: nothing may have
+                changed the key since.
+
+        Returns:
+            How many entries were stored, 0 or 1, and how many went for it; `Stored.matched` says whether what was there
+            was as expected.
+        """
+        stored = entry.store_key(key)
+        try:
+            done = self.session.written(
+                Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
+            )
+        except Superseded:
+            return Stored(0, 0)
+        if done.evicted < MOST_EVICTED:
+            return done
+        return Stored(done.entries, done.evicted + sum(self._trimmed(now_ms)), done.matched)
+
+    def put_many(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+    ) -> Iterator[Stored]:
+        """`put` of (key, text) without a condition, in as few transactions as keep others from waiting.
+
+        Raises:
+            TooLarge: one of them is; none was stored.
+        """
+        puts = [(key, entry.store_key(key), text) for key, text in items]
+        limits = self.limits()
+        for _, stored, text in puts:
+            limits.check(stored, text)
+        evicted = 0
+        for start in range(0, len(puts), BATCH_ENTRIES):
+            batch = puts[start : start + BATCH_ENTRIES]
+            try:
+                done = self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
+            except Superseded:
+                return
+            evicted += done.evicted
+            yield done
+        if evicted >= MOST_EVICTED:
+            yield Stored(0, sum(self._trimmed(now_ms)))
+
+    def remove(self, key: str, now_ms: int) -> Removed:
+        """Removes an entry; whoever read it before and begins to read again does not get it any more."""
+        return self.session.written(Write.remove, entry.store_key(key), now_ms)
+
+    def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
+        """Removes every key that starts with `prefix`, and what is being computed for such a key."""
+        wanted = entry.utf8(prefix)
+        start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
+        count = 0
+        while start is not None:
+            removed = self.session.written(Write.remove_prefix, wanted, start, now_ms)
+            yield removed
+            start = removed.following
+            count += removed.entries
+        self._tidy(count)
+
+    def clear(self) -> None:
+        """Removes every entry, in one transaction."""
+        try:
+            self.session.written(Write.clear)
+        except CacheError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            # What a small cache frees can be listed in the reserve; a large one goes by batches, which need less.
+            for _ in self.remove_prefix("", NEVER_MS):
+                pass
+
+    def keys(self, start: bytes | None, now_ms: int) -> tuple[list[str], bytes | None]:
+        """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
+        try:
+            return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
+        except Superseded:
+            return [], None
+
+    def purge(self, now_ms: int) -> Iterator[Swept]:
+        """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
+        count = 0
+        for swept in cleanup.remove_expired(self.session, now_ms):
+            yield swept
+            count += swept.entries
+        self._tidy(count)
+
+    def version(self, key: str) -> Version:
+        """How a key is now, for a `put` that must not undo what happens to it from now on."""
+        return self.session.reading(Store.version, entry.store_key(key))
+
+    def lock(self, key: str) -> KeyLock:
+        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
+        return KeyLock(self.session.path, LOCK, key)
+
+    def limits(self) -> State:
+        """The limits that are stored with the cache."""
+        try:
+            return self.session.reading(Store.state)
+        except Superseded:
+            return State()
+
+    def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
+        """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
+        limits = self.limits()
+        if self.session.superseded or limits == limits.changed(changes):
+            return
+        self.session.written(Write.set_limits, changes)
+        yield from self._trimmed(now_ms)
+
+    def _trimmed(self, now_ms: int) -> Iterator[int]:
+        """Evicts what is above the limits, in transactions for which nobody waits long."""
+        while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
+            yield evicted
+
+    def counted(self) -> Counted:
+        """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
+        return self.session.reading(Store.counted)
+
+    def counted_since_report(self) -> Counted:
+        """`counted`, but the counters since the last call of this, by whichever process."""
+        return self.session.written(Write.counted_since_report)
+
+    def reset_counters(self) -> None:
+        self.session.written(Write.reset_counters)
+
+    def close(self) -> None:
+        """Closes the files for all who use them in this process; the next verb opens them again."""
+        self.session.close()
+
+    def _tidy(self, removed: int) -> None:
+        """After many removals puts the free pages in order; that is no part of what was asked for, and may fail."""
+        if removed > MANY:
+            try:
+                self.session.written(Write.merge_free_pages)
+            except CacheError:
+                pass
