@@ -370,13 +370,21 @@ def test_an_upgrade_moves_the_units_out_of_usr_local_and_every_link_with_them(
     old_units = image.root / "usr/local/lib/systemd/system"
     app_link = image.root / "etc/systemd/system/sereno.target.wants/sereno-app@sereno.target"
     backend = app_link.with_name("sereno-app@shop.target")
-    backend.symlink_to("/usr/local/lib/systemd/system/sereno-app@.target")
+    # Where they were at that time, too.
+    app_link.parent.mkdir()
+    for link in (app_link, backend):
+        link.symlink_to("/usr/local/lib/systemd/system/sereno-app@.target")
+    linked = app_link.parents[1] / "sereno-jobs@sereno.target.wants"
+    linked.rename(linked.with_name("sereno-app@sereno.target.wants"))
     assert (old_units / "sereno@.service").exists()
     assert str(app_link.readlink()).startswith("/usr/local/")
 
     image.install(newer_checkout)
     assert list(old_units.glob("sereno*")) == []
     assert (image.root / TEMPLATE).exists()
+    assert not app_link.parent.exists()
     for link in (app_link, backend):
-        assert str(link.readlink()) == "/etc/systemd/system/sereno-app@.target"
+        moved = app_link.parents[1] / "sereno-apps.target.wants" / link.name
+        assert str(moved.readlink()) == "/etc/systemd/system/sereno-app@.target"
+    assert (linked / "sereno@cache_cleanup_hourly.timer").is_symlink()
     assert str((image.root / TARGET_LINK).readlink()) == "/etc/systemd/system/sereno.target"

@@ -17,9 +17,9 @@ NEXT = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class FakeManager(Systemctl):
-    """units: the directory of generated units, from whose links a target knows what to start; None: it starts nothing.
+    """units: the directory of generated units, from whose links a target knows its timers; None: it has none.
 
-    refused: timers that no start brings up; one by name fails.
+    refused: timers that no start brings up.
     """
 
     def __init__(self, units: Path | None = None) -> None:
@@ -34,6 +34,8 @@ class FakeManager(Systemctl):
         self.service_states: dict[str, str] = {}
         self.environment: dict[str, str] = {}
         self.asked: list[tuple[str, ...]] = []
+        # What stays loaded although it is not active.
+        self.loaded: set[str] = set()
 
     def _record(self, *call: str) -> None:
         if self.fail_at is not None and len(self.calls) >= self.fail_at:
@@ -57,6 +59,9 @@ class FakeManager(Systemctl):
                 links = (link.name for link in self.units.glob(f"{unit}.wants/*"))
                 self.active.update(name for name in links if name not in self.refused)
 
+    def start_alone(self, units: Iterable[str]) -> None:
+        self.start(units)
+
     def restart(self, units: Iterable[str]) -> None:
         if units := list(units):
             self._record("restart", *units)
@@ -66,15 +71,18 @@ class FakeManager(Systemctl):
             self._record("stop", *units)
             self.active.difference_update(units)
             for target in [unit for unit in units if unit.startswith("sereno-app@")]:
-                links = self.units.glob(f"{target}.wants/*") if self.units else ()
+                wants = target.replace("sereno-app@", "sereno-jobs@")
+                links = self.units.glob(f"{wants}.wants/*") if self.units else ()
                 of_app = {link.name for link in links} if self.units else set(self.active)
                 self.active -= {unit for unit in of_app if unit.endswith(".timer")}
 
     def reset_failed(self, units: Iterable[str]) -> None:
         if units := list(units):
             self._record("reset-failed", *units)
+            for unit in units:
+                self.service_states.pop(unit, None)
 
-    def list_timers(self, pattern: str = "sereno@*") -> dict[str, Elapse]:
+    def list_timers(self, *names: str) -> dict[str, Elapse]:
         # systemctl lists timers that have failed as well.
         failed = {unit for unit, state in self.service_states.items() if state == "failed"}
         return {
@@ -83,7 +91,8 @@ class FakeManager(Systemctl):
 
     def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
         self.asked.append(patterns)
-        states = {**dict.fromkeys(self.active, "active"), **self.service_states}
+        states = {**dict.fromkeys(self.loaded, "inactive"), **dict.fromkeys(self.active, "active")}
+        states |= self.service_states
         return {
             unit: {"LoadState": "loaded", "ActiveState": state, "SubState": state}
             for unit, state in states.items()

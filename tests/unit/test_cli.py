@@ -108,9 +108,11 @@ def test_a_staged_system_needs_no_manager(tmp_path: Path, manager, capsys) -> No
     assert call("apply", "--root", str(tmp_path / "image")) == 0
     assert manager.calls == []
     installed = tmp_path / "image/etc/systemd/system"
-    link = installed / "sereno.target.wants/sereno-app@sereno.target"
+    link = installed / "sereno-apps.target.wants/sereno-app@sereno.target"
     assert str(link.readlink()) == "/etc/systemd/system/sereno-app@.target"
-    assert (installed / "sereno-app@sereno.target.wants/sereno@cache_cleanup_hourly.timer").exists()
+    assert (
+        installed / "sereno-jobs@sereno.target.wants/sereno@cache_cleanup_hourly.timer"
+    ).exists()
 
 
 @pytest.mark.parametrize(

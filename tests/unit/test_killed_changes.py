@@ -247,7 +247,7 @@ def test_a_change_without_room_on_the_disk_leaves_the_timers_as_they_were(
 def test_unit_files_are_on_the_disk_before_they_take_their_names_and_before_the_manager_is_told(
     backend, units: Path, monkeypatch
 ) -> None:
-    """In the order of the calls: what is synced, what is renamed, and the manager's reload."""
+    """In the order of the calls: what is synced, what is renamed, and the manager's start of the timers."""
     done: list[tuple[str, str]] = []
     fsync, replace = os.fsync, os.replace
 
@@ -267,10 +267,10 @@ def test_unit_files_are_on_the_disk_before_they_take_their_names_and_before_the_
     manager = scheduler.installation.manager
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
-    monkeypatch.setattr(manager, "reload", lambda: done.append(("reload", "")))
+    monkeypatch.setattr(manager, "start_alone", lambda _: done.append(("start", "")))
     monkeypatch.setattr(manager, "_save", lambda: None)
     before(scheduler)
-    told = done[: done.index(("reload", ""))]
+    told = done[: done.index(("start", ""))]
     directories = {directory for step, directory in told if step == "rename"}
     assert directories == {str(units), *map(str, units.glob("*.service.d"))}
     for directory in directories:
@@ -283,8 +283,8 @@ def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
     failing: str, backend, units: Path, tmp_path: Path, monkeypatch
 ) -> None:
     from sereno.errors import SerenoError
+    from sereno.units.enablement import Enablement
     from sereno.units.stamps import TimerMemory
-    from sereno.units.unitdir import UnitDirectory
 
     before(backend())
     scheduler = backend()
@@ -293,9 +293,9 @@ def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
     def fails(*arguments: object) -> None:
         raise OSError(30, "Read-only file system", "/var/lib/somewhere")
 
-    failures = [SystemdError("systemctl daemon-reload: made to fail")]
+    failures = [SystemdError("systemctl start: made to fail")]
 
-    def fails_once() -> None:
+    def fails_once(_: object) -> None:
         if failures:
             raise failures.pop()
 
@@ -305,9 +305,9 @@ def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
         elif failing == "seeds":
             patch.setattr(TimerMemory, "write_seed", fails)
         elif failing == "links":
-            patch.setattr(UnitDirectory, "link", fails)
+            patch.setattr(Enablement, "link", fails)
         else:
-            patch.setattr(manager, "reload", fails_once)
+            patch.setattr(manager, "start_alone", fails_once)
         with pytest.raises(SerenoError, match=r"Read-only file system|made to fail") as raised:
             change(scheduler)
     assert "not started again" not in str(raised.value)
@@ -332,7 +332,7 @@ def test_a_shutdown_that_fails_leaves_the_application_as_it_was(
         patch.setattr(scheduler.installation.manager, "stop", fails)
         with pytest.raises(SystemdError):
             scheduler.shutdown()
-    assert backend().installation.units.app_is_linked("backend")
+    assert backend().installation.units.enabled.app_is_linked("backend")
     assert backend().is_running
 
 

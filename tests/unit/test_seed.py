@@ -47,12 +47,19 @@ def test_interval_timers_that_are_not_active_are_seeded_with_one_reload(
     scheduler.start()
     manager.active.discard("sereno@waits.timer")
     manager.active.discard("sereno@calendar.timer")
+    manager.loaded.add("sereno@waits.timer")
     manager.calls.clear()
     directory = scheduler.installation.units
     assert seed(directory, manager, lambda: NOON, "a") == ["sereno@waits.timer"]
     assert manager.calls == [("reload",)]
     written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
     assert line(written.read_text()) == "OnCalendar=2023-11-14 22:18:20.000000 UTC"
+    # What is not loaded, as in a boot, is read when it is.
+    written.write_text("older")
+    manager.loaded.clear()
+    manager.calls.clear()
+    assert seed(directory, manager, lambda: NOON, "a") == ["sereno@waits.timer"]
+    assert manager.calls == []
     assert scheduler.remove_job("waits")
     assert not written.parent.exists()
 
@@ -253,10 +260,10 @@ def test_a_seed_that_a_change_wrote_meanwhile_is_left_as_it_is(
     scheduler.apply(start=False, shipped=False)
     directory = scheduler.installation.units
 
-    def changed_meanwhile() -> dict[str, Elapse]:
+    def changed_meanwhile(*_: str) -> dict[str, str]:
         directory.timers.write_seed("changed", "of the change")
         return {}
 
-    monkeypatch.setattr(manager, "list_timers", changed_meanwhile)
+    monkeypatch.setattr(manager, "states", changed_meanwhile)
     assert seed(directory, manager, lambda: NOON, "a") == []
     assert directory.timers.seed("changed") == "of the change"

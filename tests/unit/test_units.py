@@ -226,6 +226,8 @@ def unit_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_systemd_reads_every_unit_without_a_warning(unit_directory: Path) -> None:
     names = [name for job in JOBS for name in (timer_name(job.id), service_name(job.id))]
     names += ["sereno.target", "sereno-app@shop.target", "sereno.slice", "sereno-seed.service"]
+    names += ["sereno-start.service", "sereno-apps.target"]
+    names += ["sereno-start@shop.service", "sereno-jobs@shop.target"]
     assert_reads_without_a_word(unit_directory, names)
 
 

@@ -682,7 +682,7 @@ def test_apply_without_a_change_asks_the_manager_once_and_reloads_nothing(manage
     assert call("apply") == 0
     assert manager.calls == []
     assert manager.asked == [
-        ("sereno.target", "sereno-app@sereno.target", "sereno@*.timer"),
+        ("sereno.target", "sereno-app@sereno.target", "sereno@cache_cleanup_hourly.timer"),
     ]
 
 

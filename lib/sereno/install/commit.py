@@ -160,13 +160,13 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
     places = order.places
     if link_of(places.at(places.switch)) == f"{places.former_units}/{TARGET}":
         changes.link(places.at(places.switch), f"{places.units}/{TARGET}")
+    # Before the reload, so that the manager knows of it: its timers.target stays loaded.
+    if first and not target_is(order, "enabled"):
+        changes.run(*order.systemctl, "--no-reload", "enable", TARGET)
     if order.running and reload:
         changes.run(*order.systemctl, "daemon-reload")
-    if first:
-        if not target_is(order, "enabled"):
-            changes.run(*order.systemctl, "--no-reload", "enable", TARGET)
-        if order.start and order.running and not target_is(order, "active"):
-            changes.run(*order.systemctl, "start", TARGET)
+    if first and order.start and order.running and not target_is(order, "active"):
+        changes.run(*order.systemctl, "start", TARGET)
     words = [*_command(order.code), "apply", "--prune", "--no-diff", order.scope_option]
     words += [*order.offline, *([] if order.start else ["--no-start"])]
     if order.dry_run:

@@ -17,7 +17,7 @@ from sereno.install.manifest import Manifest
 from sereno.install.places import JOB, TARGET, Order
 
 # Of every kind of unit that sereno ever had.
-UNITS = "sereno@* sereno-app@* sereno.* sereno-seed.* sereno-failed@* sereno-notify.*".split()
+UNITS = "sereno@* sereno-app@* sereno.* sereno-seed.* sereno-start* sereno-failed@* sereno-notify.*".split()
 
 
 def remove(order: Order) -> None:
@@ -85,8 +85,8 @@ def _stop_and_remove_timers(order: Order, changes: Changes) -> None:
     generated = places.at(places.generated)
     for pattern in (
         f"timers.target.wants/{TARGET}",
-        f"{TARGET}.wants/sereno-app@*",
-        "sereno-app@*.wants/sereno@*.timer",
+        "sereno*.target.wants/sereno-app@*",
+        "sereno-*@*.wants/sereno@*.timer",
     ):
         for path in filter(os.path.islink, glob.glob(f"{generated}/{pattern}")):
             changes.remove(path)

@@ -7,6 +7,8 @@ TIMER_TEMPLATE = "sereno@.timer"
 """No file: an administrator's drop-ins for all timers have its name."""
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
+APPS_TARGET = "sereno-apps.target"
+"""Starts the applications that are linked into it, and is gone."""
 DROP_IN = "50-sereno.conf"
 # For systemctl: the timers, the timers and services, and the targets of applications.
 ALL_TIMERS, ALL_JOBS, ALL_APPS = "sereno@*.timer", "sereno@*", "sereno-app@*"
@@ -25,8 +27,18 @@ def app_target_name(app: str) -> str:
     return f"{_APP}{app}.target"
 
 
+def jobs_target_name(app: str) -> str:
+    """The target that starts an application's timers and is gone: `enable` and `disable` link them into it."""
+    return f"sereno-jobs@{app}.target"
+
+
 def drop_in_name(job_id: str) -> str:
     return f"{service_name(job_id)}.d/{DROP_IN}"
+
+
+def unit_of(file_name: str) -> str:
+    """The unit that a generated file (timer or drop-in) is of."""
+    return file_name.partition(".d/")[0]
 
 
 def stamp_name(job_id: str) -> str:
@@ -48,7 +60,3 @@ def job_of_service(name: str) -> str:
 def is_of_a_job(name: str) -> bool:
     """Whether a unit, or a directory of drop-ins, is of one job or of all."""
     return name.startswith(_JOB)
-
-
-def is_of_an_app(name: str) -> bool:
-    return name.startswith(_APP)

@@ -1,11 +1,15 @@
 """Carry out a `Plan`: files and manager, in the order in which a kill anywhere leaves the old state or the new one.
 
-    announce → stop → (forget) → waive → write and delete → link → reload → start → end
+    announce → write → stop → waive and seed → rewrite and delete → link → have it loaded → start → end
 
-What is announced and not ended is finished by the application's next change. Starting a timer never runs its job:
-missed elapses are waived before (a persistent timer reads its stamp when it is started), and the last activation of an
-interval timer, or of one without a stamp, is forgotten by the manager (it stays in memory as long as the units are
-loaded, and systemd 252 would count from it). Measured on systemd 252 and 257; tests/boot holds it.
+What is announced and not ended is finished by the next change. Starting a timer never runs its job: missed elapses are
+waived before (a persistent timer reads its stamp when it is started), and the last activation of an interval timer, or
+of one without a stamp, is forgotten by the manager, which would count from it.
+
+Both that and the new text come by themselves: systemd unloads a timer that is stopped, and with it its service, unless
+something names them, and reads them from the disk when it loads them again. So a daemon-reload, which reads every unit
+of the machine, is only for what stays loaded: a service that runs or failed, a timer that goes on. Measured on systemd
+252 and 257; tests/boot holds it.
 
 When a step fails, what was active before is started again, or the error says what is not.
 """
@@ -19,8 +23,16 @@ from contextlib import contextmanager, suppress
 
 from sereno.errors import NotAvailable, SerenoError, SystemdError
 from sereno.manager.analyze import next_elapses
-from sereno.manager.names import ALL_TIMERS, app_target_name, service_name, timer_name
-from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
+from sereno.manager.names import (
+    ALL_JOBS,
+    ALL_TIMERS,
+    app_target_name,
+    jobs_target_name,
+    service_name,
+    timer_name,
+    unit_of,
+)
+from sereno.manager.systemctl import ELAPSED, FEW, Elapse, Systemctl
 from sereno.units.plan import Plan
 from sereno.units.seed import first_elapse, machine_id, seed_text
 from sereno.units.unit_text import ACCURACY_S, Installed
@@ -46,32 +58,31 @@ def apply(
         start: with `enable_app`, start the application's target now.
     """
     units.sweep()
-    link_app = enable_app and not units.app_is_linked(app)
+    link_app = enable_app and not units.enabled.app_is_linked(app)
     if plan.is_empty and not link_app:
         units.write_presets()
         return
-    # A removal that is killed leaves jobs unlinked that nobody has paused: should they be registered again.
-    units.begin({*plan.link, *plan.forget, *plan.unlink}, plan.held)
     # The first step that can fail for want of space or rights comes while everything still runs as before. What is
     # stopped must not change before it is: a reload by anybody would apply the new schedule.
+    units.begin((*plan.create, *plan.update, *plan.remove, *plan.link), plan.held)
     created = set(map(timer_name, plan.create))
     later = {
         name: plan.write[name]
         for name in map(timer_name, plan.restart)
         if name in plan.write and name not in created
     }
+    # A new job is there with its timer, which its link comes before: without one it would be a paused job.
+    units.enabled.link({job_id: app for job_id in plan.create if job_id in plan.link})
     units.replace({name: text for name, text in plan.write.items() if name not in later})
-    elapses = manager.list_timers() if manager is not None and plan.active else {}
+    elapses = {}
+    if asked := {timer_name(job.id) for job in (*plan.waive, *plan.held)}.intersection(plan.active):
+        elapses = manager.list_timers(*asked) if manager is not None else {}
     stopped_s = time.time()
     old = (*plan.remove, *(job for job in plan.restart if job not in plan.create))
-    held = {job.id: job.app for job in plan.held}
-    linked = {*plan.unlink, *plan.forget}.difference(plan.link)
-    with _revived(plan.active, {**dict.fromkeys(linked, app), **held}, units, manager):
+    held = [timer_name(job.id) for job in plan.held]
+    with _revived(plan.active, {}, units, manager):
         if manager is not None:
-            manager.stop(map(timer_name, (*old, *held)))
-        units.unlink(app, (*plan.remove, *plan.forget))
-        if manager is not None and plan.forget:
-            _forget(plan.forget, plan.held, units, manager)
+            manager.stop([*map(timer_name, old), *held])
         units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
         waived = (job.id for job in plan.waive)
         units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *waived))
@@ -80,28 +91,40 @@ def apply(
             units.timers.end_turns(plan.at_boot)
         units.replace(later)
         units.delete(plan.delete)
+        units.enabled.unlink(app, plan.remove)
         _seed(plan, units, elapses)
-        units.link({**dict.fromkeys((*plan.link, *plan.forget), app), **held})
+        units.enabled.link(dict.fromkeys(plan.link, app))
         if link_app:
-            units.link_app(app)
+            units.enabled.link_app(app)
         if manager is not None:
-            if plan.changes_files or link_app:
-                manager.reload()
-            starts_app = app if enable_app and start else None
-            again = [timer for timer in map(timer_name, held) if timer in plan.active]
-            _start(manager, starts_app, [*map(timer_name, plan.restart), *again])
-    units.end((*plan.create, *plan.update, *plan.keep, *plan.remove, *held))
+            _have_it_loaded(plan, manager)
+            again = (timer for timer in held if timer in plan.active)
+            timers = [*map(timer_name, plan.restart), *again]
+            _start(manager, app, timers, units, with_app=enable_app and start)
+    units.end()
 
 
-def _forget(
-    job_ids: Collection[str], held: Iterable[Installed], units: UnitDirectory, manager: Systemctl
-) -> None:
-    """Have the manager forget the last activation of these jobs, whose timers are stopped and unlinked: it unloads what
-    nothing names, and would name them as long as a job that comes after them is loaded."""
-    for job in held:
-        units.unlink(job.app, [job.id])
-    manager.reset_failed(service_name(job_id) for job_id in (*job_ids, *(job.id for job in held)))
-    manager.reload()
+def _have_it_loaded(plan: Plan, manager: Systemctl) -> None:
+    """See that the manager will go by what is on the disk, and counts from no activation that is to be forgotten."""
+    held = [job.id for job in plan.held]
+    removed = {name(job_id) for job_id in plan.remove for name in (timer_name, service_name)}
+    changed = {unit_of(name) for name in (*plan.write, *plan.delete)} - removed
+    # A failed unit stays loaded until that is reset.
+    reset = {service_name(job_id) for job_id in (*plan.remove, *plan.forget, *held)}
+    reset.update(timer_name(job_id) for job_id in (*plan.remove, *plan.restart, *held))
+    loaded = _loaded(manager, changed | reset)
+    if failed := [unit for unit in loaded if unit in reset and loaded[unit] == "failed"]:
+        manager.reset_failed(failed)
+        loaded = _loaded(manager, changed.intersection(loaded))
+    if changed & loaded.keys():
+        manager.reload()
+
+
+def _loaded(manager: Systemctl, names: Collection[str]) -> dict[str, str]:
+    """ActiveState of those of the units that are loaded."""
+    # The manager compares each name with each unit.
+    states = manager.states(*(names if len(names) <= FEW else (ALL_JOBS,))) if names else {}
+    return {unit: state for unit, state in states.items() if unit in names}
 
 
 def _waive(
@@ -136,7 +159,7 @@ def _due_s(job: Installed, next_s: float, had_s: float | None) -> float:
 
 
 def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> None:
-    """Write first elapses, which the timers need not wait for the seed's service to have."""
+    """Write first elapses: the timers are started without the seed's service, which would read every job."""
     machine, now_s = machine_id(), time.time()
     for job_id, (interval_s, jitter_s) in plan.first.items():
         text = first_elapse(units, job_id, interval_s, jitter_s, now_s, machine)
@@ -152,14 +175,24 @@ def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> No
             )
 
 
-def _start(manager: Systemctl, app: str | None, timers: list[str]) -> None:
-    if app is not None:
-        # The target's one job brings up all timers that are linked: a start by name for each of a thousand costs
-        # half as much again. What it could not start is started by name, since only that says why.
-        manager.start([app_target_name(app)])
-        states = manager.states(ALL_TIMERS) if timers else {}
+def _start(
+    manager: Systemctl, app: str, timers: list[str], units: UnitDirectory, *, with_app: bool
+) -> None:
+    """Start these timers, whose first elapses are there; with the target of `app`, all others of it that are linked."""
+    target = [app_target_name(app)] if with_app else []
+    others: set[str] = set()
+    if with_app and not manager.is_active(*target):
+        others = units.enabled.timers(app).difference(timers)
+    if len(timers) + len(others) > FEW:
+        # One job of a target that brings up all: by name a thousand cost twice as much. What it could not start is
+        # started by name, since only that says why.
+        manager.start_alone(target)
+        manager.start([jobs_target_name(app)])
+        states = manager.states(ALL_TIMERS)
         timers = [timer for timer in timers if states.get(timer) not in ("active", ELAPSED)]
-    manager.start(timers)
+        target, others = [], set()
+    manager.start_alone([*target, *timers])
+    manager.start(sorted(others))
 
 
 @contextmanager
@@ -184,7 +217,7 @@ def _revived(
             raise
         active: Collection[str] = ()
         with suppress(OSError, SerenoError):
-            units.link(
+            units.enabled.link(
                 {
                     job: app
                     for job, app in unlinked.items()
@@ -208,7 +241,6 @@ def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
     timer = timer_name(job.id)
     stopped = [timer] if manager.is_active(timer) else []
     with _revived(stopped, {job.id: job.app}, units, manager):
-        units.unlink(job.app, [job.id])
+        units.enabled.unlink(job.app, [job.id])
         manager.stop([timer])
-        manager.reload()
         units.write_presets()

@@ -25,7 +25,7 @@ from sereno.manager.names import (
     timer_name,
 )
 from sereno.manager.scope import Scope, of_this_process
-from sereno.manager.systemctl import Systemctl, is_active
+from sereno.manager.systemctl import FEW, Systemctl, is_active
 from sereno.records import journal
 from sereno.triggers import machine_zone
 from sereno.units import plan
@@ -106,11 +106,21 @@ class Installation:
         timers = {timer_name(job.id) for job in jobs.values() if job.enabled}
         return active is not None and active >= {app_target_name(app), *timers}
 
-    def _active(self, jobs: Mapping[str, Installed], *targets: str) -> set[str] | None:
-        """The timers and the `targets` that are active; None: there is no manager to ask."""
+    def _active(
+        self, jobs: Mapping[str, Installed], *targets: str, of: Collection[str] | None = None
+    ) -> set[str] | None:
+        """The timers and the `targets` that are active; None: there is no manager to ask.
+
+        Args:
+            of: ids of the jobs whose timers matter, with those of the jobs that come after them; default: all.
+        """
         if self._manager is None:
             return None
-        states = self._manager.states(*targets, ALL_TIMERS)
+        timers = {ALL_TIMERS}
+        if of is not None and len(of) <= FEW:
+            timers = {timer_name(job_id) for job_id in of}
+            timers.update(timer_name(job.id) for job in plan.held_by(of, jobs))
+        states = self._manager.states(*targets, *sorted(timers))
         at_boot = {timer_name(job.id) for job in jobs.values() if job.at_boot}
         return {unit for unit, state in states.items() if is_active(state, at_boot=unit in at_boot)}
 
@@ -161,18 +171,30 @@ class Installation:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the lock; timers of others that a killed change had stopped for its own sake go on after this one."""
+        """Hold the lock, when what an older sereno or a killed change left is put right."""
         with self.units.locked():
-            held = self.units.let_go()
+            held, is_old = self.units.interrupted(), self.units.enabled.is_old()
+            if is_old:
+                if held is None:
+                    self.units.begin(())
+                self.units.enabled.move()
+            if (is_old or held is not None) and self._manager is not None:
+                # The manager still has what there was before.
+                self._manager.reload()
+            if held is not None or is_old:
+                self._start_held(held or ())
+                self.units.end()
             yield
-            if held:
-                if self._manager is not None:
-                    jobs = [job for job in self.jobs().values() if job.id in held and job.enabled]
-                    apps = self._manager.active_units(app_target_name("*"))
-                    self._manager.start(
-                        timer_name(job.id) for job in jobs if app_target_name(job.app) in apps
-                    )
-                self.units.end(held)
+
+    def _start_held(self, held: Collection[str]) -> None:
+        """Start timers again that a killed change had stopped for its own sake."""
+        jobs = [job for job in self.jobs().values() if job.id in held] if held else []
+        self.units.enabled.link({job.id: job.app for job in jobs})
+        if jobs and self._manager is not None:
+            apps = self._manager.active_units(app_target_name("*"))
+            self._manager.start(
+                timer_name(job.id) for job in jobs if app_target_name(job.app) in apps
+            )
 
     def _caution(self, job_ids: Collection[str]) -> None:
         from sereno.units import cautions
@@ -195,7 +217,7 @@ class Installation:
         if todo.remove and self._manager is not None:
             from sereno.units import traces
 
-            left = traces.places(self._manager, todo.remove)
+            left = traces.places(self._manager, todo.remove, self.units.drop_ins())
         apply(todo, app, self.units, self._manager, enable_app=enable_app, start=start)
         if left:
             for error in traces.delete(left):
@@ -212,7 +234,9 @@ class Installation:
     ) -> tuple[plan.Plan, bool]:
         """What `install` is to do, and whether it may start what is not active."""
         found = self.units.find()
-        active = self._active(found.jobs, TARGET, app_target_name(app))
+        jobs, pruned = list(jobs), [job.id for job in found.jobs.values() if prune and prune(job)]
+        matter = {*pruned, *(job.id for job in jobs)}
+        active = self._active(found.jobs, TARGET, app_target_name(app), of=matter)
         start = start and active is not None and self._may_start(app, enable_app, active)
         todo = plan.build(
             jobs,
@@ -221,8 +245,7 @@ class Installation:
             foreign=found.foreign,
             active=active,
             start=start,
-            interrupted=found.interrupted,
-            prune=[job.id for job in found.jobs.values() if prune and prune(job)],
+            prune=pruned,
             local_zone=self.local_zone,
         )
         if announce is not None:
@@ -256,7 +279,7 @@ class Installation:
         """
         with self._changing():
             found = self.units.find()
-            active = self._active(found.jobs)
+            active = self._active(found.jobs, of=job_ids)
             todo = plan.build([], found.jobs, app=app, active=active, prune=job_ids)
             for job_id, gone in () if forced else todo.bereft:
                 raise InvalidJob(
@@ -264,33 +287,30 @@ class Installation:
                     hint=f"remove {job_id!r} first, or register it without; or pause {gone!r}",
                 )
             self._apply(todo, app)
-        if self._manager is not None:
-            self._manager.reset_failed(service_name(job_id) for job_id in todo.remove)
         return todo.lines()
 
     def remove_all(self) -> list[str]:
         """Remove every job of every application, and the applications' targets."""
         lines = []
         apps = {job.app for job in self.jobs().values()}
-        for app in sorted(apps | self.units.linked_apps()):
+        for app in sorted(apps | self.units.enabled.apps()):
             lines += self.remove(app, list(self.jobs(app)), forced=True)
             with self.units.locked():
                 self._disable_app(app)
-        with self.units.locked():
-            self.units.sweep_all()
+        with self._changing():
+            self.units.sweep()
         return lines
 
     def _disable_app(self, app: str) -> None:
-        was_linked = app in self.units.linked_apps()
-        self.units.unlink_app(app)
+        was_linked = app in self.units.enabled.apps()
+        self.units.enabled.unlink_app(app)
         if self._manager is None:
             return
         try:
             self._manager.stop([app_target_name(app)])
-            self._manager.reload()
         except SerenoError:
             if was_linked:
-                self.units.link_app(app)
+                self.units.enabled.link_app(app)
             raise
 
     def shutdown(self, app: str, *, wait: bool) -> None:
@@ -318,7 +338,7 @@ class Installation:
             job = self.job(job.id, job.app)
             if not job.enabled:
                 target = app_target_name(job.app)
-                active = self.manager.active_units(target, ALL_TIMERS)
+                active = self._active(found, target, of=[job.id]) or set()
                 todo = plan.resumption(job, found, active, start=target in active)
                 apply(todo, job.app, self.units, self.manager)
 

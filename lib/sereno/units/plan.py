@@ -27,13 +27,11 @@ class Plan:
         create, update, remove, keep: job ids, each in exactly one of them.
         write: unit files to write, {file name: text}.
         delete: unit files to delete.
-        unlink: the part of `remove` that is not paused.
-        link: job ids whose timer the application's target is to start; also those that a killed process left unlinked.
+        link: job ids whose timer is to be started with its application.
         restart: job ids whose timer must be (stopped and) started, because it is new or not active, or because it is
             active with another schedule.
         forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
             interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
-        resumed: an earlier change was killed, so the manager may not know what is on disk.
         waive: persistent calendar timers, as they were, whose missed elapses are waived, so that starting them causes
             no run.
         anew: other timers that begin anew: their last elapse no longer counts.
@@ -48,7 +46,6 @@ class Plan:
     create: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
-    unlink: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     write: Mapping[str, str] = field(default_factory=dict)
     delete: tuple[str, ...] = ()
@@ -62,15 +59,10 @@ class Plan:
     held: tuple[Installed, ...] = ()
     active: tuple[str, ...] = ()
     bereft: tuple[tuple[str, str], ...] = ()
-    resumed: bool = False
-
-    @property
-    def changes_files(self) -> bool:
-        return bool(self.write or self.delete or self.link or self.forget or self.resumed)
 
     @property
     def is_empty(self) -> bool:
-        return not (self.changes_files or self.restart)
+        return not (self.write or self.delete or self.link or self.restart)
 
     def lines(self) -> list[str]:
         """One line per change, for people."""
@@ -89,7 +81,6 @@ def build(
     foreign: Collection[str] = (),
     active: Collection[str] | None = (),
     start: bool = True,
-    interrupted: Collection[str] | None = None,
     prune: Collection[str] = (),
     local_zone: str | None = None,
 ) -> Plan:
@@ -101,7 +92,6 @@ def build(
         foreign: names of unit files that are in the way and not sereno's.
         active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
         start: False: no timer is started that is not active.
-        interrupted: ids that an earlier, killed change was going to link, of any application; None: there was none.
         local_zone: the machine's time zone.
         prune: ids to remove if they are installed for `app` and not desired.
 
@@ -112,7 +102,6 @@ def build(
     kinds: dict[str, set[str]] = {}
     write: dict[str, str] = {}
     delete: list[str] = []
-    interrupted = _own(interrupted, installed, app)
     desired = sorted(desired, key=lambda job: job.id)
     for job in desired:
         before, files = installed.get(job.id), render(job, local_zone=local_zone)
@@ -121,7 +110,7 @@ def build(
         changed = {name: text for name, text in files.items() if old.get(name) != text}
         gone = sorted(old.keys() - files.keys())
         kind = "create" if before is None else "update" if changed or gone else "keep"
-        kinds[job.id] = {kind, *_kinds(job, before, files, active, start, interrupted or ())}
+        kinds[job.id] = {kind, *_kinds(job, before, files, active, start)}
         write |= changed
         delete += gone
     remove = sorted(
@@ -143,7 +132,6 @@ def build(
         create=ids("create"),
         update=ids("update"),
         remove=tuple(remove),
-        unlink=tuple(job_id for job_id in remove if installed[job_id].enabled),
         keep=ids("keep"),
         write=write,
         delete=(*delete, *(name for job_id in remove for name in sorted(installed[job_id].files))),
@@ -161,7 +149,6 @@ def build(
         anew=ids("anew"),
         at_boot=ids("at_boot"),
         bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
-        resumed=interrupted is not None,
     )
 
 
@@ -218,18 +205,17 @@ def _kinds(
     files: Mapping[str, str],
     active: Collection[str] | None,
     start: bool,
-    interrupted: Collection[str],
 ) -> Iterator[str]:
     """The parts of a plan that a desired job is in, as `Plan` calls them, for what its timer does."""
-    # An unlinked timer was paused (or disabled by the administrator), unless a killed change left it so.
-    paused = before is not None and not before.enabled and job.id not in interrupted
+    # An unlinked timer was paused, or disabled by the administrator.
+    paused = before is not None and not before.enabled
     rescheduled = before is not None and _schedule(before.files) != _schedule(files)
     is_active = active is not None and timer_name(job.id) in active
     by_stamp = job.interval_s is None and job.persistent
     # One that is active must never see its schedule change: a daemon-reload counts from its last elapse.
     must_start = before is None or rescheduled if is_active else start
     restart = active is not None and not paused and must_start
-    if not paused and not (before and before.enabled):
+    if before is None:
         yield "link"
     if restart:
         yield "restart"
@@ -240,18 +226,6 @@ def _kinds(
         yield "waive" if by_stamp else "anew"
     if job.at_boot and (before is None or begins_again):
         yield "at_boot"
-
-
-def _own(
-    interrupted: Collection[str] | None, installed: Mapping[str, Installed], app: str
-) -> Collection[str] | None:
-    """What of a killed change concerns `app`: None if all that it announced is another application's."""
-    if not interrupted:
-        return interrupted
-    own = {
-        job_id for job_id in interrupted if job_id not in installed or installed[job_id].app == app
-    }
-    return own or None
 
 
 def _check_owner(

@@ -3,9 +3,10 @@
 `OnUnitActiveSec=` counts from the service's last activation in this boot, so before the first run it has no elapse at
 all. What systemd offers as a seed breaks a promise each: `OnActiveSec=` fires again after every daemon-reload,
 `OnBootSec=` fires at once when the timer is started later than that after boot, and neither lets an interval that is
-longer than the machine stays up ever come round. So every interval timer wants `sereno-seed.service` and starts after
-it: it writes, for this boot only, `OnCalendar=` with the one absolute time at which the interval is over, counted from
-the stamp that `Persistent=` keeps. An absolute time in the past never elapses again, so the seed needs no removal.
+longer than the machine stays up ever come round. So every interval timer has a drop-in for this boot, `OnCalendar=`
+with the one absolute time at which the interval is over, counted from the stamp that `Persistent=` keeps. An absolute
+time in the past never elapses again, so the seed needs no removal. `sereno-seed.service` writes it in each boot before
+systemd loads the timers, `apply` with each change; timers want the service for when somebody else starts one.
 
 A timer of @reboot has one elapse, long ago, and `Persistent=true`. Dating its stamp before that elapse, once in each
 boot, makes systemd make up for it when it starts the timer, and date the stamp itself. A file below /run says that the
@@ -77,7 +78,9 @@ def seed(
     jobs = units.find().jobs.values()
     there = {job.id: units.timers.seed(job.id) for job in jobs if job.interval_s is not None}
     booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_turn(units, job)]
-    elapses, states = manager.list_timers(), manager.states(ALL_TIMERS)
+    states = manager.states(ALL_TIMERS)
+    # In a boot none is active, and this question is the dearest.
+    elapses = manager.list_timers() if "active" in states.values() else {}
     written, dead = [], []
     for job in jobs:
         unit = timer_name(job.id)
@@ -90,7 +93,8 @@ def seed(
         if text != there[job.id] == units.timers.seed(job.id):
             units.timers.write_seed(job.id, text)
             written.append(unit)
-    if written or dead:
+    # What is not loaded is read when it is.
+    if dead or states.keys() & written:
         manager.reload()
     manager.restart([*dead, *(unit for unit in booted if states.get(unit) in ("active", ELAPSED))])
     return [*booted, *dict.fromkeys([*written, *dead])]

@@ -4,12 +4,14 @@ They go when the job is removed. Left behind, node_exporter would export the met
 the alert "no success for so long" would fire for it; a later job of the same name would begin as failing. The manager
 is asked, before the units go, because it alone has read all of a unit's drop-ins; a sweep by a later run would have to
 guess from names which files in a directory of node_exporter's are those of jobs that are no more, and of which scope.
+What is asked are only jobs that an administrator has changed, and one that stands for all others: systemd loads each
+unit that it is asked about.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 from sereno.manager.names import service_name
@@ -19,12 +21,24 @@ from sereno.records import metrics, textfile
 from sereno.setting_names import NOTIFY_STATE, TEXTFILE_DIR
 
 
-def places(manager: Systemctl, job_ids: Collection[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Directories and the files that runs of these jobs may have left in each: one question for all of them."""
-    shown = manager.show_all(map(service_name, job_ids), "Environment")
+def places(
+    manager: Systemctl, job_ids: Collection[str], drop_ins: Mapping[str, object]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Directories and the files that runs of these jobs may have left in each: one question for all of them.
+
+    Args:
+        drop_ins: administrators', by the name of their unit. A registration cannot set these variables.
+    """
+    own = {job_id for job_id in job_ids if service_name(job_id) in drop_ins}
+    others = [job_id for job_id in job_ids if job_id not in own]
+    asked = [service_name(job_id) for job_id in (*sorted(own), *others[:1])]
+    shown = {
+        unit: _variables(row.get("Environment", ""))
+        for unit, row in manager.show_all(asked, "Environment").items()
+    }
     found = []
     for job_id in job_ids:
-        environment = _variables(shown.get(service_name(job_id), {}).get("Environment", ""))
+        environment = shown.get(service_name(job_id if job_id in own else others[0]), {})
         metrics_file = metrics.file_name(job_id)
         for variable, names in (
             (TEXTFILE_DIR, (metrics_file, textfile.unfinished(metrics_file))),

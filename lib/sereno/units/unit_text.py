@@ -18,6 +18,7 @@ from sereno.manager.names import (
     SEED_SERVICE,
     app_target_name,
     drop_in_name,
+    jobs_target_name,
     service_name,
     timer_name,
 )
@@ -58,7 +59,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
     ]
     if job.interval_s is not None or job.at_boot:
         # OnUnitActiveSec= has no elapse before the service ran once in this boot, and that of a boot is always over:
-        # the seed gives the first one.
+        # the seed gives the first one. Whoever changes the timer has written it; this is for all other starts.
         unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
     timer = [*job.trigger.timer_lines(local_zone=local_zone)]
     if job.at_boot:
@@ -75,7 +76,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
         # each period; there the seed shifts the first run instead.
         timer += [f"RandomizedDelaySec={exact_span(job.jitter_s)}", "FixedRandomDelay=true"]
     timer.append(f"AccuracySec={exact_span(accuracy_s(job))}")
-    install = [f"WantedBy={app_target_name(job.app)}"]
+    install = [f"WantedBy={jobs_target_name(job.app)}"]
     return _section_text(
         job, timer_name(job.id), ("Unit", unit), ("Timer", timer), ("Install", install)
     )
@@ -171,7 +172,7 @@ class Installed:
         at_boot: whether each boot runs it once.
         jitter_s: an interval's: how much earlier at most its first run comes.
         persistent: whether systemd keeps the time of its last elapse.
-        enabled: whether its application's target starts the timer; False: paused.
+        enabled: whether its timer is started with its application; False: paused.
         after: ids of the jobs that its runs are ordered after.
         kwargs: the arguments of its function.
         files: its generated files, {file name: text}.

@@ -1,9 +1,9 @@
-"""The generated unit files on disk: the only module that reads or writes them, but for this boot's in `timer_memory`.
+"""The generated unit files on disk: the only module that reads or writes them, but for this boot's in `stamps`.
 
 Every file is replaced by rename, so a reader sees the old text or the new one. A change of several files is announced
-in the file `.sereno-pending` and ends when that file goes: whoever finds it knows that an earlier change was killed. It
-has the ids that were going to be linked, which their application finishes, and those that were only held meanwhile
-("id held"), which the next change of anybody lets go.
+in the file `.sereno-pending` and ends when that file goes: whoever finds it knows that an earlier change was killed,
+and that the manager may not know what is on disk. It has the ids of the jobs that were changed, and of those whose
+timers were only stopped meanwhile ("id held"), which the next change of anybody starts.
 """
 
 from __future__ import annotations
@@ -11,23 +11,15 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
-from sereno.manager.names import (
-    DROP_IN,
-    TARGET,
-    app_target_name,
-    is_of_a_job,
-    is_of_an_app,
-    job_of,
-    timer_name,
-)
+from sereno.manager.names import DROP_IN, is_of_a_job, job_of, timer_name
 from sereno.manager.scope import Scope
-from sereno.units import presets
 from sereno.units.durable import TEMPORARY_PREFIX, replace_all
+from sereno.units.enablement import Enablement, remove_if_empty
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
 from sereno.units.unit_text import Installed, own_keys, read
 
@@ -50,6 +42,7 @@ class UnitDirectory:
         self.scope = scope
         self.path = scope.units
         self.timers = TimerMemory(scope)
+        self.enabled = Enablement(scope)
 
     def require(self, unit: str) -> None:
         """Raise `NotAvailable` if none of systemd's directories has the hand-written unit `unit`."""
@@ -81,7 +74,7 @@ class UnitDirectory:
     def find(self) -> Found:
         """Read everything that is installed in this scope."""
         files: dict[str, dict[str, str]] = {}
-        links = self._linked()
+        links = self.enabled.timers()
         foreign: set[str] = set()
 
         def note(job_id: str, name: str) -> None:
@@ -171,67 +164,39 @@ class UnitDirectory:
             return None
         return {job_id: word for job_id, _, word in (line.partition(" ") for line in lines)}
 
-    def begin(self, link: Iterable[str], held: Iterable[Installed] = ()) -> None:
-        """Announce a change that is going to link the timers of these job ids, beside what was announced before.
+    def begin(self, changed: Iterable[str], held: Iterable[Installed] = ()) -> None:
+        """Announce a change of the jobs with these ids.
 
         Args:
-            held: jobs that are unlinked meanwhile and otherwise left as they are.
+            held: jobs whose timers are stopped meanwhile, and otherwise left as they are.
         """
-        ours = {**dict.fromkeys(link, ""), **{job.id: "held" for job in held}}
-        self._announce({**(self._pending() or {}), **ours})
+        lines = sorted({*changed, *(f"{job.id} held" for job in held)})
+        self.replace({PENDING: "".join(f"{line}\n" for line in lines)})
 
-    def end(self, done: Iterable[str]) -> None:
-        """The change of these job ids is complete; what another application's killed change announced stays."""
-        done = set(done)
-        self._announce(
-            {
-                job_id: word
-                for job_id, word in (self._pending() or {}).items()
-                if job_id not in done and (self.path / timer_name(job_id)).exists()
-            }
-        )
+    def end(self) -> None:
+        """The change that was announced is complete."""
+        (self.path / PENDING).unlink(missing_ok=True)
         self.write_presets()
 
-    def _announce(self, pending: Mapping[str, str]) -> None:
-        if pending:
-            lines = [f"{job_id} {word}".rstrip() for job_id, word in sorted(pending.items())]
-            self.replace({PENDING: "".join(f"{line}\n" for line in lines)})
-        else:
-            (self.path / PENDING).unlink(missing_ok=True)
-
-    def let_go(self) -> list[str]:
-        """Link the jobs again that a killed change had held; return their ids. Only under the lock."""
-        held = {job_id for job_id, word in (self._pending() or {}).items() if word}
-        found = self.find().jobs if held else {}
-        jobs = {job.id: job.app for job in found.values() if job.id in held}
-        self.link(jobs)
-        return list(jobs)
+    def interrupted(self) -> set[str] | None:
+        """The jobs that a killed change had held, by id; None: none was killed."""
+        pending = self._pending()
+        return None if pending is None else {job_id for job_id, word in pending.items() if word}
 
     def replace(self, files: Mapping[str, str]) -> None:
         """Write all of `files` ({name: text}) or none of them, durably; only under the lock."""
-        replace_all(str(self.path), files)
-
-    def write_presets(self) -> None:
-        """Let presets leave what is enabled and what is paused as it is: see `sereno.units.presets`."""
-        names = {entry.name for entry in self._entries(self.path)}
-        timers = {name for name in names if is_of_a_job(name) and name.endswith(".timer")}
-        if not any(map(self._is_ours, timers)):
-            return presets.remove(self.path)
-        return presets.write(
-            self.path,
-            target=TARGET,
-            switched_on=(self.path / "timers.target.wants" / TARGET).is_symlink(),
-            paused=[name for name in timers - self._linked() if self._is_ours(name)],
+        # Timers last: one without its drop-in would run something else.
+        replace_all(
+            str(self.path), dict(sorted(files.items(), key=lambda file: "/" not in file[0]))
         )
 
-    def _linked(self) -> set[str]:
-        """Names of the timers that the targets of applications start."""
-        return {
-            link.name
-            for entry in self._entries(self.path)
-            if is_of_an_app(entry.name) and entry.name.endswith(".wants")
-            for link in self._entries(Path(entry.path))
-        }
+    def write_presets(self) -> None:
+        """Let presets leave what is enabled and what is paused as it is."""
+        names = {entry.name for entry in self._entries(self.path)}
+        timers = {name for name in names if is_of_a_job(name) and name.endswith(".timer")}
+        # What is linked need not be read.
+        strange = {name for name in timers - self.enabled.timers() if not self._is_ours(name)}
+        self.enabled.write_presets(timers - strange)
 
     def _is_ours(self, name: str) -> bool:
         try:
@@ -240,93 +205,25 @@ class UnitDirectory:
             return False
 
     def sweep(self) -> None:
-        """Remove the temporary files of killed processes; only under the lock."""
+        """Remove what killed changes have left: temporary files, drop-ins and links of jobs that are no more."""
         for entry in self._entries(self.path):
             if entry.name.startswith(TEMPORARY_PREFIX):
                 os.unlink(entry.path)
-
-    def sweep_all(self) -> None:
-        """Remove what changes that were killed have left of jobs that are no more; only under the lock."""
-        self.sweep()
-        self.end(())
-        for entry in self._entries(self.path):
-            if (
-                is_of_a_job(entry.name)
-                or is_of_an_app(entry.name)
-                or entry.name.startswith(f"{TARGET}.wants")
-            ):
-                self._remove_if_empty(Path(entry.path))
+            elif is_of_a_job(entry.name) and entry.name.endswith(".service.d"):
+                name = f"{entry.name}/{DROP_IN}"
+                job_id = job_of(name)
+                if job_id and not (self.path / timer_name(job_id)).exists() and self._is_ours(name):
+                    os.unlink(self.path / name)
+                remove_if_empty(Path(entry.path))
+        self.enabled.sweep()
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete unit files, and the directory of a drop-in that was its last file."""
-        for name in names:
+        for name in sorted(names, key=lambda name: "/" in name):
             path = self.path / name
             path.unlink(missing_ok=True)
             if name.endswith("/" + DROP_IN):
-                self._remove_if_empty(path.parent)
-
-    def link(self, jobs: Mapping[str, str]) -> None:
-        """Let their applications' targets start the timers of these jobs, {id: application}, as `systemctl enable`."""
-        for app in set(jobs.values()):
-            timers = [timer_name(job_id) for job_id in jobs if jobs[job_id] == app]
-            self._link(f"{app_target_name(app)}.wants", {timer: f"../{timer}" for timer in timers})
-
-    def unlink(self, app: str, job_ids: Iterable[str]) -> None:
-        wants = self.path / f"{app_target_name(app)}.wants"
-        for job_id in job_ids:
-            (wants / timer_name(job_id)).unlink(missing_ok=True)
-        self._remove_if_empty(wants)
-
-    def linked_apps(self) -> set[str]:
-        """The applications that sereno.target starts."""
-        prefix, suffix = app_target_name("").split(".")
-        return {
-            link.name.removeprefix(prefix).removesuffix(f".{suffix}")
-            for link in self._entries(self.path / f"{TARGET}.wants")
-            if link.name.startswith(prefix)
-        }
-
-    def app_is_linked(self, app: str) -> bool:
-        """Whether `sereno.target` starts the application's target, by a link that leads to where its template is."""
-        wants = f"{self.path}/{TARGET}.wants"
-        links = self._app_links({app, *self.linked_apps()})
-        return all(_target(f"{wants}/{name}") == target for name, target in links.items())
-
-    def link_app(self, app: str) -> None:
-        """Let `sereno.target` start the application's target."""
-        self._link(f"{TARGET}.wants", self._app_links({app, *self.linked_apps()}))
-
-    def _app_links(self, apps: Iterable[str]) -> dict[str, str]:
-        template = app_target_name("")
-        places = [directory / template for directory in self.scope.search]
-        found = next((place for place in places if place.exists()), places[self.scope.is_user])
-        if self.scope.name == "system":
-            # A staged tree's links must be right in the system that it becomes.
-            found = Path("/") / found.relative_to(self.path.parents[2])
-        return {app_target_name(app): str(found) for app in apps}
-
-    def unlink_app(self, app: str) -> None:
-        wants = self.path / f"{TARGET}.wants"
-        (wants / app_target_name(app)).unlink(missing_ok=True)
-        self._remove_if_empty(wants)
-
-    def _link(self, place: str, links: Mapping[str, str]) -> None:
-        """Make symbolic links, {name: target}, in the directory `place`, where they are not there."""
-        if links:
-            os.makedirs(f"{self.path}/{place}", exist_ok=True)
-        for name, target in links.items():
-            path = f"{self.path}/{place}/{name}"
-            if _target(path) != target:
-                temporary = f"{self.path}/{TEMPORARY_PREFIX}link"
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                os.symlink(target, temporary)
-                os.replace(temporary, path)
-
-    @staticmethod
-    def _remove_if_empty(directory: Path) -> None:
-        with suppress(OSError):
-            directory.rmdir()
+                remove_if_empty(path.parent)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -346,11 +243,3 @@ class UnitDirectory:
             f"unit files: no right to write {self.path}",
             hint=rights_hint(user=self.scope.is_user),
         )
-
-
-def _target(link: str) -> str | None:
-    """What a symbolic link leads to; None: it is none."""
-    try:
-        return os.readlink(link)
-    except OSError:
-        return None

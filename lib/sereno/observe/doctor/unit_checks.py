@@ -25,6 +25,10 @@ TELLER = "sereno-failed@doctor.service"
 # Of sereno's own units: what does not happen without it.
 OWN_UNITS = {
     TARGET: "no timer starts",
+    "sereno-start.service": "no timer starts at boot",
+    "sereno-apps.target": "no timer starts at boot",
+    "sereno-start@doctor.service": "no timer starts at boot",
+    "sereno-jobs@doctor.target": "no timer starts at boot",
     SEED_SERVICE: "no interval has a first elapse after a boot",
     "sereno-seed.timer": "intervals are late after the clock was set",
     SOCKET: "nobody is told of recoveries and alerts",

@@ -13,7 +13,7 @@ from datetime import tzinfo
 from typing import Any
 
 from sereno.jobs import cache_cleanup_job
-from sereno.manager.names import TARGET, app_target_name, timer_name
+from sereno.manager.names import timer_name
 from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
@@ -152,10 +152,10 @@ def _in_force_s(installation: Installation, job: Installed) -> float:
 
     Before it was written another schedule held, or none, and before it was linked the job, or its application, paused.
     """
-    timer, target = timer_name(job.id), app_target_name(job.app)
-    paths = (timer, f"{target}.wants/{timer}", f"{TARGET}.wants/{target}")
+    units = installation.units
     try:
-        return max((installation.units.path / path).lstat().st_mtime for path in paths)
+        written_s = (units.path / timer_name(job.id)).lstat().st_mtime
+        return max(written_s, units.enabled.since_s(job.id, job.app))
     except FileNotFoundError:
         # Paused or removed since it was read.
         return math.inf
