@@ -72,7 +72,7 @@ if what == "changes":
         "remove an interval": lambda n: scheduler.remove_job("often"),
     }
     rounds = {name: [] for name in calls}
-    for number in range(5):
+    for number in range(3):
         for name, call in calls.items():
             rounds[name].append(settled(lambda: call(number)))
     figures |= {name: statistics.median(each) for name, each in rounds.items()}
