@@ -86,7 +86,7 @@ def test_a_timer_that_cannot_be_started_fails_the_start_which_the_next_finishes(
 def test_many_timers_are_started_by_one_target_and_what_that_could_not_start_by_name(
     scheduler, manager, monkeypatch
 ) -> None:
-    monkeypatch.setattr("sereno.units.apply.FEW", 1)
+    monkeypatch.setattr("sereno.units.apply._BY_NAME", 1)
     scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
     scheduler.add_cron_job(backend_jobs.sync, "sync", hour=3)
     manager.refused = {"sereno@sync.timer"}

@@ -38,6 +38,9 @@ from sereno.units.seed import first_elapse, machine_id, seed_text
 from sereno.units.unit_text import ACCURACY_S, Installed
 from sereno.units.unitdir import UnitDirectory
 
+# More timers than this are started by a target: by name each costs the manager more than twice as much, and the target
+# one run of the seed's service.
+_BY_NAME = 20
 _logger = logging.getLogger("sereno.scheduler")
 
 
@@ -183,9 +186,8 @@ def _start(
     others: set[str] = set()
     if with_app and not manager.is_active(*target):
         others = units.enabled.timers(app).difference(timers)
-    if len(timers) + len(others) > FEW:
-        # One job of a target that brings up all: by name a thousand cost twice as much. What it could not start is
-        # started by name, since only that says why.
+    if len(timers) + len(others) > _BY_NAME:
+        # What it could not start is started by name, since only that says why.
         manager.start_alone(target)
         manager.start([jobs_target_name(app)])
         states = manager.states(ALL_TIMERS)
