@@ -16,7 +16,6 @@ When a step fails, what was active before is started again, or the error says wh
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -41,7 +40,6 @@ from sereno.units.unitdir import UnitDirectory
 # More timers than this are started by a target: by name each costs the manager more than twice as much, and the target
 # one run of the seed's service.
 _BY_NAME = 20
-_logger = logging.getLogger("sereno.scheduler")
 
 
 def apply(
