@@ -120,7 +120,11 @@ def _with_jobs(
         has_python_systemd=has_journal,
         jobs=job_facts(found.jobs, answers, units, files, manager, installation.local_zone),
         apps=tuple(
-            (app, units.enabled.app_is_linked(app), answer.units.get(app_target_name(app), UNLOADED))
+            (
+                app,
+                units.enabled.app_is_linked(app),
+                answer.units.get(app_target_name(app), UNLOADED),
+            )
             for app in sorted({job.app for job in found.jobs.values()})
         ),
         written=frozenset(map(str, (scope.units, scope.stamps, scope.runtime))),
