@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
 
-from readme import blocks
+from pages import blocks
 from shop import Shop
 
 if TYPE_CHECKING:
