@@ -23,12 +23,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import lmdb
 from peers import PURGED_TTL_S, DiskCache, Sereno, SerenoStore, peers
 
 from sereno.cache import MetadataCache
 
 CHUNK = 5000
 HOT_KEYS = 500
+MIXED_KEYS, MIXED_SETS = 5000, (0.01, 0.1, 0.5)
+AFTER_BATCHES = "100,000 × 300 B: overwrite"
 LIB = Path(__file__).parents[2] / "lib"
 
 
@@ -82,7 +85,7 @@ class Table:
     def lines(self, names: list[str]) -> Iterator[str]:
         yield "| µs per operation (× diskcache) | " + " | ".join(names) + " |"
         yield "| --- |" + " ---: |" * len(names)
-        for row in dict.fromkeys(row for row, _ in self.samples):
+        for row in dict.fromkeys(row for row, peer in self.samples if peer in names):
             cells = []
             for name in names:
                 own, ratio = self.median(row, name), self.ratio(row, name)
@@ -134,6 +137,63 @@ def zipf_keys(count: int, draws: int, seed: int) -> list[str]:
     weights = itertools.accumulate(1 / rank for rank in range(1, count + 1))
     drawn = random.Random(seed).choices(range(count), cum_weights=list(weights), k=draws)
     return [f"key:{number}" for number in drawn]
+
+
+def measure_mixed(table: Table, rounds: int, calls: int, base: str) -> None:
+    """One process: gets and sets in one stream, as backends have them; and what writes cost after many batches."""
+    count, value = MIXED_KEYS, make_value(300)
+    subjects = [(kind, kind(f"{base}/{kind.__name__}-mixed")) for kind in peers()]
+    for _, peer in subjects:
+        fill(peer, 0, count, value)
+    for number, share in itertools.product(range(rounds), MIXED_SETS):
+        wanted = zipf_keys(count, calls, number)
+        chance = random.Random(number)
+        stream = [(key, chance.random() < share) for key in wanted]
+        for kind, peer in subjects:
+            get, put = peer.get, peer.set
+            began_ns = time.perf_counter_ns()
+            for key, writes in stream:
+                if writes:
+                    put(key, value)
+                else:
+                    get(key)
+            row = f"{count:,} × 300 B: {share:.0%} set, Zipf 1.0"
+            table.add(row, kind.name, (time.perf_counter_ns() - began_ns) / 1000 / calls)
+    for _, peer in subjects:
+        peer.close()
+
+
+def measure_after_batches(table: Table, rounds: int, calls: int, base: str) -> None:
+    """Single writes beside those of a store that has seen a purge and many batches, and so has many free pages."""
+    value, count = make_value(300), 20 * CHUNK
+    plain, batched = Sereno(f"{base}/plain"), Sereno(f"{base}/batched")
+    fill(plain, 0, count, value)
+    fill(batched, 0, count, value)
+    fill(batched, count, count // 5, value, PURGED_TTL_S)
+    assert batched.purge() == count // 5
+    fill(batched, 0, count, value)
+    for number in range(rounds):
+        chance = random.Random(number)
+        written = [(f"key:{chance.randrange(count)}", value) for _ in range(calls)]
+        table.add(AFTER_BATCHES, "sereno, plain", timed_us(plain.set, written))
+        table.add(AFTER_BATCHES, "sereno, after batches", timed_us(batched.set, written))
+    plain.close()
+    batched.close()
+
+
+def measure_blocks(overwrites: int, base: str) -> float:
+    """Blocks on disk for each page in use, after overwrites of ten keys with values of 1 KB to 5 MB."""
+    path, chance = f"{base}/blocks", random.Random(1)
+    cache = MetadataCache(path)
+    values = [make_value(size) for size in (1_000, 10_000, 100_000, 1_000_000, 5_000_000)]
+    for _ in range(overwrites):
+        cache.set(f"key:{chance.randrange(10)}", chance.choice(values))
+    cache.close()
+    (store,) = Path(path).rglob("data.mdb")
+    with lmdb.open(str(store.parent), readonly=True, lock=False) as env:
+        found = env.stat()
+    pages = found["branch_pages"] + found["leaf_pages"] + found["overflow_pages"]
+    return store.stat().st_blocks * 512 / (pages * found["psize"])
 
 
 def mixed_worker(
@@ -224,8 +284,6 @@ def measure_cleanup(count: int, base: str) -> dict[str, float]:
     """15 % of `count` entries have expired: how long the purge takes, and what two others notice of it."""
     import multiprocessing
 
-    from sereno.cache import cleanup
-
     context = multiprocessing.get_context("fork")
     value, expired = make_value(300), count * 15 // 100
     result: dict[str, float] = {}
@@ -238,10 +296,10 @@ def measure_cleanup(count: int, base: str) -> dict[str, float]:
         result[f"purge, {kind.name}, s"] = time.perf_counter() - began_s
         peer.close()
     path = f"{base}/Sereno-purge"
-    cache = MetadataCache(path)
     for busy in (False, True):
-        fill(Sereno(path), count, expired, value, PURGED_TTL_S)
-        cache.close()
+        peer = Sereno(path)
+        fill(peer, count, expired, value, PURGED_TTL_S)
+        peer.close()
         pipes, started = [], []
         for _ in range(2):
             ours, theirs = context.Pipe()
@@ -253,9 +311,7 @@ def measure_cleanup(count: int, base: str) -> dict[str, float]:
             pipes.append(ours)
         time.sleep(0.3)
         if busy:
-            cache._prepare()
-            later_ms = cache._now_ms() + 1000 * PURGED_TTL_S
-            steps = list(cleanup.remove_expired(cache._session, later_ms))
+            steps = list(peer.purge_steps())
             assert sum(step.entries for step in steps) == expired
             result["longest hold, ms"] = max(step.hold_s for step in steps) * 1000
         gets, sets = [], []
@@ -310,7 +366,7 @@ def measure_start(base: str) -> dict[str, float]:
 
 
 def targets(
-    table: Table, cleanup: dict[str, float], start: dict[str, float], label: str
+    table: Table, cleanup: dict[str, float], start: dict[str, float], blocks: float, label: str
 ) -> Iterator[str]:
     """Each target with what was measured; a missed one says so."""
 
@@ -333,14 +389,28 @@ def targets(
     yield "| --- | --- | ---: | --- |"
     scaled = own / lock * 1.2 if own and lock else None
     yield line("hit in the process, where TTLCache+lock takes 1.2 µs", scaled, 1.0, "µs", True)
-    yield line("hit in the process", table.ratio(hot, "sereno"), 9, "× diskcache", False)
+    yield line("hit in the process", table.ratio(hot, "sereno"), 7, "× diskcache", False)
     yield line(
-        "hit from the store", store / bare if store and bare else None, 1.4, "× bare LMDB", True
+        "hit from the store", store / bare if store and bare else None, 1.8, "× bare LMDB", True
     )
     yield line("hit from the store", table.ratio(hot, "sereno, store"), 3, "× diskcache", False)
     yield line("miss", table.ratio(row("miss"), "sereno"), 3, "× diskcache", False)
-    for name in ("overwrite", "insert", "delete"):
-        yield line(name, table.ratio(row(name), "sereno"), 6, "× diskcache", False)
+    for name, least in (("overwrite", 5), ("insert", 4), ("delete", 4)):
+        yield line(name, table.ratio(row(name), "sereno"), least, "× diskcache", False)
+    own, bare = (
+        table.median(row("overwrite"), "sereno"),
+        table.median(row("overwrite"), "LMDB by hand"),
+    )
+    yield line("overwrite", own / bare if own and bare else None, 1.5, "× bare LMDB", True)
+    for share in MIXED_SETS:
+        name = f"{MIXED_KEYS:,} × 300 B: {share:.0%} set, Zipf 1.0"
+        yield line(name, table.ratio(name, "sereno"), 5, "× diskcache", False)
+    plain, batched = (
+        table.median(AFTER_BATCHES, f"sereno, {kind}") for kind in ("plain", "after batches")
+    )
+    ratio = batched / plain if plain and batched else None
+    yield line("write after a purge and batches", ratio, 1.15, "× one before", True)
+    yield line("disk blocks after large overwrites", blocks, 1.5, "× pages in use", True)
     full, insert = (
         table.median(row("insert into a full cache"), "sereno"),
         table.median(row("insert"), "sereno"),
@@ -352,13 +422,13 @@ def targets(
         yield line(
             measured_row.split(": ")[1],
             table.ratio(measured_row, "sereno"),
-            6,
+            5,
             "× diskcache",
             False,
         )
     if cleanup:
         ratio = cleanup["purge, diskcache, s"] / cleanup["purge, sereno, s"]
-        yield line("purge of 15 %", ratio, 4, "× diskcache", False)
+        yield line("purge of 15 %", ratio, 3, "× diskcache", False)
         slowdown = cleanup["get p99 during, µs"] / cleanup["get p99 without, µs"]
         yield line("get p99 beside the purge", slowdown, 2, "× without", True)
         yield line("set p99 beside the purge", cleanup["set p99 during, µs"] / 1000, 10, "ms", True)
@@ -388,6 +458,10 @@ def main() -> None:
         for count, size in itertools.product(sizes, (300, 2000)):
             measure_operations(table, count, size, rounds, calls, base)
             print(f"measured {count:,} × {size} B", file=sys.stderr, flush=True)
+        measure_mixed(table, rounds, calls, base)
+        measure_after_batches(table, rounds, calls // 4, base)
+        blocks = measure_blocks(10_000 if arguments.full else 1_000, base)
+        print("measured mixed loads", file=sys.stderr, flush=True)
         start = measure_start(base)
         os.sched_setaffinity(0, cores)
         shared_count = min(max(sizes), 100_000)
@@ -401,7 +475,7 @@ def main() -> None:
         [
             *table.lines([kind.name for kind in peers()]),
             "",
-            *targets(table, cleanup, start, f"{min(max(sizes), 100_000):,} × 300 B"),
+            *targets(table, cleanup, start, blocks, f"{min(max(sizes), 100_000):,} × 300 B"),
             "",
             f"Cleanup of {max(sizes) * 15 // 100:,} of {max(sizes):,} beside two working processes: "
             + ", ".join(f"{name} {value:.2f}" for name, value in cleanup.items())

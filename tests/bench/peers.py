@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import cachetools
@@ -20,7 +21,7 @@ import diskcache
 import lmdb
 import orjson
 
-from sereno.cache import MetadataCache, cleanup
+from sereno.cache import MetadataCache
 
 PURGED_TTL_S = 600
 """Lifetime of what a purge takes: long enough that nobody removes it before; `purge` looks from that much later."""
@@ -40,8 +41,11 @@ class Sereno:
         self.cache.set_many(items, ttl)
 
     def purge(self) -> int:
-        later_ms = self.cache._now_ms() + 1000 * PURGED_TTL_S
-        return sum(step.entries for step in cleanup.remove_expired(self.cache._session, later_ms))
+        return sum(step.entries for step in self.purge_steps())
+
+    def purge_steps(self) -> Iterator[Any]:
+        self.cache._prepare()
+        return self.cache._backend.purge(self.cache._now_ms() + 1000 * PURGED_TTL_S)
 
     def close(self) -> None:
         self.cache.close()
@@ -105,7 +109,7 @@ class TTLCache:
 
 
 class Lmdb:
-    """LMDB by hand."""
+    """LMDB by hand, with the settings of ours."""
 
     name = "LMDB by hand"
 
