@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 from sereno import __version__
 from sereno.errors import NotAvailable, SerenoError
-from sereno.manager.names import TARGET, app_target_name
+from sereno.manager.names import ALL_JOBS, TARGET, app_target_name, unit_of
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
 from sereno.observe.doctor import CHECKS, machine
@@ -160,9 +161,7 @@ def _with_files(
         facts,
         has_template=files.template is not None,
         foreign=tuple((str(own / name), is_mask(own / name)) for name in sorted(found.foreign)),
-        stale_files=tuple(
-            ask("reload", lambda: files.changed_since(manager.loaded_s(), found.jobs, own), [])
-        ),
+        stale_files=tuple(ask("reload", lambda: _stale(files, found.jobs, own, manager), [])),
         drop_ins={path: files.settings(path) for job in facts.jobs for path in job.drop_ins},
         odd_files=tuple(files.odd),
         orphans=orphans,
@@ -171,6 +170,30 @@ def _with_files(
             unit for unit, path in files.masks.items() if path.is_relative_to(runtime)
         ),
     )
+
+
+def _stale(
+    files: UnitFiles, jobs: Mapping[str, Installed], own: Path, manager: Systemctl
+) -> list[str]:
+    """Unit files that the manager does not know as they are now.
+
+    A change of a job has none read again by a reload: what is not loaded is read from disk when it is started, and of
+    what is loaded the manager knows when it read it.
+    """
+    changed = files.changed_since(manager.loaded_s(), jobs, own)
+    # Name of the file, and of the directory of drop-ins that it may be in.
+    names = {path: "/".join(path.rsplit("/", 2)[1:]) for path in changed}
+    units = {path: unit_of(name).rpartition("/")[2] for path, name in names.items()}
+    if not units:
+        return []
+    loaded = [unit for unit in manager.states(ALL_JOBS) if unit in units.values()]
+    shown = manager.show_all(loaded, "NeedDaemonReload")
+    # Of a template, of which there is no unit to ask, a change is read by the reload of who installs it.
+    return [
+        path
+        for path, unit in units.items()
+        if "@." in unit or shown.get(unit, {}).get("NeedDaemonReload") == "yes"
+    ]
 
 
 def _with_units(facts: Facts, attempts: _Attempts, files: UnitFiles, manager: Systemctl) -> Facts:
