@@ -270,11 +270,13 @@ def test_a_lock_that_somebody_holds_keeps_no_command_of_root_waiting_and_he_is_n
             start_s = time.monotonic()
             done = as_root(machine, *words)
             assert time.monotonic() - start_s < PATIENCE_S / 2
-            if words[:2] == ("sereno", "cache") and held != "LMDB's":
-                assert f"process {pid} ('python')" in done.stderr, (words, done.stderr)
             assert "Traceback" not in done.stderr
+            # Who only reads needs no lock of those who write.
+            waits = words[:2] == ("sereno", "cache") and (held == "openers" or words != STATS)
+            if waits and held != "LMDB's":
+                assert f"process {pid} ('python')" in done.stderr, (words, done.stderr)
             if words[:2] == ("sereno", "cache"):
-                assert done.returncode == 1, words
+                assert done.returncode == (1 if waits else 0), words
     assert as_root(machine, *STATS).returncode == 0
 
 

@@ -43,7 +43,12 @@ def runs(machine: Machine) -> list[dict[str, str]]:
 
 
 def timer(machine: Machine) -> dict[str, object]:
-    return next(row for row in machine.list_timers() if row["unit"] == f"sereno@{JOB}.timer")
+    """Waited for: a start of `sereno.target` and a boot are over before the timers of the applications are up."""
+    name = f"sereno@{JOB}.timer"
+    rows: list[dict[str, object]] = machine.wait_for(
+        lambda: [row for row in machine.list_timers() if row["unit"] == name], what=name
+    )
+    return rows[0]
 
 
 def assert_no_unit_failed(machine: Machine) -> None:
