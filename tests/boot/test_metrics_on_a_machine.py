@@ -34,6 +34,7 @@ def test_one_drop_in_has_every_job_leave_its_metrics_and_losing_them_harms_no_ru
     # As Debian's package leaves it: another user's.
     machine.run("install", "-d", "-o", "nobody", DIRECTORY)
     machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
+    machine.run("systemctl", "daemon-reload")
     shop.install(
         "add_interval_job(shop_jobs.quick, 'measured', hours=1)",
         "add_interval_job(shop_jobs.quick, 'by_clerk', hours=1, user='clerk')",
@@ -76,6 +77,7 @@ def test_a_removed_job_takes_its_files_along_also_when_a_run_of_it_is_under_way(
     machine = shop.machine
     machine.run("install", "-d", "-g", "sereno", "-m", "1775", DIRECTORY)
     machine.write("/etc/systemd/system/sereno@.service.d/metrics.conf", DROP_IN)
+    machine.run("systemctl", "daemon-reload")
     shop.install(
         *(
             f"add_interval_job(shop_jobs.endless, '{job_id}', hours=1)"
