@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -30,7 +29,4 @@ def copy_of_checkout(to: Path) -> Path:
         if module.stem != HOME:
             module.unlink()
             (to / f"tests/unit/test_{module.name}").unlink(missing_ok=True)
-    homes = to / "lib/sereno/jobs/__init__.py"
-    added = re.compile(rf'^    "\w+": "(?!{HOME}")\w+",\n', re.MULTILINE)
-    homes.write_text(added.sub("", homes.read_text("utf-8")), "utf-8")
     return to

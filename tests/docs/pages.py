@@ -1,7 +1,6 @@
 """README.md and the pages of docs/ as a list of blocks, each with the comment above it that says what it is.
 
 <!-- file: PATH -->      a file; a relative path is one of the checkout (or of the example's own folder)
-<!-- patch: PATH -->     a change of a file of the checkout, as a diff
 <!-- run: WHERE -->      commands: server, tests, checkout, fastapi; or Python: cache
 <!-- jobs: MODULE -->    a module with functions and their `register`
 <!-- part of: PATH -->   lines of a file on the server
@@ -60,15 +59,6 @@ def fences(*pages: Path) -> int:
     )
 
 
-def patched(text: str, patch: str) -> str:
-    """`text` with a diff of one hunk applied; raises AssertionError where it does not fit."""
-    lines = patch.splitlines()
-    before = "\n".join(line[1:] for line in lines if line[0] in " -")
-    after = "\n".join(line[1:] for line in lines if line[0] in " +")
-    assert text.count(before) == 1, f"the page's patch does not fit:\n{before}"
-    return text.replace(before, after)
-
-
 def write_into_checkout(checkout: Path) -> None:
     """Do to a checkout what the section on a job that ships says."""
     for block in blocks():
@@ -77,6 +67,3 @@ def write_into_checkout(checkout: Path) -> None:
             path.write_text(block.text)
             if path.parent.name == "bin":
                 path.chmod(0o755)
-        elif block.kind == "patch":
-            path = checkout / block.argument
-            path.write_text(patched(path.read_text(), block.text))

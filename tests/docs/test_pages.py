@@ -37,7 +37,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def test_every_block_says_what_it_is_and_so_is_tested() -> None:
     assert len(blocks()) == fences() - UNTESTED
-    kinds = {"file", "patch", "run", "jobs", "part of", "shows"}
+    kinds = {"file", "run", "jobs", "part of", "shows"}
     assert {block.kind for block in blocks()} == kinds
     assert {block.argument for block in blocks() if block.kind == "run"} == {
         "server",

@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_journald import Journald, decoded
 from fake_systemd import FakeManager, provide_templates
 
-from sereno import cache, jobs
+from sereno import cache
+from sereno.cli import discovery
 from sereno.errors import NotAvailable
 from sereno.observe import runs
 from sereno.records import journal, log, sending
@@ -21,8 +22,7 @@ from sereno.units import installation
 @pytest.fixture(autouse=True)
 def _only_the_shipped_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests say what happens to cache_cleanup_hourly; who adds a job to the checkout need not change them."""
-    shipped = {name: home for name, home in jobs._HOMES.items() if home == "cache_cleanup_job"}
-    monkeypatch.setattr(jobs, "_HOMES", shipped)
+    monkeypatch.setattr(discovery, "shipped_modules", lambda: ["cache_cleanup_job"])
 
 
 @pytest.fixture(autouse=True)

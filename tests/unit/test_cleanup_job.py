@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 import sereno
-from sereno.jobs import cleanup_expired_cache, register_all
+from sereno.jobs import cleanup_expired_cache
 from sereno.jobs.cache_cleanup_job import register_cache_cleanup_job
 from sereno.scheduler import Scheduler
 
@@ -152,7 +152,6 @@ def test_an_error_is_returned_and_logged_to_the_letter(run, error, text) -> None
 def test_it_is_registered_at_the_top_of_every_hour_by_a_calendar_trigger(units, manager) -> None:
     scheduler = Scheduler("sereno", scope="user", manager=manager)
     assert register_cache_cleanup_job(scheduler) == "cache_cleanup_hourly"
-    assert register_all(scheduler) == ["cache_cleanup_hourly"]
     (job,) = scheduler.get_jobs()
     assert job["trigger"] == "cron[0 * * * *]"
     files = scheduler.render()

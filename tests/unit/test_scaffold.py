@@ -97,8 +97,7 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
         (("scheduler", "--every", "2h"), "is what a module of a job calls something else"),
         (("a" * 37, "--every", "2h"), "cannot be the name of a module"),
         (("sereno", "--every", "2h"), "bin/sereno is there already"),
-        (("cache_cleanup", "--every", "2h"), "'register_cache_cleanup_job' is there already"),
-        (("cleanup_expired_cache", "--every", "2h"), "'cleanup_expired_cache' is there already"),
+        (("cache_cleanup", "--every", "2h"), "lib/sereno/jobs/cache_cleanup_job.py is there already"),
     ],
 )  # fmt: skip
 def test_a_wrong_schedule_or_id_writes_nothing(
@@ -117,3 +116,84 @@ def test_an_installed_release_is_no_checkout(checkout: Path) -> None:
     done = new(checkout, "x", "--every", "2h")
     assert done.returncode == 2
     assert "is an installed release and not a checkout\nhint: in the checkout: " in done.stderr
+
+
+ADDED = """
+import sereno
+
+
+def tidy():
+    return {"tidied": 3}
+
+
+def register_tidy(scheduler):
+    return scheduler.add_interval_job(tidy, "tidy_up", hours=6)
+"""
+ENTRY = """#!/usr/bin/env python3
+import sys
+from os.path import dirname, realpath
+
+sys.path.insert(0, dirname(dirname(realpath(__file__))) + "/lib")
+
+from sereno.runner import main
+
+sys.exit(main("tidy_up", "sereno.jobs.tidy:tidy"))
+"""
+
+
+def add_tidy(checkout: Path) -> Path:
+    (checkout / "lib/sereno/jobs/tidy.py").write_text(ADDED)
+    script = checkout / "bin/tidy_up"
+    script.write_text(ENTRY)
+    script.chmod(0o755)
+    return script
+
+
+def render(checkout: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(checkout / "bin/sereno"), "render", "--to", str(checkout / "out")]
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_a_module_and_an_entry_script_are_a_job_and_another_job_does_not_load_it(
+    checkout: Path,
+) -> None:
+    script = add_tidy(checkout)
+    (checkout / "lib/sereno/jobs/rules.py").write_text("# What jobs share; none itself.\n")
+    assert render(checkout).returncode == 0
+    assert (checkout / "out/sereno@tidy_up.timer").exists()
+    ran = subprocess.run([str(script)], capture_output=True, text=True, check=True)
+    assert '{"tidied": 3}' in ran.stderr
+
+    (checkout / "lib/sereno/jobs/tidy.py").write_text("raise SystemExit('loaded')\n")
+    environment = {**os.environ, "SERENO_CACHE_DIR": str(checkout)}
+    cleanup = [sys.executable, str(checkout / "bin/cache_cleanup_hourly")]
+    subprocess.run(cleanup, env=environment, check=True)
+
+
+def test_a_job_that_its_package_exports_is_registered_once_as_any_other(checkout: Path) -> None:
+    script = add_tidy(checkout)
+    package = checkout / "lib/sereno/jobs/__init__.py"
+    text = package.read_text() + "\nfrom .tidy import tidy, register_tidy\n"
+    package.write_text(text + '\n__all__ = ["tidy", "register_tidy"]\n')
+    assert render(checkout).returncode == 0
+    assert len(list((checkout / "out").glob("*.timer"))) == 2
+    assert subprocess.run([str(script)], capture_output=True, check=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import celery_of_nobody", "raised ModuleNotFoundError: No module named 'celery_of_nobody'"),
+        ("1 / 0", "lib/sereno/jobs: importing 'sereno.jobs.tidy' raised ZeroDivisionError"),
+        ("def register_x(scheduler): 1 / 0", "sereno.jobs.tidy:register_x raised ZeroDivisionError"),
+        ("def register(scheduler): scheduler.add_cron_job(register, 'x', hour=25)", "job x: hour: '25'"),
+    ],
+)  # fmt: skip
+def test_a_job_that_cannot_be_loaded_is_named(checkout: Path, text: str, said: str) -> None:
+    add_tidy(checkout)
+    (checkout / "lib/sereno/jobs/tidy.py").write_text(text)
+    done = render(checkout)
+    assert done.returncode == 2
+    assert said in done.stderr

@@ -655,7 +655,7 @@ def test_apply_prunes_only_when_told_and_only_its_own_application(
     units, manager, monkeypatch, capsys
 ) -> None:
     call("apply", "--no-diff")
-    monkeypatch.setattr("sereno.jobs.register_all", lambda scheduler: [])
+    monkeypatch.setattr("sereno.cli.discovery.shipped_modules", list)
     capsys.readouterr()
     assert call("apply") == 0
     assert capsys.readouterr().out == "nothing to do\n"

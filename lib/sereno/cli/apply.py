@@ -57,11 +57,11 @@ def add_to(commands: Commands) -> None:
 
 def _shipped(arguments: argparse.Namespace) -> Any:
     """The scheduler of sereno's own application, with the shipped jobs registered."""
-    from sereno.jobs import register_all
+    from sereno.cli.discovery import register_shipped
     from sereno.scheduler import DEFAULT_APP, Scheduler
 
     scheduler = Scheduler(DEFAULT_APP, scope=arguments.scope, root=arguments.root)
-    register_all(scheduler)
+    register_shipped(scheduler)
     return scheduler
 
 

@@ -1,15 +1,17 @@
-"""Jobs that a backend's own package registers: the module of `sereno apply --jobs`, or an entry point.
+"""The jobs of modules: those of lib/sereno/jobs, of `sereno apply --jobs`, and of entry points.
 
     shop.jobs             its `register(scheduler)`; where there is none, every `register_…(scheduler)` that is defined
                           in it or in its submodules
     shop.jobs:everything  the function of that name
 
 A register function adds its jobs to the scheduler that it is given and starts nothing. The entry points of a package
-are in the group `sereno.jobs`; the name of one is its application, its value one of the two forms above.
+are in the group `sereno.jobs`; the name of one is its application, its value one of the two forms above. Of
+lib/sereno/jobs every module is asked.
 """
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
+from sereno import jobs
 from sereno.declare.job import check_name
 from sereno.errors import SerenoError, UsageError
 from sereno.run.failure import summary
@@ -47,14 +50,43 @@ def register_from(reference: str, scheduler: Scheduler, *, source: str = "--jobs
             hint="such as shop.jobs",
         )
     module = _import(found[1], source)
-    for function in _register_functions(module, found[2], source):
+    functions = _register_functions(module, found[2], source)
+    if not functions:
+        raise UsageError(
+            f"{source}: module {found[1]!r} has no function register(scheduler) and none named register_…",
+            hint=_EXAMPLE,
+        )
+    _call(functions, scheduler, module.__name__, source)
+
+
+def register_shipped(scheduler: Scheduler) -> None:
+    """Register the jobs of lib/sereno/jobs. A module without a register function is one that others import.
+
+    Raises:
+        UsageError: one cannot be imported, or a register function raised something.
+    """
+    for name in shipped_modules():
+        module = _import(f"{jobs.__name__}.{name}", "lib/sereno/jobs")
+        functions = _register_functions(module, None, "lib/sereno/jobs")
+        _call(functions, scheduler, module.__name__, "lib/sereno/jobs")
+
+
+def shipped_modules() -> list[str]:
+    """The names of the modules in lib/sereno/jobs."""
+    return [module.name for module in pkgutil.iter_modules(jobs.__path__)]
+
+
+def _call(
+    functions: list[Callable[[Scheduler], Any]], scheduler: Scheduler, module: str, source: str
+) -> None:
+    for function in functions:
         try:
             function(scheduler)
         except SerenoError:
             raise
         except (Exception, SystemExit) as error:
-            name = f"{found[1]}:{getattr(function, '__name__', found[2])}"
-            raise UsageError(f"{source}: {name} raised {summary(error, f'{found[1]}:')}") from error
+            name = f"{module}:{getattr(function, '__name__', function)}"
+            raise UsageError(f"{source}: {name} raised {summary(error, f'{module}:')}") from error
 
 
 def of_entry_points(scheduler: Callable[[str], Scheduler], only: str | None) -> list[Scheduler]:
@@ -115,7 +147,7 @@ def _register_functions(
                 f"{source}: module {module.__name__!r} has no function {name!r}", hint=_EXAMPLE
             )
         return [function]
-    found = [
+    return [
         value
         for name, value in vars(module).items()
         # What was imported from elsewhere is somebody else's job.
@@ -123,9 +155,3 @@ def _register_functions(
         and callable(value)
         and f"{getattr(value, '__module__', '')}.".startswith(f"{module.__name__}.")
     ]
-    if not found:
-        raise UsageError(
-            f"{source}: module {module.__name__!r} has no function register(scheduler) and none named register_…",
-            hint=_EXAMPLE,
-        )
-    return found

@@ -1,4 +1,4 @@
-"""The files of a new job in a checkout: module, entry script, test, and its names in the table of jobs.
+"""The files of a new job in a checkout: module, entry script and test.
 
 Pure but for `write`. The texts pass ruff and mypy as they are, and the test passes.
 """
@@ -16,10 +16,9 @@ from sereno.declare.job import check_name
 from sereno.errors import Conflict, InvalidJob, SerenoError, UsageError
 from sereno.triggers import CronTrigger, IntervalTrigger, describe
 
-TABLE = "lib/sereno/jobs/__init__.py"
 # Longer ones would need other line breaks in the files below.
 MAX_NAME, MAX_CRON = 36, 60
-_PARTS = ("install.sh", TABLE, "bin/sereno", "tests/unit")
+_PARTS = ("install.sh", "lib/sereno/jobs", "bin/sereno", "tests/unit")
 
 MODULE = '''\
 """The job `{job_id}`: say here in one line what it does."""
@@ -140,32 +139,12 @@ def module_name(job_id: str) -> str:
     return name
 
 
-def with_names(table: str, name: str) -> str:
-    """The module of the table of jobs with the names of the job `name`.
-
-    Raises:
-        Conflict: they are there already, or the table is not found.
-    """
-    begin = table.find("\n_HOMES = {\n")
-    end = table.find("\n}\n", begin)
-    if begin < 0 or end < 0:
-        raise Conflict(
-            f"{TABLE}: the table _HOMES is not where it was",
-            hint="add the job by hand: docs/jobs.md",
-        )
-    for known in (name, f"register_{name}_job"):
-        if f'"{known}":' in table[begin:end]:
-            raise Conflict(f"{TABLE}: {known!r} is there already", hint="choose another job id")
-    lines = f'\n    "{name}": "{name}_job",\n    "register_{name}_job": "{name}_job",'
-    return table[:end] + lines + table[end:]
-
-
 def write(checkout: Path, job_id: str, trigger: CronTrigger | IntervalTrigger) -> list[str]:
     """Write a job's files into a checkout; return a line for each.
 
     Raises:
         UsageError: `checkout` is none.
-        InvalidJob, Conflict: as in `files_of` and `with_names`, or a file is there already; nothing was written.
+        InvalidJob, Conflict: as in `files_of`, or a file is there already; nothing was written.
     """
     if not all((checkout / part).exists() for part in _PARTS):
         raise UsageError(
@@ -173,22 +152,16 @@ def write(checkout: Path, job_id: str, trigger: CronTrigger | IntervalTrigger) -
             hint="in the checkout: bin/sereno new …, then ./install.sh",
         )
     files = files_of(job_id, trigger)
-    name = module_name(job_id)
-    table = checkout / TABLE
-    changed = with_names(table.read_text("utf-8"), name)
     for path in files:
         if os.path.lexists(checkout / path):
             raise Conflict(f"file: {path} is there already; nothing was written")
-    _write(checkout, files, table, changed)
+    _write(checkout, files)
     does = {"lib": describe(trigger), "bin": "its entry script", "tests": "its test"}
-    return [f"{path}: {does[path.partition('/')[0]]}" for path in files] + [
-        f"{TABLE}: the names {name} and register_{name}_job"
-    ]
+    return [f"{path}: {does[path.partition('/')[0]]}" for path in files]
 
 
-def _write(checkout: Path, files: Mapping[str, str], table: Path, changed: str) -> None:
+def _write(checkout: Path, files: Mapping[str, str]) -> None:
     written: list[Path] = []
-    temporary = table.with_name(f".{table.name}.new")
     try:
         for name, text in files.items():
             path = checkout / name
@@ -197,10 +170,8 @@ def _write(checkout: Path, files: Mapping[str, str], table: Path, changed: str) 
                 file.write(text)
             if path.parent.name == "bin":
                 path.chmod(0o755)
-        temporary.write_text(changed, "utf-8")
-        temporary.replace(table)
     except OSError as error:
-        for path in (*written, temporary):
+        for path in written:
             path.unlink(missing_ok=True)
         raise SerenoError(
             f"file: {error.filename}: {error.strerror}; nothing was written"
