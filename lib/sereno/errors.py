@@ -118,6 +118,16 @@ def in_scope(words: str, *, user: bool) -> str:
     return f"{program} --user {rest}".rstrip() if before else f"{words} --user"
 
 
+def did_you_mean(word: str, known: list[str]) -> str | None:
+    """A hint that names what was probably meant by a word that is not known; None: nothing is near it."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, n=1, cutoff=0.7) or [
+        one for one in known if word in one or one in word
+    ]
+    return f"did you mean {near[0]!r}?" if near else None
+
+
 def rights_hint(*, user: bool) -> str:
     """The way out for a caller who lacks rights in a scope."""
     if user:

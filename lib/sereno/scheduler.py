@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Unpack
 
+from sereno.declare.apscheduler import answered, answering
 from sereno.declare.job import Job, check_name
 from sereno.declare.options import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
@@ -28,6 +30,7 @@ DEFAULT_APP = "sereno"
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
 
 
+@answering
 class Scheduler:
     """The jobs of one application.
 
@@ -63,9 +66,12 @@ class Scheduler:
         hours: float = 0,
         minutes: float = 0,
         seconds: float = 0,
+        *,
+        days: float = 0,
+        weeks: float = 0,
         **options: Unpack[Registration],
     ) -> str:
-        """Register `func` to run every `hours` + `minutes` + `seconds`; return the job's id.
+        """Register `func` to run every so many hours, minutes, seconds, days and weeks, added; return the job's id.
 
         The first run comes one interval after the timer was first started; an interval is measured from start to start
         and goes on over reboots. `add_job` and `sereno.declare.options.declare` explain the options.
@@ -74,7 +80,7 @@ class Scheduler:
             InvalidTrigger: the interval is not above zero.
         """
         with refusals_name(job_id):
-            trigger = IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+            trigger = IntervalTrigger(seconds, minutes, hours, days, weeks)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_cron_job(
@@ -89,16 +95,16 @@ class Scheduler:
         day_of_week: int | str | None = None,
         second: int | str | None = None,
         cron_expression: str | None = None,
-        timezone: str | None = None,
+        timezone: str | tzinfo | None = None,
         **options: Unpack[Registration],
     ) -> str:
         """Register `func` to run at the times of a cron expression or of cron fields; return the job's id.
 
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
-        unless `timezone` names one. "@reboot" is one run after each boot, for the first time after the next one; in the
-        user scope, after each start of the user's manager. `add_job` and `sereno.declare.options.declare` explain the
-        options.
+        unless `timezone` names one, or is an object that has such a name. "@reboot" is one run after each boot, for
+        the first time after the next one; in the user scope, after each start of the user's manager. `add_job` and
+        `sereno.declare.options.declare` explain the options.
 
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.
@@ -123,7 +129,7 @@ class Scheduler:
         self,
         func: Callable[..., Any],
         job_id: str,
-        trigger: Trigger,
+        trigger: Trigger | str,
         *,
         replace_existing: bool = True,
         run_immediately: bool = False,
@@ -132,6 +138,7 @@ class Scheduler:
         """Register `func` under `trigger`; after `start()` it takes effect at once.
 
         Args:
+            trigger: as text, it is what `cron_expression` of `add_cron_job` is.
             replace_existing: False: an id that is registered already is refused.
             run_immediately: run once when the timer is first started or its schedule changes.
             options: the other arguments of `sereno.declare.options.declare`, which has them all.
@@ -141,6 +148,11 @@ class Scheduler:
             Conflict: the id is registered and `replace_existing` is False.
         """
         with refusals_name(job_id):
+            if isinstance(trigger, str):
+                trigger = from_cron_text(trigger)
+            elif not hasattr(trigger, "timer_lines"):
+                fault = f"trigger: {trigger!r} is no schedule"
+                raise InvalidTrigger(fault, hint="add_interval_job or add_cron_job makes one")
             job = declare(
                 func,
                 job_id,
@@ -346,6 +358,7 @@ _schedulers: dict[tuple[str, str], Scheduler] = {}
 _schedulers_lock = threading.Lock()
 
 
+@answered
 def get_scheduler(app: str | None = None, *, scope: str | None = None) -> Scheduler:
     """The process's scheduler of an application: the same object for the same arguments.
 

@@ -147,3 +147,7 @@ def prints_and_is_killed():
 
     print("half way")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def of_a_shop(shop, deep=False):
+    return {"shop": shop, "deep": deep}

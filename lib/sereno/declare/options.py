@@ -15,10 +15,12 @@ from sereno.declare.job import Job, ids_of
 from sereno.declare.limits import Limits
 from sereno.declare.namespaces import namespaces_refused
 from sereno.declare.ping import Ping
-from sereno.declare.quantities import percent, seconds, size_bytes
+from sereno.declare.quantities import Span, percent, seconds, size_bytes
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob, UsageError
 from sereno.triggers import Trigger
+
+_RETRY = Retry()
 
 
 class Options(TypedDict, total=False):
@@ -26,7 +28,7 @@ class Options(TypedDict, total=False):
 
     name: str | None
     max_instances: int
-    timeout: float | str | None
+    timeout: Span | None
     user: str | None
     group: str | None
     umask: str | None
@@ -34,17 +36,17 @@ class Options(TypedDict, total=False):
     network: bool
     home: bool | str
     write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-    jitter: float | str
+    jitter: Span
     persistent: bool
-    accuracy: float | str | None
-    misfire_grace: float | str | None
+    accuracy: Span | None
+    misfire_grace: Span | None
     kwargs: Mapping[str, Any] | None
     environment: Mapping[str, str] | None
     credentials: Mapping[str, str | os.PathLike[str]] | None
     retries: int
-    retry_delay: float | str
+    retry_delay: Span
     retry_backoff: float
-    retry_delay_max: float | str
+    retry_delay_max: Span
     memory_max: int | str | None
     cpu_quota: str | None
     nice: int | None
@@ -82,7 +84,7 @@ def declare(
     user_scope: bool,
     name: str | None = None,
     max_instances: int = 1,
-    timeout: float | str | None = None,
+    timeout: Span | None = None,
     user: str | None = None,
     group: str | None = None,
     umask: str | None = None,
@@ -90,17 +92,17 @@ def declare(
     network: bool = False,
     home: bool | str = False,
     write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-    jitter: float | str = 0,
+    jitter: Span = 0,
     persistent: bool = True,
-    accuracy: float | str | None = None,
-    misfire_grace: float | str | None = None,
+    accuracy: Span | None = None,
+    misfire_grace: Span | None = None,
     kwargs: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     credentials: Mapping[str, str | os.PathLike[str]] | None = None,
     retries: int = 0,
-    retry_delay: float | str = Retry().delay_s,
-    retry_backoff: float = Retry().backoff,
-    retry_delay_max: float | str = Retry().delay_max_s,
+    retry_delay: Span = _RETRY.delay_s,
+    retry_backoff: float = _RETRY.backoff,
+    retry_delay_max: Span = _RETRY.delay_max_s,
     memory_max: int | str | None = None,
     cpu_quota: str | None = None,
     nice: int | None = None,
@@ -112,7 +114,7 @@ def declare(
 ) -> Job:
     """The job that these arguments declare.
 
-    Spans of time are numbers of seconds, or text such as "5min" or "1h30m".
+    Spans of time are numbers of seconds, text such as "5min" or "1h30m", or a timedelta.
 
     Args:
         func: module-level function, plain or async, that can be called with `kwargs` and returns a dict of

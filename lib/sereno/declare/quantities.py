@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import overload
 
 from sereno.errors import InvalidJob, UsageError
 
+# A span of time as people give it: seconds, text such as "5min", or an object that knows its seconds.
+Span = float | str | timedelta
 # systemd.time(7) has more; these are the ones that nobody misreads.
 _SECONDS_IN = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _SPAN = re.compile(r"(?:\d{1,9} *(?:s|min|m|h|d|w) *)+")
@@ -33,11 +36,13 @@ def read_span_s(field: str, text: str, *, error: type[UsageError] = InvalidJob) 
 
 
 @overload
-def seconds(field: str, value: float | str) -> float: ...
+def seconds(field: str, value: Span) -> float: ...
 @overload
-def seconds(field: str, value: float | str | None) -> float | None: ...
-def seconds(field: str, value: float | str | None) -> float | None:
-    """A number of seconds, or None, as it is; text as `read_span_s` reads it."""
+def seconds(field: str, value: Span | None) -> float | None: ...
+def seconds(field: str, value: Span | None) -> float | None:
+    """A number of seconds, or None, as it is; text as `read_span_s` reads it; a timedelta's seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     return read_span_s(field, value) if isinstance(value, str) else value
 
 

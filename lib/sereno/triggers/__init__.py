@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from typing import Protocol
 
 from sereno.errors import InvalidTrigger
@@ -41,7 +42,9 @@ class Trigger(Protocol):
         """
 
 
-def from_cron_text(expression: str, *, timezone: str | None = None) -> CronTrigger | BootTrigger:
+def from_cron_text(
+    expression: str, *, timezone: str | tzinfo | None = None
+) -> CronTrigger | BootTrigger:
     """The trigger that cron text means, @reboot included.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import tzinfo
 
 from sereno.errors import InvalidTrigger
 from sereno.triggers import fields
@@ -41,7 +42,9 @@ class CronTrigger:
     text: str = field(compare=False)
 
     @classmethod
-    def from_expression(cls, expression: str, *, timezone: str | None = None) -> CronTrigger:
+    def from_expression(
+        cls, expression: str, *, timezone: str | tzinfo | None = None
+    ) -> CronTrigger:
         """Read cron text: `minute hour day month weekday`, or one of the words from `@hourly` to `@yearly`.
 
         Args:
@@ -75,7 +78,7 @@ class CronTrigger:
         month: str | int | None = None,
         day_of_week: str | int | None = None,
         second: str | int | None = None,
-        timezone: str | None = None,
+        timezone: str | tzinfo | None = None,
     ) -> CronTrigger:
         """Join single cron fields, each a number or the text of a cron field.
 
@@ -111,10 +114,10 @@ class CronTrigger:
 
     @classmethod
     def _build(
-        cls, parsed: dict[str, Values], whole: str, second: str, timezone: str | None
+        cls, parsed: dict[str, Values], whole: str, second: str, timezone: str | tzinfo | None
     ) -> CronTrigger:
         if timezone is not None:
-            check_zone("timezone", timezone)
+            timezone = check_zone("timezone", timezone)
         day, weekday = parsed["day"], parsed["day_of_week"]
         months = tuple(sorted(parsed["month"].numbers))
         try:

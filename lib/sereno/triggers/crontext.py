@@ -153,8 +153,13 @@ def _field_text(each: Field, value: object) -> str:
             f"{each.name}: {len(value)} characters, more than {MAX_TEXT}: {value[:40]!r}…"
         )
     if value.split() != [value]:
+        hint = "without blanks, such as '1,15' or '*/5'"
+        nth = re.fullmatch(r"([1-5])(?:st|nd|rd|th) (\w{3})|last (\w{3})", value)
+        if len(value.split()) == len(CRON_FIELDS):
+            hint = f"cron_expression={value!r}"
+        elif nth:
+            hint = f"day_of_week={f'{nth[2]}#{nth[1]}' if nth[1] else f'{nth[3]}L'!r}"
         raise InvalidTrigger(
-            f"{each.name}: {value!r} is not one cron field: {each.allowed}",
-            hint="without blanks, such as '1,15' or '*/5'",
+            f"{each.name}: {value!r} is not one cron field: {each.allowed}", hint=hint
         )
     return value

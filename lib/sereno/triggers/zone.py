@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -50,12 +50,16 @@ class Clocks:
 
 
 def check_zone(field: str, name: object) -> str:
-    """Return `name` if the machine's zone database has it.
+    """Return the name of a zone, given as such or as an object that has one, if the machine's zone database has it.
 
     Raises:
         InvalidTrigger: names `field` and the value.
     """
     hint = "a name below /usr/share/zoneinfo, such as Europe/Madrid, or UTC"
+    if isinstance(name, tzinfo):
+        # zoneinfo, pytz, dateutil; others are known by how they show themselves, if at all.
+        shown = "UTC" if str(name) == "tzutc()" else str(name)
+        name = getattr(name, "key", None) or getattr(name, "zone", None) or shown
     if not isinstance(name, str) or not _ZONE_NAME.fullmatch(name):
         raise InvalidTrigger(f"{field}: {name!r} is not the name of a time zone", hint=hint)
     for beginning, why in _NOT_FOR_SCHEDULES.items():

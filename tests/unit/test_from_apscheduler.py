@@ -1,0 +1,231 @@
+"""Who comes from APScheduler: what can be taken is taken, and every other call says what to write instead.
+
+Held against APScheduler 3 itself: the arguments and methods that it has, and the times that its schedules mean.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
+from apscheduler.triggers.combining import AndTrigger
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from sample_jobs import of_a_shop as sync
+from sample_jobs import stats as tick
+
+from sereno.declare.apscheduler import ANSWERS, answered
+from sereno.declare.options import Registration
+from sereno.errors import InvalidJob, SerenoError, UsageError
+from sereno.manager.analyze import next_elapses
+from sereno.scheduler import Scheduler, get_scheduler
+from sereno.triggers import CronTrigger as OurCronTrigger
+from shipped import REPOSITORY
+
+PAGE = (REPOSITORY / "docs/from-apscheduler.md").read_text("utf-8")
+ARGUMENTS = {name[:-1]: said for name, said in ANSWERS.items() if name.endswith("=")}
+METHODS = {name: said for name, said in ANSWERS.items() if not name.endswith("=")}
+ADDING = (Scheduler.add_interval_job, Scheduler.add_cron_job)
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Scheduler:
+    return Scheduler(root=tmp_path)
+
+
+def arguments_of(*functions: Callable[..., Any]) -> set[str]:
+    found = {name for each in functions for name in inspect.signature(each).parameters}
+    return found - {"self", "options", "trigger_args"}
+
+
+def test_every_argument_of_apscheduler_is_taken_or_answered() -> None:
+    theirs = arguments_of(
+        BackgroundScheduler.add_job, BackgroundScheduler.start, BackgroundScheduler.get_jobs,
+        BackgroundScheduler.shutdown, CronTrigger, IntervalTrigger, DateTrigger, CalendarIntervalTrigger,
+    )  # fmt: skip
+    taken = arguments_of(*ADDING, Scheduler.shutdown) | Registration.__optional_keys__
+    assert theirs - taken <= set(ARGUMENTS)
+    # A zone is one of a calendar job alone.
+    assert set(ARGUMENTS) & taken == {"timezone"}
+
+
+def test_every_method_of_apscheduler_is_there_or_answered(scheduler: Scheduler) -> None:
+    theirs = {name for name in dir(BackgroundScheduler()) if not name.startswith("_")}
+    assert theirs - set(dir(Scheduler)) - {"timezone"} == set(METHODS)
+    for name in METHODS:
+        assert not hasattr(scheduler, name)
+        with pytest.raises(UsageError, match=re.escape(METHODS[name])):
+            getattr(scheduler, name)
+
+
+def test_the_page_has_the_words_of_the_code() -> None:
+    for name, said in ANSWERS.items():
+        assert name == "trigger=" or f"\n| `{name}` | {said} |\n" in PAGE, name
+
+
+def test_the_page_shows_such_an_answer(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "__name__", "sync_prices")
+    with pytest.raises(InvalidJob) as caught:
+        scheduler.add_job(sync, "interval", minutes=15, args=["lima"], id="sync")
+    assert f"```text\n{caught.value}\n```\n" in PAGE
+
+
+INTERVAL, CRON = "add_interval_job", "add_cron_job"
+MOVED = [
+    (("interval",), {"seconds": 3}, "interval[0:00:03]"),
+    (("interval",), {"weeks": 1, "days": 1, "id": "x", "coalesce": True}, "interval[192:00:00]"),
+    (("interval", ["lima"]), {"minutes": 15, "id": "x", "max_instances": 1}, "interval[0:15:00]"),
+    (("interval",), {"hours": 1, "args": ["lima"], "kwargs": {"deep": True}}, "interval[1:00:00]"),
+    (("interval",), {"hours": 1, "id": "x", "timezone": "UTC", "jitter": 9}, "interval[1:00:00]"),
+    ((IntervalTrigger(hours=2, jitter=60),), {"id": "x"}, "interval[2:00:00]"),
+    (("x", IntervalTrigger(days=2)), {}, "interval[48:00:00]"),
+    ((), {"trigger": "cron", "day_of_week": "0-4", "hour": 5, "end_date": "2030-05-30"}, "cron[0 5 * * mon-fri]"),
+    (("cron",), {"day_of_week": 6, "hour": "*/6", "misfire_grace_time": 60}, "cron[0 */6 * * sun]"),
+    (("cron",), {"day_of_week": "mon,2-4", "minute": "0-30/10"}, "cron[0-30/10 * * * mon,wed,thu,fri]"),
+    (("cron",), {"day": "last", "next_run_time": datetime(2026, 1, 1, tzinfo=UTC)}, "cron[0 0 L * *]"),
+    (("cron",), {"day": "3rd fri", "hour": "0-3", "month": "6-8"}, "cron[0 0-3 * 6-8 fri#3]"),
+    (("cron",), {"day": "last fri"}, "cron[0 0 * * friL]"),
+    ((CronTrigger.from_crontab("0 22 * * 0-4", timezone="UTC"),), {}, "cron[0 22 * * mon-fri timezone=UTC]"),
+    ((CronTrigger(minute="*/15", timezone="UTC"), [], None, "x", "Quarter"), {}, "cron[*/15 * * * * timezone=UTC]"),
+    (("x", CronTrigger(hour=3, timezone="Europe/Madrid")), {}, "cron[0 3 * * * timezone=Europe/Madrid]"),
+]  # fmt: skip
+
+
+def call_that_says_the_same(scheduler: Scheduler, error: SerenoError) -> dict[str, Any]:
+    """Follow the hint to the letter; return what `get_jobs()` has of the job."""
+    call = str(error.hint).partition("; what else differs: docs/from-apscheduler.md")[0]
+    assert call.startswith("scheduler.add_"), error
+    names = {"scheduler": scheduler, "of_a_shop": sync, "stats": tick}
+    job_id = eval(call, names)  # the page tells people to write it down
+    (job,) = [job for job in scheduler.get_jobs() if job["id"] == job_id]
+    return job
+
+
+@pytest.mark.parametrize(("args", "kwargs", "trigger"), MOVED)
+def test_a_call_of_apscheduler_names_the_call_that_says_the_same(
+    scheduler: Scheduler, args: tuple[Any, ...], kwargs: dict[str, Any], trigger: str
+) -> None:
+    needs = args[1:2] == (["lima"],) or "args" in kwargs
+    with pytest.raises(InvalidJob) as caught:
+        scheduler.add_job(sync if needs else tick, *args, **kwargs)
+    for name in kwargs.keys() & ARGUMENTS.keys() - {"trigger", "timezone"}:
+        assert f"{name}=: {ARGUMENTS[name]}" in caught.value.message
+    assert call_that_says_the_same(scheduler, caught.value)["trigger"] == trigger
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        CronTrigger.from_crontab("30 6 * * 1-5", timezone="UTC"),
+        CronTrigger(day_of_week="5,6", hour="8-18/2", timezone="UTC"),
+        CronTrigger(day_of_week="*/2", timezone="UTC"),
+        CronTrigger(day_of_week="tue-sun/2", timezone="UTC"),
+        CronTrigger(day_of_week="sat-sun", timezone="UTC"),
+        CronTrigger(day_of_week="1-6", timezone="UTC"),
+        CronTrigger(day_of_week="0-6", day="*/3", timezone="UTC"),
+        CronTrigger(day="last", hour=23, minute=59, timezone="UTC"),
+        CronTrigger(day="2nd tue", timezone="UTC"),
+        CronTrigger(month="jan,jul", day=1, timezone="UTC"),
+        CronTrigger(second="*/20", minute=5, timezone="Europe/Madrid"),
+    ],
+    ids=str,
+)
+def test_it_runs_at_the_times_at_which_apscheduler_ran_it(
+    scheduler: Scheduler, theirs: CronTrigger
+) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        scheduler.add_job(tick, theirs, id="x")
+    call_that_says_the_same(scheduler, caught.value)
+    trigger = scheduler._jobs["x"].trigger
+    assert isinstance(trigger, OurCronTrigger)
+    lines = [line.removeprefix("OnCalendar=") for line in trigger.timer_lines()]
+    now = datetime(2026, 3, 1, 0, 0, 1, tzinfo=UTC)
+    wanted: list[datetime] = []
+    while len(wanted) < 20:
+        found = theirs.get_next_fire_time(None, (wanted or [now])[-1] + timedelta(seconds=1))
+        wanted.append(found.astimezone(UTC))
+    assert [
+        each.astimezone(UTC) for each in next_elapses(lines, 20, after_s=now.timestamp())
+    ] == wanted
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "kwargs", "said"),
+    [
+        ("add_job", (tick,), {}, "run at a date is `systemd-run"),
+        ("add_job", (tick, "date"), {"run_date": "2030-01-01"}, "run at a date is `systemd-run"),
+        ("add_job", (tick, DateTrigger()), {"id": "x"}, "run at a date is `systemd-run"),
+        ("add_job", (tick, AndTrigger([])), {"id": "x"}, "`add_interval_job` or `add_cron_job`"),
+        ("add_job", (tick, CalendarIntervalTrigger(months=1)), {}, "`add_interval_job` or"),
+        ("add_job", (tick, "cron"), {"year": 2030, "week": 3}, "week=: leave it away"),
+        ("add_job", (tick, CronTrigger(year=2030, jitter=3)), {"id": "x"}, "year=: leave it away"),
+        ("add_job", (tick, IntervalTrigger(1, end_date="2030-01-01")), {}, "end_date=: leave it away"),
+        ("add_job", (tick, "cron"), {"day": 13, "day_of_week": "fri"}, "both to hold, cron either"),
+        ("add_job", (tick, "cron"), {"day": 13, "max_instances": 3}, "max_instances=: always 1"),
+        ("add_job", ("shop:tick", "cron"), {"hour": 3}, "'shop:tick' is text: import it"),
+        ("add_job", (tick, "x", 5), {}, "trigger: 5 is no schedule"),
+        ("add_job", (tick, "x", timedelta(1)), {}, "is no schedule"),
+        ("add_job", (), {}, "missing a required argument: 'func'"),
+        (INTERVAL, (), {}, "missing a required argument: 'func'"),
+        (INTERVAL, (tick,), {"minutes": 3}, "missing a required argument: 'job_id'"),
+        (INTERVAL, (tick, "x", 1, 2, 3, 4), {}, "too many positional arguments"),
+        (INTERVAL, (tick, "x"), {"minute": 3}, "did you mean 'minutes'?"),
+        (INTERVAL, (tick, "x"), {"minutes": 3, "retrys": 2}, "did you mean 'retries'?"),
+        (INTERVAL, (tick, "x"), {"interval": timedelta(1)}, "interval=: no argument of"),
+        (CRON, (tick, "x"), {"day_of_week": 1, "coalesce": True}, "APScheduler counts from Monday, cron"),
+        (CRON, (tick, "x"), {"hours": 3}, "did you mean 'hour'?"),
+        (CRON, (tick, "x"), {"cron": "0 3 * * *"}, "did you mean 'cron_expression'?"),
+        (CRON, (tick, "x", "0 3 * * *"), {}, "hint: cron_expression='0 3 * * *'"),
+        (CRON, (tick, "x"), {"day": "2nd mon"}, "hint: day_of_week='mon#2'"),
+        (CRON, (tick, "x"), {"day": "last mon"}, "hint: day_of_week='monL'"),
+        (CRON, (tick, "x"), {"hour": 3, "timezone": UTC.__class__(timedelta(hours=2))}, "not the name"),
+        ("start", (), {"paused": True}, "start: paused=: `pause_job(id)`"),
+        ("get_jobs", (), {"jobstore": "x"}, "systemd keeps the jobs"),
+        ("remove_job", ("x", "default"), {}, "too many positional arguments"),
+        ("shutdown", (), {"wiat": False}, "did you mean 'wait'?"),
+        ("__init__", (), {"job_defaults": {}}, "Scheduler: job_defaults=: the arguments of each job"),
+        ("__getattribute__", ("get_job_state",), {}, "did you mean 'get_job_status'?"),
+    ],
+)  # fmt: skip
+def test_a_call_that_does_not_fit_is_no_bare_typeerror(
+    scheduler: Scheduler, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SerenoError) as caught:
+        if method == "__getattribute__":
+            getattr(scheduler, *args)
+        getattr(scheduler, method)(*args, **kwargs)
+    assert said in str(caught.value)
+    assert scheduler.get_jobs() == []
+
+
+def test_what_can_be_taken_is_taken(scheduler: Scheduler) -> None:
+    scheduler.add_interval_job(tick, "days", weeks=1, days=1, timeout=timedelta(minutes=5))
+    scheduler.add_cron_job(tick, "zone", hour=3, timezone=ZoneInfo("Europe/Madrid"))
+    scheduler.add_cron_job(tick, "utc", hour=3, timezone=UTC)
+    scheduler.add_job(tick, "text", "0 3 * * *")
+    scheduler.add_job(tick, "cron", "0 4 * * *")
+    assert {job["id"]: job["trigger"] for job in scheduler.get_jobs()} == {
+        "days": "interval[192:00:00]",
+        "zone": "cron[0 3 * * * timezone=Europe/Madrid]",
+        "utc": "cron[0 3 * * * timezone=UTC]",
+        "text": "cron[0 3 * * *]",
+        "cron": "cron[0 4 * * *]",
+    }
+    assert scheduler._jobs["days"].timeout_s == 300
+
+
+def test_a_function_says_it_as_a_method_does() -> None:
+    with pytest.raises(UsageError, match="get_scheduler: timezone=: leave it away"):
+        get_scheduler("x", timezone="UTC")  # type: ignore[call-arg]
+    assert answered(lambda self, wait: wait)(None, 3) == 3
