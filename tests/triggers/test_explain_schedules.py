@@ -68,6 +68,8 @@ def test_the_sentence_names_the_zone_the_seconds_and_the_interval() -> None:
         ("0 4 * * 1#5", ["days from 29 on have no Monday"]),
         ("30 2 * * *", ["no run at 02:30", "the first time, at 02:30"]),
         ("*/20 1-3 * * *", ["no run at 02:00 to 02:40", "at 02:00 to 02:40"]),
+        ("*/90 4 * * *", ["minute: */90 is its first value alone"]),
+        ("0 4,*/24 */31 * *", ["hour: */24 is", "day: */31 is"]),
         ("5 * * * *", ["the time that comes twice"]),
     ],
 )

@@ -154,6 +154,35 @@ def test_an_unknown_job_is_status_3(capsys) -> None:
     assert "'nobody' is not installed in the user scope" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "usage", "meant"),
+    [
+        (("lst",), "usage: sereno [", "list"),
+        (("remov", "x"), "usage: sereno [", "remove"),
+        (("cache", "stat"), "usage: sereno cache ", "stats"),
+        (("list", "--josn"), "usage: sereno list ", "--json"),
+        (("run", "--wiat", "x"), "usage: sereno run ", "--wait"),
+        (("status", "cache_clenup_hourly", "--user"), "", "cache_cleanup_hourly"),
+    ],
+)
+def test_a_word_that_is_nearly_right_is_told_what_was_meant(words, usage, meant, capsys) -> None:
+    call("apply", "--user", "--no-diff")
+    capsys.readouterr()
+    try:
+        call(*words)
+    except SystemExit as ended:
+        assert ended.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(usage)
+    assert f"\nhint: did you mean {meant!r}?" in said
+
+
+def test_a_word_that_is_near_nothing_is_refused_without_a_guess(capsys) -> None:
+    with pytest.raises(SystemExit):
+        call("frobnicate")
+    assert "hint" not in capsys.readouterr().err
+
+
 def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
     assert call("cache", "set", "a", '{"n": 1}', "--ttl", "60") == 0

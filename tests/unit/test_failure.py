@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sereno.errors import CacheError, SerenoError
+from sereno.errors import CacheError, InvalidTrigger, SerenoError
 from sereno.run import hints
 from sereno.run.failure import chain, summary
+from sereno.triggers import CronTrigger
 
 
 def caught(function: Callable[[], object]) -> BaseException:
@@ -147,3 +148,9 @@ def test_hints_are_given_for_what_the_process_cannot_do_and_for_runs_alone(
     assert hint(FileNotFoundError(errno.ENOENT, "No", "/home/a/b")) == hints.HOMES_HIDDEN
     assert hint(ValueError("no")) is None
     assert hint(SerenoError("no")) is None
+
+
+def test_one_line_has_no_pointer_at_a_place_in_a_line_above() -> None:
+    with pytest.raises(InvalidTrigger) as refused:
+        CronTrigger.from_expression("0 25 * * *")
+    assert summary(refused.value) == "hour: '25' is out of range: 0 to 23"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,18 @@ def test_a_failure_says_what_failed_how_since_when_and_where_to_look() -> None:
         assert part in message.body
     assert message.payload["log"] == list(FAILED.log)
     assert message.payload["text"] == f"{message.subject}\n\n{message.body}"
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("es", "límite de tiempo superado"), ("en", "time limit exceeded")]
+)
+def test_the_kind_of_an_error_has_no_language_and_is_shown_in_the_readers(
+    monkeypatch: pytest.MonkeyPatch, language: str, said: str
+) -> None:
+    monkeypatch.setenv("SERENO_LANG", language)
+    message = compose(replace(FAILED, error="over its time limit: a: b"))
+    assert f"Error:     {said}: a: b\n" in message.body
+    assert message.payload["error"] == "over its time limit: a: b"
 
 
 def test_a_message_is_short_however_much_a_job_says() -> None:

@@ -178,3 +178,16 @@ def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_i
         cwd=tmp_path, env={"PYTHONPATH": LIB}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("create sereno@shop_sync.timer\n", "")
+
+
+def test_a_schedule_that_is_refused_is_shown_with_its_pointer_on_lines_of_its_own(
+    packages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "from sereno import get_scheduler\ndef f(): pass\n"
+    wrong = "get_scheduler('y', scope='user').add_cron_job(f, 'x', cron_expression='0 25 * * *')\n"
+    write(packages, "shop_at_import.py", text + wrong)
+    write(packages, "shop_at_call.py", f"{text}def register(scheduler):\n    {wrong}")
+    for name in ("shop_at_import", "shop_at_call"):
+        assert call("--jobs", name, "--app", "x") == 2
+        said = "\nsereno: job x: hour: '25' is out of range: 0 to 23\n    0 25 * * *\n      ^^\n"
+        assert said in "\n" + capsys.readouterr().err

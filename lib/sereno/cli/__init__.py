@@ -24,7 +24,7 @@ from sereno.cli import (
     run_and_pause,
     watch,
 )
-from sereno.cli.arguments import Commands
+from sereno.cli.arguments import Commands, Parser
 from sereno.errors import NotAvailable, SerenoError
 
 EXIT_STATUSES = """\
@@ -84,7 +84,7 @@ def _complain(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sereno",
         # `remove --a` shall not be taken for `remove --all`.
         allow_abbrev=False,

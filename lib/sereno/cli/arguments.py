@@ -7,12 +7,33 @@ runs, so that `sereno --help` and completion stay quick.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from sereno.errors import did_you_mean
 
 Command = Callable[[argparse.Namespace], int | None]
+
+
+class Parser(argparse.ArgumentParser):
+    """With the usage of the subcommand that was meant, and the word that was, where one is not known."""
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            found.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        word = re.search(r"(?:invalid choice: |unrecognized arguments: )'?([^' ]+)", message)
+        known = [*self._option_string_actions]
+        for action in self._actions:
+            known += action.choices or ()
+        meant = did_you_mean(word[1], known) if word else None
+        super().error(f"{message}\nhint: {meant}" if meant else message)
 
 
 class Commands:
@@ -32,7 +53,7 @@ class Commands:
         sub: argparse.ArgumentParser = self._subparsers.add_parser(
             name, help=text, description=text, allow_abbrev=False
         )
-        sub.set_defaults(command=command, scope=None, root=None)
+        sub.set_defaults(command=command, parser=sub, scope=None, root=None)
         return sub
 
     def add_group(self, name: str, text: str, title: str, metavar: str) -> Commands:

@@ -49,14 +49,11 @@ def register_from(reference: str, scheduler: Scheduler, *, source: str = "--jobs
             f"{source}: {reference!r} is neither MODULE nor MODULE:FUNCTION",
             hint="such as shop.jobs",
         )
-    module = _import(found[1], source)
-    functions = _register_functions(module, found[2], source)
-    if not functions:
+    if not _register(found[1], found[2], scheduler, source):
         raise UsageError(
             f"{source}: module {found[1]!r} has no function register(scheduler) and none named register_…",
             hint=_EXAMPLE,
         )
-    _call(functions, scheduler, module.__name__, source)
 
 
 def register_shipped(scheduler: Scheduler) -> None:
@@ -66,9 +63,7 @@ def register_shipped(scheduler: Scheduler) -> None:
         UsageError: one cannot be imported, or a register function raised something.
     """
     for name in shipped_modules():
-        module = _import(f"{jobs.__name__}.{name}", "lib/sereno/jobs")
-        functions = _register_functions(module, None, "lib/sereno/jobs")
-        _call(functions, scheduler, module.__name__, "lib/sereno/jobs")
+        _register(f"{jobs.__name__}.{name}", None, scheduler, "lib/sereno/jobs")
 
 
 def shipped_modules() -> list[str]:
@@ -76,17 +71,17 @@ def shipped_modules() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(jobs.__path__)]
 
 
-def _call(
-    functions: list[Callable[[Scheduler], Any]], scheduler: Scheduler, module: str, source: str
-) -> None:
+def _register(module: str, name: str | None, scheduler: Scheduler, source: str) -> bool:
+    functions = _register_functions(_import(module, source), name, source)
     for function in functions:
         try:
             function(scheduler)
         except SerenoError:
             raise
         except (Exception, SystemExit) as error:
-            name = f"{module}:{getattr(function, '__name__', function)}"
-            raise UsageError(f"{source}: {name} raised {summary(error, f'{module}:')}") from error
+            shown = f"{module}:{getattr(function, '__name__', name)}"
+            raise UsageError(f"{source}: {shown} raised {summary(error, f'{module}:')}") from error
+    return bool(functions)
 
 
 def of_entry_points(scheduler: Callable[[str], Scheduler], only: str | None) -> list[Scheduler]:
@@ -130,6 +125,8 @@ def _import(name: str, source: str) -> ModuleType:
             f"{source}: {sys.executable} has no module {error.name!r}",
             hint="run it by the backend's own interpreter, in its directory: VENV/bin/python -m sereno apply",
         ) from error
+    except SerenoError:
+        raise
     except (Exception, SystemExit) as error:
         raise UsageError(
             f"{source}: importing {name!r} raised {summary(error, f'{name}:')}"

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from sereno.errors import in_scope
+from sereno.exits import OVER_LIMIT
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.records import messages
 from sereno.records.printable import printable
@@ -78,6 +79,12 @@ def _how(event: Event) -> str:
     return f"{event.result}, {ended}" if event.exit_status else event.result
 
 
+def _error(event: Event) -> str | None:
+    """In the reader's language, as far as it is sereno's own words."""
+    kind, _, why = (event.error or "").partition(": ")
+    return str(messages.OVER_TIME_LIMIT) % why if kind == OVER_LIMIT else event.error
+
+
 def _body(event: Event) -> list[str]:
     if event.kind == TEST:
         return [str(messages.BODY_TEST) % event.host]
@@ -87,7 +94,7 @@ def _body(event: Event) -> list[str]:
         (messages.ROW_HOST, event.host),
         (messages.ROW_TIME, _local(event.time_s)),
         (messages.ROW_RESULT, _how(event) if event.kind != ALERT else None),
-        (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, event.error),
+        (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, _error(event)),
         (
             messages.ROW_FAILURES,
             since_s is not None

@@ -34,7 +34,9 @@ def summary(exception: BaseException, function: str = "") -> str:
         function: the job's, as "module:name"; its package is the job's own wherever it is installed.
     """
     if isinstance(exception, SerenoError):
-        return one_line(exception.message)
+        message = exception.message
+        # Without the two lines that point at a place in a text: there is no below on one line.
+        return one_line(message.rsplit("\n", 2)[0] if message.endswith("^") else message)
     leaves = list(_leaves(exception))
     texts = [_named(leaf) for leaf in leaves[:_MOST_LEAVES]]
     if len(leaves) > _MOST_LEAVES:

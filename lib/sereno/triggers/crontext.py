@@ -106,6 +106,10 @@ def _refuse_count(words: list[str], whole: str) -> NoReturn:
     hint = "minute hour day month weekday, such as 0 3 * * *"
     if re.match(r"(CRON_)?TZ=", whole):
         hint = "name the zone with timezone="
+    elif len(words) > 7:
+        hint = "put the text in quotes: the shell writes names of files in the place of each *"
+    elif len(words) == 7 or (len(words) == 6 and re.match(r"(19|20)\d\d", words[5])):
+        hint = "cron has no field of the year; seconds are given with second="
     elif len(words) == 6:
         hint = "seconds are given with second=, and a crontab's user name or command is not part of the schedule"
     place = pointer(whole, 0, len(whole)) if whole else ""

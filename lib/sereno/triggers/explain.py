@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import LONGEST, DayRule
+from sereno.triggers.fields import CRON_FIELDS
 from sereno.triggers.interval import IntervalTrigger, full_span
 from sereno.triggers.oncalendar import runs
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
@@ -162,7 +164,18 @@ def warnings(
     zone = trigger.timezone
     if zone is None and local_zone is not None:
         zone = check_zone("local_zone", local_zone)
-    return (*_about_days(trigger), *_about_clocks(trigger, zone))
+    return (*_about_steps(trigger), *_about_days(trigger), *_about_clocks(trigger, zone))
+
+
+def _about_steps(trigger: CronTrigger) -> list[str]:
+    words = trigger.text.removeprefix("cron[").split()
+    return [
+        f"{field.name}: */{step} is its first value alone, for steps begin anew with each hour, day, month or year;"
+        " a fixed distance between runs is an interval"
+        for field, word in zip(CRON_FIELDS, words, strict=False)
+        for step in re.findall(r"\*/(\d+)", word)
+        if int(step) > field.maximum - field.minimum
+    ]
 
 
 def _about_days(trigger: CronTrigger) -> list[str]:

@@ -27,6 +27,11 @@ WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 LAST = -1  # in `Values.nth`: the last one of the month
 
+# Of other programs' languages, by the last letter.
+_HINTS = {
+    "W": "cron has no nearest weekday: L is the last day, and mon-fri in the weekday field the working days",
+    "H": "H is Jenkins's: choose the value; jitter= spreads the runs of many machines",
+}
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _ITEM = re.compile(
     r"(?:\*|(?P<first>[A-Za-z0-9]+)(?:-(?P<last>[A-Za-z0-9]+))?)(?:/(?P<step>[A-Za-z0-9]+))?"
@@ -170,7 +175,7 @@ def _value(text: str, place: _Place) -> int:
         return field.minimum + field.names.index(text.lower())
     if not _NUMBER.fullmatch(text):
         long_name = next((name for name in field.names if text.lower().startswith(name)), None)
-        hint = f"names have three letters: {long_name}" if long_name else None
+        hint = f"names have three letters: {long_name}" if long_name else _HINTS.get(text[-1:])
         place.refuse(text, f"is not a value: {field.allowed}", hint)
     number = int(text)
     if not field.minimum <= number <= field.maximum:
@@ -199,12 +204,15 @@ def _nth_weekday(match: re.Match[str], place: _Place) -> tuple[int, int]:
 
 
 def _refuse_backwards(item: str, first: str, last: str, place: _Place) -> NoReturn:
-    top = "sat" if first.isalpha() and place.field is WEEKDAY else place.field.maximum
-    bottom = "sun" if first.isalpha() and place.field is WEEKDAY else place.field.minimum
-    if place.field is WEEKDAY and last.lower() == "sun":
-        hint = f"{first}-7 ends on Sunday" if first.isdigit() else f"{first}-sat,sun"
-    else:
-        hint = f"{first}-{top},{bottom}-{last} goes round"
+    names, whole = place.field.names, (place.field.minimum, place.field.maximum)
+    bottom, top = (names[0], names[-1]) if first.isalpha() and names else map(str, whole)
+    parts = [(first, top), (bottom, last)]
+    if place.field is WEEKDAY and first.isdigit():
+        # 7 is Sunday, so that a week of numbers begins on Monday.
+        parts = [(first, "7"), ("1", last)] if last.lower() not in ("0", "sun") else [(first, "7")]
+    hint = ",".join(
+        one if one.lower() == other.lower() else f"{one}-{other}" for one, other in parts
+    )
     place.refuse(item, "runs backwards, which Debian's cron takes for no value at all", hint)
 
 
@@ -214,6 +222,8 @@ def _refuse_item(item: str, place: _Place) -> NoReturn:
         place.refuse("", f"stands in the list where a value should be: {field.allowed}")
     if item == "?":
         place.refuse(item, "is not cron's language", "write * for every value")
+    if item.strip("\"'") != item:
+        place.refuse(item, "has a quote in it", "give the text without quotes of its own")
     if "~" in item:
         place.refuse(
             item, "asks for a random value, which Debian's cron does not have", "choose the value"

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError
+from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError, did_you_mean
 from sereno.manager.names import (
     ALL_TIMERS,
     TARGET,
@@ -82,11 +82,14 @@ class Installation:
             NoSuchJob: there is none.
             Conflict: it is not one of `app`.
         """
-        job = self.units.find().jobs.get(job_id)
+        jobs = self.units.find().jobs
+        job = jobs.get(job_id)
         if job is None:
+            meant = did_you_mean(job_id, list(jobs))
             raise NoSuchJob(
                 f"job id: {job_id!r} is not installed in the {self.scope.name} scope",
-                hint=f"`sereno list --{self.scope.name}` shows those that are;"
+                hint=(f"{meant} " if meant else "")
+                + f"`sereno list --{self.scope.name}` shows those that are;"
                 " --system and --user choose the scope",
             )
         if app not in (None, job.app):
