@@ -26,6 +26,16 @@ USER_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
 MAX_S = 366 * 24 * 3600
 # systemd counts in microseconds, and takes an AccuracySec= of 0 for "not set".
 FINEST_S = 1e-6
+# Why a calendar job alone has a word on late and missed runs.
+_NO_LATE_RUN = {
+    ("misfire_grace", "interval"): "an interval counts from its last run, so no run of it is late",
+    ("misfire_grace", "@reboot"): "a run of @reboot has no time that it could be late for",
+    (
+        "persistent",
+        "interval",
+    ): "an interval is kept over a reboot and has no missed runs to leave out",
+    ("persistent", "@reboot"): "@reboot has a run after each boot and no missed ones to leave out",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,28 +137,19 @@ class Job:
             check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
         if self.misfire_grace_s is not None:
             check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
-            if interval_s is not None:
-                raise InvalidJob(
-                    "misfire_grace: an interval counts from its last run, so no run of it is late",
-                    hint="leave misfire_grace away, or give the times with add_cron_job",
-                )
-            if self.at_boot:
-                raise InvalidJob(
-                    "misfire_grace: a run of @reboot has no time that it could be late for",
-                    hint="leave misfire_grace away",
-                )
         if not isinstance(self.persistent, bool):
             raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
-        if interval_s is not None and not self.persistent:
-            raise InvalidJob(
-                "persistent: an interval is kept over a reboot and has no missed runs to leave out",
-                hint="leave persistent away, or give the times with add_cron_job",
-            )
-        if self.at_boot and not self.persistent:
-            raise InvalidJob(
-                "persistent: @reboot has a run after each boot and no missed ones to leave out",
-                hint="leave persistent away",
-            )
+        kind = "interval" if interval_s is not None else "@reboot" if self.at_boot else None
+        asked = {
+            "misfire_grace": self.misfire_grace_s is not None,
+            "persistent": not self.persistent,
+        }
+        for name in asked:
+            if kind is not None and asked[name]:
+                other = ", or give the times with add_cron_job" if kind == "interval" else ""
+                raise InvalidJob(
+                    f"{name}: {_NO_LATE_RUN[name, kind]}", hint=f"leave {name} away{other}"
+                )
 
     def _check_after(self) -> None:
         for other in self.after:
