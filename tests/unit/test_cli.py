@@ -183,6 +183,22 @@ def test_a_word_that_is_near_nothing_is_refused_without_a_guess(capsys) -> None:
     assert "hint" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words", [("stats",), ("get", "a"), ("delete", "a"), ("clear",), ("cleanup",)]
+)
+def test_to_look_into_a_cache_makes_none_and_names_the_place(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
+    assert call("cache", *words) == 1
+    said = capsys.readouterr().err
+    assert (
+        f"sereno: cache: there is none at {tmp_path / 'cache/metadata'}\nhint: SERENO_CACHE_DIR"
+        in said
+    )
+    assert not (tmp_path / "cache").exists()
+
+
 def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
     assert call("cache", "set", "a", '{"n": 1}', "--ttl", "60") == 0
@@ -194,6 +210,8 @@ def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> No
     assert call("cache", "delete", "a") == 0
     assert call("cache", "delete", "a") == 3
     assert call("cache", "get", "a") == 3
+    where = f"key: 'a' is not in the cache {tmp_path / 'cache/metadata'}, or expired"
+    assert capsys.readouterr().err.count(where) == 2
     assert call("cache", "clear") == 0
     assert call("cache", "cleanup") == 0
     capsys.readouterr()

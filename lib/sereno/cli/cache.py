@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import Any
 
 from sereno.cli.arguments import Commands, print_json
-from sereno.errors import UsageError
+from sereno.errors import CacheError, UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
 NOT_FOUND = 3
@@ -36,11 +37,26 @@ def add_to(commands: Commands) -> None:
 _LONG_S = 600.0
 
 
-def _ask(method: str, *arguments: Any) -> Any:
-    from sereno.cache import as_owner
+def _path() -> str:
     from sereno.cache.place import default_path
 
-    path = default_path("metadata")
+    return default_path("metadata")
+
+
+def _ask(method: str, *arguments: Any) -> Any:
+    from sereno.cache import as_owner
+    from sereno.cache.place import GROUP, SETTING
+
+    path = _path()
+    try:
+        os.lstat(path)
+    except FileNotFoundError as error:
+        # To look is not to make one: it would be another than that of the service that was meant.
+        if method != "set":
+            hint = f"{SETTING} names another; the machine's is for root and the group {GROUP}"
+            raise CacheError(f"cache: there is none at {path}", hint=hint) from error
+    except OSError:
+        pass  # told by who opens it
     if method not in ("cleanup", "clear"):
         return as_owner.ask(path, method, *arguments)
     # Whether it can be used at all is told soon.
@@ -55,8 +71,7 @@ def _stats(_arguments: argparse.Namespace) -> None:
 def _get(arguments: argparse.Namespace) -> int:
     value = _ask("get", arguments.key)
     if value is None:
-        print(f"sereno: key: {arguments.key!r} is not in the cache, or expired", file=sys.stderr)
-        return NOT_FOUND
+        return _not_found(arguments.key)
     print_json(value, indent=None)
     return 0
 
@@ -81,9 +96,11 @@ def _refuse_constant(name: str) -> None:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    if _ask("invalidate", arguments.key):
-        return 0
-    print(f"sereno: key: {arguments.key!r} is not in the cache", file=sys.stderr)
+    return 0 if _ask("invalidate", arguments.key) else _not_found(arguments.key)
+
+
+def _not_found(key: str) -> int:
+    print(f"sereno: key: {key!r} is not in the cache {_path()}, or expired", file=sys.stderr)
     return NOT_FOUND
 
 
