@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.calendarinterval import CalendarIntervalTrigger
@@ -175,6 +176,8 @@ def test_it_runs_at_the_times_at_which_apscheduler_ran_it(
         ("add_job", (tick, "cron"), {"day": 13, "max_instances": 3}, "max_instances=: always 1"),
         ("add_job", ("shop:tick", "cron"), {"hour": 3}, "'shop:tick' is text: import it"),
         ("add_job", (tick, "x", 5), {}, "trigger: 5 is no schedule"),
+        ("add_job", (tick, "x", numpy.zeros(2)), {}, "is no schedule"),
+        ("add_job", (tick, "interval", 5), {"hours": numpy.ones(2), "kwargs": [1]}, "scheduler.add_interval_job("),
         ("add_job", (tick, "x", timedelta(1)), {}, "is no schedule"),
         ("add_job", (), {}, "missing a required argument: 'func'"),
         (INTERVAL, (), {}, "missing a required argument: 'func'"),

@@ -110,7 +110,8 @@ def _is_theirs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _is_their_trigger(value: object) -> bool:
-    return value in ("interval", "cron", "date") or _is_object_of_theirs(value)
+    alias = isinstance(value, str) and value in ("interval", "cron", "date")
+    return alias or _is_object_of_theirs(value)
 
 
 def _is_object_of_theirs(value: object) -> bool:
@@ -173,12 +174,13 @@ def _written(given: dict[str, Any], *, theirs: bool) -> tuple[str | None, list[s
         notes.append(f"func: {func!r} is text: import it, and give the function itself")
     if func is None or taken.keys().isdisjoint((*_FIELDS[:-2], "cron_expression")):
         return None, notes
-    taken["kwargs"] = {**_named(func, given.get("args") or ()), **(given.get("kwargs") or {})}
+    named = given.get("kwargs") if isinstance(given.get("kwargs"), dict) else {}
+    taken["kwargs"] = {**_named(func, given.get("args") or ()), **(named or {})} or None
     taken |= {"run_immediately": given.get("next_run_time") and True, "name": given.get("name")}
     taken = {name: value for name, value in taken.items() if f"{name}=" not in ANSWERS}
     taken["timezone"] = str(zone) if zone and kind == "cron" else None
     name = getattr(func, "__name__", str(func).rpartition(":")[2])
-    words = [f"{field}={value!r}" for field, value in taken.items() if value not in (None, {})]
+    words = [f"{field}={value!r}" for field, value in taken.items() if value is not None]
     call = ", ".join((name, repr(given["id"] or name), *words))
     return f"scheduler.add_{kind}_job({call})", notes
 
