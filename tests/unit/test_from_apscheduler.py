@@ -125,6 +125,20 @@ def test_a_call_of_apscheduler_names_the_call_that_says_the_same(
     assert call_that_says_the_same(scheduler, caught.value)["trigger"] == trigger
 
 
+def test_what_else_was_said_of_the_job_is_in_that_call(scheduler: Scheduler) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        scheduler.add_job(
+            sync, "cron", ["lima"], {"deep": True}, "x", "Of Lima", 60, hour=3, jitter=5,
+            next_run_time=datetime(2026, 1, 1, tzinfo=UTC), timezone=ZoneInfo("Europe/Madrid"),
+        )  # fmt: skip
+    assert call_that_says_the_same(scheduler, caught.value)["id"] == "x"
+    job = scheduler._jobs["x"]
+    assert (job.name, job.misfire_grace_s, job.jitter_s) == ("Of Lima", 60, 5)
+    assert job.inputs.kwargs == {"shop": "lima", "deep": True}
+    assert job.trigger.text == "cron[0 3 * * * timezone=Europe/Madrid]"
+    assert scheduler._run_now == {"x"}
+
+
 @pytest.mark.parametrize(
     "theirs",
     [
