@@ -123,8 +123,8 @@ def refuse_foreign(old: Manifest, new: Wanted, places: Places) -> None:
     if foreign:
         raise Conflict(
             f"in the way, and not as sereno installed it: {' '.join(foreign)}",
-            hint="Nothing was changed. Move it away and run again.\n"
-            "(A change of your own to a unit belongs in a drop-in: systemctl edit UNIT.)",
+            hint="Nothing was changed. Move it away and run again.\n(A change of your own to a unit"
+            f" belongs in a drop-in: {places.scope.command('systemctl edit UNIT')}.)",
         )
 
 
