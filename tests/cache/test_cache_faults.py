@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, damage, files, place, session
+from sereno.cache import MetadataCache, damage, files, place, session, store
 from sereno.cache import board as words
 from sereno.cache.directory import Directory
 from sereno.errors import CacheError, CacheFormatError
@@ -183,13 +183,19 @@ def test_processes_of_a_superseded_format_find_nothing_and_are_told_of_removals(
     cache.set("k1", 1)
     cache.set_many({"k2": 1})
     assert (cache.get("k1"), cache.get_many(["k2"]), list(cache)) == (None, {}, [])
-    for removal in (
+    assert ("k1" in cache, len(cache), list(cache.items())) == (False, 0, [])
+    assert cache.memoize(name="f")(lambda: 7)() == 7
+    for unnoticed in (
         lambda: cache.invalidate("k1"),
         lambda: cache.invalidate_pattern("k"),
         cache.clear,
+        lambda: cache.add("n", 1),
+        lambda: cache.incr("n"),
+        lambda: cache.pop("k1", None),
+        lambda: cache.setdefault("n", 1),
     ):
         with pytest.raises(CacheFormatError, match="newer sereno"):
-            removal()
+            unnoticed()
     del session._sessions[str(filled)]
     assert MetadataCache(filled).get("k1") is None
 
@@ -488,9 +494,8 @@ def test_a_machine_that_boots_with_its_clock_in_the_past_gives_no_entry_more_tim
     assert cache._now_ms() >= before_ms
 
 
-def test_a_cache_that_fills_its_map_makes_room_in_it_and_removals_never_fail(path):
-    real = os.path.realpath(path)
-    session._sessions[real] = session.Session(real, 8 << 20)
+def test_a_cache_that_fills_its_map_makes_room_in_it_and_removals_never_fail(path, monkeypatch):
+    monkeypatch.setattr(store, "MAP_BYTES", 8 << 20)
     cache = MetadataCache(path, max_size=None)
     for number in range(3000):
         cache.set(f"k{number}", "v" * (number % 9 * 1000))

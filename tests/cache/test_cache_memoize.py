@@ -300,6 +300,24 @@ def test_who_waits_for_a_value_that_is_invalidated_meanwhile_gets_a_newer_one(ca
     assert results == {"first": "old", "second": "new"}
 
 
+@pytest.mark.parametrize("again", ["invalidate", "invalidate_pattern", "clear"])
+def test_a_second_removal_of_what_is_not_there_is_seen_during_a_computation_too(cache, again):
+    """LMDB gives the id of a write that changed nothing to the next one."""
+    source = ["old"]
+
+    @cache.memoize(name="read")
+    def read() -> str:
+        value = source[0]
+        if value == "old":
+            source[0] = "new"
+            getattr(cache, again)(*["read:[[],{}]"][: again != "clear"])
+        return value
+
+    cache.set("other", 1)
+    getattr(cache, again)(*["read:[[],{}]"][: again != "clear"])
+    assert [read(), read()] == ["old", "new"]
+
+
 def start_computing(path, seconds: float) -> int:
     """A child process that computes the value `pid` for `seconds`; returns when it is at it."""
     ready_read, ready_write = os.pipe()
@@ -385,6 +403,20 @@ def test_a_child_that_leaves_the_computation_it_was_forked_in_does_not_release_t
     os.waitpid(pid, 0)
     assert not is_free(cache, "k")
     lock.release()
+
+
+def test_who_leaves_late_does_not_take_the_lock_from_the_next_of_its_process(cache):
+    cache.set("other", 1)
+    first, second = (cache._backend.lock("k") for _ in range(2))
+    assert first.try_to_take()
+    assert not second.try_to_take()
+    first.release()
+    assert second.try_to_take()
+    first.release()
+    del first
+    assert not is_free(cache, "k")
+    second.release()
+    assert is_free(cache, "k")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

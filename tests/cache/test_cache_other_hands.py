@@ -18,7 +18,8 @@ import pytest
 
 from sereno.cache import MetadataCache, clock, codec, damage, entry, mark
 from sereno.cache import board as words
-from sereno.cache.backend import ANYTHING, KEPT_LIFETIME, NOTHING, Backend
+from sereno.cache.backend import Backend
+from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING
 from sereno.errors import CacheError, UsageError
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -432,7 +433,8 @@ def test_a_put_goes_through_only_where_what_is_there_is_as_expected(path):
 
 
 COUNT = """
-from sereno.cache.backend import Backend, NOTHING
+from sereno.cache.backend import Backend
+from sereno.cache.values import NOTHING
 backend = Backend(sys.argv[1])
 for _ in range(200):
     while True:

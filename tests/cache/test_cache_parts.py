@@ -400,7 +400,8 @@ def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
     slots = cleanup._due(cache._session.store, 0, 100, cache._now_ms())
     assert len(slots) == 1
     cache.set("k", "new", ttl=10)
-    assert cache._session.written(cleanup._remove_box, slots, cache._now_ms()).entries == 0
+    done = cache._session.written(Write.delete_expired, slots, cache._now_ms(), 1.0)
+    assert done.entries == 0
     assert cache.get("k") == "new"
 
 

@@ -11,40 +11,20 @@ import errno
 
 from sereno.cache import cleanup, entry
 from sereno.cache.byte_lock import KeyLock
-from sereno.cache.cleanup import Swept
 from sereno.cache.clock import NEVER_MS
-from sereno.cache.files import LOCK, Superseded
+from sereno.cache.files import LOCK
 from sereno.cache.session import session_for
-from sereno.cache.store import Counted, State, Store, Version
-from sereno.cache.write import (
-    ANYTHING,
-    BATCH_ENTRIES,
-    KEPT_LIFETIME,
-    MOST_EVICTED,
-    NOTHING,
-    Expected,
-    Removed,
-    Stored,
-    Write,
-)
+from sereno.cache.store import Store
+from sereno.cache.values import ANYTHING, Stored
+from sereno.cache.write import BATCH_ENTRIES, MOST_EVICTED, Write
 from sereno.errors import CacheError
-
-__all__ = [
-    "ANYTHING",
-    "KEPT_LIFETIME",
-    "NOTHING",
-    "Backend",
-    "Counted",
-    "Expected",
-    "Removed",
-    "State",
-    "Stored",
-    "Version",
-]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from sereno.cache.cleanup import Swept
+    from sereno.cache.values import Counted, Expected, Removed, State, Version
 
 LISTED_KEYS = 500
 """Keys that are read from one snapshot."""
@@ -55,8 +35,8 @@ MANY = 5000
 class Backend:
     """The cache in one directory of this machine.
 
-    Every verb opens the files where they are not open, and raises CacheError when the cache cannot be used. Where a
-    newer sereno has it, reads find nothing and `put` stores nothing, but what removes raises: nobody would notice.
+    Every verb opens the files where they are not open. It raises CacheError when the cache cannot be used, `Superseded`
+    where a newer sereno has it.
 
     `now_ms` is cache time (`sereno.cache.clock`). A lifetime is in ms: None is the cache's default, 0 stores nothing
     and removes what was there, `KEPT_LIFETIME` leaves it as it is; `jitter` is the share by which one is shortened at
@@ -70,11 +50,7 @@ class Backend:
         self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
     ) -> list[bytes | None]:
         """The texts of live entries as of one moment, None for each that is missing; `is_visit` marks them as read."""
-        stored = [entry.store_key(key) for key in keys]
-        try:
-            return self.session.reading(Store.fetch, stored, now_ms, is_visit)
-        except Superseded:
-            return [None] * len(keys)
+        return self.session.reading(Store.fetch, [*map(entry.store_key, keys)], now_ms, is_visit)
 
     def put(
         self,
@@ -86,23 +62,11 @@ class Backend:
         jitter: float = 0.0,
         expected: Expected = ANYTHING,
     ) -> Stored:
-        """Stores one entry, evicting where a limit asks for it, if what is there is what is `expected`.
-
-        Args:
-            expected: `ANYTHING`; `NOTHING`, no live entry; the text that it must have; or a `Version`: nothing may have
-                changed the key since.
-
-        Returns:
-            How many entries were stored, 0 or 1, and how many went for it; `Stored.matched` says whether what was there
-            was as expected.
-        """
+        """Stores one entry, evicting where a limit asks for it, if what is there is what is `expected`."""
         stored = entry.store_key(key)
-        try:
-            done = self.session.written(
-                Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
-            )
-        except Superseded:
-            return Stored(0, 0)
+        done = self.session.written(
+            Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
+        )
         if done.evicted < MOST_EVICTED:
             return done
         return Stored(done.entries, done.evicted + sum(self._trimmed(now_ms)), done.matched)
@@ -127,10 +91,7 @@ class Backend:
         evicted = 0
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
-            try:
-                done = self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
-            except Superseded:
-                return
+            done = self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
             evicted += done.evicted
             yield done
         if evicted >= MOST_EVICTED:
@@ -165,10 +126,7 @@ class Backend:
 
     def keys(self, start: bytes | None, now_ms: int) -> tuple[list[str], bytes | None]:
         """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
-        try:
-            return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
-        except Superseded:
-            return [], None
+        return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
         """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
@@ -179,7 +137,7 @@ class Backend:
         self._tidy(count)
 
     def version(self, key: str) -> Version:
-        """How a key is now, for a `put` that must not undo what happens to it from now on."""
+        """How a key is now."""
         return self.session.reading(Store.version, entry.store_key(key))
 
     def lock(self, key: str) -> KeyLock:
@@ -188,23 +146,14 @@ class Backend:
 
     def limits(self) -> State:
         """The limits that are stored with the cache."""
-        try:
-            return self.session.reading(Store.state)
-        except Superseded:
-            return State()
+        return self.session.reading(Store.state)
 
     def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
         """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
         limits = self.limits()
-        if self.session.superseded or limits == limits.changed(changes):
-            return
-        self.session.written(Write.set_limits, changes)
-        yield from self._trimmed(now_ms)
-
-    def _trimmed(self, now_ms: int) -> Iterator[int]:
-        """Evicts what is above the limits, in transactions for which nobody waits long."""
-        while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
-            yield evicted
+        if limits != limits.changed(changes):
+            self.session.written(Write.set_limits, changes)
+            yield from self._trimmed(now_ms)
 
     def counted(self) -> Counted:
         """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
@@ -220,6 +169,11 @@ class Backend:
     def close(self) -> None:
         """Closes the files for all who use them in this process; the next verb opens them again."""
         self.session.close()
+
+    def _trimmed(self, now_ms: int) -> Iterator[int]:
+        """Evicts what is above the limits, in transactions for which nobody waits long."""
+        while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
+            yield evicted
 
     def _tidy(self, removed: int) -> None:
         """After many removals puts the free pages in order; that is no part of what was asked for, and may fail."""

@@ -22,8 +22,9 @@ import errno
 import mmap
 import os
 import struct
+from zlib import crc32
 
-from sereno.cache import byte_lock, clock, waiting
+from sereno.cache import byte_lock, clock
 from sereno.cache.directory import Directory, held
 from sereno.cache.entry import Damaged
 from sereno.errors import CacheFormatError
@@ -70,7 +71,7 @@ SIZE_BYTES = _EXPIRIES_AT + SLOTS * _EXPIRY_BYTES
 _W_MAGIC, _W_FORMAT = 0, 1
 NEXT_SEQUENCE = 2
 HAND = 3
-RETIRED = 4  # these files were set aside; open anew
+RETIRED = 4  # these files were set aside; open those that took their place
 SYNCED = 5  # the mark of a clean end is on disk and must go before the next write
 EPOCH_MS = 6  # cache time = this + CLOCK_BOOTTIME
 LAST_MS = 7  # cache time at the last clean end
@@ -83,9 +84,12 @@ LIMITS_AT = 15  # the last transaction that may have changed the limits
 TALLY_AT = 16  # the last transaction that may have changed the tally (`announce`)
 TALLY_BEFORE = 17  # and 18: entries and their bytes before it
 TALLY_AFTER = 19  # and 20: the same after it
-PREFIX_COUNT = 21  # how many prefixes were removed in all (`write.Version`)
+PREFIX_COUNT = 21  # how many prefixes were removed in all (`note_removal`)
 PREFIXES_AT = 22  # the last of them, in a circle
 REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
+
+_LENGTH_MASK = (1 << 32) - 1
+_COUNT_MASK = (1 << 63) - 1  # for a board whose word is damaged
 
 DEATH_IN_A_WRITE = 20
 
@@ -147,18 +151,6 @@ class Board:
                 self.line_number = number
                 return
         raise OSError(errno.EAGAIN, f"{LINES} processes have this cache open already", self.path)
-
-    def lock_writers(self) -> None:
-        """Waits for the other processes that write; the caller lets none of its own threads come here meanwhile.
-
-        LMDB has a lock for that too, which it waits for without an end. This one stands before it.
-
-        Let go of it by `waiting.unlock(fd)`.
-
-        Raises:
-            CacheError: it was held for too long; the message names the holder.
-        """
-        waiting.lock(self.fd, f"cache {os.path.dirname(self.path)}: the right to write")
 
     def epoch_ms(self) -> int:
         """What makes cache time of CLOCK_BOOTTIME as this process sees it."""
@@ -321,6 +313,31 @@ def correct(words: memoryview, entries: int, held_bytes: int) -> None:
     """Sets both, where nobody writes."""
     words[TALLY_AT] = 0
     words[TALLY_AFTER], words[TALLY_AFTER + 1] = entries, held_bytes
+
+
+# Which prefixes were removed: a key that begins with one may have no entry yet whose generation would tell it.
+#
+# The last `REMEMBERED` of them, each as one word: its CRC-32 and its length.
+
+
+def note_removal(words: memoryview, prefix: bytes) -> None:
+    """All keys (UTF-8) that begin so are superseded, also where none has an entry."""
+    count = words[PREFIX_COUNT]
+    words[PREFIXES_AT + count % REMEMBERED] = _prefix_word(prefix)
+    words[PREFIX_COUNT] = (count + 1) & _COUNT_MASK
+
+
+def was_removed(words: memoryview, key: bytes, since: int) -> bool:
+    """Was a prefix of `key` removed after the first `since` of all? True also where that cannot be told any more."""
+    count = words[PREFIX_COUNT]
+    if count - since > REMEMBERED:
+        return True
+    those = (words[PREFIXES_AT + number % REMEMBERED] for number in range(since, count))
+    return any(_prefix_word(key[: word & _LENGTH_MASK]) == word for word in those)
+
+
+def _prefix_word(prefix: bytes) -> int:
+    return crc32(prefix) << 32 | len(prefix)
 
 
 # Which entries may have expired: one word of 32 bits for each slot of sequence numbers.

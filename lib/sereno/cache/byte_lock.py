@@ -49,9 +49,9 @@ def _of_byte(kind: int, at: int) -> bytes:
 class KeyLock:
     """The right to compute the value of one key; `try_to_take` until it is taken, `release` in the end.
 
-    It is among processes: those who share one must agree by `place` before. They all have one open file, so that any
-    number of keys costs a process one descriptor. A child that was forked meanwhile has the lock too, should its parent
-    be killed; that makes nobody wait longer than he wants to.
+    All of a process have one open file, so that any number of keys costs it one descriptor; which of them has the byte
+    is in `_File.holders`. A child that was forked meanwhile has the lock too, should its parent be killed; that makes
+    nobody wait longer than he wants to.
 
     Args:
         directory: the cache's.
@@ -69,7 +69,6 @@ class KeyLock:
         self._name = name
         self.place = (os.getpid(), directory, key)
         self._file: _File | None = None
-        self._may_hold = False
         self._before = b""
 
     def try_to_take(self) -> bool:
@@ -81,10 +80,13 @@ class KeyLock:
         if self._file is None:
             self._file = _opened(self.place[:2], self._name)
             self._before = self._failure()
-        # First: a signal's handler may raise anywhere.
-        self._may_hold = True
-        self._may_hold = take(self._file.fd, self._at)
-        return self._may_hold
+        # Noted first: a signal's handler may raise anywhere.
+        if self._file.holders.setdefault(self._at, id(self)) != id(self):
+            return False
+        if take(self._file.fd, self._at):
+            return True
+        del self._file.holders[self._at]
+        return False
 
     def saw_failure(self) -> bool:
         """Did somebody who held it fail since it was first asked for?"""
@@ -92,7 +94,7 @@ class KeyLock:
 
     def note_failure(self) -> None:
         """Tells those who wait that they need not do so one after the other; harmless without the lock."""
-        if self._may_hold and self._file is not None:
+        if self._file is not None and self._file.holders.get(self._at) == id(self):
             try:
                 os.pwrite(self._file.fd, os.urandom(8), self._word_at)
             except OSError:
@@ -101,9 +103,11 @@ class KeyLock:
     def release(self) -> None:
         """Lets the next one compute."""
         # In a child that was forked with it, it is the parent's.
-        if self._may_hold and self._file is not None and os.getpid() == self.place[0]:
+        if self._file is None or os.getpid() != self.place[0]:
+            return
+        if self._file.holders.get(self._at) == id(self):
             drop(self._file.fd, self._at)
-        self._may_hold = False
+            self._file.holders.pop(self._at, None)
 
     def __del__(self) -> None:
         self.release()
@@ -118,10 +122,11 @@ _files: WeakValueDictionary[tuple[int, str], _File] = WeakValueDictionary()
 
 
 class _File:
-    """An open file that closes with the last lock on it."""
+    """An open file that closes with the last lock on it. `holders` has the `KeyLock` (its id) of each byte taken."""
 
     def __init__(self, directory: str, name: str) -> None:
         self.fd = -1
+        self.holders: dict[int, int] = {}
         with Directory(directory) as found:
             self.fd = found.open(name)
 

@@ -1,9 +1,8 @@
 """Removing what has expired, without getting into anybody's way.
 
 The board tells what may have expired (`sereno.cache.board`); what really has is removed in write transactions boxed
-to about a millisecond. LMDB's
-write lock is not fair, so between two boxes the cleanup stays away for as long as it held the lock; alone on the
-cache, it has nobody to wait for.
+to about a millisecond. LMDB's write lock is not fair, so between two boxes the cleanup stays away for as long as it
+held the lock; alone on the cache, it has nobody to wait for.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ def remove_expired(
         stop = min(start + CHUNK_SLOTS, end)
         waiting = session.reading(_due, start, stop, now_ms)
         while waiting:
-            done = session.written(_remove_box, waiting, now_ms)
+            done = session.written(Write.delete_expired, waiting, now_ms, BOX_S)
             hold_s = time.monotonic() - done.began_s
             waiting = waiting[done.looked_at :]
             yield Swept(done.entries, done.held_bytes, hold_s, stop - len(waiting))
@@ -93,24 +92,12 @@ def _has_threads() -> bool:
     return threading is not None and threading.active_count() > 1
 
 
-class _Done(NamedTuple):
-    began_s: float
-    looked_at: int
-    entries: int
-    held_bytes: int
-
-
 def _slots_in_use(store: Store) -> int:
     return min(int(store.words[NEXT_SEQUENCE]), board.SLOTS)
 
 
 def _due(store: Store, start: int, end: int, now_ms: int) -> list[int]:
     return board.due(store.board.expiries, start, end, now_ms)
-
-
-def _remove_box(txn: Write, waiting: list[int], now_ms: int) -> _Done:
-    began_s = time.monotonic()
-    return _Done(began_s, *txn.delete_expired(waiting, now_ms, BOX_S))
 
 
 class TerminalProgress:

@@ -52,10 +52,7 @@ def encode(value: Json, name: str = "value") -> bytes:
 
 def decode(text: bytes) -> Json:
     """The value, new at each call, so that its owner may change it."""
-    if _loads is None:
-        _load_orjson()
-        return decode(text)
-    return _loads(text)
+    return decoder()(text)
 
 
 def decoder() -> Callable[[bytes], Any]:

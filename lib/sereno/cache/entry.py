@@ -78,12 +78,7 @@ def intact(stored: bytes, record: bytes) -> bytes:
     """The record, or Damaged when it is not what was stored under that key."""
     if is_intact(stored, record):
         return record
-    raise Damaged(f"the record of key {printable(stored)} has a wrong checksum")
-
-
-def printable(stored: bytes) -> str:
-    """A store key for a message."""
-    return repr(stored[:80])[1:]
+    raise Damaged(f"the record of key {repr(stored[:80])[1:]} has a wrong checksum")
 
 
 def needs_long_key(stored: bytes) -> bool:

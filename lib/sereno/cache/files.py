@@ -32,10 +32,11 @@ from sereno.cache import clock, damage, directory, mark, place, waiting
 from sereno.cache.board import CURRENT, FORMAT, Board
 from sereno.cache.directory import Directory, held, make_directory
 from sereno.cache.entry import Damaged
-from sereno.cache.store import MAP_BYTES, State, Store, translated
+from sereno.cache.store import Store, translated
+from sereno.cache.values import State, Superseded
 from sereno.cache.write import Write
 from sereno.context_manager import closing, contextmanager
-from sereno.errors import CacheError, CacheFormatError
+from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ LOCK = "open.lock"
 """The file of the openers' lock; it is never replaced."""
 
 
-def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
+def open_store(path: str) -> Store:
     """Opens the cache in a directory, which is made where it is missing, with a line of the board taken.
 
     Raises:
@@ -59,7 +60,7 @@ def open_store(path: str, *, map_bytes: int = MAP_BYTES) -> Store:
     """
     directory.prepare(path)
     with place.refusals(path), _openers_lock(path) as top:
-        return _open_locked(top, map_bytes)
+        return _open_locked(top)
 
 
 def close_store(path: str, store: Store) -> None:
@@ -103,27 +104,27 @@ def is_current(path: str, board: Board) -> bool:
         return not board.words[words.RETIRED] and _is_in_use(path, board)
 
 
-def _open_locked(top: Directory, map_bytes: int) -> Store:
+def _open_locked(top: Directory) -> Store:
     damage.sweep(top)
     _supersede_older(top)
     try:
         top.status(CURRENT)
     except FileNotFoundError:
-        make(top, map_bytes)
+        make(top)
     try:
-        return _open_current(top, map_bytes)
+        return _open_current(top)
     except _LostInReboot as why:
         damage.drop(top, str(why))
     except (Damaged, FileNotFoundError) as why:
         damage.move(top, str(why))
-    make(top, map_bytes)
+    make(top)
     try:
-        return _open_current(top, map_bytes)
+        return _open_current(top)
     except (Damaged, FileNotFoundError) as why:
         raise CacheError(f"cache {top.path}: new files, and yet {why}") from why
 
 
-def _open_current(top: Directory, map_bytes: int) -> Store:
+def _open_current(top: Directory) -> Store:
     """Opens the files in use; tells everybody else when they are found damaged.
 
     Raises:
@@ -134,7 +135,7 @@ def _open_current(top: Directory, map_bytes: int) -> Store:
     board: Board | None = None
     try:
         board = Board(current)
-        store = _open_judged(current, board, map_bytes)
+        store = _open_judged(current, board)
         try:
             board.take_line()
         except BaseException:
@@ -149,10 +150,6 @@ def _open_current(top: Directory, map_bytes: int) -> Store:
                 board.retire()
             board.close()
         raise failure from error
-
-
-class Superseded(CacheFormatError):
-    """A newer sereno has the cache in files of its own. What this one would find may have been changed there."""
 
 
 def _supersede_older(top: Directory) -> None:
@@ -184,14 +181,14 @@ def _supersede_older(top: Directory) -> None:
                 damage.report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
 
 
-def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
+def _open_judged(current: Directory, board: Board) -> Store:
     alive = board.census()
     if board.words[words.RETIRED]:
         raise Damaged("they were found damaged before, by a process that was killed over it")
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
     rebooted = board.boot_id != clock.boot_id() and not alive
-    if rebooted and not mark.is_there(current):
+    if rebooted and mark.read(current) is None:
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
@@ -203,7 +200,7 @@ def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
     except FileExistsError:
         pass
     damage.check_structure(current, board, alive)
-    store = Store(current, board, map_bytes=map_bytes)
+    store = Store(current, board)
     try:
         store.env.reader_check()
         store.state()
@@ -218,7 +215,7 @@ def _open_judged(current: Directory, board: Board, map_bytes: int) -> Store:
 
 
 def _begin_alone(store: Store) -> None:
-    """What the words say of the file is found out anew."""
+    """Finds out what the words say of the file."""
     damage.check_words(store.board, store.last_sequence())
     # From now on the file changes; after an end that is not clean its last transaction tells whether it is the same.
     store.words[words.STORE_BYTES] = 0
@@ -298,7 +295,7 @@ def _open_patiently(top: Directory) -> int:
     return top.open(LOCK)
 
 
-def make(top: Directory, map_bytes: int) -> None:
+def make(top: Directory) -> None:
     """Makes the files of an empty cache as the directory `current` in `top`.
 
     Raises:
@@ -308,7 +305,7 @@ def make(top: Directory, map_bytes: int) -> None:
     make_directory(name, top.dir_mode, top)
     try:
         with Directory(name, top) as new:
-            _fill(new, map_bytes)
+            _fill(new)
         top.rename(name, CURRENT)
     except BaseException as error:
         damage.remove_tree(top, name)
@@ -317,14 +314,14 @@ def make(top: Directory, map_bytes: int) -> None:
         raise
 
 
-def _fill(new: Directory, map_bytes: int) -> None:
+def _fill(new: Directory) -> None:
     with held(new.create("board")) as fd:
         words.fill(fd)
     for name in ("data.mdb", "lock.mdb"):
         os.close(new.create(name))
     with (
         closing(Board(new)) as board,
-        closing(Store(new, board, map_bytes=map_bytes)) as store,
+        closing(Store(new, board)) as store,
     ):
         Write(store).run(
             Write.begin, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)

@@ -10,14 +10,6 @@ from sereno.cache.directory import Directory, held
 NAME = "synced"
 
 
-def is_there(directory: Directory) -> bool:
-    try:
-        directory.status(NAME)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def write(directory: Directory, transaction: int) -> None:
     """Puts the mark there, on the disk: `transaction` was the last one."""
     _remove(directory)
@@ -27,13 +19,15 @@ def write(directory: Directory, transaction: int) -> None:
     directory.sync()
 
 
-def read(directory: Directory) -> int:
-    """The last transaction before the clean end; -1 when the mark does not say."""
-    with held(directory.open(NAME)) as fd:
-        try:
+def read(directory: Directory) -> int | None:
+    """The last transaction before the clean end; -1 when the mark does not say, None where there is none."""
+    try:
+        with held(directory.open(NAME)) as fd:
             return int(os.read(fd, 24))
-        except ValueError:
-            return -1
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return -1
 
 
 def remove(directory: Directory, words: memoryview) -> None:

@@ -30,8 +30,8 @@ from sereno.errors import CacheError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from sereno.cache.backend import Version
     from sereno.cache.metadata import MetadataCache
+    from sereno.cache.values import Version
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -59,9 +59,9 @@ _led: dict[tuple[int, str, str], Future[_Outcome]] = {}
 
 
 class _Flight:
-    """One call without a result in the cache: iterate over it, then return `found`, or compute and `keep` or `fail`.
+    """One call without a result in the cache: iterate over it, compute and `keep` unless it has found one, in a `with`.
 
-    Iterating gives what to wait for and for how many seconds at most. `end` in any case.
+    Iterating gives what to wait for and for how many seconds at most. `found` has the result in the end.
     """
 
     _leads = False
@@ -75,6 +75,18 @@ class _Flight:
         self._version: Version | None = None
         self._failed: _Outcome | None = None
         self.found: list[Any] = []
+
+    def __enter__(self) -> _Flight:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            if isinstance(error, Exception):
+                # Hands the failure on to the followers, and tells the processes that wait.
+                self._lock.note_failure()
+                self._tell(_Outcome(None, error, error.__traceback__))
+        finally:
+            self.end()
 
     def __iter__(self) -> Iterator[tuple[Future[_Outcome], float]]:
         while not self._leads:
@@ -131,6 +143,7 @@ class _Flight:
 
     def keep(self, result: object) -> None:
         """Stores a result, unless its key was changed meanwhile, and tells the followers."""
+        self.found = [result]
         try:
             text = codec.encode([result])
         except TypeError as error:
@@ -148,11 +161,6 @@ class _Flight:
         except (CacheError, ValueError) as error:
             self._complain(error)
         self._tell(_Outcome(text) if is_good else _LOOK_AGAIN)
-
-    def fail(self, error: Exception) -> None:
-        """Hands a failure on to the followers, and tells the processes that wait."""
-        self._lock.note_failure()
-        self._tell(_Outcome(None, error, error.__traceback__))
 
     def end(self) -> None:
         """Lets the next one in."""
@@ -251,20 +259,12 @@ def _synchronous(
         found = _result_in(cache.get(key))
         if found:
             return cast("Result", found[0])
-        ours = flight(key)
-        try:
+        with flight(key) as ours:
             for theirs, seconds in ours:
                 wait((theirs,), seconds)
-            if ours.has_found():
-                return cast("Result", ours.found[0])
-            result = function(*args, **kwargs)
-            ours.keep(result)
-            return result
-        except Exception as error:
-            ours.fail(error)
-            raise
-        finally:
-            ours.end()
+            if not ours.has_found():
+                ours.keep(function(*args, **kwargs))
+            return cast("Result", ours.found[0])
 
     return call
 
@@ -283,22 +283,14 @@ def _asynchronous(
             return cast("Result", found[0])
         import asyncio
 
-        ours = flight(key)
-        try:
+        with flight(key) as ours:
             for theirs, seconds in ours:
                 try:
                     await asyncio.wait_for(asyncio.wrap_future(theirs), seconds)
                 except TimeoutError:
                     continue
-            if ours.has_found():
-                return cast("Result", ours.found[0])
-            result = await function(*args, **kwargs)
-            ours.keep(result)
-            return result
-        except Exception as error:
-            ours.fail(error)
-            raise
-        finally:
-            ours.end()
+            if not ours.has_found():
+                ours.keep(await function(*args, **kwargs))
+            return cast("Result", ours.found[0])
 
     return call

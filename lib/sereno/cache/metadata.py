@@ -6,15 +6,7 @@ import math
 import os
 
 from sereno.cache import codec, entry, place, reports
-from sereno.cache.backend import (
-    ANYTHING,
-    KEPT_LIFETIME,
-    NOTHING,
-    Backend,
-    Expected,
-    Removed,
-    Stored,
-)
+from sereno.cache.backend import Backend
 from sereno.cache.board import (
     EVICTIONS,
     EXPIRED_REMOVALS,
@@ -26,6 +18,7 @@ from sereno.cache.board import (
 from sereno.cache.codec import Json
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
+from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING
 from sereno.errors import CacheError, UsageError
 
 TYPE_CHECKING = False
@@ -34,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any, ParamSpec, Self, TypeVar
 
     from sereno.cache.cleanup import CleanupReport
+    from sereno.cache.values import Expected, Removed, State, Stored
 
     Parameters = ParamSpec("Parameters")
     Result = TypeVar("Result")
@@ -66,6 +60,7 @@ class MetadataCache(CacheMapping):
         max_value_bytes: a larger value, as JSON text, is refused; None: no limit. Stored likewise (64 MiB).
         errors: "raise"; or "miss": while the cache cannot be used, nothing is found and `set` stores nothing, which is
             logged once a minute. What must not go unnoticed still raises: `invalidate`, `clear`, `add`, `incr`, `pop`.
+            So it is in any case, and logged once, where a newer sereno has the cache.
         ttl_jitter: each lifetime is shortened by a random share up to this (0 to 1), so that what was stored together
             does not expire together.
         level_bytes: bound on the values that this process keeps for itself; 0 switches that level off.
@@ -105,7 +100,6 @@ class MetadataCache(CacheMapping):
         self._given = {each: limit for each, limit in given.items() if not isinstance(limit, Unset)}
         if not (isinstance(errors, str) and errors in ("raise", "miss")):
             raise reports.refused("errors", errors, "'raise' or 'miss'")
-        self._raises = errors == "raise"
         share = "a number from 0 to 1 (share of the TTL)"
         self._jitter = reports.checked_number("ttl_jitter", ttl_jitter, share, 1)
         reports.checked_count("level_bytes", level_bytes, "an int of at least 0 (bytes)", 0)
@@ -118,7 +112,11 @@ class MetadataCache(CacheMapping):
             self.path = reports.checked_path(path)
         self._again = again | {"path": self.path}
         super().__init__(
-            Backend(self.path), level_bytes=level_bytes, counts=enable_stats, own_clock=clock
+            Backend(self.path),
+            level_bytes=level_bytes,
+            counts=enable_stats,
+            own_clock=clock,
+            raises=errors == "raise",
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -261,27 +259,30 @@ class MetadataCache(CacheMapping):
 
     def live_keys(self) -> Iterator[str]:
         """The live keys, in the order of their UTF-8 bytes, read in short snapshots."""
-        for keys in self._key_batches():
-            yield from keys
+        for key, _ in self._live(with_values=False):
+            yield key
 
     def _live_items(self) -> Iterator[tuple[str, Json]]:
-        for keys in self._key_batches():
-            texts = self._backend.fetch(keys, self._now_ms(), is_visit=False)
-            for key, text in zip(keys, texts, strict=True):
-                if text is not None:
-                    yield key, codec.decode(text)
+        for key, text in self._live(with_values=True):
+            if text is not None:
+                yield key, codec.decode(text)
 
-    def _key_batches(self) -> Iterator[list[str]]:
+    def _live(self, *, with_values: bool) -> Iterator[tuple[str, bytes | None]]:
+        keys: list[str] = []
         start: bytes | None = None
-        try:
-            self._prepare()
-            while True:
+        while True:
+            try:
+                self._prepare()
                 keys, start = self._backend.keys(start, self._now_ms())
-                yield keys
-                if start is None:
-                    return
-        except CacheError as error:
-            self._bear(error)
+                texts: list[bytes | None] = [None] * len(keys)
+                if with_values:
+                    texts = self._backend.fetch(keys, self._now_ms(), is_visit=False)
+            except CacheError as error:
+                self._bear(error)
+                return
+            yield from zip(keys, texts, strict=True)
+            if start is None:
+                return
 
     # Computed values
 
@@ -346,20 +347,21 @@ class MetadataCache(CacheMapping):
     @property
     def max_size(self) -> int | None:
         """The limit that is stored with the cache, in entries; None: no limit."""
-        self._prepare()
-        return self._backend.limits().max_size
+        return self._limits().max_size
 
     @property
     def max_bytes(self) -> int | None:
         """The limit that is stored with the cache, in bytes of keys and values; None: no limit."""
-        self._prepare()
-        return self._backend.limits().max_bytes
+        return self._limits().max_bytes
 
     @property
     def default_ttl(self) -> int | float | None:
         """The default lifetime that is stored with the cache, in seconds; None: entries do not expire."""
+        return reports.seconds(self._limits().default_ttl_ms)
+
+    def _limits(self) -> State:
         self._prepare()
-        return reports.seconds(self._backend.limits().default_ttl_ms)
+        return self._backend.limits()
 
     def get_stats(self) -> dict[str, Json]:
         """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
@@ -397,12 +399,6 @@ class MetadataCache(CacheMapping):
         self._count_stored(stored)
         return stored
 
-    def _text(self, key: str) -> bytes | None:
-        """The text of a live entry; counts no request."""
-        entry.store_key(key)  # a wrong one opens nothing
-        self._prepare()
-        return self._backend.fetch([key], self._now_ms(), is_visit=False)[0]
-
     def _take(self, key: str, default: Json) -> Json:
         while (text := self._text(key)) is not None:
             # Removed as it is, or it was somebody else's.
@@ -410,27 +406,6 @@ class MetadataCache(CacheMapping):
                 self._line[INVALIDATIONS] += 1
                 return codec.decode(text)
         return default
-
-    def _peek_text(self, key: str) -> bytes | None:
-        try:
-            return self._text(key)
-        except CacheError as error:
-            self._bear(error)
-            return None
-
-    def _get_the_long_way(self, key: str, default: Json) -> Json:
-        try:
-            return super()._get_the_long_way(key, default)
-        except CacheError as error:
-            self._bear(error)
-            return default
-
-    def _bear(self, error: OSError) -> None:
-        """Raises what makes the cache unusable; logs it where that is to be a miss."""
-        why = error if isinstance(error, CacheError) else place.refused(self.path, error)
-        if self._raises:
-            raise why
-        reports.warn(self.path, "%s; while that lasts, nothing is found and nothing stored", why)
 
     def _prepare(self) -> None:
         """Opens the files and, once for each time they are opened, stores the limits that were given."""

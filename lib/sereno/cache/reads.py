@@ -13,7 +13,7 @@ from zlib import crc32
 
 import lmdb
 
-from sereno.cache import codec, entry
+from sereno.cache import codec, entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import (
     GENERATION_MASK,
@@ -24,7 +24,8 @@ from sereno.cache.board import (
     unused_line,
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
-from sereno.cache.store import Store
+from sereno.cache.values import Superseded
+from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from sereno.cache.level import Kept, Level
+    from sereno.cache.store import Store
 
 BREAK_EVEN = 0.44
 """Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
@@ -72,6 +74,7 @@ class Reader(ABC):
         level_bytes: bound on what is kept, 0 for nothing.
         counts: count requests.
         own_clock: seconds since any fixed point; None: cache time.
+        raises: what makes the cache unusable; else it is a miss.
     """
 
     def __init__(
@@ -81,10 +84,12 @@ class Reader(ABC):
         level_bytes: int,
         counts: bool,
         own_clock: Callable[[], float] | None,
+        raises: bool,
     ) -> None:
         self._backend = backend
         self._session = session = backend.session
         self._counts = counts
+        self._raises = raises
         self._has_own_clock = own_clock is not None
         # A clock of one's own says nothing about when the files have to be looked at again.
         self._check_at = session.check_at if own_clock is None else (math.inf,)
@@ -167,15 +172,15 @@ class Reader(ABC):
 
     def peek(self, key: str) -> codec.Json:
         """`get` that counts no request and marks nothing as visited."""
-        text = self._peek_text(key)
+        text = self._text_or_miss(key)
         return None if text is None else codec.decode(text)
 
     def is_live(self, key: str) -> bool:
         """Is there a live entry? Counts as no request."""
-        return self._peek_text(key) is not None
+        return self._text_or_miss(key) is not None
 
     def files_changed(self, store: Store | None) -> None:
-        """For the session: its files were opened, closed or replaced."""
+        """For the session, which holds its lock: `store` is open now; None: the one that was is not any more."""
         self._is_prepared = False
         self._drop_level()
         # Of the level since it was judged last: values kept, hits that the store served, hits in all before.
@@ -209,15 +214,40 @@ class Reader(ABC):
     def _now_ms(self) -> int:
         return int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
 
-    def _peek_text(self, key: str) -> bytes | None:
+    def _text(self, key: str, *, is_visit: bool = False) -> bytes | None:
+        """The text of a live entry; counts no request."""
+        entry.store_key(key)  # a wrong one opens nothing
         self._prepare()
-        return self._backend.fetch([key], self._now_ms(), is_visit=False)[0]
+        return self._backend.fetch([key], self._now_ms(), is_visit=is_visit)[0]
+
+    def _text_or_miss(self, key: str) -> bytes | None:
+        try:
+            return self._text(key)
+        except CacheError as error:
+            self._bear(error)
+            return None
+
+    def _bear(self, error: OSError) -> None:
+        """Raises what makes the cache unusable, or logs it where that is to be a miss.
+
+        Files that a newer sereno superseded are one anywhere, which the session logged; removals, `add`, `incr` and
+        `pop` do not come here: nobody would notice that they did nothing.
+        """
+        path = self._session.path
+        why = error if isinstance(error, CacheError) else place.refused(path, error)
+        if isinstance(why, Superseded):
+            return
+        if self._raises:
+            raise why
+        reports.warn(path, "%s; while that lasts, nothing is found and nothing stored", why)
 
     def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
         """`get` for every key and every state of the files; keeps nothing."""
-        entry.store_key(key)  # a wrong one opens nothing
-        self._prepare()
-        (text,) = self._backend.fetch([key], self._now_ms())
+        try:
+            text = self._text(key, is_visit=True)
+        except CacheError as error:
+            self._bear(error)
+            return default
         self._line[MISSES if text is None else HITS] += 1
         if text is None:
             return default

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
-    from sereno.cache.backend import Counted
+    from sereno.cache.values import Counted
 
     Seconds = float | timedelta
     """A number of any kind, or a timedelta."""

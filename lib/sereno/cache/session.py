@@ -1,8 +1,8 @@
 """One process's hold on one cache directory.
 
 LMDB must not be opened twice in a process, nor used by a forked child; so a session is shared by all `MetadataCache`
-objects on the same directory, opens at the first use, and opens anew in a child, after `close`, and when the files
-were replaced underneath.
+objects on the same directory, opens at the first use, and again in a child, after `close`, and when the files were
+replaced underneath.
 """
 
 from __future__ import annotations
@@ -19,22 +19,19 @@ import lmdb
 from sereno.cache import clock, codec, damage, files, place
 from sereno.cache.board import RETIRED
 from sereno.cache.entry import Damaged
-from sereno.cache.store import MAP_BYTES, Store, translated
+from sereno.cache.store import Store, translated
+from sereno.cache.values import Superseded
 from sereno.cache.write import Write
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol, TypeVar
+    from typing import Any, TypeVar
+
+    from sereno.cache.reads import Reader
 
     Result = TypeVar("Result")
-
-    class User(Protocol):
-        """Who keeps something that depends on the open files."""
-
-        def files_changed(self, store: Store | None) -> None:
-            """`store` is open now, or, when None, the one that was is not any more. Called with `Session.lock` held."""
 
 
 CHECK_EVERY_S = 1.0
@@ -51,21 +48,20 @@ class Session:
     could neither use nor end.
     """
 
-    def __init__(self, path: str, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.lock = RLock()
         self.write_lock = RLock()
         self.store: Store | None = None
         self._write: Write | None = None
-        self._map_bytes = map_bytes
-        self._users: weakref.WeakSet[User] = weakref.WeakSet()
-        self.superseded: files.Superseded | None = None
+        self._users: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._superseded: Superseded | None = None
         self._pid = os.getpid()
         # [0]: until then, by CLOCK_BOOTTIME in seconds, the files are taken for those in use. The page is wiped in a
         # child, also in one that C code forked without a hook of Python's, as uWSGI does.
         self.check_at = _wiped_on_fork()
 
-    def add_user(self, user: User) -> None:
+    def add_user(self, user: Reader) -> None:
         """Has `user` told of every change from now on."""
         with self.lock:
             self._users.add(user)
@@ -78,9 +74,7 @@ class Session:
         Raises:
             CacheError: the cache cannot be used.
         """
-        self._notice_fork()
-        if self.superseded is not None:
-            raise self.superseded
+        self._begin()
         failure: Exception | None = None
         for _ in range(TRIES):
             with self.lock:
@@ -99,9 +93,7 @@ class Session:
         Raises:
             CacheError: it cannot be begun or committed; nothing of it was done.
         """
-        self._notice_fork()
-        if self.superseded is not None:
-            raise self.superseded
+        self._begin()
         failure: Exception | None = None
         for _ in range(TRIES):
             with self.write_lock:
@@ -180,10 +172,10 @@ class Session:
                 old.close()
                 old.board.close()
             try:
-                store = files.open_store(self.path, map_bytes=self._map_bytes)
-            except files.Superseded as error:
+                store = files.open_store(self.path)
+            except Superseded as error:
                 # Until this process ends: nothing that it could do would make its files the cache's again.
-                self.superseded = error
+                self._superseded = error
                 damage.report("%s; until then it finds nothing and stores nothing", str(error))
                 raise
             self.check_at[0] = clock.boottime_s(clock.BOOTTIME) + CHECK_EVERY_S
@@ -196,6 +188,12 @@ class Session:
         self._write = None if store is None else Write(store)
         for user in list(self._users):
             user.files_changed(store)
+
+    def _begin(self) -> None:
+        """What comes before each use: raises where the files are a newer sereno's."""
+        self._notice_fork()
+        if self._superseded is not None:
+            raise self._superseded
 
     def _notice_fork(self) -> None:
         """Before any lock, which a thread of the parent may have held."""
@@ -226,7 +224,7 @@ _registry_lock = allocate_lock()
 _held: list[Session] = []
 
 
-def session_for(path: str, map_bytes: int = MAP_BYTES) -> Session:
+def session_for(path: str) -> Session:
     """The session of a directory: the same object for every way to write its path."""
     real = place.resolved(path)
     with _registry_lock:
@@ -234,7 +232,7 @@ def session_for(path: str, map_bytes: int = MAP_BYTES) -> Session:
         if session is None:
             for other in _sessions.values():
                 other.close_unused()
-            session = _sessions[real] = Session(real, map_bytes)
+            session = _sessions[real] = Session(real)
         return session
 
 

@@ -23,8 +23,8 @@ from sereno.cache import entry, place
 from sereno.cache.board import GENERATION_MASK, PREFIX_COUNT, VISITED_MASK, Board
 from sereno.cache.directory import Directory, held, only_these
 from sereno.cache.entry import ORDER, RECORD, Damaged
-from sereno.errors import CacheError, UsageError
-from sereno.named_tuple import NamedTuple
+from sereno.cache.values import Counted, State, Version
+from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,61 +64,6 @@ _DAMAGE = (
 )
 
 
-class TooLarge(UsageError):
-    """A value that is larger than a limit of the cache allows."""
-
-    def __init__(self, value_bytes: int, limit: str, limit_bytes: int) -> None:
-        super().__init__(
-            f"value: {value_bytes} bytes as JSON, and {limit} is {limit_bytes}",
-            hint=f"keep it elsewhere and cache where it is, or raise that limit: MetadataCache({limit}=…)",
-        )
-
-
-class State(NamedTuple):
-    """The limits that are stored with a cache; None: no limit."""
-
-    max_size: int | None = None
-    default_ttl_ms: int | None = None
-    max_bytes: int | None = None
-    max_value_bytes: int | None = None
-
-    def changed(self, changes: dict[str, int | None]) -> State:
-        """With other limits in the place of those that `changes` names."""
-        names = ("max_size", "default_ttl_ms", "max_bytes", "max_value_bytes")
-        return State(**(dict(zip(names, self, strict=True)) | changes))
-
-    def check(self, stored: bytes, text: bytes) -> None:
-        """Raises TooLarge for an entry that would not fit even alone."""
-        if self.max_value_bytes is not None and len(text) > self.max_value_bytes:
-            raise TooLarge(len(text), "max_value_bytes", self.max_value_bytes)
-        if self.max_bytes is not None and len(stored) + len(text) > self.max_bytes:
-            raise TooLarge(len(text), "max_bytes", self.max_bytes)
-
-
-class Counted(NamedTuple):
-    """Entries, what their keys and values take, what the file takes, the limits, and counters by name."""
-
-    entries: int
-    held_bytes: int
-    file_bytes: int
-    limits: State
-    counters: dict[str, int]
-
-
-class Version(NamedTuple):
-    """A key at one moment; compared with itself later, it tells whether anything may have changed the key meanwhile.
-
-    A change moves the generation of the key's slot, also where no entry is removed; so do a `clear` and files that are
-    retired. An invalidation by prefix moves those of the entries that it finds, and the key may have none yet; so the
-    board has the last `REMEMBERED` prefixes as well, each as one word: its CRC-32 and its length. Some 65,536th of the
-    keys share a slot, and prefixes may share a word: then a change is seen that was none.
-    """
-
-    board: Board  # files that were closed since tell nothing of those that took their place
-    generation: int
-    prefixes: int
-
-
 class Store:
     """The open LMDB environment of one directory; one per process and directory, or LMDB's locks break.
 
@@ -130,7 +75,7 @@ class Store:
         OSError: the disk has no room for its locks.
     """
 
-    def __init__(self, directory: Directory, board: Board, *, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(self, directory: Directory, board: Board) -> None:
         self.directory = directory
         self.board = board
         self.words = board.words
@@ -147,7 +92,7 @@ class Store:
             with only_these(directory, self.data, lock) as path:
                 self.env = lmdb.open(
                     path,
-                    map_size=map_bytes,
+                    map_size=MAP_BYTES,
                     max_dbs=0,
                     max_readers=MAX_READERS,
                     sync=False,
@@ -159,9 +104,6 @@ class Store:
         except BaseException:
             self.close()
             raise
-        # Before that many bytes nobody needs to ask whether the map is full.
-        self.asks_above_bytes = map_bytes // 16
-        self._most_bytes = map_bytes - map_bytes // 16
 
     def abandon(self) -> None:
         """`close` in a forked child. LMDB would free the place among the readers that the parent reads from; so it does
@@ -254,9 +196,9 @@ class Store:
         """The file up to the last page that is in use, or was, and is free now."""
         return (int(self.env.info()["last_pgno"]) + 1) * int(self.env.stat()["psize"])
 
-    def is_nearly_full(self) -> bool:
-        """Has the map no more room than removals may need?"""
-        return self.used_bytes() > self._most_bytes
+    def is_nearly_full(self, held_bytes: int) -> bool:
+        """Has the map no more room than removals may need? Asked at each write: entries of so few bytes fill none."""
+        return held_bytes > MAP_BYTES // 16 and self.used_bytes() > MAP_BYTES // 16 * 15
 
     def reserve(self) -> bool:
         """Sees to it that there is a reserve; False where the disk has no room for it."""

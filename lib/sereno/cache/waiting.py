@@ -49,11 +49,6 @@ def lock(fd: int, what: str) -> None:
             return
 
 
-def unlock(fd: int) -> None:
-    """Lets go of it; harmless where it is not held."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-
-
 def _setting_s() -> float:
     text = os.environ.get(SETTING) or str(WAIT_S)
     try:

@@ -2,42 +2,32 @@
 
 The law of a write, and whom each part is for:
 
-1. the generation of every key that it changes is set to its own id, before the commit: a reader between the two gets
-   the old value and a generation that is newer than its snapshot, so it keeps nothing;
+1. the generation of every key that it changes is set to its own id, before the commit (`_supersede`): a reader between
+   the two gets the old value and a generation that is newer than its snapshot, so it keeps nothing;
 2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses
    it;
 3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
    that is right;
 4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
-
-Which entry goes when the cache is full is told by SIEVE: Yazhuo Zhang, Juncheng Yang, Yao Yue, Ymir Vigfusson, K. V.
-Rashmi: "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024. Entries stand
-in the order in which they came. A hand walks from old to new; a visited entry loses its mark and stays where it is, the
-first unvisited one goes, and the hand stays there for the next time. A read only sets a mark, so it costs no write to
-the order, as LRU's would. Two things are added: an entry that has expired goes although it is visited, and the hand
-looks at no more than `PATIENCE` entries before it takes the next.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from bisect import bisect_left
 from fcntl import LOCK_UN, flock
 from zlib import crc32
 
 import lmdb
 
-from sereno.cache import board, entry, mark
+from sereno.cache import board, entry, mark, order, waiting
 from sereno.cache.board import (
     GENERATION_MASK,
     HAND,
     LAST_WRITE,
     LIMITS_AT,
     NEXT_SEQUENCE,
-    PREFIX_COUNT,
-    PREFIXES_AT,
-    REMEMBERED,
     RESERVE_IS_SPENT,
     SYNCED,
     TALLY_AT,
@@ -51,10 +41,7 @@ from sereno.cache.store import (
     RECORDS,
     RESET_KEY,
     STATE_KEY,
-    Counted,
-    State,
     Store,
-    Version,
     is_full,
     pack_counters,
     pack_state,
@@ -62,16 +49,25 @@ from sereno.cache.store import (
     unpack_counters,
     unpack_state,
 )
+from sereno.cache.values import (
+    ANYTHING,
+    KEPT_LIFETIME,
+    NOTHING,
+    Counted,
+    Expected,
+    Removed,
+    State,
+    Stored,
+    Version,
+)
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
-    Key = TypeVar("Key")
     Result = TypeVar("Result")
-
 
 BATCH_ENTRIES = 100
 """Entries in one transaction of a bulk operation: about 1 ms. In larger ones LMDB leaves so long a list of free pages
@@ -80,45 +76,21 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
 
-PATIENCE = 256
 MOST_EVICTED = 32
 """Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
 wait."""
 
-FEW = 32
-"""Sequence numbers of a slot that are asked for one by one. An entry that stays while millions come and go makes them
-many, most of them nobody's."""
-
-KEPT_LIFETIME = -1
-"""As a lifetime: an entry that is there expires when it would have; a new one gets the cache's default."""
-
+_MERGE_KEY = b"\xfdmerge"
 _expiry_of = entry.expiry_and_sequence
-_LENGTH_MASK = (1 << 32) - 1
-_COUNT_MASK = (1 << 63) - 1  # for a board whose word is damaged
 
 
-class Removed(NamedTuple):
-    """Entries that were removed: all, and those that were alive; and where to go on."""
+class Boxed(NamedTuple):
+    """When it began, how many slots were looked at, how many entries were removed, and the bytes these held."""
 
+    began_s: float
+    looked_at: int
     entries: int
-    live: int
-    following: bytes | None = None
-
-
-class Stored(NamedTuple):
-    """Entries that were stored, and others that went for them; was what had been there as expected?"""
-
-    entries: int
-    evicted: int
-    matched: bool = True
-
-
-class Expectation:
-    """The type of `ANYTHING` and `NOTHING`."""
-
-
-ANYTHING, NOTHING = Expectation(), Expectation()
-Expected = Expectation | bytes | Version
+    held_bytes: int
 
 
 class Write:
@@ -135,8 +107,9 @@ class Write:
         self._visited = store.board.visited
         self._expiries = store.board.expiries
         self._begin = store.begin
+        self._right = f"cache {os.path.dirname(self.board.path)}: the right to write"
         # The limits as they were read last, so that most transactions need not read them.
-        self._state = State()
+        self._state: State
         self._state_at = -1
         self._stores = False
 
@@ -151,7 +124,8 @@ class Write:
             lmdb.Error, OSError: it cannot be written.
         """
         try:
-            self.board.lock_writers()
+            # LMDB has a lock for that too, which it waits for without an end. This one stands before it.
+            waiting.lock(self.board.fd, self._right)
             self.board.line[WRITING] = 1
             try:
                 return self._transaction(action, arguments)
@@ -221,19 +195,15 @@ class Write:
         """Stores one entry, if what is there is as expected."""
         if expected is not ANYTHING and not self._is_expected(key, stored, now_ms, expected):
             return Stored(0, 0, False)
-        if lifetime_ms == KEPT_LIFETIME:
-            lifetime_ms = None
-            kept = self._txn.get(stored)
-            expiry_ms = 0 if kept is None else _expiry_of(kept)[0]
-            if expiry_ms > now_ms:
-                self.put(stored, key, text, expiry_ms, now_ms)
-                return Stored(1, self.evictions)
-        if lifetime_ms is None:
+        kept = self._live(stored, now_ms) if lifetime_ms == KEPT_LIFETIME else None
+        if lifetime_ms is None or lifetime_ms == KEPT_LIFETIME:
             lifetime_ms = self.state()[1] or NEVER_MS
         if lifetime_ms == 0:
-            self.delete(stored)
+            self.delete(stored, self._txn.get(stored))
             return Stored(0, 0)
-        if lifetime_ms != NEVER_MS:
+        if kept is not None:
+            lifetime_ms = _expiry_of(kept)[0]
+        elif lifetime_ms != NEVER_MS:
             lifetime_ms = now_ms + (_shortened(lifetime_ms, jitter) if jitter else lifetime_ms)
         self.put(stored, key, text, lifetime_ms, now_ms)
         return Stored(1, self.evictions)
@@ -241,19 +211,14 @@ class Write:
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
         record = self._txn.get(stored)
-        if record is None:
-            # There may be one in a snapshot, or about to be computed.
-            self._generations[crc32(stored) & GENERATION_MASK] = self.generation
+        # Also where there is none: there may be one in a snapshot, or about to be computed.
+        if not self.delete(stored, record):
             return Removed(0, 0)
-        self.delete(stored, record)
         return Removed(1, int(_expiry_of(record)[0] > now_ms))
 
     def remove_prefix(self, prefix: bytes, start: bytes, now_ms: int) -> Removed:
         """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
-        words = self.board.words
-        count = words[PREFIX_COUNT]
-        words[PREFIXES_AT + count % REMEMBERED] = _word(prefix)
-        words[PREFIX_COUNT] = (count + 1) & _COUNT_MASK
+        board.note_removal(self.board.words, prefix)
         common = prefix[: entry.KEPT_BYTES]
         doomed = []
         following = None
@@ -276,6 +241,7 @@ class Write:
     def clear(self) -> None:
         """Removes every entry."""
         self.board.forget_all(self.generation)
+        board.note_removal(self.board.words, b"")
         txn = self._txn
         records = {name: txn.get(name) for name in RECORDS}
         txn.drop(self._store.env.open_db(None, txn), False)
@@ -283,22 +249,19 @@ class Write:
             txn.put(name, record)
         self._size = self._held_bytes = 0
 
-    def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> tuple[int, int, int]:
-        """Removes what has expired in those slots of `sereno.cache.board`, for `box_s` seconds at most.
-
-        Returns how many slots it looked at, how many entries it removed, and the bytes these held.
-        """
+    def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> Boxed:
+        """Removes what has expired in those slots of `sereno.cache.board`, for `box_s` seconds at most."""
         # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
         txn, words, generations = self._txn, self._expiries, self._generations
         generation, following = self.generation, self._words[NEXT_SEQUENCE]
         cursor = txn.cursor()
-        oldest = _sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
+        oldest = order.sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
-        end_s = time.monotonic() + box_s
+        began_s = time.monotonic()
         for slot in slots[:BOX_SLOTS]:
             earliest_ms, before = 0, size
             sequences = board.sequences(slot, oldest, following)
-            for sequence in sequences if len(sequences) <= FEW else in_use(cursor, sequences):
+            for sequence in order.in_use(cursor, sequences):
                 at = order_key(ORDER, sequence)
                 stored = txn.get(at)
                 if stored is None:
@@ -319,11 +282,11 @@ class Write:
             # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
             if size == before:
                 words[slot] = board.second(earliest_ms) if earliest_ms else 0
-            if not looked_at & 15 and time.monotonic() > end_s:
+            if not looked_at & 15 and time.monotonic() > began_s + box_s:
                 break
         removed, freed_bytes = self._size - size, self._held_bytes - held_bytes
         self._size, self._held_bytes = size, held_bytes
-        return looked_at, removed, freed_bytes
+        return Boxed(began_s, looked_at, removed, freed_bytes)
 
     def trim(self, at_most: int, now_ms: int) -> int:
         """Evicts up to `at_most` entries that are above the limits; returns how many it evicted."""
@@ -386,7 +349,7 @@ class Write:
         if self._words[RESERVE_IS_SPENT]:
             self._store.leave_room_for_removals(self._txn, len(value))
         start = crc32(stored)
-        self._generations[start & GENERATION_MASK] = self.generation
+        self._supersede(stored, start)
         txn = self._txn
         old = txn.get(stored)
         if old is None:
@@ -406,19 +369,29 @@ class Write:
         board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
 
-    def delete(self, stored: bytes, record: bytes | None = None) -> bool:
+    def delete(self, stored: bytes, record: bytes | None) -> bool:
         """Removes an entry; False when there was none."""
-        self._generations[crc32(stored) & GENERATION_MASK] = self.generation
-        txn = self._txn
+        self._supersede(stored, crc32(stored))
         if record is None:
-            record = txn.get(stored)
-            if record is None:
-                return False
+            return False
         self._size -= 1
         self._held_bytes -= entry.size_bytes(stored, len(record))
-        txn.delete(stored)
-        txn.delete(ORDER + record[8:16][::-1])
+        self._txn.delete(stored)
+        self._txn.delete(ORDER + record[8:16][::-1])
         return True
+
+    def _supersede(self, stored: bytes, start: int) -> None:
+        """Makes what was read of a key, or is being computed for it, one of before.
+
+        Its slot may have this generation already: of a transaction that was killed or changed nothing LMDB uses the id
+        again. Who noted it in between would not see that it was set once more; the count of removals tells him.
+        """
+        slot = start & GENERATION_MASK
+        if self._generations[slot] == self.generation:
+            board.note_removal(
+                self.board.words, stored[: entry.KEPT_BYTES] if stored != entry.EMPTY else b""
+            )
+        self._generations[slot] = self.generation
 
     def _is_above(self, state: State, size: int, held_bytes: int) -> bool:
         max_size, _, max_bytes, _ = state
@@ -432,7 +405,7 @@ class Write:
         A limit may have been lowered, and whoever did it is still trimming or was killed. So a `put` takes a few at
         most, and the cache shrinks with each.
         """
-        if self._held_bytes > self._store.asks_above_bytes and self._store.is_nearly_full():
+        if self._store.is_nearly_full(self._held_bytes):
             # The map's size is a limit too, and removals need some of it.
             state = state.changed({"max_bytes": self._held_bytes})
         for _ in range(MOST_EVICTED if state.max_bytes is not None else 2):
@@ -456,114 +429,42 @@ class Write:
         if self._size <= (1 if spare else 0):
             return False
         try:
-            sequence, stored = choose(
-                (at for at in circle(self._txn.cursor(), self._words[HAND]) if at[0] != spare),
+            circle = order.circle(self._txn.cursor(), self._words[HAND])
+            sequence, stored = order.choose(
+                (at for at in circle if at[0] != spare),
                 self._visited,
                 VISITED_MASK,
-                self._is_expired_at(now_ms),
+                lambda stored: self._live(stored, now_ms) is None,
             )
         except LookupError:
             raise Damaged("entries that stand in no order") from None
         # After the newest comes the oldest, not the entry that is about to be stored.
         newest = sequence + 1 >= self._words[NEXT_SEQUENCE]
         self._words[HAND] = 0 if newest else sequence + 1
-        if not self.delete(stored):
+        if not self.delete(stored, self._txn.get(stored)):
             raise Damaged(f"sequence number {sequence} has no entry")
         self.evictions += 1
         return True
 
-    def _is_expired_at(self, now_ms: int) -> Callable[[bytes], bool]:
-        get = self._txn.get
-
-        def is_expired(stored: bytes) -> bool:
-            record = get(stored)
-            return record is None or _expiry_of(record)[0] <= now_ms
-
-        return is_expired
+    def _live(self, stored: bytes, now_ms: int) -> bytes | None:
+        """The record of a live entry."""
+        record: bytes | None = self._txn.get(stored)
+        return None if record is None or _expiry_of(record)[0] <= now_ms else record
 
     def _is_expected(self, key: str, stored: bytes, now_ms: int, expected: Expected) -> bool:
         if isinstance(expected, Version):
             return (
-                self.board is expected.board
+                self.board is expected.files
                 and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
-                and not _is_below(key, self.board.words, expected.prefixes)
+                and not board.was_removed(self.board.words, entry.utf8(key), expected.removals)
             )
-        record = self._txn.get(stored)
-        if record is None or _expiry_of(record)[0] <= now_ms:
-            return expected is NOTHING
-        return expected is not NOTHING and entry.value_of(entry.intact(stored, record)) == expected
-
-
-_MERGE_KEY = b"\xfdmerge"
-
-
-def choose(
-    circle: Iterable[tuple[int, Key]],
-    visited: MutableSequence[int] | memoryview,
-    mask: int,
-    is_expired: Callable[[Key], bool],
-) -> tuple[int, Key]:
-    """The sequence number and key of the entry that has to go.
-
-    Args:
-        circle: (sequence number, key) from the hand on, to the newest, then from the oldest on, without end.
-        visited: the marks, found by sequence number & `mask`: not 0 when the entry was read since it came or since
-            the hand last passed. Those that are passed are cleared.
-        is_expired: is the entry with that key dead already?
-
-    Raises:
-        LookupError: the circle is empty.
-    """
-    for steps, (sequence, key) in enumerate(circle):
-        at = sequence & mask
-        if not visited[at] or steps >= PATIENCE or is_expired(key):
-            return sequence, key
-        visited[at] = 0
-    raise LookupError("nothing to evict")
-
-
-def circle(cursor: Any, hand: int) -> Iterator[tuple[int, bytes]]:
-    """(sequence number, store key) from `hand` on to the newest, then from the oldest on, without end."""
-    found = cursor.set_range(order_key(ORDER, hand)) or cursor.set_range(ORDER)
-    while found:
-        yield _sequence_of(cursor.key()), cursor.value()
-        found = cursor.next() or cursor.set_range(ORDER)
-
-
-def in_use(cursor: Any, sequences: Sequence[int]) -> Iterator[int]:
-    """Those of `sequences`, which have equal steps, that entries have, without asking for each."""
-    at, last = 0, len(sequences)
-    while at < last and cursor.set_range(order_key(ORDER, sequences[at])):
-        found = _sequence_of(cursor.key())
-        if found == sequences[at]:
-            yield found
-            at += 1
-        else:
-            at = bisect_left(sequences, found, at)
-
-
-def _sequence_of(order: bytes) -> int:
-    return int.from_bytes(order[1:], "big")
+        record = self._live(stored, now_ms)
+        if record is None or expected is NOTHING:
+            return record is None and expected is NOTHING
+        return entry.value_of(entry.intact(stored, record)) == expected
 
 
 def _shortened(lifetime_ms: int, jitter: float) -> int:
     from random import random
 
     return max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
-
-
-def _is_below(key: str, words: memoryview, since: int) -> bool:
-    """Was a prefix of `key` removed after the first `since` of all?"""
-    count = words[PREFIX_COUNT]
-    if count - since > REMEMBERED:
-        return True
-    whole = entry.utf8(key)
-    for number in range(since, count):
-        word = words[PREFIXES_AT + number % REMEMBERED]
-        if _word(whole[: word & _LENGTH_MASK]) == word:
-            return True
-    return False
-
-
-def _word(prefix: bytes) -> int:
-    return crc32(prefix) << 32 | len(prefix)
