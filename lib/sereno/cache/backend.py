@@ -15,8 +15,9 @@ from sereno.cache.clock import NEVER_MS
 from sereno.cache.files import LOCK
 from sereno.cache.session import session_for
 from sereno.cache.store import Store
+from sereno.cache.transaction import MOST_EVICTED
 from sereno.cache.values import ANYTHING, Stored
-from sereno.cache.write import BATCH_ENTRIES, MOST_EVICTED, Write
+from sereno.cache.write import BATCH_ENTRIES, Write
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False

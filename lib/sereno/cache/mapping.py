@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sereno.cache.codec import Json, encode, short
-from sereno.cache.reads import Reader
+from sereno.cache.upkeep import Upkeep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def _part(part: object) -> Json:
     return part
 
 
-class CacheMapping(Reader, MutableMapping[object, Json]):  # type: ignore[misc]  # `get` names its key
+class CacheMapping(Upkeep, MutableMapping[object, Json]):  # type: ignore[misc]  # `get` names its key
     """The mapping's methods on top of those of a cache.
 
     Iterating sees what lives when it gets there. `dict(cache)` asks for one key after the other, so it ends in a

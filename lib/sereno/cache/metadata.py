@@ -7,14 +7,7 @@ import os
 
 from sereno.cache import codec, entry, place, reports
 from sereno.cache.backend import Backend
-from sereno.cache.board import (
-    EVICTIONS,
-    EXPIRED_REMOVALS,
-    HITS,
-    INVALIDATIONS,
-    MISSES,
-    SETS,
-)
+from sereno.cache.board import EVICTIONS, EXPIRED_REMOVALS, HITS, INVALIDATIONS, MISSES, SETS
 from sereno.cache.codec import Json
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
@@ -26,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any, ParamSpec, Self, TypeVar
 
-    from sereno.cache.cleanup import CleanupReport
-    from sereno.cache.values import Expected, Removed, State, Stored
+    from sereno.cache.values import Expected, Removed, Stored
 
     Parameters = ParamSpec("Parameters")
     Result = TypeVar("Result")
@@ -327,60 +319,6 @@ class MetadataCache(CacheMapping):
 
         return lambda function: memoize(self, lifetime_ms, key, waits_s, name, function)
 
-    # Cleanup, limits, statistics
-
-    def cleanup(self) -> int:
-        """Removes the expired entries; returns how many. Shows its progress on a terminal."""
-        return self._sweep()[0]
-
-    def run_cleanup(self) -> CleanupReport:
-        """Removes the expired entries and reports, with what was counted since the `run_cleanup` before.
-
-        Raises:
-            CacheError: the cleanup failed; the next report then counts from where this one would have.
-        """
-        self._prepare()
-        before = self._backend.counted().entries
-        removed, freed_bytes = self._sweep()
-        return reports.report(self._backend.counted_since_report(), before, removed, freed_bytes)
-
-    @property
-    def max_size(self) -> int | None:
-        """The limit that is stored with the cache, in entries; None: no limit."""
-        return self._limits().max_size
-
-    @property
-    def max_bytes(self) -> int | None:
-        """The limit that is stored with the cache, in bytes of keys and values; None: no limit."""
-        return self._limits().max_bytes
-
-    @property
-    def default_ttl(self) -> int | float | None:
-        """The default lifetime that is stored with the cache, in seconds; None: entries do not expire."""
-        return reports.seconds(self._limits().default_ttl_ms)
-
-    def _limits(self) -> State:
-        self._prepare()
-        return self._backend.limits()
-
-    def get_stats(self) -> dict[str, Json]:
-        """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
-
-        `size` counts the stored entries, also expired ones that no cleanup has met yet; `memory_bytes` the bytes of
-        their keys and values; `file_bytes` the file with its free pages. The rest has the names of the contract.
-        """
-        self._prepare()
-        return {
-            "name": self.name,
-            "path": self.path,
-            **reports.overview(self._backend.counted()),
-        }
-
-    def reset_stats(self) -> None:
-        """Starts all counters of `get_stats` at 0, for every process."""
-        self._prepare()
-        self._backend.reset_counters()
-
     def close(self) -> None:
         """Closes the files, for all objects of this process on this directory; the next use opens them again."""
         self._backend.close()
@@ -415,23 +353,6 @@ class MetadataCache(CacheMapping):
         for evicted in self._backend.set_limits(self._given, self._now_ms()):
             self._line[EVICTIONS] += evicted
         self._prepared()
-
-    def _sweep(self) -> tuple[int, int]:
-        """Removes what has expired; how many entries, and the bytes of their keys and values."""
-        from sereno.cache.cleanup import TerminalProgress
-
-        self._prepare()
-        progress = TerminalProgress()
-        entries = held_bytes = 0
-        try:
-            for swept in self._backend.purge(self._now_ms()):
-                self._line[EXPIRED_REMOVALS] += swept.entries
-                entries += swept.entries
-                held_bytes += swept.held_bytes
-                progress(swept.looked_at, entries)
-        finally:
-            progress.end()
-        return entries, held_bytes
 
     def _count_stored(self, stored: Stored) -> None:
         self._line[SETS] += stored.entries

@@ -1,0 +1,260 @@
+"""One write transaction: what it changes, in which order it says so, and what it evicts.
+
+The law of a write, and whom each part is for:
+
+1. the generation of every key that it changes is set to its own id, before the commit (`_supersede`): a reader between
+   the two gets the old value and a generation that is newer than its snapshot, so it keeps nothing;
+2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses
+   it;
+3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
+   that is right;
+4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
+"""
+
+from __future__ import annotations
+
+import os
+from fcntl import LOCK_UN, flock
+from zlib import crc32
+
+import lmdb
+
+from sereno.cache import board, entry, mark, order, waiting
+from sereno.cache.board import (
+    GENERATION_MASK,
+    HAND,
+    LAST_WRITE,
+    LIMITS_AT,
+    NEXT_SEQUENCE,
+    RESERVE_IS_SPENT,
+    SYNCED,
+    TALLY_AT,
+    VISITED_MASK,
+    WRITING,
+)
+from sereno.cache.entry import ORDER, Damaged, order_key
+from sereno.cache.store import (
+    STATE_KEY,
+    Store,
+    is_full,
+    pack_state,
+    unpack_state,
+)
+from sereno.cache.values import (
+    State,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Result = TypeVar("Result")
+
+MOST_EVICTED = 32
+"""Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
+wait."""
+
+_expiry_of = entry.expiry_and_sequence
+
+
+class Transaction:
+    """The write transactions of a store; one object for all, one after the other.
+
+    Its other methods, and those of `Write`, are for the action that `run` runs. The caller sees to it that a process
+    runs one at a time.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.board = store.board
+        self._words = store.board.words
+        self._generations = store.board.generations
+        self._visited = store.board.visited
+        self._expiries = store.board.expiries
+        self._begin = store.begin
+        self._right = f"cache {os.path.dirname(self.board.path)}: the right to write"
+        # The limits as they were read last, so that most transactions need not read them.
+        self._state: State
+        self._state_at = -1
+        self._stores = False
+
+    def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
+        """`action(self, *arguments)` in a transaction.
+
+        Waits for those of other processes. What the action did is visible to all at once, or, when anything was
+        raised before that, to nobody. One that stores no entry has a reserve where the disk is full.
+
+        Raises:
+            CacheError: another process did not let go of the lock in time.
+            lmdb.Error, OSError: it cannot be written.
+        """
+        try:
+            # LMDB has a lock for that too, which it waits for without an end. This one stands before it.
+            waiting.lock(self.board.fd, self._right)
+            self.board.line[WRITING] = 1
+            try:
+                return self._transaction(action, arguments)
+            except lmdb.Error as error:
+                if self._stores or not is_full(error, self._store.directory.path):
+                    raise
+                self._store.spend_reserve()
+            result = self._transaction(action, arguments)
+            self._store.reserve()
+            return result
+        finally:
+            self.board.line[WRITING] = 0
+            # In C: a signal handler may raise at the start of any Python function.
+            flock(self.board.fd, LOCK_UN)
+
+    def _transaction(self, action: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+        txn: Any = None
+        try:
+            txn = self._begin(None, None, True)
+            self._txn = txn
+            words = self._words
+            self.generation = words[LAST_WRITE] = generation = txn.id()
+            if words[SYNCED]:
+                mark.remove(self._store.directory, words)
+            before = self._size, self._held_bytes = board.committed(words, generation - 1)
+            self.evictions = 0
+            self._stores = False
+            result = action(self, *arguments)
+            # Also where a killed writer announced something else under the same id.
+            if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
+                board.announce(words, generation, before, self._size, self._held_bytes)
+            txn.commit()
+            return result
+        except BaseException:
+            # A signal handler may raise after any call of C code and at the start of any Python function, also when
+            # something was raised already. There is neither between here and the abort, which must not be missed: it
+            # releases the lock that every writer of the machine waits for. After a commit it does nothing.
+            if txn is not None:
+                txn.abort()
+            raise
+
+    def state(self) -> State:
+        """The cache's limits."""
+        if self._words[LIMITS_AT] > self._state_at:
+            self._state = unpack_state(self._txn.get(STATE_KEY))
+            self._state_at = self.generation - 1
+        return self._state
+
+    def set_state(self, state: State) -> None:
+        """Stores the limits."""
+        self._words[LIMITS_AT] = self.generation
+        self._txn.put(STATE_KEY, pack_state(state))
+
+    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
+        """Stores an entry, evicting where the limits ask for it.
+
+        Raises:
+            TooLarge: it would not fit even alone; nothing was changed.
+        """
+        state = self.state()
+        state.check(stored, value)
+        self._stores = True
+        if self._words[RESERVE_IS_SPENT]:
+            self._store.leave_room_for_removals(self._txn, len(value))
+        start = crc32(stored)
+        self._supersede(stored, start)
+        txn = self._txn
+        old = txn.get(stored)
+        if old is None:
+            more = len(value) + entry.size_bytes(stored, entry.OVERHEAD_BYTES)
+            self._make_room(state, 1, more, now_ms, 0)
+            sequence = self._next_sequence(stored)
+            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            self._size += 1
+            self._held_bytes += entry.size_bytes(stored, len(record))
+        else:
+            sequence = _expiry_of(old)[1]
+            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            more = len(record) - len(old)
+            if more > 0:
+                self._make_room(state, 0, more, now_ms, sequence)
+            self._held_bytes += more
+        board.note(self._expiries, sequence, expiry_ms)
+        txn.put(stored, record)
+
+    def delete(self, stored: bytes, record: bytes | None) -> bool:
+        """Removes an entry; False when there was none."""
+        self._supersede(stored, crc32(stored))
+        if record is None:
+            return False
+        self._size -= 1
+        self._held_bytes -= entry.size_bytes(stored, len(record))
+        self._txn.delete(stored)
+        self._txn.delete(ORDER + record[8:16][::-1])
+        return True
+
+    def _supersede(self, stored: bytes, start: int) -> None:
+        """Makes what was read of a key, or is being computed for it, one of before.
+
+        Its slot may have this generation already: of a transaction that was killed or changed nothing LMDB uses the id
+        again. Who noted it in between would not see that it was set once more; the count of removals tells him.
+        """
+        slot = start & GENERATION_MASK
+        if self._generations[slot] == self.generation:
+            board.note_removal(
+                self.board.words, stored[: entry.KEPT_BYTES] if stored != entry.EMPTY else b""
+            )
+        self._generations[slot] = self.generation
+
+    def _is_above(self, state: State, size: int, held_bytes: int) -> bool:
+        max_size, _, max_bytes, _ = state
+        return (max_size is not None and size > max_size) or (
+            max_bytes is not None and held_bytes > max_bytes
+        )
+
+    def _make_room(self, state: State, entries: int, more: int, now_ms: int, spare: int) -> None:
+        """Evicts until so many entries and bytes more are within the limits; never the entry with the number `spare`.
+
+        A limit may have been lowered, and whoever did it is still trimming or was killed. So a `put` takes a few at
+        most, and the cache shrinks with each.
+        """
+        if self._store.is_nearly_full(self._held_bytes):
+            # The map's size is a limit too, and removals need some of it.
+            state = state.changed({"max_bytes": self._held_bytes})
+        for _ in range(MOST_EVICTED if state.max_bytes is not None else 2):
+            if not self._is_above(state, self._size + entries, self._held_bytes + more):
+                return
+            if not self._evict(now_ms, spare):
+                return
+
+    def _next_sequence(self, stored: bytes) -> int:
+        # The word goes first: killed in between, a number is lost. The other way round one would be given twice.
+        header = self._words
+        sequence = header[NEXT_SEQUENCE]
+        header[NEXT_SEQUENCE] = sequence + 1
+        self._visited[sequence & VISITED_MASK] = 0
+        if not self._txn.put(order_key(ORDER, sequence), stored, True, False):
+            raise Damaged(f"sequence number {sequence} is in use already")
+        return sequence
+
+    def _evict(self, now_ms: int, spare: int = 0) -> bool:
+        """Evicts one entry; False where there is none but the spared one."""
+        if self._size <= (1 if spare else 0):
+            return False
+        try:
+            circle = order.circle(self._txn.cursor(), self._words[HAND])
+            sequence, stored = order.choose(
+                (at for at in circle if at[0] != spare),
+                self._visited,
+                VISITED_MASK,
+                lambda stored: self._live(stored, now_ms) is None,
+            )
+        except LookupError:
+            raise Damaged("entries that stand in no order") from None
+        # After the newest comes the oldest, not the entry that is about to be stored.
+        newest = sequence + 1 >= self._words[NEXT_SEQUENCE]
+        self._words[HAND] = 0 if newest else sequence + 1
+        if not self.delete(stored, self._txn.get(stored)):
+            raise Damaged(f"sequence number {sequence} has no entry")
+        self.evictions += 1
+        return True
+
+    def _live(self, stored: bytes, now_ms: int) -> bytes | None:
+        """The record of a live entry."""
+        record: bytes | None = self._txn.get(stored)
+        return None if record is None or _expiry_of(record)[0] <= now_ms else record
