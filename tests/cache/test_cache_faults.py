@@ -173,7 +173,7 @@ def test_processes_of_a_superseded_format_find_nothing_and_are_told_of_removals(
     with open(filled / words.CURRENT / "board", "r+b") as file:
         words.FORMAT += 1
         try:
-            assert words.supersede(file.fileno())
+            assert damage.supersede(file.fileno())
         finally:
             words.FORMAT -= 1
     assert board.words[words.RETIRED]

@@ -38,11 +38,8 @@ FORMAT = 3
 CURRENT = f"format-{FORMAT}"
 """The directory of the files in use. Each format has one of its own, so that processes of two releases, beside each
 other while one is deployed, do not take each other's files away."""
-FORMAT_OF_CURRENT = 2
-"""Up to this one the directory was called `current`, whatever the format."""
-
 _MAGIC = int.from_bytes(b"SERENObd", "little")
-_HEADER_BYTES = 4096
+HEADER_BYTES = 4096
 _WORD_BYTES = 8
 
 GENERATIONS = 1 << 16
@@ -62,7 +59,7 @@ VISITED = 1 << 22
 an undeserved second chance and nothing else."""
 VISITED_MASK = VISITED - 1
 
-_LINES_AT = _HEADER_BYTES + GENERATIONS * _WORD_BYTES
+_LINES_AT = HEADER_BYTES + GENERATIONS * _WORD_BYTES
 _VISITED_AT = _LINES_AT + LINES * _LINE_WORDS * _WORD_BYTES
 _EXPIRIES_AT = _VISITED_AT + VISITED
 SIZE_BYTES = _EXPIRIES_AT + SLOTS * _EXPIRY_BYTES
@@ -86,7 +83,7 @@ TALLY_BEFORE = 17  # and 18: entries and their bytes before it
 TALLY_AFTER = 19  # and 20: the same after it
 PREFIX_COUNT = 21  # how many prefixes were removed in all (`note_removal`)
 PREFIXES_AT = 22  # the last of them, in a circle
-REMEMBERED = _HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
+REMEMBERED = HEADER_BYTES // _WORD_BYTES - PREFIXES_AT
 
 _LENGTH_MASK = (1 << 32) - 1
 _COUNT_MASK = (1 << 63) - 1  # for a board whose word is damaged
@@ -131,8 +128,8 @@ class Board:
             os.close(self.fd)
             raise
         self._whole = memoryview(self._map)
-        self.words = self._whole[:_HEADER_BYTES].cast("Q")
-        self.generations = self._whole[_HEADER_BYTES:_LINES_AT].cast("Q")
+        self.words = self._whole[:HEADER_BYTES].cast("Q")
+        self.generations = self._whole[HEADER_BYTES:_LINES_AT].cast("Q")
         self.visited = self._whole[_VISITED_AT:_EXPIRIES_AT]
         self.expiries = self._whole[_EXPIRIES_AT:].cast("I")
         self.line = unused_line()
@@ -232,28 +229,6 @@ def fill(fd: int) -> None:
     later."""
     os.posix_fallocate(fd, 0, SIZE_BYTES)
     os.pwrite(fd, struct.pack("<QQQQ", _MAGIC, FORMAT, 1, 0), 0)
-
-
-def format_of(name: str) -> int:
-    """The format of the files in a directory of that name; 0: it is none of a cache."""
-    if name == "current":
-        return FORMAT_OF_CURRENT
-    number = name.removeprefix("format-")
-    return int(number) if number != name and number.isascii() and number.isdigit() else 0
-
-
-def supersede(fd: int) -> bool:
-    """Has those who have a board of an older format open read it no more; False where that was done before.
-
-    Up to format 2 they say that another sereno is needed, later ones find nothing stored. What this writes has stood at
-    the same place in all formats.
-    """
-    if os.pread(fd, _WORD_BYTES, _WORD_BYTES) == FORMAT.to_bytes(_WORD_BYTES, "little"):
-        return False
-    os.pwrite(fd, struct.pack("<Q", 1), RETIRED * _WORD_BYTES)
-    os.pwrite(fd, b"\xff" * (GENERATIONS * _WORD_BYTES), _HEADER_BYTES)
-    os.pwrite(fd, struct.pack("<Q", FORMAT), _WORD_BYTES)
-    return True
 
 
 def _recognise(path: str, head: bytes, size: int) -> None:

@@ -1,6 +1,5 @@
 """Judging a cache's files before they are used, and taking those that nobody can use out of the way.
 
-
 LMDB trusts its file and may crash on a damaged one. So where there is reason to, its structure is walked through
 without it. The caller holds the openers' lock.
 """
@@ -16,10 +15,12 @@ import time
 import lmdb
 
 from sereno.cache import board as words
+from sereno.cache import mark
 from sereno.cache.board import CURRENT, DEATH_IN_A_WRITE, Board
 from sereno.cache.directory import Directory, held, make_directory, only_these
 from sereno.cache.entry import Damaged
 from sereno.cache.store import MAP_BYTES, MAX_READERS
+from sereno.cache.values import Superseded
 from sereno.context_manager import closing, contextmanager
 
 TYPE_CHECKING = False
@@ -31,6 +32,9 @@ TOLERATED_DEATHS = 3 * DEATH_IN_A_WRITE
 dies again and again may be. Without living processes the first one inside a write is reason enough."""
 
 _UNREACHABLE = 1 << 62
+
+FORMAT_OF_CURRENT = 2
+"""Up to this one the directory was called `current`, whatever the format."""
 
 
 def check_structure(current: Directory, board: Board, alive: int) -> None:
@@ -123,6 +127,55 @@ def remember_file(board: Board, data: int) -> None:
     found = os.fstat(data)
     board.words[words.STORE_BYTES] = found.st_size
     board.words[words.STORE_MTIME_NS] = found.st_mtime_ns
+
+
+def format_of(name: str) -> int:
+    """The format of the files in a directory of that name; 0: it is none of a cache."""
+    if name == "current":
+        return FORMAT_OF_CURRENT
+    number = name.removeprefix("format-")
+    return int(number) if number != name and number.isascii() and number.isdigit() else 0
+
+
+def supersede(fd: int) -> bool:
+    """Has those who have a board of an older format open read it no more; False where that was done before.
+
+    Up to format 2 they say that another sereno is needed, later ones find nothing stored. What this writes has stood at
+    the same place in all formats.
+    """
+    format_word = struct.pack("<Q", words.FORMAT)
+    if os.pread(fd, 8, 8) == format_word:
+        return False
+    os.pwrite(fd, struct.pack("<Q", 1), words.RETIRED * 8)
+    os.pwrite(fd, b"\xff" * (words.GENERATIONS * 8), words.HEADER_BYTES)
+    os.pwrite(fd, format_word, 8)
+    return True
+
+
+def supersede_older(top: Directory) -> None:
+    """Empties the files of older formats; raises Superseded where it is this format that is older."""
+    for name in os.listdir(top.fd):
+        number = format_of(name)
+        if number > words.FORMAT:
+            raise Superseded(
+                f"cache {top.path}: a newer sereno uses it (format {number}, this one has {words.FORMAT})",
+                hint="restart what still runs the older one",
+            )
+        if not 0 < number < words.FORMAT:
+            continue
+        with Directory(name, top) as older:
+            try:
+                with held(older.open("board")) as fd:
+                    is_new = supersede(fd)
+            except FileNotFoundError:
+                continue
+            if is_new:
+                for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
+                    try:
+                        os.unlink(file, dir_fd=older.fd)
+                    except FileNotFoundError:
+                        pass
+                report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
 
 
 MOST_AT_ONCE = 20_000

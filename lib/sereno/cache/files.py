@@ -29,11 +29,11 @@ import lmdb
 
 from sereno.cache import board as words
 from sereno.cache import clock, damage, directory, mark, place, waiting
-from sereno.cache.board import CURRENT, FORMAT, Board
+from sereno.cache.board import CURRENT, Board
 from sereno.cache.directory import Directory, held, make_directory
 from sereno.cache.entry import Damaged
 from sereno.cache.store import Store, translated
-from sereno.cache.values import State, Superseded
+from sereno.cache.values import State
 from sereno.cache.write import Write
 from sereno.context_manager import closing, contextmanager
 from sereno.errors import CacheError
@@ -106,7 +106,7 @@ def is_current(path: str, board: Board) -> bool:
 
 def _open_locked(top: Directory) -> Store:
     damage.sweep(top)
-    _supersede_older(top)
+    damage.supersede_older(top)
     try:
         top.status(CURRENT)
     except FileNotFoundError:
@@ -150,35 +150,6 @@ def _open_current(top: Directory) -> Store:
                 board.retire()
             board.close()
         raise failure from error
-
-
-def _supersede_older(top: Directory) -> None:
-    """
-    Raises:
-        Superseded: it is this format that is older.
-    """
-    for name in os.listdir(top.fd):
-        number = words.format_of(name)
-        if number > FORMAT:
-            raise Superseded(
-                f"cache {top.path}: a newer sereno uses it (format {number}, this one has {FORMAT})",
-                hint="restart what still runs the older one",
-            )
-        if not 0 < number < FORMAT:
-            continue
-        with Directory(name, top) as older:
-            try:
-                with held(older.open("board")) as fd:
-                    is_new = words.supersede(fd)
-            except FileNotFoundError:
-                continue
-            if is_new:
-                for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
-                    try:
-                        os.unlink(file, dir_fd=older.fd)
-                    except FileNotFoundError:
-                        pass
-                damage.report("cache %s: an older sereno wrote %s; it starts empty", top.path, name)
 
 
 def _open_judged(current: Directory, board: Board) -> Store:
