@@ -97,11 +97,8 @@ HITS, MISSES, EVICTIONS, INVALIDATIONS, EXPIRED_REMOVALS, SETS = range(1, 7)
 
 
 class Board:
-    """The mapped file. `words` is the header, `generations`, `visited`, `expiries` and, once taken,
-    `line` are its other parts; `fd` is the open file, for locks.
-
-    Args:
-        directory: has it under the name `board`; needed no more afterwards.
+    """The mapped file `board` of a directory. `words` is the header; `generations`, `visited`, `expiries` and, once
+    taken, `line` are its other parts; `fd` is the open file, for locks.
 
     Raises:
         Damaged: the file is not a board, or not whole.
@@ -135,11 +132,7 @@ class Board:
         self.line = unused_line()
 
     def take_line(self) -> None:
-        """Takes a line that no living process holds; the caller holds the lock of openers.
-
-        Raises:
-            OSError: EAGAIN, `LINES` processes have the cache open.
-        """
+        """Takes a line that no living process holds; the caller holds the lock of openers."""
         for number in range(LINES):
             if byte_lock.take(self.fd, _line_at(number)):
                 start = _line_at(number)
@@ -271,11 +264,7 @@ def committed(words: memoryview, last_transaction: int) -> tuple[int, int]:
 def announce(
     words: memoryview, transaction: int, before: tuple[int, int], entries: int, held_bytes: int
 ) -> None:
-    """Before the commit of `transaction`: what was, and what will be. Each word on its way leaves `committed` right.
-
-    Raises:
-        Damaged: what was does not go with what the write removed.
-    """
+    """Before the commit of `transaction`: what was, and what will be. Each word on its way leaves `committed` right."""
     try:
         words[TALLY_BEFORE], words[TALLY_BEFORE + 1] = before
         words[TALLY_AT] = transaction

@@ -38,11 +38,7 @@ FORMAT_OF_CURRENT = 2
 
 
 def check_structure(current: Directory, board: Board, alive: int) -> None:
-    """Walks through the store's file without mapping it, where there is reason to.
-
-    Raises:
-        Damaged: with the first thing found.
-    """
+    """Walks through the store's file without mapping it, where there is reason to; raises Damaged."""
     header = board.words
     deaths = header[words.DEATHS]
     remembered = header[words.STORE_BYTES], header[words.STORE_MTIME_NS]
@@ -84,11 +80,7 @@ def _is_as_begun(data: int, size_bytes: int, last_write: int) -> bool:
 
 
 def check_words(board: Board, last_sequence: int) -> None:
-    """Looks whether the board's words can be what sereno wrote; nobody else has it open.
-
-    Raises:
-        Damaged: a number is larger than counting can make it, or behind the store.
-    """
+    """Raises Damaged where the board's words cannot be what sereno wrote; nobody else has it open."""
     counted = [*board.words[words.NEXT_SEQUENCE : words.BOOT_ID], *board.totals().values()]
     if max(counted) >= _UNREACHABLE:
         raise Damaged("the board counts further than anything can count")

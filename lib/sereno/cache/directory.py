@@ -59,12 +59,7 @@ class Directory:
         self.close()
 
     def open(self, name: str) -> int:
-        """Opens a file that is there, for reading and writing.
-
-        Raises:
-            CacheError: it is no plain file with one name, or not safe from strangers.
-            OSError: it cannot be opened; errno and filename tell why.
-        """
+        """Opens a file that is there, for reading and writing; raises as the class does."""
         fd = self._opened(name, os.O_RDWR, self)
         try:
             self._judge(name, os.fstat(fd), self)
@@ -182,12 +177,7 @@ def only_these(directory: Directory, data: int, lock: int) -> Iterator[str]:
 
 
 def prepare(path: str) -> None:
-    """Creates what is missing of `path`.
-
-    Raises:
-        CacheError: the directory cannot be created or used, is not safe from strangers (`sereno.cache.place`), or is
-            on a network file system. The hint says what would help.
-    """
+    """Creates what is missing of `path`; raises CacheError where it cannot be the directory of a cache."""
     with place.refusals(path):
         _create(path)
         with Directory(path) as made:

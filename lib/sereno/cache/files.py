@@ -80,11 +80,7 @@ def close_store(path: str, store: Store) -> None:
 
 
 def set_aside(path: str, board: Board, why: str) -> None:
-    """Replaces files that turned out to be damaged, unless another process has done so already.
-
-    Raises:
-        CacheError: they cannot be replaced.
-    """
+    """Replaces files that turned out to be damaged, unless another process has done so already."""
     with place.refusals(path), _openers_lock(path) as top:
         if board.words[words.RETIRED]:
             return
@@ -191,7 +187,8 @@ def _begin_alone(store: Store) -> None:
     # From now on the file changes; after an end that is not clean its last transaction tells whether it is the same.
     store.words[words.STORE_BYTES] = 0
     store.reserve()
-    words.correct(store.words, store.size(), store.held_bytes())
+    with store.begin() as txn:
+        words.correct(store.words, store.entries_in(txn), store.held_bytes())
 
 
 class _LostInReboot(Damaged):
@@ -267,11 +264,7 @@ def _open_patiently(top: Directory) -> int:
 
 
 def make(top: Directory) -> None:
-    """Makes the files of an empty cache as the directory `current` in `top`.
-
-    Raises:
-        CacheError, OSError: nothing of it is left.
-    """
+    """Makes the files of an empty cache as the directory `CURRENT` in `top`, or leaves nothing."""
     name = f"new-{os.getpid()}"
     make_directory(name, top.dir_mode, top)
     try:

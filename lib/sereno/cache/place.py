@@ -1,14 +1,12 @@
 """Where a cache lives on disk, who may own and write it, and the rights of what is created there.
 
-
 The directory decides who shares the cache. One that is setgid and writable for its group (mode 2770, as tmpfiles.d
 lays it for the machine's shared cache) makes every file 0660 and every directory 2770, whatever the caller's umask:
 left to the umask, the first process to come would create files that the others cannot write. Any other directory is
 private: 0600 and 0700.
 
-Who may own and write a cache's directory and files. Checked at each opening; strangers' files are not touched.
-
-LMDB trusts what it maps, so whoever can write a cache can crash or mislead every process that opens it. Trusted are
+LMDB trusts what it maps, so whoever can write a cache can crash or mislead every process that opens it. Owners and
+rights are checked at each opening, and strangers' files not touched. Trusted are
 root, the user of this process and, in a shared directory (setgid, writable for its group), the members of that group.
 Nobody can give a directory to a group that he is not in, so this process being a member is what tells the group's
 directory from a stranger's. Root is a member of none: for root a shared directory is root's, or lies in one that is.
@@ -30,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = 0
 MACHINE_DIRECTORY = "/var/cache/sereno"
 GROUP = "sereno"
 SETTING = "SERENO_CACHE_DIR"
@@ -160,9 +159,6 @@ def filesystem_type(path: str, device: int, mountinfo: str | None = None) -> str
         if real.startswith(point) and len(point) > longest:
             longest, kind = len(point), after.split(" ", 1)[0]
     return kind
-
-
-ROOT = 0
 
 
 def is_shared(found: os.stat_result) -> bool:

@@ -69,12 +69,7 @@ class _NoMarks:
 class Reader(ABC):
     """Reads and counts; keeps what it read twice, as long as no write can have changed it.
 
-    Args:
-        backend: what stores the bytes.
-        level_bytes: bound on what is kept, 0 for nothing.
-        counts: count requests.
-        own_clock: seconds since any fixed point; None: cache time.
-        raises: what makes the cache unusable; else it is a miss.
+    Its arguments are those of `MetadataCache`; `raises` is `errors="raise"`.
     """
 
     def __init__(

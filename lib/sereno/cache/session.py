@@ -69,11 +69,7 @@ class Session:
                 user.files_changed(self.store)
 
     def reading(self, action: Callable[..., Result], *arguments: Any) -> Result:
-        """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed.
-
-        Raises:
-            CacheError: the cache cannot be used.
-        """
+        """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed."""
         self._begin()
         failure: Exception | None = None
         for _ in range(TRIES):
@@ -90,8 +86,7 @@ class Session:
     def written(self, action: Callable[..., Result], *arguments: Any) -> Result:
         """`action(write, *arguments)` in a write transaction; once more on new files when the old ones are damaged.
 
-        Raises:
-            CacheError: it cannot be begun or committed; nothing of it was done.
+        When it raises, a CacheError or what the action raised, nothing of it was done.
         """
         self._begin()
         failure: Exception | None = None

@@ -65,15 +65,7 @@ _DAMAGE = (
 
 
 class Store:
-    """The open LMDB environment of one directory; one per process and directory, or LMDB's locks break.
-
-    Args:
-        directory: the files, which have to be there; closed with the store.
-
-    Raises:
-        lmdb.Error: the environment cannot be opened.
-        OSError: the disk has no room for its locks.
-    """
+    """The open LMDB environment of a directory, which is closed with it; one per process, or LMDB's locks break."""
 
     def __init__(self, directory: Directory, board: Board) -> None:
         self.directory = directory
@@ -168,11 +160,6 @@ class Store:
         file_bytes = os.fstat(self.data).st_size
         return Counted(entries, self.held_bytes(), file_bytes, self.state(), counters)
 
-    def size(self) -> int:
-        """Entries."""
-        with self.begin() as txn:
-            return self.entries_in(txn)
-
     def entries_in(self, txn: Any) -> int:
         """Entries as that transaction sees them: each has its place in the order, too."""
         return int(txn.stat()["entries"] - len(RECORDS)) // 2
@@ -221,11 +208,7 @@ class Store:
             pass  # what there is may do
 
     def leave_room_for_removals(self, txn: Any, value_bytes: int) -> None:
-        """Before something is stored while the reserve is spent.
-
-        Raises:
-            OSError: the disk is full, and the file has no more free pages than removals may need.
-        """
+        """Before something is stored while the reserve is spent: OSError where only removals have room."""
         if self.reserve():
             return
         tree = txn.stat()

@@ -4,8 +4,7 @@ The law of a write, and whom each part is for:
 
 1. the generation of every key that it changes is set to its own id, before the commit (`_supersede`): a reader between
    the two gets the old value and a generation that is newer than its snapshot, so it keeps nothing;
-2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses
-   it;
+2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses it;
 3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
    that is right;
 4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
@@ -84,10 +83,6 @@ class Transaction:
 
         Waits for those of other processes. What the action did is visible to all at once, or, when anything was
         raised before that, to nobody. One that stores no entry has a reserve where the disk is full.
-
-        Raises:
-            CacheError: another process did not let go of the lock in time.
-            lmdb.Error, OSError: it cannot be written.
         """
         try:
             # LMDB has a lock for that too, which it waits for without an end. This one stands before it.
@@ -146,11 +141,7 @@ class Transaction:
         self._txn.put(STATE_KEY, pack_state(state))
 
     def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
-        """Stores an entry, evicting where the limits ask for it.
-
-        Raises:
-            TooLarge: it would not fit even alone; nothing was changed.
-        """
+        """Stores an entry, evicting where the limits ask for it; TooLarge where it would not fit even alone."""
         state = self.state()
         state.check(stored, value)
         self._stores = True
