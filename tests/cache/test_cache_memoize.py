@@ -405,6 +405,25 @@ def test_a_child_that_leaves_the_computation_it_was_forked_in_does_not_release_t
     lock.release()
 
 
+def test_a_file_of_locks_that_is_being_closed_is_given_to_nobody(cache, monkeypatch):
+    cache.set("other", 1)
+    lock, other = cache._backend.lock("k"), cache._backend.lock("k")
+    assert lock.try_to_take()
+    close, taken = os.close, []
+
+    def take_meanwhile(fd: int) -> None:
+        monkeypatch.undo()
+        taken.append(other.try_to_take())
+        close(fd)
+
+    monkeypatch.setattr(os, "close", take_meanwhile)
+    lock.release()
+    del lock
+    assert taken == [True]
+    assert not is_free(cache, "k")
+    other.release()
+
+
 def test_who_leaves_late_does_not_take_the_lock_from_the_next_of_its_process(cache):
     cache.set("other", 1)
     first, second = (cache._backend.lock("k") for _ in range(2))

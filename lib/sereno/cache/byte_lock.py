@@ -125,14 +125,20 @@ class _File:
     """An open file that closes with the last lock on it. `holders` has the `KeyLock` (its id) of each byte taken."""
 
     def __init__(self, directory: str, name: str) -> None:
-        self.fd = -1
         self.holders: dict[int, int] = {}
         with Directory(directory) as found:
             self.fd = found.open(name)
+        self._end = _End(self.fd)
+
+
+class _End:
+    """Closes a descriptor. Apart from `_File`, which another thread could still find while its own `__del__` ran."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
 
     def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
+        os.close(self._fd)
 
 
 def _opened(at: tuple[int, str], name: str) -> _File:
