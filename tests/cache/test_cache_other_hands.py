@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -80,6 +82,32 @@ def test_a_child_leaves_the_place_from_which_its_parent_reads(path, fork):
             os._exit(0 if right else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert str(os.getpid()) in cache._session.store.env.readers()
+
+
+def test_a_child_that_may_open_no_more_files_leaves_its_parent_its_place_among_the_readers(path):
+    cache = MetadataCache(path)
+    cache.set("k", 1)
+    readers = cache._session.store.env.readers
+    with cache._session.store.begin():
+        before = readers()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, limits[1]))
+        held = []
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        pid = os.fork()
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        if pid == 0:
+            try:
+                os._exit(0 if codec.loading.acquire(timeout=0.1) and "k" in cache else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert readers() == before
+    assert cache.get("k") == 1
 
 
 def test_a_fork_waits_for_a_thread_that_loads_orjson():

@@ -59,6 +59,8 @@ class KeyLock:
         key: the key.
     """
 
+    _file: _File | None = None
+
     def __init__(self, directory: str, name: str, key: str) -> None:
         from hashlib import blake2b
 
@@ -68,7 +70,6 @@ class KeyLock:
         self._word_at = self._at % _WORDS * 8
         self._name = name
         self.place = (os.getpid(), directory, key)
-        self._file: _File | None = None
         self._before = b""
 
     def try_to_take(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sereno.cache.codec import Json, encode, short
+from sereno.cache.codec import Json, decode, encode, short
 from sereno.cache.upkeep import Upkeep
+from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,9 +55,34 @@ class CacheMapping(Upkeep, MutableMapping[object, Json]):  # type: ignore[misc] 
     set_many: Callable[..., None]
     add: Callable[..., bool]
     invalidate: Callable[..., bool]
-    live_keys: Callable[[], Iterator[str]]
-    _live_items: Callable[[], Iterator[tuple[str, Json]]]
     _take: Callable[..., Json]
+
+    def live_keys(self) -> Iterator[str]:
+        """The live keys, in the order of their UTF-8 bytes, read in short snapshots."""
+        for key, _ in self._live(with_values=False):
+            yield key
+
+    def _live_items(self) -> Iterator[tuple[str, Json]]:
+        for key, text in self._live(with_values=True):
+            if text is not None:
+                yield key, decode(text)
+
+    def _live(self, *, with_values: bool) -> Iterator[tuple[str, bytes | None]]:
+        keys: list[str] = []
+        start: bytes | None = None
+        while True:
+            try:
+                self._prepare()
+                keys, start = self._backend.keys(start, self._now_ms())
+                texts: list[bytes | None] = [None] * len(keys)
+                if with_values:
+                    texts = self._backend.fetch(keys, self._now_ms(), is_visit=False)
+            except CacheError as error:
+                self._bear(error)
+                return
+            yield from zip(keys, texts, strict=True)
+            if start is None:
+                return
 
     def __getitem__(self, key: object) -> Json:
         value = self.get(text_key(key), _ABSENT)

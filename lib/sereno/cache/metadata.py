@@ -16,7 +16,7 @@ from sereno.errors import CacheError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ParamSpec, Self, TypeVar
 
     from sereno.cache.values import Expected, Removed, Stored
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 else:
     # For who evaluates annotations. `collections` itself is more than a run shall load.
-    from _collections_abc import Callable, Iterable, Iterator, Mapping
+    from _collections_abc import Callable, Iterable, Mapping
 
 
 class MetadataCache(CacheMapping):
@@ -248,33 +248,6 @@ class MetadataCache(CacheMapping):
         """Removes every entry, in one transaction. Limits and counters stay."""
         self._prepare()
         self._backend.clear()
-
-    def live_keys(self) -> Iterator[str]:
-        """The live keys, in the order of their UTF-8 bytes, read in short snapshots."""
-        for key, _ in self._live(with_values=False):
-            yield key
-
-    def _live_items(self) -> Iterator[tuple[str, Json]]:
-        for key, text in self._live(with_values=True):
-            if text is not None:
-                yield key, codec.decode(text)
-
-    def _live(self, *, with_values: bool) -> Iterator[tuple[str, bytes | None]]:
-        keys: list[str] = []
-        start: bytes | None = None
-        while True:
-            try:
-                self._prepare()
-                keys, start = self._backend.keys(start, self._now_ms())
-                texts: list[bytes | None] = [None] * len(keys)
-                if with_values:
-                    texts = self._backend.fetch(keys, self._now_ms(), is_visit=False)
-            except CacheError as error:
-                self._bear(error)
-                return
-            yield from zip(keys, texts, strict=True)
-            if start is None:
-                return
 
     # Computed values
 

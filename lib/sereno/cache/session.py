@@ -266,10 +266,11 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _registry_lock
     _registry_lock = allocate_lock()
-    for session in _held:
-        session.after_fork_in_child()
-    _held.clear()
     codec.loading.release()
+    held, _held[:] = [*_held], []
+    # Last, for it fails where no file can be opened; a session that is left out notices the fork at its next use.
+    for session in held:
+        session.after_fork_in_child()
 
 
 os.register_at_fork(

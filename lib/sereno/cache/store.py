@@ -100,7 +100,9 @@ class Store:
     def abandon(self) -> None:
         """`close` in a forked child. LMDB would free the place among the readers that the parent reads from; so it does
         that in a copy of the table, which takes the table's place in the child's memory."""
-        _map_privately(self._open_files[1])
+        # First a descriptor, for a child that may open no more files.
+        os.close(self._open_files.pop(0))
+        _map_privately(self._open_files[0])
         self.close()
 
     def close(self) -> None:
