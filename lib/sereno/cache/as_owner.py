@@ -43,7 +43,7 @@ _ERRORS: dict[str, Any] = {
 # of his own. Each takes time of every command.
 _LOADED_LATER = ("grp", "pwd", "lmdb._envid", "lmdb.verify")
 _OF_ENTRIES = ("hashlib", "orjson")
-# As `opening` and `aside` name them.
+# As `files` and `damage` name them.
 DATA = f"{CURRENT}/data.mdb"
 INSIDE = (
     CURRENT,
@@ -122,7 +122,7 @@ def method(path: str, name: str, *arguments: Any) -> Any:
 
 def look(path: str) -> dict[str, Any]:
     """Of the files in that directory mode, user and group, and None where there is none; the names of those that were
-    set aside; `get_stats`, or why there are none. Nothing is made; damaged files are set damage."""
+    set aside; `get_stats`, or why there are none. Nothing is made; damaged files are set aside."""
     found: dict[str, Any] = {
         "inside": {name: status(os.path.join(path, name)) for name in INSIDE},
         "stats": None,

@@ -72,7 +72,7 @@ def remove_expired(
         CacheError: the cache cannot be read or written; what was removed before stays removed.
     """
     shares = session.is_shared() or _has_threads()
-    start, end = 0, session.reading(_slots_in_use)
+    start, end = 0, session.reading(lambda store: min(int(store.words[NEXT_SEQUENCE]), board.SLOTS))
     while start < end:
         stop = min(start + CHUNK_SLOTS, end)
         waiting = session.reading(_due, start, stop, now_ms)
@@ -90,10 +90,6 @@ def remove_expired(
 def _has_threads() -> bool:
     threading = sys.modules.get("threading")
     return threading is not None and threading.active_count() > 1
-
-
-def _slots_in_use(store: Store) -> int:
-    return min(int(store.words[NEXT_SEQUENCE]), board.SLOTS)
 
 
 def _due(store: Store, start: int, end: int, now_ms: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Opening and closing a cache's files: creating them, judging them, setting damaged ones damage.
+"""Opening and closing a cache's files: creating them, judging them, setting damaged ones aside.
 
 ::
 

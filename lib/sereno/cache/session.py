@@ -232,7 +232,6 @@ def session_for(path: str) -> Session:
 
 
 def close_all() -> None:
-    """Closes every session: the end of the process."""
     for session in list(_sessions.values()):
         session.close()
 

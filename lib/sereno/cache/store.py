@@ -1,11 +1,11 @@
-"""Entries in LMDB: opening an environment, what is read of it, and its errors as ours. `write` has the changes.
+"""Entries in LMDB: opening an environment, what is read of it, and its errors as ours. `transaction` has the changes.
 
 One database, the unnamed one, with three ranges of keys (`sereno.cache.entry`): entries, a few records (limits, the
 counters at the last reset and at the last reported cleanup), and the order in which the entries came, for eviction. A
 database with a name would need a write transaction to be opened, and so wait for a writer that is stopped.
 
 Committed is committed: a process may be killed anywhere. `sync=False` leaves it to the kernel when pages reach the
-disk, so a crash of the machine may lose or mix them: `opening` sees to that. `writemap` would make a write two to four
+disk, so a crash of the machine may lose or mix them: `files` sees to that. `writemap` would make a write two to four
 times as fast and a full disk a SIGBUS: a cache must not be able to end the process that uses it.
 """
 
