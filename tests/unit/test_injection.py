@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
 from sereno import cli, exits
-from sereno.declare.access import access_of
-from sereno.declare.inputs import inputs_of
+from sereno.declare.access import Access
+from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
+from sereno.declare.options import part
 from sereno.errors import InvalidJob, InvalidTrigger, SerenoError
 from sereno.manager.names import service_name, timer_name
 from sereno.records import journal
@@ -59,14 +60,14 @@ def job_with(text: str, other: str = "x", **options) -> Job:
 
 FIELDS = {
     "name": lambda text: job_with(text, name=text),
-    "kwargs": lambda text: job_with(text, inputs=inputs_of({"a": text}, None, None)),
-    "environment": lambda text: job_with(text, inputs=inputs_of(None, {"A": text}, None)),
-    "credentials": lambda text: job_with(text, inputs=inputs_of(None, None, {"a": f"/srv/{text}"})),
-    "write_paths": lambda text: job_with(text, access=access_of(False, False, f"/srv/{text}")),
+    "kwargs": lambda text: job_with(text, inputs=part(Inputs, {"kwargs": {"a": text}})),
+    "environment": lambda text: job_with(text, inputs=part(Inputs, {"environment": {"A": text}})),
+    "credentials": lambda text: job_with(text, inputs=part(Inputs, {"credentials": {"a": f"/srv/{text}"}})),
+    "write_paths": lambda text: job_with(text, access=part(Access, {"write_paths": f"/srv/{text}"})),
     "working_directory": lambda text: job_with(
-        text, inputs=inputs_of(None, None, None, None, f"/srv/{text}")
+        text, inputs=part(Inputs, {"working_directory": f"/srv/{text}"})
     ),
-    "umask": lambda text: job_with(text, inputs=inputs_of(None, None, None, text)),
+    "umask": lambda text: job_with(text, inputs=part(Inputs, {"umask": text})),
     "group": lambda text: job_with(text, group=text),
     "interpreter": lambda text: Job("odd", "m:f", IntervalTrigger(hours=1), interpreter=f"/srv/{text}"),
     "import_paths": lambda text: Job(
@@ -141,8 +142,15 @@ def test_systemd_reads_units_of_odd_text_without_a_warning(tmp_path: Path) -> No
                 IntervalTrigger(hours=1),
                 name=text,
                 interpreter="/usr/bin/python3",
-                access=access_of(True, True, f"/srv/{text}"),
-                inputs=inputs_of({"a": text}, None, {"a": f"/srv/{text}"}, None, f"/srv/{text}"),
+                access=part(Access, {"network": True, "home": True, "write_paths": f"/srv/{text}"}),
+                inputs=part(
+                    Inputs,
+                    {
+                        "kwargs": {"a": text},
+                        "credentials": {"a": f"/srv/{text}"},
+                        "working_directory": f"/srv/{text}",
+                    },
+                ),
             )
         except InvalidJob:
             continue

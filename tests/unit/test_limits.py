@@ -8,9 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sereno.declare.inputs import Inputs, inputs_of
+from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
 from sereno.declare.limits import TEMPLATE_TIMEOUT_S, Limits
+from sereno.declare.options import part
 from sereno.declare.order import check_order
 from sereno.declare.quantities import percent, read_span_s, seconds, size_bytes
 from sereno.declare.retry import Retry, retry_of
@@ -168,7 +169,7 @@ def test_without_retries_the_run_is_told_nothing() -> None:
 )
 def test_an_argument_that_json_would_change_or_refuse_is_refused_by_name(value) -> None:
     with pytest.raises(InvalidJob, match=r"^kwargs: rows="):
-        inputs_of({"fine": 1, "rows": value}, None, None)
+        part(Inputs, {"kwargs": {"fine": 1, "rows": value}})
 
 
 @given(
@@ -183,7 +184,7 @@ def test_an_argument_that_json_would_change_or_refuse_is_refused_by_name(value) 
 )  # fmt: skip
 @example({"\x7f": ["\x7f\n\x00 \ud800"]})
 def test_arguments_are_one_printable_line_that_gives_them_back(kwargs) -> None:
-    inputs = inputs_of(kwargs, None, None)
+    inputs = part(Inputs, {"kwargs": kwargs})
     assert inputs.kwargs == kwargs
     assert inputs.kwargs_json.isascii()
     assert inputs.kwargs_json.isprintable()
@@ -192,7 +193,7 @@ def test_arguments_are_one_printable_line_that_gives_them_back(kwargs) -> None:
 
 def test_arguments_too_large_for_a_variable_are_refused() -> None:
     with pytest.raises(InvalidJob, match="bytes as JSON are more than 65536"):
-        inputs_of({"text": "x" * 70000}, None, None)
+        part(Inputs, {"kwargs": {"text": "x" * 70000}})
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_variable_that_systemd_would_drop_or_that_is_not_the_jobs_is_refused(
     environment, says
 ) -> None:
     with pytest.raises(InvalidJob, match=r"^environment: ") as refusal:
-        inputs_of(None, environment, None)
+        part(Inputs, {"environment": environment})
     assert says in refusal.value.message
 
 
@@ -227,11 +228,11 @@ def test_settings_of_sereno_that_are_for_everybody_may_be_given() -> None:
         "SERENO_CACHE_DIR": "/srv/cache",
         "A": "\t\n",
     }
-    assert dict(inputs_of(None, variables, None).environment) == variables
+    assert dict(part(Inputs, {"environment": variables}).environment) == variables
 
 
 def test_the_import_path_of_a_backends_run_is_not_to_be_replaced() -> None:
-    inputs = inputs_of(None, {"PYTHONPATH": "/srv"}, None)
+    inputs = part(Inputs, {"environment": {"PYTHONPATH": "/srv"}})
     job(inputs=inputs)
     with pytest.raises(InvalidJob, match="environment: 'PYTHONPATH' is how the run finds"):
         job(inputs=inputs, import_paths=("/srv/shop",))
@@ -243,17 +244,17 @@ def test_the_import_path_of_a_backends_run_is_not_to_be_replaced() -> None:
 )
 def test_a_credential_that_is_no_path_of_a_file_is_refused(path) -> None:
     with pytest.raises(InvalidJob, match=r"^credentials: token="):
-        inputs_of(None, None, {"token": path})
+        part(Inputs, {"credentials": {"token": path}})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "a/b", ".x", "ñ"])
 def test_a_credential_under_a_name_that_is_no_file_name_is_refused(name) -> None:
     with pytest.raises(InvalidJob, match=r"^credentials: .* is not a name"):
-        inputs_of(None, None, {name: "/etc/token"})
+        part(Inputs, {"credentials": {name: "/etc/token"}})
 
 
 def test_a_credential_may_be_given_as_a_path() -> None:
-    inputs = inputs_of(None, None, {"token": Path("/etc/token")})
+    inputs = part(Inputs, {"credentials": {"token": Path("/etc/token")}})
     assert inputs == Inputs(credentials=(("token", "/etc/token"),))
 
 

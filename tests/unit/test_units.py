@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
 from sereno.declare.access import Access
-from sereno.declare.inputs import inputs_of
+from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
 from sereno.declare.limits import Limits
 from sereno.declare.namespaces import namespaces_refused
+from sereno.declare.options import part
 from sereno.declare.ping import Ping
 from sereno.declare.retry import Retry
 from sereno.manager.names import service_name, timer_name
@@ -94,10 +95,13 @@ JOBS = [
         timeout_s=300,
         retry=Retry(retries=3, delay_s=5),
         limits=Limits(memory_max_bytes=512 << 20, cpu_quota_percent=50, nice=10, io_class="idle"),
-        inputs=inputs_of(
-            {"table": 'ventas "100%" $HOME', "rows": [1, None]},
-            {"SHOP_MODE": "a b\t%h\n", "SHOP_PLAIN": "x"},
-            {"token": "/etc/shop/100% secret", "key": "/etc/shop/key"},
+        inputs=part(
+            Inputs,
+            {
+                "kwargs": {"table": 'ventas "100%" $HOME', "rows": [1, None]},
+                "environment": {"SHOP_MODE": "a b\t%h\n", "SHOP_PLAIN": "x"},
+                "credentials": {"token": "/etc/shop/100% secret", "key": "/etc/shop/key"},
+            },
         ),
         after=("nightly", "every_90_s"),
         only_if_success=True,
@@ -119,7 +123,7 @@ JOBS = [
         IntervalTrigger(hours=1),
         user="ada",
         group="www-data",
-        inputs=inputs_of(None, None, None, "0027", Path('/srv/100% "odd" \\path')),
+        inputs=part(Inputs, {"umask": "0027", "working_directory": Path('/srv/100% "odd" \\path')}),
         **BACKEND,
     ),
     Job("as_root", "shop.jobs:f", IntervalTrigger(hours=1), user="root", **BACKEND),

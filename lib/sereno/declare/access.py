@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from sereno.declare.quantities import check_truth
 from sereno.errors import InvalidJob
 
 READ_ONLY = "read-only"
@@ -14,21 +15,14 @@ HOMES = ("/home", "/root", "/run/user")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What is let through the sandbox.
-
-    Attributes:
-        network: whether the run may use the network.
-        home: False: homes are not there; "read-only"; True: they can be written, as far as the run's user may.
-        write_paths: absolute paths of files or directories that can be written, as far as the run's user may.
-    """
+    """What is let through the sandbox; each path in `write_paths` is an absolute one."""
 
     network: bool = False
     home: bool | str = False
     write_paths: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.network, bool):
-            raise InvalidJob(f"network: {self.network!r} is neither True nor False")
+        check_truth("network", self.network)
         if not (isinstance(self.home, bool) or self.home == READ_ONLY):
             raise InvalidJob(f"home: {self.home!r} is neither False, {READ_ONLY!r} nor True")
         for path in self.write_paths:
@@ -40,18 +34,14 @@ class Access:
                 )
 
 
-def access_of(
-    network: bool,
-    home: bool | str,
-    write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-) -> Access:
-    """The access that these arguments of a registration give. Raises `InvalidJob` for what is none."""
-    if isinstance(write_paths, (str, os.PathLike)):
-        write_paths = (write_paths,)
-    if not isinstance(write_paths, Iterable):
-        raise InvalidJob(f"write_paths: {write_paths!r} is not a path, nor a list of paths")
-    paths = (os.fspath(path) if isinstance(path, os.PathLike) else path for path in write_paths)
-    return Access(network, home, tuple(dict.fromkeys(paths)))
+def paths(field: str, given: object) -> tuple[str, ...]:
+    """The paths in `given`, one or several, each once; raise `InvalidJob` that names `field` if it is neither."""
+    if isinstance(given, (str, os.PathLike)):
+        given = (given,)
+    if not isinstance(given, Iterable):
+        raise InvalidJob(f"{field}: {given!r} is not a path, nor a list of paths")
+    found = (os.fspath(path) if isinstance(path, os.PathLike) else path for path in given)
+    return tuple(dict.fromkeys(found))
 
 
 def is_in_a_home(path: str) -> bool:

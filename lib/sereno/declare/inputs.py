@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +32,9 @@ class Inputs:
     """What a run is given.
 
     Attributes:
-        kwargs_json: the keyword arguments of the function as one line of ASCII JSON; "": none.
-        environment: (name, value) pairs. Everybody on the machine can read them (`systemctl show`).
-        credentials: (name, path) pairs: the file at the absolute path is read by the manager when the run starts, and
-            the run alone finds it as $CREDENTIALS_DIRECTORY/name (LoadCredential=).
-        umask: octal digits (UMask=); None: the template's.
-        working_directory: absolute path (WorkingDirectory=); None: the template's, which is the root directory.
+        kwargs_json: `kwargs` as one line of ASCII JSON; "": none.
+        environment, credentials: (name, value or path) pairs. The manager reads the file of a credential when the run
+            starts (LoadCredential=).
     """
 
     kwargs_json: str = ""
@@ -69,44 +66,32 @@ class Inputs:
         return found
 
 
-def inputs_of(
-    kwargs: Mapping[str, Any] | None,
-    environment: Mapping[str, str] | None,
-    credentials: Mapping[str, str | os.PathLike[str]] | None,
-    umask: str | None = None,
-    working_directory: str | os.PathLike[str] | None = None,
-) -> Inputs:
-    """The inputs that these mappings give.
-
-    Raises:
-        InvalidJob: a name or value that JSON, systemd or an environment could not hold.
-    """
-    return Inputs(
-        kwargs_json=_to_json(_mapping("kwargs", kwargs)),
-        environment=tuple(sorted(_mapping("environment", environment).items())),
-        credentials=tuple(
-            (name, _text_of(path))
-            for name, path in sorted(_mapping("credentials", credentials).items())
-        ),
-        umask=umask,
-        working_directory=None if working_directory is None else _text_of(working_directory),
-    )
+def path(_: str, given: object) -> object:
+    """A path as text; what is none as it is."""
+    return os.fspath(given) if isinstance(given, os.PathLike) else given
 
 
-def _text_of(path: str | os.PathLike[str]) -> str:
-    return os.fspath(path) if isinstance(path, os.PathLike) else path
+def pairs(field: str, given: object) -> tuple[tuple[str, object], ...]:
+    """What a mapping has, by name."""
+    return tuple(sorted(_mapping(field, given)))
 
 
-def _mapping(field: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise InvalidJob(f"{field}: {value!r} is not a mapping with names as its keys")
-    return dict(value)
+def files(field: str, given: object) -> tuple[tuple[str, object], ...]:
+    """What a mapping of names to paths has, by name."""
+    return tuple((name, path(field, file)) for name, file in pairs(field, given))
 
 
-def _to_json(kwargs: dict[str, Any]) -> str:
-    """JSON that gives back what was given: what it would change (tuples, keys that are numbers) is refused."""
+def _mapping(field: str, given: object) -> Collection[tuple[str, object]]:
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise InvalidJob(f"{field}: {given!r} is not a mapping with names as its keys")
+    return given.items()
+
+
+def to_json(field: str, given: object) -> str:
+    """JSON that gives a mapping back: what it would change (tuples, keys that are numbers) is refused."""
+    kwargs = dict(_mapping(field, given))
     if not kwargs:
         return ""
     for name, value in kwargs.items():
@@ -116,14 +101,14 @@ def _to_json(kwargs: dict[str, Any]) -> str:
             same = False
         if not same:
             raise InvalidJob(
-                f"kwargs: {name}={value!r} is not what JSON can hold",
+                f"{field}: {name}={value!r} is not what JSON can hold",
                 hint="None, True, False, finite numbers, text, and lists and dicts (with text as keys) of these",
             )
     # DEL is the one control character that JSON does not escape and systemd does not take.
     text = json.dumps(kwargs, ensure_ascii=True, sort_keys=True).replace("\x7f", "\\u007f")
     if len(text) > _MOST_BYTES:
         raise InvalidJob(
-            f"kwargs: {len(text)} bytes as JSON are more than {_MOST_BYTES}",
+            f"{field}: {len(text)} bytes as JSON are more than {_MOST_BYTES}",
             hint="give the path of a file instead",
         )
     return text

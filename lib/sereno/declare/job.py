@@ -10,7 +10,7 @@ from sereno.declare.access import READ_ONLY, Access, is_in_a_home
 from sereno.declare.inputs import Inputs
 from sereno.declare.limits import Limits, check_retry
 from sereno.declare.ping import Ping
-from sereno.declare.quantities import check_seconds
+from sereno.declare.quantities import check_seconds, check_truth
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
 from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
@@ -42,34 +42,19 @@ _NO_LATE_RUN = {
 class Job:
     """One job of one application.
 
+    `sereno.declare.options.declare` explains the options: their fields have their names, with a unit where there is
+    one, and None is the template's.
+
     Attributes:
         id: name of the job, unique on a machine; the instance name of its units.
         function: "module:name" of a function without required arguments.
         trigger: when it elapses.
         app: the application that owns it.
-        name: one line for people.
-        timeout_s: limit of one run, all of its tries and delays, in seconds (TimeoutStartSec=); None: the template's.
-        retry: what follows a failed try of the run.
-        limits: what one run may take of the machine.
-        inputs: arguments of the function, environment and credentials.
-        after: ids of jobs whose runs, under way or about to start, a run waits for.
-        only_if_success: a run is left out and recorded unless the latest run of each job in `after` succeeded.
-        user: system user of the run (User=); None: the template's.
-        group: its primary group (Group=); None: the user's own.
-        access: what the run may reach beyond the template's sandbox: the network, homes, places to write.
+        retry, limits, inputs, access, ping: options that belong together.
         sandboxed: whether the template has the whole sandbox: in the system scope. A user's manager makes a part of it.
         namespaces: whether it can make that of namespaces; False: a user's manager on a machine that refuses them.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
         import_paths: directories that this interpreter needs on its path to import sereno and the function.
-        jitter_s: upper limit of a shift in seconds that spreads the runs of many machines. Each machine and job has its
-            own, which stays the same: a calendar job is late by it, as is one of each boot; an interval's first run is
-            early.
-        persistent: whether a calendar run that was missed while the machine was off is made up, once.
-        accuracy_s: an elapse may be late by this many seconds (AccuracySec=); None: a second, and for an interval at
-            most a hundredth of it.
-        misfire_grace_s: a calendar run that would start later than this many seconds after its elapse is left out and
-            recorded; None: a run is never too late.
-        ping: the monitor that the run tells of its start and end.
     """
 
     id: str
@@ -108,10 +93,8 @@ class Job:
         check_retry(self.retry, self.timeout_s)
         self._check_after()
         self._check_ping()
-        if self.user is not None:
-            check_user("user", self.user)
-        if self.group is not None:
-            check_user("group", self.group, kind="group")
+        check_account("user", self.user)
+        check_account("group", self.group)
         self._check_start()
         if self.import_paths and any(name == "PYTHONPATH" for name, _ in self.inputs.environment):
             raise InvalidJob(
@@ -137,8 +120,7 @@ class Job:
             check_seconds("accuracy", self.accuracy_s, least=FINEST_S, most=most)
         if self.misfire_grace_s is not None:
             check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
-        if not isinstance(self.persistent, bool):
-            raise InvalidJob(f"persistent: {self.persistent!r} is neither True nor False")
+        check_truth("persistent", self.persistent)
         kind = "interval" if interval_s is not None else "@reboot" if self.at_boot else None
         asked = {
             "misfire_grace": self.misfire_grace_s is not None,
@@ -158,8 +140,7 @@ class Job:
             raise InvalidJob(
                 f"after: {self.after!r} names the job itself, or a job twice", hint="other ids"
             )
-        if not isinstance(self.only_if_success, bool):
-            raise InvalidJob(f"only_if_success: {self.only_if_success!r} is neither True nor False")
+        check_truth("only_if_success", self.only_if_success)
         if self.only_if_success and not self.after:
             raise InvalidJob(
                 "only_if_success: True without after= names no job that must have succeeded"
@@ -217,18 +198,17 @@ def ids_of(field: str, value: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def check_user(field: str, value: object, *, kind: str = "user") -> str:
-    """Return `value` if it can be a system user's (or group's: `kind`) name or number, else raise `InvalidJob`."""
-    if not isinstance(value, str) or not USER_PATTERN.fullmatch(value):
+def check_account(kind: str, value: object) -> None:
+    """Raise `InvalidJob` unless `value` can be the name or number of a system account of that kind, or is None."""
+    if value is not None and not (isinstance(value, str) and USER_PATTERN.fullmatch(value)):
         raise InvalidJob(
-            f"{field}: {value!r} is not the name of a system {kind}",
+            f"{kind}: {value!r} is not the name of a system {kind}",
             hint=f"lower-case letters, digits, '-' and '_', or a numeric {kind} id",
         )
-    return value
 
 
-def check_line(field: str, value: object) -> str:
-    """Return `value` if it is one printable line that a unit file can hold, else raise `InvalidJob`.
+def check_line(field: str, value: object) -> None:
+    """Raise `InvalidJob` unless `value` is one printable line that a unit file can hold.
 
     A backslash at the end would join the next line of the unit file to this one (systemd.syntax(7)).
     """
@@ -237,4 +217,3 @@ def check_line(field: str, value: object) -> str:
             f"{field}: {value!r} is not one printable line",
             hint="no line break, no control character, no backslash at the end",
         )
-    return value

@@ -22,14 +22,7 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of one run beside its time limit; None everywhere: the template's.
-
-    Attributes:
-        memory_max_bytes: above it the run is killed (MemoryMax=).
-        cpu_quota_percent: share of one processor (CPUQuota=); above 100: of several.
-        nice: -20 (first) to 19 (last) in the queue for a processor (Nice=).
-        io_class: in the queue for the disk (IOSchedulingClass=): one of `IO_CLASSES`.
-    """
+    """Limits of one run beside its time limit; None everywhere: the template's."""
 
     memory_max_bytes: int | None = None
     cpu_quota_percent: int | None = None

@@ -1,16 +1,19 @@
-"""A registration as people write it, made into a `Job`: spans, sizes and functions in, validated values out."""
+"""A registration as people write it, made into a `Job`: spans, sizes and functions in, validated values out.
 
-from __future__ import annotations
+To add an option: its row in `Options` and its words in `declare`, its field with its check in the value that the row
+names, and its line in `sereno.units.service_text`.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, Unpack
 
-from sereno.declare.access import READ_ONLY, access_of
+from sereno.declare import inputs
+from sereno.declare.access import READ_ONLY, Access, paths
 from sereno.declare.function import how_to_run, leads_into_a_home
-from sereno.declare.inputs import inputs_of
+from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job, ids_of
 from sereno.declare.limits import Limits
 from sereno.declare.namespaces import namespaces_refused
@@ -20,41 +23,54 @@ from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob, UsageError
 from sereno.triggers import Trigger
 
-_RETRY = Retry()
+_Path = str | os.PathLike[str]
+_Part = TypeVar("_Part")
+
+
+class Field(NamedTuple):
+    """Where an option's value goes: to a field of `part`, as `read` makes it of the option's name and what is given."""
+
+    part: type
+    name: str
+    read: Callable[[str, Any], Any] = lambda _, given: given
+
+
+def _share(option: str, given: str | None) -> int | None:
+    return None if given is None else percent(option, given)
 
 
 class Options(TypedDict, total=False):
-    """The options of a job, for type checkers and editors; `declare` says what they mean."""
+    """The options of a job with their types and fields; `declare` says what they mean."""
 
-    name: str | None
+    name: Annotated[str | None, Field(Job, "name", lambda _, given: given or "")]
     max_instances: int
-    timeout: Span | None
-    user: str | None
-    group: str | None
-    umask: str | None
-    working_directory: str | os.PathLike[str] | None
-    network: bool
-    home: bool | str
-    write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-    jitter: Span
-    persistent: bool
-    accuracy: Span | None
-    misfire_grace: Span | None
-    kwargs: Mapping[str, Any] | None
-    environment: Mapping[str, str] | None
-    credentials: Mapping[str, str | os.PathLike[str]] | None
-    retries: int
-    retry_delay: Span
-    retry_backoff: float
-    retry_delay_max: Span
-    memory_max: int | str | None
-    cpu_quota: str | None
-    nice: int | None
-    io_class: str | None
-    after: str | Iterable[str]
-    only_if_success: bool
-    ping_url: str | None
-    ping_url_file: str | None
+    timeout: Annotated[Span | None, Field(Job, "timeout_s", seconds)]
+    user: Annotated[str | None, Field(Job, "user")]
+    group: Annotated[str | None, Field(Job, "group")]
+    umask: Annotated[str | None, Field(Inputs, "umask")]
+    working_directory: Annotated[_Path | None, Field(Inputs, "working_directory", inputs.path)]
+    network: Annotated[bool, Field(Access, "network")]
+    home: Annotated[bool | str, Field(Access, "home")]
+    write_paths: Annotated[_Path | Iterable[_Path], Field(Access, "write_paths", paths)]
+    jitter: Annotated[Span, Field(Job, "jitter_s", seconds)]
+    persistent: Annotated[bool, Field(Job, "persistent")]
+    accuracy: Annotated[Span | None, Field(Job, "accuracy_s", seconds)]
+    misfire_grace: Annotated[Span | None, Field(Job, "misfire_grace_s", seconds)]
+    kwargs: Annotated[Mapping[str, Any] | None, Field(Inputs, "kwargs_json", inputs.to_json)]
+    environment: Annotated[Mapping[str, str] | None, Field(Inputs, "environment", inputs.pairs)]
+    credentials: Annotated[Mapping[str, _Path] | None, Field(Inputs, "credentials", inputs.files)]
+    retries: Annotated[int, Field(Retry, "retries")]
+    retry_delay: Annotated[Span, Field(Retry, "delay_s", seconds)]
+    retry_backoff: Annotated[float, Field(Retry, "backoff")]
+    retry_delay_max: Annotated[Span, Field(Retry, "delay_max_s", seconds)]
+    memory_max: Annotated[int | str | None, Field(Limits, "memory_max_bytes", size_bytes)]
+    cpu_quota: Annotated[str | None, Field(Limits, "cpu_quota_percent", _share)]
+    nice: Annotated[int | None, Field(Limits, "nice")]
+    io_class: Annotated[str | None, Field(Limits, "io_class")]
+    after: Annotated[str | Iterable[str], Field(Job, "after", ids_of)]
+    only_if_success: Annotated[bool, Field(Job, "only_if_success")]
+    ping_url: Annotated[str | None, Field(Ping, "url")]
+    ping_url_file: Annotated[str | None, Field(Ping, "file")]
 
 
 class Registration(Options, total=False):
@@ -82,35 +98,7 @@ def declare(
     *,
     app: str,
     user_scope: bool,
-    name: str | None = None,
-    max_instances: int = 1,
-    timeout: Span | None = None,
-    user: str | None = None,
-    group: str | None = None,
-    umask: str | None = None,
-    working_directory: str | os.PathLike[str] | None = None,
-    network: bool = False,
-    home: bool | str = False,
-    write_paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
-    jitter: Span = 0,
-    persistent: bool = True,
-    accuracy: Span | None = None,
-    misfire_grace: Span | None = None,
-    kwargs: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-    credentials: Mapping[str, str | os.PathLike[str]] | None = None,
-    retries: int = 0,
-    retry_delay: Span = _RETRY.delay_s,
-    retry_backoff: float = _RETRY.backoff,
-    retry_delay_max: Span = _RETRY.delay_max_s,
-    memory_max: int | str | None = None,
-    cpu_quota: str | None = None,
-    nice: int | None = None,
-    io_class: str | None = None,
-    after: str | Iterable[str] = (),
-    only_if_success: bool = False,
-    ping_url: str | None = None,
-    ping_url_file: str | None = None,
+    **options: Unpack[Options],
 ) -> Job:
     """The job that these arguments declare.
 
@@ -122,6 +110,7 @@ def declare(
         job_id: unique on the machine; a unit name must be able to hold it.
         app: the application that it belongs to.
         user_scope: whether it is for a user's own manager.
+        options: those that follow.
         name: one line for people; default: the id.
         max_instances: only 1; two runs of a job never overlap.
         timeout: limit of a whole run, with all of its tries and delays; default: the template's (one hour). At the
@@ -175,24 +164,20 @@ def declare(
         InvalidJob: an argument that another process or systemd could not use. That the jobs in `after` exist and make
             no circle is checked when the job is installed.
     """
-    if max_instances != 1 or isinstance(max_instances, bool):
-        raise InvalidJob(f"max_instances: {max_instances!r} is not 1; runs of a job never overlap")
-    for field, value in (("user", user), ("group", group)):
-        if value is not None and user_scope:
+    number = options.get("max_instances", 1)
+    if number != 1 or isinstance(number, bool):
+        raise InvalidJob(f"max_instances: {number!r} is not 1; runs of a job never overlap")
+    for field in ("user", "group"):
+        if user_scope and options.get(field) is not None:
             raise InvalidJob(
-                f"{field}: {value!r} cannot be given in the user scope, whose jobs run as yourself"
+                f"{field}: {options[field]!r} cannot be given in the user scope, whose jobs run as yourself"
             )
-    limits = Limits(
-        memory_max_bytes=None if memory_max is None else size_bytes("memory_max", memory_max),
-        cpu_quota_percent=None if cpu_quota is None else percent("cpu_quota", cpu_quota),
-        nice=nice,
-        io_class=io_class,
-    )
+    limits = part(Limits, options)
     if user_scope:
         limits.check_for_user()
-    inputs = inputs_of(kwargs, environment, credentials, umask, working_directory)
-    function, interpreter, import_paths = how_to_run(func, kwargs or ())
-    access = access_of(network, home, write_paths)
+    given = part(Inputs, options)
+    function, interpreter, import_paths = how_to_run(func, given.kwargs)
+    access = part(Access, options)
     if not access.home and leads_into_a_home(interpreter, *import_paths):
         access = replace(access, home=READ_ONLY)
     return Job(
@@ -200,28 +185,28 @@ def declare(
         function=function,
         trigger=trigger,
         app=app,
-        name=name or "",
-        timeout_s=seconds("timeout", timeout),
-        user=user,
-        group=group,
         access=access,
         sandboxed=not user_scope,
         namespaces=not (user_scope and namespaces_refused()),
         interpreter=interpreter,
         import_paths=import_paths,
-        jitter_s=seconds("jitter", jitter),
-        persistent=persistent,
-        accuracy_s=seconds("accuracy", accuracy),
-        misfire_grace_s=seconds("misfire_grace", misfire_grace),
-        retry=Retry(
-            retries,
-            seconds("retry_delay", retry_delay),
-            retry_backoff,
-            seconds("retry_delay_max", retry_delay_max),
-        ),
+        retry=part(Retry, options),
         limits=limits,
-        inputs=inputs,
-        after=ids_of("after", after),
-        only_if_success=only_if_success,
-        ping=Ping(ping_url, ping_url_file),
+        inputs=given,
+        ping=part(Ping, options),
+        **_fields(Job, options),
     )
+
+
+def part(kind: type[_Part], options: Options) -> _Part:
+    """The part of a job, such as its `Limits`, that these options give."""
+    return kind(**_fields(kind, options))
+
+
+def _fields(kind: type, options: Options) -> dict[str, Any]:
+    found = {}
+    for name, given in options.items():
+        (field,) = getattr(Options.__annotations__[name], "__metadata__", (None,))
+        if field is not None and field.part is kind:
+            found[field.name] = field.read(name, given)
+    return found

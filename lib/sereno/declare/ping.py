@@ -11,12 +11,7 @@ from sereno.records.url import is_http_url
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Where a monitor's check is called (`sereno.run.heartbeat`); neither attribute: there is none.
-
-    Attributes:
-        url: http or https URL. Everybody on the machine can read it in the unit.
-        file: absolute path of a file whose first line is that URL, which then is in no unit file.
-    """
+    """Where a monitor's check is called (`sereno.run.heartbeat`): `url`, or the first line of `file`; if anywhere."""
 
     url: str | None = None
     file: str | None = None

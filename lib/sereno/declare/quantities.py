@@ -90,6 +90,12 @@ def check_seconds(
         raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:g} s")
 
 
+def check_truth(field: str, value: object) -> None:
+    """Raise `InvalidJob` that names `field` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise InvalidJob(f"{field}: {value!r} is neither True nor False")
+
+
 def check_whole(field: str, value: object, *, least: int, most: int, hint: str = "") -> None:
     """Raise `InvalidJob` that names `field` unless `value` is a whole number in the range."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
