@@ -301,7 +301,7 @@ def test_a_change_that_fails_in_the_middle_starts_again_what_was_active(
 
     with monkeypatch.context() as patch:
         if failing == "stamps":
-            patch.setattr(TimerMemory, "waive_missed", fails)
+            patch.setattr(TimerMemory, "set_last_elapse", fails)
         elif failing == "seeds":
             patch.setattr(TimerMemory, "write_seed", fails)
         elif failing == "links":

@@ -11,7 +11,7 @@ from sereno.manager.systemctl import Elapse
 from sereno.scheduler import Scheduler
 from sereno.triggers.boot import ELAPSE_S
 from sereno.units.seed import machine_id, phase_s, seed, seed_text
-from sereno.units.stamps import turn_name
+from sereno.units.stamps import booted_name
 from sereno.units.unitdir import UnitDirectory
 
 NOON = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
@@ -73,7 +73,7 @@ def test_an_elapse_further_away_than_its_interval_is_one_of_a_clock_that_was_set
     scheduler.start()
     now_s = NEXT.timestamp() - 299 - set_back_s
     directory = scheduler.installation.units
-    directory.timers.waive_missed(["waits"], now_s + set_back_s)
+    directory.timers.set_last_elapse("waits", now_s + set_back_s)
     written = tmp_path / "run/systemd/user/sereno@waits.timer.d/50-sereno-seed.conf"
     before = written.read_text()
     assert seed(directory, manager, lambda: now_s, "a") == seeded
@@ -122,8 +122,8 @@ def boot_job(manager: FakeManager) -> tuple[Scheduler, UnitDirectory]:
     scheduler.start()
     directory = scheduler.installation.units
     # systemd dates the stamp when it starts the timer, and /run is empty after a boot.
-    directory.timers.waive_missed(["warm_up"])
-    (directory.scope.runtime / turn_name("warm_up")).unlink()
+    directory.timers.set_last_elapse("warm_up", NOON)
+    (directory.scope.runtime / booted_name("warm_up")).unlink()
     manager.active.discard("sereno@warm_up.timer")
     return scheduler, directory
 
@@ -135,7 +135,7 @@ def test_each_boot_gives_its_turn_once_by_a_stamp_older_than_the_timers_elapse(
     manager.calls.clear()
     assert seed(directory, manager, lambda: NOON, "a") == ["sereno@warm_up.timer"]
     assert directory.timers.last_elapse_s("warm_up") == ELAPSE_S - 1
-    directory.timers.waive_missed(["warm_up"], NOON)  # as systemd does when it has run the job
+    directory.timers.set_last_elapse("warm_up", NOON)  # as systemd does when it has run the job
     assert seed(directory, manager, lambda: NOON, "a") == []
     assert directory.timers.last_elapse_s("warm_up") == NOON
     assert manager.calls == []
@@ -238,7 +238,7 @@ def test_what_failed_to_be_seeded_in_time_is_started_anew_and_what_runs_is_left_
     for job_id in ("dead", "runs"):
         scheduler.add_interval_job(backend_jobs.report, job_id, minutes=5)
     scheduler.start()
-    (directory.scope.runtime / turn_name("warm_up")).unlink()
+    (directory.scope.runtime / booted_name("warm_up")).unlink()
     elapses = {f"sereno@{job_id}.timer": Elapse(None, None) for job_id in ("dead", "runs")}
     monkeypatch.setattr(manager, "list_timers", lambda: elapses)
     manager.service_states = {

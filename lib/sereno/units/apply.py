@@ -1,10 +1,10 @@
 """Carry out a `Plan`: files and manager, in the order in which a kill anywhere leaves the old state or the new one.
 
-    announce → write → stop → waive and seed → rewrite and delete → link → have it loaded → start → end
+    announce → write → stop → date stamps → rewrite and delete → seed → link → have it loaded → start → end
 
-What is announced and not ended is finished by the next change. Starting a timer never runs its job: missed elapses are
-waived before (a persistent timer reads its stamp when it is started), and the last activation of an interval timer, or
-of one without a stamp, is forgotten by the manager, which would count from it.
+What is announced and not ended is finished by the next change. Starting a timer never runs its job: its stamp, which a
+persistent timer reads when it is started, is dated so that no elapse counts as missed, and the last activation of an
+interval timer, or of one without a stamp, is forgotten by the manager, which would count from it.
 
 Both that and the new text come by themselves: systemd unloads a timer that is stopped, and with it its service, unless
 something names them, and reads them from the disk when it loads them again. So a daemon-reload, which reads every unit
@@ -19,10 +19,12 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from sereno.errors import NotAvailable, SerenoError, SystemdError
 from sereno.manager.analyze import next_elapses
 from sereno.manager.names import (
+    ALL_APPS,
     ALL_JOBS,
     ALL_TIMERS,
     app_target_name,
@@ -65,7 +67,7 @@ def apply(
         return
     # The first step that can fail for want of space or rights comes while everything still runs as before. What is
     # stopped must not change before it is: a reload by anybody would apply the new schedule.
-    units.begin((*plan.create, *plan.update, *plan.remove, *plan.link), plan.held)
+    units.begin((*plan.create, *plan.update, *plan.remove, *plan.resume), plan.held)
     created = set(map(timer_name, plan.create))
     later = {
         name: plan.write[name]
@@ -73,28 +75,29 @@ def apply(
         if name in plan.write and name not in created
     }
     # A new job is there with its timer, which its link comes before: without one it would be a paused job.
-    units.enabled.link({job_id: app for job_id in plan.create if job_id in plan.link})
+    units.enabled.link(dict.fromkeys(plan.create, app))
     units.replace({name: text for name, text in plan.write.items() if name not in later})
-    elapses = {}
-    if asked := {timer_name(job.id) for job in (*plan.waive, *plan.held)}.intersection(plan.active):
-        elapses = manager.list_timers(*asked) if manager is not None else {}
+    elapses: Mapping[str, Elapse] = {}
+    asked = {timer_name(job.id) for job in (*plan.skip_missed, *plan.held)}
+    if manager is not None and (asked := asked.intersection(plan.active)):
+        elapses = manager.list_timers(*asked)
     stopped_s = time.time()
     old = (*plan.remove, *(job for job in plan.restart if job not in plan.create))
     held = [timer_name(job.id) for job in plan.held]
-    with _revived(plan.active, {}, units, manager):
+    with _restarted_on_failure(plan.active, {}, units, manager):
         if manager is not None:
             manager.stop([*map(timer_name, old), *held])
-        units.timers.forget_elapses((*plan.remove, *plan.create, *plan.anew))
-        waived = (job.id for job in plan.waive)
-        units.timers.forget_seeds((*plan.remove, *plan.create, *plan.anew, *waived))
-        _waive(plan.waive, units, elapses, stopped_s)
-        if manager is not None:
-            units.timers.end_turns(plan.at_boot)
+        forgotten = (*plan.remove, *plan.create, *plan.forget_elapse)
+        units.timers.forget_elapses(forgotten)
+        units.timers.forget_seeds((*forgotten, *(job.id for job in plan.skip_missed)))
+        _skip_missed(plan.skip_missed, units, elapses, stopped_s)
+        for job_id in plan.at_boot if manager is not None else ():
+            units.timers.set_booted(job_id)
         units.replace(later)
         units.delete(plan.delete)
         units.enabled.unlink(app, plan.remove)
         _seed(plan, units, elapses)
-        units.enabled.link(dict.fromkeys(plan.link, app))
+        units.enabled.link(dict.fromkeys(plan.resume, app))
         if link_app:
             units.enabled.link_app(app)
         if manager is not None:
@@ -105,13 +108,40 @@ def apply(
     units.end()
 
 
+@contextmanager
+def changing(units: UnitDirectory, manager: Systemctl | None) -> Iterator[None]:
+    """Hold the lock of `units`, when what an older sereno or a killed change left is put right."""
+    with units.locked():
+        held, is_old = units.interrupted(), units.enabled.is_old()
+        if is_old:
+            if held is None:
+                units.begin(())
+            units.enabled.move()
+        if is_old or held is not None:
+            if manager is not None:
+                # It still has what there was before.
+                manager.reload()
+            _start_held(held or (), units, manager)
+            units.end()
+        yield
+
+
+def _start_held(held: Collection[str], units: UnitDirectory, manager: Systemctl | None) -> None:
+    """Start timers again that a killed change had stopped for its own sake."""
+    jobs = [job for job in units.find().jobs.values() if job.id in held] if held else []
+    units.enabled.link({job.id: job.app for job in jobs})
+    if jobs and manager is not None:
+        apps = manager.active_units(ALL_APPS)
+        manager.start(timer_name(job.id) for job in jobs if app_target_name(job.app) in apps)
+
+
 def _have_it_loaded(plan: Plan, manager: Systemctl) -> None:
     """See that the manager will go by what is on the disk, and counts from no activation that is to be forgotten."""
     held = [job.id for job in plan.held]
     removed = {name(job_id) for job_id in plan.remove for name in (timer_name, service_name)}
     changed = {unit_of(name) for name in (*plan.write, *plan.delete)} - removed
     # A failed unit stays loaded until that is reset.
-    reset = {service_name(job_id) for job_id in (*plan.remove, *plan.forget, *held)}
+    reset = {service_name(job_id) for job_id in (*plan.remove, *plan.forget_activation, *held)}
     reset.update(timer_name(job_id) for job_id in (*plan.remove, *plan.restart, *held))
     loaded = _loaded(manager, changed | reset)
     if failed := [unit for unit in loaded if unit in reset and loaded[unit] == "failed"]:
@@ -128,13 +158,13 @@ def _loaded(manager: Systemctl, names: Collection[str]) -> dict[str, str]:
     return {unit: state for unit, state in states.items() if unit in names}
 
 
-def _waive(
+def _skip_missed(
     jobs: Iterable[Installed],
     units: UnitDirectory,
     elapses: Mapping[str, Elapse],
     stopped_s: float,
 ) -> None:
-    """Waive what a new schedule would have missed until its timer was stopped; what it misses from then on is made up.
+    """Skip what a new schedule would have missed until its timer was stopped; what it misses from then on is made up.
 
     So is an elapse of the old one for which the timer was a little late (`AccuracySec=`), or that its jitter held back.
     """
@@ -145,7 +175,7 @@ def _waive(
             due_s = _due_s(job, elapse.next.timestamp(), had_s) if elapse and elapse.next else None
             # One millisecond: an elapse at the very time of the stamp would count as had.
             at_s = stopped_s if due_s is None else min(stopped_s, due_s - 0.001)
-            units.timers.waive_missed([job.id], at_s)
+            units.timers.set_last_elapse(job.id, at_s)
 
 
 def _due_s(job: Installed, next_s: float, had_s: float | None) -> float:
@@ -162,9 +192,9 @@ def _due_s(job: Installed, next_s: float, had_s: float | None) -> float:
 def _seed(plan: Plan, units: UnitDirectory, elapses: Mapping[str, Elapse]) -> None:
     """Write first elapses: the timers are started without the seed's service, which would read every job."""
     machine, now_s = machine_id(), time.time()
-    for job_id, (interval_s, jitter_s) in plan.first.items():
-        text = first_elapse(units, job_id, interval_s, jitter_s, now_s, machine)
-        units.timers.write_seed(job_id, text)
+    for interval in plan.first:
+        text = first_elapse(units, interval, now_s, machine)
+        units.timers.write_seed(interval.id, text)
     # Timers that were stopped for another's sake elapse when they would have. One that is over meanwhile is made up,
     # since its stamp is older.
     for job in plan.held:
@@ -196,7 +226,7 @@ def _start(
 
 
 @contextmanager
-def _revived(
+def _restarted_on_failure(
     stopped: Collection[str],
     unlinked: Mapping[str, str],
     units: UnitDirectory,
@@ -209,7 +239,7 @@ def _revived(
         unlinked: the jobs whose timers may be unlinked, {id: application}.
     """
     try:
-        with units.told():
+        with units.naming_errors():
             yield
     except BaseException as error:
         there = [timer for timer in stopped if (units.path / timer).exists()]
@@ -217,17 +247,10 @@ def _revived(
             raise
         active: Collection[str] = ()
         with suppress(OSError, SerenoError):
-            units.enabled.link(
-                {
-                    job: app
-                    for job, app in unlinked.items()
-                    if (units.path / timer_name(job)).exists()
-                }
-            )
-        with suppress(OSError, SerenoError):
-            manager.reload()
-        with suppress(OSError, SerenoError):
-            manager.start(there)
+            units.enabled.link({job: unlinked[job] for job in unlinked if timer_name(job) in there})
+        for again in (manager.reload, partial(manager.start, there)):
+            with suppress(OSError, SerenoError):
+                again()
         with suppress(OSError, SerenoError):
             active = manager.active_units(ALL_TIMERS)
         dead = [timer for timer in there if timer not in active]
@@ -240,7 +263,7 @@ def pause(job: Installed, units: UnitDirectory, manager: Systemctl) -> None:
     """Stop the timer and let nothing start it, also after a reboot; a run that is under way goes on."""
     timer = timer_name(job.id)
     stopped = [timer] if manager.is_active(timer) else []
-    with _revived(stopped, {job.id: job.app}, units, manager):
+    with _restarted_on_failure(stopped, {job.id: job.app}, units, manager):
         units.enabled.unlink(job.app, [job.id])
         manager.stop([timer])
         units.write_presets()

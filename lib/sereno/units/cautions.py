@@ -1,19 +1,58 @@
-"""What is allowed and probably not meant: sentences for the log, said when jobs are installed."""
+"""What is refused when jobs are installed, since the machine lacks it, and sentences for the log about what is probably
+not meant."""
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sereno.declare.namespaces import namespaces_refused
-from sereno.errors import NotAvailable, SystemdError, in_scope
+from sereno.errors import InvalidJob, NotAvailable, SystemdError, in_scope
 from sereno.manager import analyze
 from sereno.manager.names import timer_name
 from sereno.manager.scope import SYSTEM_UNITS, USER_UNITS, Scope
+from sereno.units.plan import Plan
 from sereno.units.unit_text import Installed
+
+if TYPE_CHECKING:
+    from sereno.declare.job import Job
+
+
+def check_accounts(jobs: Iterable[Job]) -> None:
+    """systemd would fail each run of such a job with status 217 or 216. A staged system has users of its own."""
+    for job in jobs:
+        for kind, name, by_id, by_name in (
+            ("user", job.user, pwd.getpwuid, pwd.getpwnam),
+            ("group", job.group, grp.getgrgid, grp.getgrnam),
+        ):
+            try:
+                name is None or (by_id(int(name)) if name.isdigit() else by_name(name))
+            except (KeyError, OverflowError):
+                raise InvalidJob(
+                    f"{kind}: {name!r} is not a {kind} of this machine",
+                    hint=f"{kind}add --system {name}, or leave {kind}= away",
+                ) from None
+
+
+def without_predecessor(todo: Plan) -> Iterator[str]:
+    """Of jobs that stay and come after one that is removed."""
+    # No refusal: an application's start must not depend on what another one has registered.
+    for job_id, gone in todo.without_predecessor:
+        yield (
+            f"the job {job_id!r} comes after {gone!r}, which is removed: register it without, or its start() fails"
+        )
+
+
+def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:
+    """Of the jobs in `chosen` that were just installed; `jobs` are all, by id."""
+    yield from confinement(scope)
+    yield from twins(scope, chosen)
+    yield from delays(jobs, chosen)
 
 
 def confinement(scope: Scope) -> Iterator[str]:

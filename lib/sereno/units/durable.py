@@ -1,10 +1,11 @@
-"""Several small files of one directory written as one: each by rename, all of them or none, and on the disk."""
+"""Files and links of one directory: several files written as one, by rename, all of them or none, and on the disk."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 TEMPORARY_PREFIX = ".sereno-new-"
 """What a process that was killed may leave behind begins with it."""
@@ -47,15 +48,37 @@ def replace_all(directory: str, files: Mapping[str, str]) -> None:
                 os.unlink(temporary)
 
 
-def replace_link(path: str, target: str) -> None:
-    """Make the symbolic link `path`, or make it lead elsewhere; under the same lock, and as durable."""
+def replace_link(path: str, target: str, *, durable: bool = True) -> None:
+    """Make the symbolic link `path`, or make it lead elsewhere; under the same lock, and by default as durable."""
     directory = os.path.dirname(path)
     temporary = f"{directory}/{TEMPORARY_PREFIX}link"
     with suppress(FileNotFoundError):
         os.unlink(temporary)
     os.symlink(target, temporary)
     os.replace(temporary, path)
-    _sync(directory)
+    if durable:
+        _sync(directory)
+
+
+def link_of(path: str | Path) -> str | None:
+    """What a symbolic link leads to; None: it is none."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
+def names_in(directory: Path) -> list[str]:
+    """The names in a directory in their order; none where there is no directory."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _write(path: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What systemd is to start: links, as `systemctl enable` makes them, and the presets that leave them as they are.
+"""What systemd is to start: links, as `systemctl enable` makes them.
 
 sereno-jobs@APP.target.wants has the timers of an application that are not paused, sereno-apps.target.wants the
 applications that are not shut down. Both targets are unloaded as soon as they have started what is linked, so that
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import (
@@ -21,8 +20,7 @@ from sereno.manager.names import (
     timer_name,
 )
 from sereno.manager.scope import Scope
-from sereno.units import presets
-from sereno.units.durable import TEMPORARY_PREFIX
+from sereno.units.durable import link_of, names_in, remove_if_empty, replace_link
 
 # Directories of links, and where they were up to 0.1: in units that stay loaded.
 _APPS, _OLD_APPS = f"{APPS_TARGET}.wants", f"{TARGET}.wants"
@@ -37,41 +35,39 @@ class Enablement:
 
     def timers(self, app: str | None = None) -> set[str]:
         """Names of the timers that are not paused; of one application, or of all."""
-        places = [self.path / _wants(jobs_target_name(app))] if app else self._wants_of_apps()
-        return {name for place in places for name in _names(place)}
+        found = (*self._found(jobs_target_name).values(), *self._old_wants().values())
+        places = found if app is None else [self._wants(app)]
+        return {name for place in places for name in names_in(place)}
 
     def apps(self) -> set[str]:
         """The applications that sereno.target starts."""
-        names = (*_names(self.path / _APPS), *_names(self.path / _OLD_APPS))
+        names = (*names_in(self.path / _APPS), *names_in(self.path / _OLD_APPS))
         return {app for name in names if (app := _app_in(name, app_target_name)) is not None}
 
     def since_s(self, job_id: str, app: str) -> float:
         """When a timer and its application were enabled, the later of both; FileNotFoundError: one is not."""
-        timer, target = timer_name(job_id), app_target_name(app)
-        links = (f"{_wants(jobs_target_name(app))}/{timer}", f"{_APPS}/{target}")
-        return max((self.path / link).lstat().st_mtime for link in links)
+        links = (self._wants(app) / timer_name(job_id), self.path / _APPS / app_target_name(app))
+        return max(link.lstat().st_mtime for link in links)
 
     def link(self, jobs: Mapping[str, str]) -> None:
         """Let the timers of these jobs be started, {id: application}."""
         for app in set(jobs.values()):
             timers = [timer_name(job_id) for job_id in jobs if jobs[job_id] == app]
-            wants = _wants(jobs_target_name(app))
-            self._link(wants, {timer: f"../{timer}" for timer in timers})
+            _link(self._wants(app), {timer: f"../{timer}" for timer in timers})
 
     def unlink(self, app: str, job_ids: Iterable[str]) -> None:
-        wants = self.path / _wants(jobs_target_name(app))
         for job_id in job_ids:
-            (wants / timer_name(job_id)).unlink(missing_ok=True)
-        remove_if_empty(wants)
+            (self._wants(app) / timer_name(job_id)).unlink(missing_ok=True)
+        remove_if_empty(self._wants(app))
 
     def app_is_linked(self, app: str) -> bool:
         """Whether `sereno.target` starts the application, by a link that leads to where its template is."""
         links = self._app_links({app, *self.apps()})
-        return all(_target(f"{self.path}/{_APPS}/{name}") == to for name, to in links.items())
+        return all(link_of(f"{self.path}/{_APPS}/{name}") == to for name, to in links.items())
 
     def link_app(self, app: str) -> None:
         """Let `sereno.target` start the application."""
-        self._link(_APPS, self._app_links({app, *self.apps()}))
+        _link(self.path / _APPS, self._app_links({app, *self.apps()}))
 
     def unlink_app(self, app: str) -> None:
         (self.path / _APPS / app_target_name(app)).unlink(missing_ok=True)
@@ -79,44 +75,28 @@ class Enablement:
 
     def is_old(self) -> bool:
         """Whether there are links where an older sereno had them."""
-        return any(_names(each) for each in (self.path / _OLD_APPS, *self._old_wants().values()))
+        return any(names_in(each) for each in (self.path / _OLD_APPS, *self._old_wants().values()))
 
     def move(self) -> None:
         """Move the links of an older sereno to where they are now; killed half-way, the next call goes on."""
         for app, old in self._old_wants().items():
-            self.link({job: app for name in _names(old) if (job := job_of(name)) is not None})
+            self.link({job: app for name in names_in(old) if (job := job_of(name)) is not None})
             _remove(old)
         if apps := self.apps():
-            self._link(_APPS, self._app_links(apps))
+            _link(self.path / _APPS, self._app_links(apps))
         _remove(self.path / _OLD_APPS)
 
     def sweep(self) -> None:
         """Remove the links of jobs that are no more, and directories that have none."""
         for directory in self._found(jobs_target_name).values():
-            for name in _names(directory):
+            for name in names_in(directory):
                 if not os.path.lexists(self.path / name):
                     (directory / name).unlink()
             remove_if_empty(directory)
         remove_if_empty(self.path / _APPS)
 
-    def write_presets(self, timers: Iterable[str]) -> None:
-        """Let presets leave what is enabled and what is paused as it is: see `sereno.units.presets`.
-
-        Args:
-            timers: all that are installed.
-        """
-        timers = set(timers)
-        if not timers:
-            return presets.remove(self.path)
-        return presets.write(
-            self.path,
-            target=TARGET,
-            switched_on=(self.path / "timers.target.wants" / TARGET).is_symlink(),
-            paused=timers - self.timers(),
-        )
-
-    def _wants_of_apps(self) -> list[Path]:
-        return [*self._found(jobs_target_name).values(), *self._old_wants().values()]
+    def _wants(self, app: str) -> Path:
+        return self.path / f"{jobs_target_name(app)}.wants"
 
     def _old_wants(self) -> dict[str, Path]:
         return self._found(app_target_name)
@@ -124,7 +104,7 @@ class Enablement:
     def _found(self, target_name: Callable[[str], str]) -> dict[str, Path]:
         """Directories of links that belong to these targets, by application."""
         found = {}
-        for name in _names(self.path):
+        for name in names_in(self.path):
             app = _app_in(name.removesuffix(".wants"), target_name)
             if app is not None and name.endswith(".wants"):
                 found[app] = self.path / name
@@ -139,33 +119,19 @@ class Enablement:
             found = Path("/") / found.relative_to(self.path.parents[2])
         return {app_target_name(app): str(found) for app in apps}
 
-    def _link(self, place: str, links: Mapping[str, str]) -> None:
-        """Make symbolic links, {name: target}, in the directory `place`, where they are not there."""
-        if links:
-            os.makedirs(f"{self.path}/{place}", exist_ok=True)
-        for name, target in links.items():
-            path = f"{self.path}/{place}/{name}"
-            if _target(path) != target:
-                temporary = f"{self.path}/{TEMPORARY_PREFIX}link"
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                os.symlink(target, temporary)
-                os.replace(temporary, path)
 
-
-def remove_if_empty(directory: Path) -> None:
-    with suppress(OSError):
-        directory.rmdir()
+def _link(directory: Path, links: Mapping[str, str]) -> None:
+    """Make symbolic links, {name: target}, where they are not there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        if link_of(directory / name) != target:
+            replace_link(f"{directory}/{name}", target, durable=False)
 
 
 def _remove(directory: Path) -> None:
-    for name in _names(directory):
+    for name in names_in(directory):
         (directory / name).unlink(missing_ok=True)
     remove_if_empty(directory)
-
-
-def _wants(target: str) -> str:
-    return f"{target}.wants"
 
 
 def _app_in(target: str, target_name: Callable[[str], str]) -> str | None:
@@ -173,18 +139,3 @@ def _app_in(target: str, target_name: Callable[[str], str]) -> str | None:
     begin, end = target_name("@").split("@@")
     app = target.removeprefix(f"{begin}@").removesuffix(end)
     return app if target == target_name(app) else None
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def _target(link: str) -> str | None:
-    """What a symbolic link leads to; None: it is none."""
-    try:
-        return os.readlink(link)
-    except OSError:
-        return None

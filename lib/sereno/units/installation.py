@@ -6,12 +6,10 @@ carry out. Every change holds the scope's lock.
 
 from __future__ import annotations
 
-import grp
 import logging
-import pwd
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +26,8 @@ from sereno.manager.scope import Scope, of_this_process
 from sereno.manager.systemctl import FEW, Systemctl, is_active
 from sereno.records import journal
 from sereno.triggers import machine_zone
-from sereno.units import plan
-from sereno.units.apply import apply, pause
+from sereno.units import cautions, plan
+from sereno.units.apply import apply, changing, pause
 from sereno.units.living import Living
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
@@ -155,59 +153,45 @@ class Installation:
         """
         self.units.require(TEMPLATE)
         jobs = list(jobs)
-        if self._manager is not None:
-            _check_accounts(jobs)
+        manager = self._manager
+        if manager is not None:
+            cautions.check_accounts(jobs)
             journal.require_installed()
-        if dry_run:
-            return self._plan(app, jobs, prune, enable_app, start, announce)[0].lines()
-        if joins and self._manager is not None:
-            with self.units.told():
-                self._living(app).join()
-        with self._changing():
-            todo, start = self._plan(app, jobs, prune, enable_app, start, announce)
-            self._apply(todo, app, enable_app=enable_app, start=start)
-        if self._manager is not None:
-            now = [service_name(job) for job in todo.restart if job in run_now]
-            self._manager.start(now, wait=False)
-            self._caution([job.id for job in jobs])
-        return todo.lines()
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Hold the lock, when what an older sereno or a killed change left is put right."""
-        with self.units.locked():
-            held, is_old = self.units.interrupted(), self.units.enabled.is_old()
-            if is_old:
-                if held is None:
-                    self.units.begin(())
-                self.units.enabled.move()
-            if (is_old or held is not None) and self._manager is not None:
-                # The manager still has what there was before.
-                self._manager.reload()
-            if held is not None or is_old:
-                self._start_held(held or ())
-                self.units.end()
-            yield
-
-    def _start_held(self, held: Collection[str]) -> None:
-        """Start timers again that a killed change had stopped for its own sake."""
-        jobs = [job for job in self.jobs().values() if job.id in held] if held else []
-        self.units.enabled.link({job.id: job.app for job in jobs})
-        if jobs and self._manager is not None:
-            apps = self._manager.active_units(app_target_name("*"))
-            self._manager.start(
-                timer_name(job.id) for job in jobs if app_target_name(job.app) in apps
+            if joins and not dry_run:
+                with self.units.naming_errors():
+                    self._living(app).join()
+        with nullcontext() if dry_run else changing(self.units, manager):
+            found = self.units.find()
+            pruned = [job.id for job in found.jobs.values() if prune and prune(job)]
+            active = self._active(
+                found.jobs,
+                *(TARGET, app_target_name(app)),
+                of={*pruned, *(job.id for job in jobs)},
             )
+            start = start and active is not None and self._may_start(app, enable_app, active)
+            todo = plan.build(
+                jobs,
+                found.jobs,
+                app=app,
+                foreign=found.foreign,
+                active=active,
+                start=start,
+                prune=pruned,
+                local_zone=self.local_zone,
+            )
+            if announce is not None:
+                from sereno.units.diff import unit_diff
 
-    def _caution(self, job_ids: Collection[str]) -> None:
-        from sereno.units import cautions
-
-        for sentence in (
-            *cautions.confinement(self.scope),
-            *cautions.twins(self.scope, job_ids),
-            *cautions.delays(self.units.find().jobs, job_ids),
-        ):
-            _logger.warning("%s", sentence)
+                announce(unit_diff(todo, found.jobs))
+            _warn(cautions.without_predecessor(todo))
+            if not dry_run:
+                self._apply(todo, app, enable_app=enable_app, start=start)
+        if manager is not None and not dry_run:
+            now = [service_name(job) for job in todo.restart if job in run_now]
+            manager.start(now, wait=False)
+            job_ids = [job.id for job in jobs]
+            _warn(cautions.of_jobs(self.scope, self.units.find().jobs, job_ids))
+        return todo.lines()
 
     def _living(self, app: str) -> Living:
         return self._lives.setdefault(app, Living(self.scope.state / f"lives@{app}"))
@@ -226,44 +210,6 @@ class Installation:
             for error in traces.delete(left):
                 _logger.warning("%s was not deleted: %s", error.filename, error.strerror)
 
-    def _plan(
-        self,
-        app: str,
-        jobs: Iterable[Job],
-        prune: Callable[[Installed], bool] | None,
-        enable_app: bool,
-        start: bool,
-        announce: Callable[[list[str]], None] | None,
-    ) -> tuple[plan.Plan, bool]:
-        """What `install` is to do, and whether it may start what is not active."""
-        found = self.units.find()
-        jobs, pruned = list(jobs), [job.id for job in found.jobs.values() if prune and prune(job)]
-        matter = {*pruned, *(job.id for job in jobs)}
-        active = self._active(found.jobs, TARGET, app_target_name(app), of=matter)
-        start = start and active is not None and self._may_start(app, enable_app, active)
-        todo = plan.build(
-            jobs,
-            found.jobs,
-            app=app,
-            foreign=found.foreign,
-            active=active,
-            start=start,
-            prune=pruned,
-            local_zone=self.local_zone,
-        )
-        if announce is not None:
-            from sereno.units.diff import unit_diff
-
-            announce(unit_diff(todo, found.jobs))
-        for job_id, gone in todo.bereft:
-            # No refusal: an application's start must not depend on what another one has registered.
-            _logger.warning(
-                "the job %r comes after %r, which is removed: register it without, or its start() fails",
-                job_id,
-                gone,
-            )
-        return todo, start
-
     def _may_start(self, app: str, enable_app: bool, active: Collection[str]) -> bool:
         if TARGET not in active:
             # The administrator's switch. Timers are written and enabled, and start with it.
@@ -280,11 +226,11 @@ class Installation:
         Raises:
             InvalidJob: a job that stays comes after one of them; nothing was changed.
         """
-        with self._changing():
+        with changing(self.units, self._manager):
             found = self.units.find()
             active = self._active(found.jobs, of=job_ids)
             todo = plan.build([], found.jobs, app=app, active=active, prune=job_ids)
-            for job_id, gone in () if forced else todo.bereft:
+            for job_id, gone in () if forced else todo.without_predecessor:
                 raise InvalidJob(
                     f"job id: {gone!r} cannot be removed: {job_id!r} comes after it",
                     hint=f"remove {job_id!r} first, or register it without; or pause {gone!r}",
@@ -300,7 +246,7 @@ class Installation:
             lines += self.remove(app, list(self.jobs(app)), forced=True)
             with self.units.locked():
                 self._disable_app(app)
-        with self._changing():
+        with changing(self.units, self._manager):
             self.units.sweep()
         return lines
 
@@ -318,7 +264,7 @@ class Installation:
 
     def shutdown(self, app: str, *, wait: bool) -> None:
         """See `Scheduler.shutdown`."""
-        with self._changing(), self._living(app).left() as is_last:
+        with changing(self.units, self._manager), self._living(app).left() as is_last:
             if is_last:
                 self._disable_app(app)
         if not is_last:
@@ -330,12 +276,12 @@ class Installation:
 
     def pause(self, job: Installed) -> None:
         """See `Scheduler.pause_job`."""
-        with self._changing():
+        with changing(self.units, self._manager):
             pause(self.job(job.id, job.app), self.units, self.manager)
 
     def resume(self, job: Installed) -> None:
         """See `Scheduler.resume_job`."""
-        with self._changing():
+        with changing(self.units, self._manager):
             found = self.units.find().jobs
             # As it is now: it may have been removed since it was looked up.
             job = self.job(job.id, job.app)
@@ -350,17 +296,6 @@ class Installation:
         self.manager.start([service_name(job_id)], wait=False)
 
 
-def _check_accounts(jobs: Iterable[Job]) -> None:
-    """systemd would fail each run of such a job with status 217 or 216. A staged system has users of its own."""
-    for job in jobs:
-        for kind, name, by_id, by_name in (
-            ("user", job.user, pwd.getpwuid, pwd.getpwnam),
-            ("group", job.group, grp.getgrgid, grp.getgrnam),
-        ):
-            try:
-                name is None or (by_id(int(name)) if name.isdigit() else by_name(name))
-            except (KeyError, OverflowError):
-                raise InvalidJob(
-                    f"{kind}: {name!r} is not a {kind} of this machine",
-                    hint=f"{kind}add --system {name}, or leave {kind}= away",
-                ) from None
+def _warn(sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        _logger.warning("%s", sentence)

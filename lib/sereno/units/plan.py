@@ -24,45 +24,44 @@ class Plan:
     """What turns the installed timers of one application into the desired ones.
 
     Attributes:
-        create, update, remove, keep: job ids, each in exactly one of them.
+        create, update, remove: job ids, each in one of them at most.
         write: unit files to write, {file name: text}.
         delete: unit files to delete.
-        link: job ids whose timer is to be started with its application.
+        resume: ids of paused jobs whose timer is to be started with its application again.
         restart: job ids whose timer must be (stopped and) started, because it is new or not active, or because it is
             active with another schedule.
-        forget: the part of `restart` whose last activation the manager must forget first: timers that are or were an
-            interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
-        waive: persistent calendar timers, as they were, whose missed elapses are waived, so that starting them causes
-            no run.
-        anew: other timers that begin anew: their last elapse no longer counts.
-        at_boot: timers of @reboot that are new or begin anew, so that this boot runs them no more.
-        first: (interval, jitter) in seconds of the intervals in `restart`, by job id.
-        held: enabled jobs, of any application, that come after one in `forget`. Their services keep its service in the
-            manager's memory, so their timers stop meanwhile and go on as they were.
+        forget_activation: the part of `restart` whose last activation the manager must forget first: timers that are or
+            were an interval's or not persistent, for which it would otherwise count as an elapse that is overdue.
+        skip_missed: persistent calendar timers, as they were, whose missed elapses are skipped, so that starting them
+            causes no run.
+        forget_elapse: other timers whose last elapse no longer counts.
+        at_boot: timers of @reboot that are new or in `skip_missed`, so that this boot runs them no more.
+        first: the intervals in `restart` or `resume`, whose first elapse in this boot is to be written.
+        held: enabled jobs, of any application, that come after one in `forget_activation`. Their services keep its
+            service in the manager's memory, so their timers stop meanwhile and go on as they were.
         active: names of the timers that are active now and that the change stops.
-        bereft: jobs that stay, of any application, each with one in `remove` that it comes after.
+        without_predecessor: jobs that stay, of any application, each with one in `remove` that it comes after.
     """
 
     create: tuple[str, ...] = ()
     update: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
     write: Mapping[str, str] = field(default_factory=dict)
     delete: tuple[str, ...] = ()
-    link: tuple[str, ...] = ()
+    resume: tuple[str, ...] = ()
     restart: tuple[str, ...] = ()
-    forget: tuple[str, ...] = ()
-    waive: tuple[Installed, ...] = ()
-    anew: tuple[str, ...] = ()
+    forget_activation: tuple[str, ...] = ()
+    skip_missed: tuple[Installed, ...] = ()
+    forget_elapse: tuple[str, ...] = ()
     at_boot: tuple[str, ...] = ()
-    first: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    first: tuple[Job | Installed, ...] = ()
     held: tuple[Installed, ...] = ()
     active: tuple[str, ...] = ()
-    bereft: tuple[tuple[str, str], ...] = ()
+    without_predecessor: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.write or self.delete or self.link or self.restart)
+        return not (self.write or self.delete or self.resume or self.restart)
 
     def lines(self) -> list[str]:
         """One line per change, for people."""
@@ -109,8 +108,9 @@ def build(
         old = before.files if before else {}
         changed = {name: text for name, text in files.items() if old.get(name) != text}
         gone = sorted(old.keys() - files.keys())
-        kind = "create" if before is None else "update" if changed or gone else "keep"
-        kinds[job.id] = {kind, *_kinds(job, before, files, active, start)}
+        kinds[job.id] = set(_kinds(job, before, files, active, start))
+        if before is not None and (changed or gone):
+            kinds[job.id].add("update")
         write |= changed
         delete += gone
     remove = sorted(
@@ -125,54 +125,49 @@ def build(
     def ids(kind: str) -> tuple[str, ...]:
         return tuple(job_id for job_id, own in kinds.items() if kind in own)
 
-    restart, forget = ids("restart"), ids("forget")
-    held = held_by(forget, installed, after, leave=(*restart, *remove))
+    restart, forget_activation = ids("restart"), ids("forget_activation")
+    held = held_by(forget_activation, installed, after, leave=(*restart, *remove))
     stopped = (*remove, *restart, *(job.id for job in held))
     return Plan(
         create=ids("create"),
         update=ids("update"),
         remove=tuple(remove),
-        keep=ids("keep"),
         write=write,
         delete=(*delete, *(name for job_id in remove for name in sorted(installed[job_id].files))),
-        link=ids("link"),
         restart=restart,
-        forget=forget,
-        first={
-            job.id: (job.interval_s, job.jitter_s)
-            for job in desired
-            if job.interval_s is not None and job.id in restart
-        },
+        forget_activation=forget_activation,
+        first=tuple(job for job in desired if job.interval_s is not None and job.id in restart),
         held=held,
         active=tuple(unit for unit in map(timer_name, stopped) if unit in (active or ())),
-        waive=tuple(installed[job_id] for job_id in ids("waive")),
-        anew=ids("anew"),
+        skip_missed=tuple(installed[job_id] for job_id in ids("skip_missed")),
+        forget_elapse=ids("forget_elapse"),
         at_boot=ids("at_boot"),
-        bereft=tuple((one, gone) for one in sorted(after) for gone in after[one] if gone in remove),
+        without_predecessor=tuple(
+            (one, gone) for one in sorted(after) for gone in after[one] if gone in remove
+        ),
     )
 
 
 def resumption(
     job: Installed, installed: Mapping[str, Installed], active: Collection[str], *, start: bool
 ) -> Plan:
-    """Plan that a paused job's timer elapses again; what it missed meanwhile is waived.
+    """Plan that a paused job's timer elapses again; what it missed meanwhile is skipped.
 
     Args:
         installed, active: as in `build`.
         start: start it now.
     """
     # A timer that goes by its stamp alone needs nothing forgotten.
-    held = () if job.by_stamp else held_by([job.id], installed)
-    this, nothing = (job.id,), ()
+    forgotten = () if job.by_stamp else (job.id,)
+    held = held_by(forgotten, installed)
     return Plan(
-        keep=this,
-        link=this,
-        restart=this if start else nothing,
-        forget=nothing if job.by_stamp else this,
-        waive=(job,) if job.by_stamp else nothing,
-        anew=nothing if job.by_stamp else this,
-        at_boot=this if job.at_boot else nothing,
-        first={} if job.interval_s is None else {job.id: (job.interval_s, job.jitter_s)},
+        resume=(job.id,),
+        restart=(job.id,) if start else (),
+        forget_activation=forgotten,
+        skip_missed=(job,) if job.by_stamp else (),
+        forget_elapse=forgotten,
+        at_boot=(job.id,) if job.at_boot else (),
+        first=() if job.interval_s is None else (job,),
         held=held,
         active=tuple(name for each in held if (name := timer_name(each.id)) in active),
     )
@@ -206,7 +201,7 @@ def _kinds(
     active: Collection[str] | None,
     start: bool,
 ) -> Iterator[str]:
-    """The parts of a plan that a desired job is in, as `Plan` calls them, for what its timer does."""
+    """The parts of a plan that a desired job is in, as `Plan` calls them, but "update"."""
     # An unlinked timer was paused, or disabled by the administrator.
     paused = before is not None and not before.enabled
     rescheduled = before is not None and _schedule(before.files) != _schedule(files)
@@ -215,16 +210,17 @@ def _kinds(
     # One that is active must never see its schedule change: a daemon-reload counts from its last elapse.
     must_start = before is None or rescheduled if is_active else start
     restart = active is not None and not paused and must_start
-    if before is None:
-        yield "link"
     if restart:
         yield "restart"
-    if restart and before is not None and not (by_stamp and before.by_stamp):
-        yield "forget"
-    begins_again = before is not None and (restart or rescheduled)
-    if begins_again:
-        yield "waive" if by_stamp else "anew"
-    if job.at_boot and (before is None or begins_again):
+    if before is None:
+        yield "create"
+    elif restart or rescheduled:
+        yield "skip_missed" if by_stamp else "forget_elapse"
+        if restart and not (by_stamp and before.by_stamp):
+            yield "forget_activation"
+    else:
+        return
+    if job.at_boot:
         yield "at_boot"
 
 

@@ -11,23 +11,27 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from sereno.units.durable import replace_all
+from sereno.manager.names import TARGET
+from sereno.units.durable import remove_if_empty, replace_all
 
 # Before those of a distribution: the first line that fits a unit decides.
 NAME = "10-sereno.preset"
 _HEADER = "# Written by sereno with each change of its timers, for first boots and `systemctl preset-all`.\n\n"
 
 
-def write(units: Path, *, target: str, switched_on: bool, paused: Collection[str]) -> None:
-    """Write the preset file that belongs to the directory `units`, if it would be another one.
+def write(units: Path, *, enabled: Collection[str], paused: Collection[str]) -> None:
+    """Write the preset file that belongs to the directory `units`; without any timer, delete it.
 
     Args:
-        target: the unit that starts all timers.
-        switched_on: whether it is enabled.
-        paused: names of the timers that are not.
+        enabled, paused: names of the timers.
     """
-    directory = _directory(units)
-    lines = [f"{'enable' if switched_on else 'disable'} {target}"]
+    directory = units.with_name(f"{units.name}-preset")
+    if not enabled and not paused:
+        (directory / NAME).unlink(missing_ok=True)
+        remove_if_empty(directory)
+        return
+    is_on = (units / "timers.target.wants" / TARGET).is_symlink()
+    lines = [f"{'enable' if is_on else 'disable'} {TARGET}"]
     # Of a unit without [Install] too: to disable a template removes the links of its instances.
     lines += [*(f"disable {name}" for name in sorted(paused)), "enable sereno*"]
     text = _HEADER + "\n".join(lines) + "\n"
@@ -36,14 +40,3 @@ def write(units: Path, *, target: str, switched_on: bool, paused: Collection[str
             return
     directory.mkdir(exist_ok=True)
     replace_all(str(directory), {NAME: text})
-
-
-def remove(units: Path) -> None:
-    """Delete that file."""
-    (_directory(units) / NAME).unlink(missing_ok=True)
-    with suppress(OSError):
-        _directory(units).rmdir()
-
-
-def _directory(units: Path) -> Path:
-    return units.with_name(f"{units.name}-preset")

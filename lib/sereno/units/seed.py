@@ -10,7 +10,7 @@ systemd loads the timers, `apply` with each change; timers want the service for 
 
 A timer of @reboot has one elapse, long ago, and `Persistent=true`. Dating its stamp before that elapse, once in each
 boot, makes systemd make up for it when it starts the timer, and date the stamp itself. A file below /run says that the
-boot has had its turn: also for a paused timer, and for one that was made or resumed since (`sereno.units.apply` does).
+boot has had its run, or is to have none: of a paused timer, or one made or resumed since (`sereno.units.apply` does).
 
 A jitter shifts the phase, once: `RandomizedDelaySec=` would be added to every period of an interval.
 """
@@ -22,12 +22,16 @@ import platform
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sereno.manager.names import ALL_TIMERS, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
+
+if TYPE_CHECKING:
+    from sereno.declare.job import Job
 
 # How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
 _CLOCK_S = 60.0
@@ -69,15 +73,15 @@ def seed(
     """Give every interval timer that has no next elapse its first one, and every @reboot its run; return their names.
 
     A next elapse that is further away than the interval is one that was given before the clock was set back: it is
-    replaced. A timer that is active all the same (this service failed when it was started) is started anew, for only
-    then it makes up for what is over.
+    replaced. A timer that is active all the same (this service failed when it was started) is restarted, for only then
+    it makes up for what is over.
 
     Args:
         machine: see `machine_id`.
     """
     jobs = units.find().jobs.values()
     there = {job.id: units.timers.seed(job.id) for job in jobs if job.interval_s is not None}
-    booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_turn(units, job)]
+    booted = [timer_name(job.id) for job in jobs if job.at_boot and _give_boot_run(units, job)]
     states = manager.states(ALL_TIMERS)
     # In a boot none is active, and this question is the dearest.
     elapses = manager.list_timers() if "active" in states.values() else {}
@@ -86,7 +90,7 @@ def seed(
         unit = timer_name(job.id)
         if job.interval_s is None or not _needs_seed(job, elapses.get(unit), states, now_s()):
             continue
-        text = first_elapse(units, job.id, job.interval_s, job.jitter_s, now_s(), machine)
+        text = first_elapse(units, job, now_s(), machine)
         if states.get(unit) == ELAPSED:
             dead.append(unit)
         # What was written meanwhile is of a change that knows better; what is there need not be read again.
@@ -100,26 +104,20 @@ def seed(
     return [*booted, *dict.fromkeys([*written, *dead])]
 
 
-def first_elapse(
-    units: UnitDirectory,
-    job_id: str,
-    interval_s: float,
-    jitter_s: float,
-    now_s: float,
-    machine: str,
-) -> str:
+def first_elapse(units: UnitDirectory, job: Job | Installed, now_s: float, machine: str) -> str:
     """The seed of an interval timer.
 
     One that never elapsed counts from now, less its share of the jitter, and its stamp says so before systemd would
     write it: a persistent timer makes up for an elapse between the stamp and its start, so that a short interval is not
     over before it began.
     """
-    unit = timer_name(job_id)
-    last = units.timers.last_elapse_s(job_id)
-    if last is None:
-        last = now_s - phase_s(machine, unit, jitter_s)
-        units.timers.waive_missed([job_id], last)
-    return seed_text(unit, last, interval_s, now_s)
+    assert job.interval_s is not None
+    unit = timer_name(job.id)
+    last_s = units.timers.last_elapse_s(job.id)
+    if last_s is None:
+        last_s = now_s - phase_s(machine, unit, job.jitter_s)
+        units.timers.set_last_elapse(job.id, last_s)
+    return seed_text(unit, last_s, job.interval_s, now_s)
 
 
 def _needs_seed(
@@ -134,14 +132,14 @@ def _needs_seed(
     return known.next.timestamp() - now_s > job.interval_s + _CLOCK_S
 
 
-def _give_turn(units: UnitDirectory, job: Installed) -> bool:
-    """Let systemd run the job when it starts its timer, if this boot has not had its turn and the job is not paused.
+def _give_boot_run(units: UnitDirectory, job: Installed) -> bool:
+    """Let systemd run the job when it starts its timer, if this boot has not run it and the job is not paused.
 
-    Killed between the two steps, the turn is given again by the timer's next start, and never lost.
+    Killed between the two steps, the run is given again by the timer's next start, and never lost.
     """
-    if units.timers.turn_is_over(job.id):
+    if units.timers.is_booted(job.id):
         return False
     if job.enabled:
-        units.timers.waive_missed([job.id], ELAPSE_S - 1)
-    units.timers.end_turns([job.id])
+        units.timers.set_last_elapse(job.id, ELAPSE_S - 1)
+    units.timers.set_booted(job.id)
     return job.enabled

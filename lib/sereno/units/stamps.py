@@ -1,19 +1,20 @@
 """What is remembered of timers in files: their last elapses, over a reboot, and what this boot has of them.
 
 systemd's own stamps say when a timer elapsed last; it reads a stamp's time when it starts the timer. For this boot
-there are *seeds*, drop-ins with the first elapse of an interval, and *turns*, which say that a job of @reboot has had
-its run.
+there are *seeds*, drop-ins with the first elapse of an interval, and files that say that a job of @reboot has had its
+run.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import stamp_name, timer_name
 from sereno.manager.scope import Scope
+from sereno.units.durable import names_in, remove_if_empty
 
 SEED_DROP_IN = "50-sereno-seed.conf"
 
@@ -30,32 +31,28 @@ class TimerMemory:
             return self._stamp(job_id).stat().st_mtime
         return None
 
-    def waive_missed(self, job_ids: Iterable[str], at_s: float | None = None) -> None:
-        """Make the elapses up to `at_s` count as done.
+    def set_last_elapse(self, job_id: str, at_s: float) -> None:
+        """Date the timer's stamp, so that no elapse up to `at_s` (seconds since the epoch) is made up."""
+        stamp = self._stamp(job_id)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+        os.utime(stamp, (at_s, at_s))
 
-        Args:
-            at_s: seconds since the epoch; default: now.
-        """
-        for stamp in map(self._stamp, job_ids):
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.touch()
-            if at_s is not None:
-                os.utime(stamp, (at_s, at_s))
-
-    def forget_elapses(self, job_ids: Iterable[str]) -> None:
+    def forget_elapses(self, job_ids: Collection[str]) -> None:
         """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
-        stamps, turns = _names(self.scope.stamps), _names(self.scope.runtime)
-        for job_id in job_ids:
-            if stamp_name(job_id) in stamps:
-                self._stamp(job_id).unlink(missing_ok=True)
-            if turn_name(job_id) in turns:
-                self._turn(job_id).unlink(missing_ok=True)
+        for directory, name_of in (
+            (self.scope.stamps, stamp_name),
+            (self.scope.runtime, booted_name),
+        ):
+            present = set(names_in(directory))
+            for name in present.intersection(map(name_of, job_ids)):
+                (directory / name).unlink(missing_ok=True)
 
     def old_stamps(self) -> tuple[str, ...]:
         """Paths of the stamps whose timer is no longer there."""
         return tuple(
             str(self.scope.stamps / name)
-            for name in sorted(_names(self.scope.stamps))
+            for name in names_in(self.scope.stamps)
             if name.startswith(stamp_name("").removesuffix(".timer"))
             and name.endswith(".timer")
             and not (self.scope.units / name.removeprefix("stamp-")).exists()
@@ -77,36 +74,27 @@ class TimerMemory:
 
     def forget_seeds(self, job_ids: Iterable[str]) -> None:
         """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
-        present = _names(self.scope.runtime)
+        present = set(names_in(self.scope.runtime))
         for job_id in job_ids:
             seed = self.scope.runtime / seed_name(job_id)
             if seed.parent.name in present:
                 seed.unlink(missing_ok=True)
-                with suppress(OSError):
-                    seed.parent.rmdir()
+                remove_if_empty(seed.parent)
 
-    def turn_is_over(self, job_id: str) -> bool:
-        """Whether this boot's run of a job has been given or waived."""
-        return self._turn(job_id).exists()
+    def is_booted(self, job_id: str) -> bool:
+        """Whether this boot has had its run of a job, or is to have none."""
+        return self._booted(job_id).exists()
 
-    def end_turns(self, job_ids: Iterable[str]) -> None:
-        """Let this boot run these jobs of @reboot no more."""
-        for turn in map(self._turn, job_ids):
-            turn.parent.mkdir(parents=True, exist_ok=True)
-            turn.touch()
+    def set_booted(self, job_id: str) -> None:
+        """Let this boot run a job of @reboot no more."""
+        self.scope.runtime.mkdir(parents=True, exist_ok=True)
+        self._booted(job_id).touch()
 
     def _stamp(self, job_id: str) -> Path:
         return self.scope.stamps / stamp_name(job_id)
 
-    def _turn(self, job_id: str) -> Path:
-        return self.scope.runtime / turn_name(job_id)
-
-
-def _names(directory: Path) -> set[str]:
-    try:
-        return set(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
+    def _booted(self, job_id: str) -> Path:
+        return self.scope.runtime / booted_name(job_id)
 
 
 def seed_name(job_id: str) -> str:
@@ -114,7 +102,7 @@ def seed_name(job_id: str) -> str:
     return f"{timer_name(job_id)}.d/{SEED_DROP_IN}"
 
 
-def turn_name(job_id: str) -> str:
+def booted_name(job_id: str) -> str:
     """Name of the file, below the runtime directory, that says that this boot runs the job no more. Not a drop-in:
     systemd would ask for a reload."""
     return f".sereno-booted@{job_id}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from sereno.manager.names import (
     service_name,
     timer_name,
 )
+from sereno.manager.systemctl import seconds
 from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, TIMER_SLACK_S
 from sereno.triggers import CronTrigger
 from sereno.units.quoting import exact_span, plain, quote, quote_argument
@@ -72,7 +72,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
         # counts from after a boot.
         timer.append("Persistent=true")
     if job.jitter_s and job.interval_s is None:
-        # Without the second line the delay is drawn anew at every daemon-reload. On an interval it would be added to
+        # Without the second line the delay is drawn again at every daemon-reload. On an interval it would be added to
         # each period; there the seed shifts the first run instead.
         timer += [f"RandomizedDelaySec={exact_span(job.jitter_s)}", "FixedRandomDelay=true"]
     timer.append(f"AccuracySec={exact_span(accuracy_s(job))}")
@@ -96,23 +96,20 @@ def _service_settings(job: Job) -> list[str]:
         settings += ["ExecStart=", "ExecStart=" + " ".join(quote_argument(word) for word in words)]
         if job.import_paths:
             settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
-    if job.interval_s is not None:
-        # The run compares its duration with it, to record an overrun.
-        settings.append(f"Environment={INTERVAL_S}={job.interval_s}")
+    # The run compares its duration with the interval, to record an overrun.
+    variables: dict[str, float | None] = {INTERVAL_S: job.interval_s}
     if isinstance(job.trigger, CronTrigger):
         # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets
         # of zones are whole minutes, and the timer itself may be late by the slack.
-        step_s = 60 if job.trigger.seconds == (0,) else 1
-        settings.append(f"Environment={CALENDAR_STEP_S}={step_s}")
-        settings.append(f"Environment={TIMER_SLACK_S}={job.jitter_s + accuracy_s(job)}")
-    if job.misfire_grace_s is not None:
-        settings.append(f"Environment={MISFIRE_GRACE_S}={job.misfire_grace_s}")
+        variables[CALENDAR_STEP_S] = 60 if job.trigger.seconds == (0,) else 1
+        variables[TIMER_SLACK_S] = job.jitter_s + accuracy_s(job)
+    variables[MISFIRE_GRACE_S] = job.misfire_grace_s
+    settings += [
+        f"Environment={name}={value}" for name, value in variables.items() if value is not None
+    ]
     if job.timeout_s is not None:
         settings.append(f"TimeoutStartSec={exact_span(job.timeout_s)}")
-    settings += account_lines(job)
-    settings += run_lines(job)
-    settings += access_lines(job)
-    return settings
+    return [*settings, *account_lines(job), *run_lines(job), *access_lines(job)]
 
 
 def _own(job: Job) -> list[str]:
@@ -164,17 +161,9 @@ class Installed:
     """What the unit files on disk say of one job.
 
     Attributes:
-        id: the job's id.
-        app: the application that owns it.
-        name, function, trigger: as registered; `trigger` is its text.
-        has_entry_script: whether install.sh's bin/<id> runs it.
-        interval_s: seconds between runs, None for other triggers.
-        at_boot: whether each boot runs it once.
-        jitter_s: an interval's: how much earlier at most its first run comes.
-        persistent: whether systemd keeps the time of its last elapse.
+        trigger: its text; the other fields up to `kwargs` are those of the `Job` that was registered.
+        jitter_s: an interval's alone; for others see `delay_s`.
         enabled: whether its timer is started with its application; False: paused.
-        after: ids of the jobs that its runs are ordered after.
-        kwargs: the arguments of its function.
         files: its generated files, {file name: text}.
     """
 
@@ -201,21 +190,16 @@ class Installed:
     @property
     def delay_s(self) -> float:
         """How much later than its calendar it may elapse at random, in seconds."""
-        found = re.search(
-            r"^RandomizedDelaySec=(\d+)(us|ms|s)$",
-            self.files.get(timer_name(self.id), ""),
-            re.MULTILINE,
-        )
-        return int(found[1]) / {"us": 1e6, "ms": 1e3, "s": 1}[found[2]] if found else 0.0
+        return sum(map(seconds, self._in_timer("RandomizedDelaySec")))
 
     @property
     def calendars(self) -> list[str]:
         """The calendar expressions in its own timer; none of an interval, and of @reboot, whose line is no time."""
-        if self.at_boot:
-            return []
-        return re.findall(
-            r"^OnCalendar=(.*)$", self.files.get(timer_name(self.id), ""), re.MULTILINE
-        )
+        return [] if self.at_boot else self._in_timer("OnCalendar")
+
+    def _in_timer(self, key: str) -> list[str]:
+        lines = section(self.files.get(timer_name(self.id), ""), "Timer")
+        return [line.removeprefix(f"{key}=") for line in lines if line.startswith(f"{key}=")]
 
 
 def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
 from sereno.manager.names import DROP_IN, is_of_a_job, job_of, timer_name
 from sereno.manager.scope import Scope
-from sereno.units.durable import TEMPORARY_PREFIX, replace_all
-from sereno.units.enablement import Enablement, remove_if_empty
+from sereno.units import presets
+from sereno.units.durable import TEMPORARY_PREFIX, remove_if_empty, replace_all
+from sereno.units.enablement import Enablement
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
 from sereno.units.unit_text import Installed, own_keys, read
 
@@ -32,7 +33,7 @@ class Found:
 
     jobs: Mapping[str, Installed]
     foreign: frozenset[str]
-    interrupted: frozenset[str] | None
+    interrupted: frozenset[str]
 
 
 class UnitDirectory:
@@ -60,7 +61,7 @@ class UnitDirectory:
             NotAllowed: the caller may not write unit files here.
             SerenoError: a file could not be written, whichever it was.
         """
-        with self.told():
+        with self.naming_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -102,9 +103,7 @@ class UnitDirectory:
                 continue
             if job is not None and not strangers:
                 jobs[job_id] = job
-        pending = self._pending()
-        interrupted = None if pending is None else frozenset(pending)
-        return Found(jobs, frozenset(foreign), interrupted)
+        return Found(jobs, frozenset(foreign), frozenset(self._pending() or ()))
 
     def drop_ins(self) -> dict[str, list[str]]:
         """Drop-ins of administrators, {unit name: paths}; those of "sereno@.service" are for every job."""
@@ -194,9 +193,10 @@ class UnitDirectory:
         """Let presets leave what is enabled and what is paused as it is."""
         names = {entry.name for entry in self._entries(self.path)}
         timers = {name for name in names if is_of_a_job(name) and name.endswith(".timer")}
+        enabled = timers & self.enabled.timers()
         # What is linked need not be read.
-        strange = {name for name in timers - self.enabled.timers() if not self._is_ours(name)}
-        self.enabled.write_presets(timers - strange)
+        paused = {name for name in timers - enabled if self._is_ours(name)}
+        presets.write(self.path, enabled=enabled, paused=paused)
 
     def _is_ours(self, name: str) -> bool:
         try:
@@ -226,8 +226,8 @@ class UnitDirectory:
                 remove_if_empty(path.parent)
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Turn what the file system refuses into sereno's errors."""
+    def naming_errors(self) -> Iterator[None]:
+        """Say what the file system refuses in sereno's errors."""
         try:
             yield
         except PermissionError as error:

@@ -134,7 +134,7 @@ def _with_jobs(
         journal_begins_s=past[1],
         lingers=(machine.LINGER / user).exists() if scope.is_user else None,
         old_stamps=units.timers.old_stamps(),
-        interrupted=tuple(sorted(found.interrupted or ())),
+        interrupted=tuple(sorted(found.interrupted)),
     )
 
 
