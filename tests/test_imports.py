@@ -63,7 +63,7 @@ NOT_LOADED_BY = {
     | {"asyncio", "orjson"},
     "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
     "sereno.install.__main__": {f"sereno.{part}" for part in MAY_IMPORT}
-    - {f"sereno.{part}" for part in ("install", "errors", "manager", "units")}
+    - {f"sereno.{part}" for part in ("install", "errors", "manager", "setting_names", "units")}
     | {"cachetools", "lmdb", "orjson", "systemd"},
     "sereno.cli": {"sereno.cache", "jinja2", "lmdb", "orjson", "urwid"},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -28,7 +29,7 @@ def _check(order: Order) -> None:
             checks.check_accounts(order.places.root if order.manager == "staged" else None)
     else:
         # What was installed knows best what it left, where it is as it was.
-        current = order.places.at(f"{order.places.prefix}/current")
+        current = f"{order.places.home}/current"
         knows = os.path.isdir(f"{current}/lib/sereno/install") and releases.is_whole(current)
         order.answer("code", current if knows else str(order.code))
     order.answer("prefix", order.places.prefix)
@@ -38,9 +39,9 @@ def _prepare(order: Order) -> None:
     files = list(releases.shipped(order.code, order.places.scope.name))
     release, environment = releases.choose(order, files, order.interpreter)
     order.answer("shipped", "".join(f"{name}\0" for name in files), end="")
-    home = order.places.at(order.places.prefix)
+    home = order.places.home
     order.answer("chosen", f"{release} {home}/environments/{environment}")
-    prepare(order.of(release))
+    prepare(replace(order, release=release))
     if order.dry_run:
         for path in (f"{home}/environments/{environment}", f"{home}/releases/{release}"):
             if not os.path.exists(f"{path}/MANIFEST"):

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from sereno.errors import SerenoError
-from sereno.units.durable import TEMPORARY_PREFIX, replace_all, replace_link
+from sereno.units.durable import TEMPORARY_PREFIX, link_of, replace_all, replace_link
 
 
 class Changes:
@@ -56,7 +56,7 @@ class Changes:
         def call() -> None:
             done = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
             if done.returncode:
-                raise ChildProcessError(done.stderr.strip().rpartition("\n")[2])
+                raise ChildProcessError(cause(done))
             print(end=done.stderr, file=sys.stderr)
 
         self._make(f"run: {' '.join(words)}", call)
@@ -139,9 +139,11 @@ def _text(path: str) -> str | None:
         return None
 
 
-def link_of(path: str) -> str | None:
-    """What a symbolic link leads to; None: it is none."""
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None
+def ask(*words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """What a command that changes nothing says, or one that says itself what it changes."""
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+def cause(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a command failed: the last line that it said."""
+    return done.stderr.strip().rpartition("\n")[2]

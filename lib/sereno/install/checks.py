@@ -7,10 +7,10 @@ import pwd
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 
 from sereno.errors import NotAvailable, SerenoError, UsageError
+from sereno.install.changes import ask
 from sereno.install.places import Places
 
 LEAST_SYSTEMD = 252
@@ -44,8 +44,7 @@ def check_systemd() -> None:
         raise NotAvailable(
             f"commands are missing: {' '.join(missing)}", hint="They are in systemd."
         )
-    said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)
-    version = re.match(r"systemd (\d+)", said.stdout)
+    version = re.match(r"systemd (\d+)", ask("systemctl", "--version").stdout)
     if not version or int(version[1]) < LEAST_SYSTEMD:
         here = version[1] if version else "an unknown one"
         raise NotAvailable(

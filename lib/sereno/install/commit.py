@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from sereno.errors import SerenoError, SystemdError
-from sereno.install.changes import Changes, link_of
+from sereno.install.changes import Changes, ask, cause
 from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
-from sereno.install.places import TARGET, Order
+from sereno.install.places import Order
 from sereno.install.releases import prune, sweep
+from sereno.manager.names import TARGET, job_of, timer_name
+from sereno.units.durable import link_of
 
 
 def prepare(order: Order) -> None:
@@ -22,16 +23,12 @@ def prepare(order: Order) -> None:
     old, new, done = _read(order)
     refuse_foreign(old, new, places)
     changes = Changes(dry_run=order.dry_run)
-    if (
-        not order.dry_run
-        and old.is_first
-        and link_of(places.at(f"{places.prefix}/current")) is None
-    ):
+    if not order.dry_run and old.is_first and link_of(f"{places.home}/current") is None:
         # Data of an earlier installation stay also if this one fails.
         kept = [places.cache, places.state]
         keep = any(map(os.path.exists, map(places.at, kept))) or is_our_account(places, "sereno")
         order.answer("undo", "no" if keep else "yes")
-    changes.make_directory(places.at(places.prefix))
+    changes.make_directory(places.home)
     if old.is_first and old != done:
         _announce(order, changes, old, done)
     sweep(order, changes)
@@ -57,25 +54,22 @@ def verify(order: Order) -> None:
         for path, text in new.files.items():
             if os.path.dirname(path) == order.places.units:
                 Path(place, os.path.basename(path)).write_text(text, "utf-8")
-        render = [*_command(order.code), "render", "--to", place]
-        done = subprocess.run(render, capture_output=True, text=True, check=False)
+        done = ask(*_command(order.code), "render", "--to", place)
         if done.returncode:
-            raise SerenoError(f"the shipped jobs' units could not be made: {_last(done.stderr)}")
+            raise SerenoError(f"the shipped jobs' units could not be made: {cause(done)}")
         units = ["sereno-notify.socket", "sereno-notify.service"]
-        for timer in Path(place).glob("sereno@?*.timer"):
-            instance = timer.name.removeprefix("sereno@").removesuffix(".timer")
+        for timer in Path(place).glob(timer_name("?*")):
             for template in ("sereno", "sereno-failed"):
                 if (template_file := Path(place, f"{template}@.service")).exists():
-                    service = Path(place, f"{template}@{instance}.service")
+                    service = Path(place, f"{template}@{job_of(timer.name)}.service")
                     service.symlink_to(template_file.name)
                     units.append(service.name)
             units.append(timer.name)
-        done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no"]
-            + [f"{place}/{unit}" for unit in units],
+        done = ask(
+            *("systemd-analyze", "verify", "--man=no", "--recursive-errors=no"),
+            *(f"{place}/{unit}" for unit in units),
             env={**os.environ, "SYSTEMD_UNIT_PATH": f"{place}:"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        )
         if said := (done.stdout + done.stderr).strip():
             raise SystemdError("systemd does not accept the units; nothing was changed", hint=said)
         if done.returncode:
@@ -86,19 +80,15 @@ def _command(code: Path) -> list[str]:
     return [f"{code}/venv/bin/python3", "-I", f"{code}/bin/sereno"]
 
 
-def _last(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
-
-
 def commit(order: Order) -> bool:
     """Switch to the release; return whether anything was changed."""
     places = order.places
     changes = Changes(dry_run=order.dry_run)
     old, new, done = _read(order)
-    release = places.at(f"{places.prefix}/releases/{order.release}")
-    if link_of(places.at(f"{places.prefix}/current")) not in (None, f"releases/{order.release}"):
+    release = f"releases/{order.release}"
+    if link_of(f"{places.home}/current") not in (None, release):
         # `prune` goes by their times: what comes into use again is not an old one.
-        changes.touch(f"{release}/MANIFEST")
+        changes.touch(f"{places.home}/{release}/MANIFEST")
     if old != done:
         _announce(order, changes, old, done)
     for path in new.directories:
@@ -110,7 +100,7 @@ def commit(order: Order) -> bool:
         changes.link(places.at(path), target)
     gone = [path for _, path in old.entries("file") if path not in new.files]
     for path in gone:
-        if old.has_file(places, path):
+        if old.has(places, "file", path):
             changes.remove(places.at(path))
     # Whatever a killed call did or did not get to tell systemd is told again.
     again = old != done and old.state in ("installing", "upgrading")
@@ -146,7 +136,7 @@ def update_catalog(order: Order) -> None:
     if order.dry_run:
         print(f"would run: {' '.join(words)}")
         return
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = ask(*words)
     if done.returncode:
         print(
             "journalctl --update-catalog failed, so that journalctl -x may not explain what it should:",
@@ -172,10 +162,10 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
     if order.dry_run:
         print(f"would run: {' '.join(words)}")
         return
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = ask(*words)
     if done.returncode:
         raise SerenoError(
-            f"the timers could not be made: {_last(done.stderr)}",
+            f"the timers could not be made: {cause(done)}",
             hint="Mend the cause, then run install.sh again.",
         )
     print(end=done.stderr, file=sys.stderr)
@@ -186,5 +176,4 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
 
 def target_is(order: Order, state: str) -> bool:
     """Whether sereno.target is "enabled" or "active"."""
-    words = [*order.systemctl, f"is-{state}", "--quiet", TARGET]
-    return not subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode
+    return not ask(*order.systemctl, f"is-{state}", "--quiet", TARGET).returncode

@@ -8,7 +8,8 @@ import subprocess
 
 from sereno.errors import JobFailed
 from sereno.install.commit import target_is
-from sereno.install.places import JOB, TARGET, Order
+from sereno.install.places import JOB, Order
+from sereno.manager.names import ALL_JOBS, TARGET
 
 
 def report(order: Order, changed: bool) -> None:
@@ -61,7 +62,7 @@ def _running(order: Order, runs: bool) -> None:
     # The job's own records: from systemd 257 those of the manager about it have the field SERENO_JOB as well.
     records = ["journalctl", "-q", "--no-pager", "-o", "cat", "-n", "2"]
     subprocess.run([*records, f"SERENO_JOB={JOB}", f"SYSLOG_IDENTIFIER={JOB}"], check=False)
-    subprocess.run([*order.systemctl, "--no-pager", "list-timers", "sereno@*"], check=False)
+    subprocess.run([*order.systemctl, "--no-pager", "list-timers", ALL_JOBS], check=False)
     print("LAST of an interval that has not elapsed yet is the moment that it counts from.")
     systemctl = " ".join(order.systemctl)
     if not target_is(order, "active"):

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sereno.errors import Conflict
-from sereno.install.changes import link_of
-from sereno.install.places import Places
+from sereno.install.places import SYSTEM_FILES, Places
+from sereno.manager.names import TEMPLATE
+from sereno.units.durable import link_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class Manifest:
                 _, value, path = line.split(" ", 2)
                 yield value, path
 
-    def has_file(self, places: Places, path: str) -> bool:
-        """Whether the file is there as sereno wrote it."""
-        return f"file {hash_of(places.at(path))} {path}" in self.lines
+    def has(self, places: Places, kind: str, path: str) -> bool:
+        """Whether the file or link is there as sereno wrote it."""
+        there = places.at(path)
+        value = hash_of(there) if kind == "file" else link_of(there)
+        return f"{kind} {value} {path}" in self.lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,11 @@ class Wanted:
 def wanted(places: Places, code: Path, release: str, named: str | None = None) -> Wanted:
     """What the units and files of `code` are, with the release in their text, or what is `named` in its place."""
     units = code / "systemd" / places.scope.name
-    files = {path: code / "systemd" / name for path, name in places.system_files().items()}
-    if places.is_user:
-        files = {}
+    system_files = {} if places.is_user else SYSTEM_FILES
+    files = {path: code / "systemd" / name for path, name in system_files.items()}
     # The template comes last: it names the release, so it is what switches the jobs over.
     names = sorted(
-        (path.name for path in units.iterdir()), key=lambda name: (name == "sereno@.service", name)
+        (path.name for path in units.iterdir()), key=lambda name: (name == TEMPLATE, name)
     )
     files |= {f"{places.units}/{name}": units / name for name in names}
     tree = named or f"{places.prefix}/releases/{release}"
@@ -106,20 +108,14 @@ def complete(old: Manifest, new: Wanted, places: Places, release: str) -> Manife
 
 def refuse_foreign(old: Manifest, new: Wanted, places: Places) -> None:
     """Raise Conflict for what is in the way and not as sereno wrote it."""
-    foreign = []
-    for path, text in new.files.items():
-        there = places.at(path)
-        if (
-            os.path.lexists(there)
-            and hash_of(there) != _digest(text)
-            and not old.has_file(places, path)
-        ):
-            foreign.append(there)
-    for path, target in new.links.items():
-        there = places.at(path)
-        is_ours = link_of(there) == target or f"link {link_of(there)} {path}" in old.lines
-        if os.path.lexists(there) and not is_ours:
-            foreign.append(there)
+    shall_be = complete(old, new, places, "")
+    foreign = [
+        places.at(path)
+        for kind, paths in (("file", new.files), ("link", new.links))
+        for path in paths
+        if os.path.lexists(places.at(path))
+        and not (old.has(places, kind, path) or shall_be.has(places, kind, path))
+    ]
     if foreign:
         raise Conflict(
             f"in the way, and not as sereno installed it: {' '.join(foreign)}",

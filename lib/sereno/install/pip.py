@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from sereno.errors import SerenoError
+from sereno.install.changes import ask, cause
 
 # Where packages are, and how to get there. `user` or `target` would put them elsewhere.
 _SETTINGS = re.compile(
@@ -30,11 +30,11 @@ def settings(pip: Path) -> list[str]:
     environment = {**os.environ, **_NO_OTHERS}
     environment.pop("PIP_PYTHON", None)
     words = [sys.executable, "-I", f"{pip}/pip", "config", "list"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    done = ask(*words, env=environment)
     if done.returncode:
-        cause = done.stderr.strip().rpartition("\n")[2].removeprefix("ERROR: ")
         raise SerenoError(
-            f"pip's settings cannot be read: {cause}", hint="See: python3 -m pip config debug"
+            f"pip's settings cannot be read: {cause(done).removeprefix('ERROR: ')}",
+            hint="See: python3 -m pip config debug",
         )
     found = sorted(
         _SETTINGS.findall(done.stdout),

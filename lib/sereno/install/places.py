@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sereno.manager import scope
+from sereno.manager.names import TARGET
 from sereno.manager.scope import Scope
 
-TARGET = "sereno.target"
 JOB = "cache_cleanup_hourly"
+# Path → name below systemd/ of what a whole machine gets beside its units. systemd reads two directories of catalogues;
+# the other one belongs to packages.
+SYSTEM_FILES = {
+    "/usr/local/lib/sysusers.d/sereno.conf": "sereno.sysusers",
+    "/usr/local/lib/tmpfiles.d/sereno.conf": "sereno.tmpfiles",
+    "/etc/needrestart/conf.d/sereno.conf": "needrestart.conf",
+    "/usr/local/lib/systemd/catalog/sereno.catalog": "sereno.catalog",
+    "/usr/local/lib/systemd/catalog/sereno.es.catalog": "sereno.es.catalog",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +57,9 @@ class Places:
         return str(self.scope.units)
 
     @property
-    def stamps(self) -> str:
-        return str(self.scope.stamps)
+    def home(self) -> str:
+        """Where the prefix is now."""
+        return self.at(self.prefix)
 
     @property
     def config(self) -> str:
@@ -63,17 +74,6 @@ class Places:
     def switch(self) -> str:
         """The link that starts all timers at boot."""
         return f"{self.generated}/timers.target.wants/{TARGET}"
-
-    def system_files(self) -> dict[str, str]:
-        """Path → name below systemd/ of what a whole machine gets beside its units."""
-        # systemd reads two directories of catalogues; the other one belongs to packages.
-        return {
-            "/usr/local/lib/sysusers.d/sereno.conf": "sereno.sysusers",
-            "/usr/local/lib/tmpfiles.d/sereno.conf": "sereno.tmpfiles",
-            "/etc/needrestart/conf.d/sereno.conf": "needrestart.conf",
-            "/usr/local/lib/systemd/catalog/sereno.catalog": "sereno.catalog",
-            "/usr/local/lib/systemd/catalog/sereno.es.catalog": "sereno.es.catalog",
-        }
 
     def links(self, release: str, pages: Iterable[str]) -> dict[str, str]:
         """Path → target, `pages` those of the manual; `current` is what switches people's commands over."""
@@ -147,9 +147,6 @@ class Order:
     environment: str
     interpreter: str
 
-    def of(self, release: str) -> Order:
-        return replace(self, release=release)
-
     def answer(self, name: str, text: str, end: str = "\n") -> None:
         (self.answers / name).write_text(text + end, "utf-8")
 
@@ -173,17 +170,14 @@ class Order:
 
 def order(told: Mapping[str, str], code: Path, euid: int, environ: Mapping[str, str]) -> Order:
     """The order that install.sh's variables mean; what it does not name is no or nothing."""
-
-    def text(name: str) -> str:
-        return told.get(name, "")
-
-    def yes(name: str) -> bool:
-        return text(name) == "yes"
-
+    text = defaultdict(str, told)
+    yes = {name for name in told if told[name] == "yes"}
+    places = choose(
+        user="user" in yes, root=text["root"], prefix=text["prefix"], euid=euid, environ=environ
+    )
     return Order(
-        choose(user=yes("user"), root=text("root"), prefix=text("prefix"), euid=euid, environ=environ),
-        code, Path(text("tmp")), text("release"), text("manager"), start=yes("start"),
-        dry_run=yes("dry_run"), uninstall=yes("uninstall"), purge=yes("purge"),
-        changed=yes("changed"), environment=text("environment"),
-        interpreter=f"{text('python')} {text('python_version')}",
+        places, code, Path(text["tmp"]), text["release"], text["manager"], start="start" in yes,
+        dry_run="dry_run" in yes, uninstall="uninstall" in yes, purge="purge" in yes,
+        changed="changed" in yes, environment=text["environment"],
+        interpreter=f"{text['python']} {text['python_version']}",
     )  # fmt: skip

@@ -10,9 +10,9 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sereno.install.changes import Changes, link_of
+from sereno.install.changes import Changes
 from sereno.install.places import Order
-from sereno.units.durable import replace_all
+from sereno.units.durable import link_of, replace_all
 
 
 def shipped(checkout: Path, scope: str) -> Iterator[str]:

@@ -5,19 +5,31 @@ from __future__ import annotations
 import glob
 import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 from sereno.errors import SerenoError
-from sereno.install.changes import Changes, link_of
+from sereno.install.changes import Changes, ask
 from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.commit import update_catalog
 from sereno.install.manifest import Manifest
-from sereno.install.places import JOB, TARGET, Order
+from sereno.install.places import JOB, Order
+from sereno.manager.names import (
+    ALL_APPS,
+    ALL_JOBS,
+    ALL_TIMERS,
+    TARGET,
+    drop_in_name,
+    service_name,
+    stamp_name,
+)
+from sereno.setting_names import TEXTFILE_DIR
 
 # Of every kind of unit that sereno ever had.
-UNITS = "sereno@* sereno-app@* sereno.* sereno-seed.* sereno-start* sereno-failed@* sereno-notify.*".split()
+UNITS = (
+    *(ALL_JOBS, ALL_APPS, "sereno.*"),
+    *("sereno-seed.*", "sereno-start*", "sereno-failed@*", "sereno-notify.*"),
+)
 
 
 def remove(order: Order) -> None:
@@ -32,10 +44,10 @@ def remove(order: Order) -> None:
     kept: list[str] = []
     metrics = None
     if not old.lines:
-        print(f"Nothing is installed in {places.at(places.prefix)}: there is no {places.manifest}.")
+        print(f"Nothing is installed in {places.home}: there is no {places.manifest}.")
         # The very last step of an uninstall that was killed, or the first ones of an install.
-        changes.sweep([places.at(places.prefix)])
-        changes.remove_empty(places.at(places.prefix))
+        changes.sweep([places.home])
+        changes.remove_empty(places.home)
     else:
         metrics = _metrics_directory(order) if order.purge and order.running else None
         _stop_and_remove_timers(order, changes)
@@ -44,7 +56,7 @@ def remove(order: Order) -> None:
         if order.running:
             changes.run(*order.systemctl, "daemon-reload")
             changes.run(
-                *order.systemctl, "reset-failed", "sereno@*", "sereno-failed@*", "sereno-notify.*"
+                *order.systemctl, "reset-failed", ALL_JOBS, "sereno-failed@*", "sereno-notify.*"
             )
             if not places.is_user:
                 changes.remove_empty("/run/sereno")
@@ -67,10 +79,9 @@ def remove(order: Order) -> None:
 
 def _metrics_directory(order: Order) -> str | None:
     """Where the cleanup writes metrics: a directory that the administrator chose."""
-    words = [*order.systemctl, "show", "-P", "Environment", f"sereno@{JOB}.service"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = ask(*order.systemctl, "show", "-P", "Environment", service_name(JOB))
     settings = dict(word.partition("=")[::2] for word in shlex.split(done.stdout))
-    return settings.get("SERENO_TEXTFILE_DIR")
+    return settings.get(TEXTFILE_DIR)
 
 
 def _stop_and_remove_timers(order: Order, changes: Changes) -> None:
@@ -85,12 +96,12 @@ def _stop_and_remove_timers(order: Order, changes: Changes) -> None:
     generated = places.at(places.generated)
     for pattern in (
         f"timers.target.wants/{TARGET}",
-        "sereno*.target.wants/sereno-app@*",
-        "sereno-*@*.wants/sereno@*.timer",
+        f"sereno*.target.wants/{ALL_APPS}",
+        f"sereno-*@*.wants/{ALL_TIMERS}",
     ):
         for path in filter(os.path.islink, glob.glob(f"{generated}/{pattern}")):
             changes.remove(path)
-    for path in glob.glob(f"{generated}/sereno@*.service.d/50-sereno.conf"):
+    for path in glob.glob(f"{generated}/{drop_in_name('*')}"):
         if "[X-Sereno]" in Path(path).read_text("utf-8", "replace").splitlines():
             changes.remove(path)
     for path in glob.glob(f"{generated}/sereno*[sd]"):
@@ -103,16 +114,14 @@ def _remove_files(order: Order, changes: Changes, old: Manifest) -> list[str]:
     kept = []
     paths = [path for kind in ("file", "link") for _, path in old.entries(kind)]
     changes.sweep(places.at(os.path.dirname(path)) for path in paths)
-    for path in dict.fromkeys(path for _, path in old.entries("file")):
-        if old.has_file(places, path):
-            changes.remove(places.at(path))
-        elif os.path.lexists(places.at(path)):
-            kept.append(places.at(path))
-    for target, path in old.entries("link"):
-        if link_of(places.at(path)) == target:
-            changes.remove(places.at(path))
+    for kind in ("file", "link"):
+        for path in dict.fromkeys(path for _, path in old.entries(kind)):
+            if old.has(places, kind, path):
+                changes.remove(places.at(path))
+            elif kind == "file" and os.path.lexists(places.at(path)):
+                kept.append(places.at(path))
     for name in ("releases", "environments"):
-        changes.remove_tree(places.at(f"{places.prefix}/{name}"))
+        changes.remove_tree(f"{places.home}/{name}")
     return kept
 
 
@@ -132,7 +141,7 @@ def _say_what_stays(order: Order) -> None:
 def _remove_data(order: Order, changes: Changes, metrics: str | None) -> None:
     places = order.places
     changes.remove_tree(places.at(places.cache))
-    for path in glob.glob(places.at(f"{places.stamps}/stamp-sereno@*.timer")):
+    for path in glob.glob(places.at(f"{places.scope.stamps}/{stamp_name('*')}")):
         changes.remove(path)
     changes.remove_tree(places.at(places.state))
     if metrics:
