@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from sereno.errors import SerenoError
-from sereno.units.durable import TEMPORARY_PREFIX, link_of, replace_all, replace_link
+from sereno.units.durable import TEMPORARY_PREFIX, link_of, locked, replace_all, replace_link
 
 
 class Changes:
@@ -123,13 +122,9 @@ class Changes:
         if self.dry_run:
             yield
             return
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(directory):
             self.sweep([directory])
             yield
-        finally:
-            os.close(descriptor)
 
 
 def _text(path: str) -> str | None:

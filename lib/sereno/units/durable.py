@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".sereno-new-"
 """What a process that was killed may leave behind begins with it."""
+
+
+@contextmanager
+def locked(directory: str | Path) -> Iterator[None]:
+    """Hold the lock of a directory (flock(2)): changes of several processes come one after another."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_all(directory: str, files: Mapping[str, str]) -> None:

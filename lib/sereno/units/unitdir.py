@@ -8,7 +8,6 @@ timers were only stopped meanwhile ("id held"), which the next change of anybody
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
 from sereno.manager.names import DROP_IN, is_of_a_job, job_of, timer_name
 from sereno.manager.scope import Scope
 from sereno.units import presets
-from sereno.units.durable import TEMPORARY_PREFIX, remove_if_empty, replace_all
+from sereno.units.durable import TEMPORARY_PREFIX, locked, remove_if_empty, replace_all
 from sereno.units.enablement import Enablement
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
 from sereno.units.unit_text import Installed, own_keys, read
@@ -55,7 +54,7 @@ class UnitDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this scope: changes of several processes come one after another (flock(2) on the directory).
+        """Hold the lock of this scope, which is that of its directory.
 
         Raises:
             NotAllowed: the caller may not write unit files here.
@@ -63,14 +62,10 @@ class UnitDirectory:
         """
         with self.naming_errors():
             self.path.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                if not os.access(self.path, os.W_OK):
-                    raise self._not_allowed()
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not os.access(self.path, os.W_OK):
+                raise self._not_allowed()
+            with locked(self.path):
                 yield
-            finally:
-                os.close(descriptor)
 
     def find(self) -> Found:
         """Read everything that is installed in this scope."""
