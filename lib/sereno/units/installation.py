@@ -152,8 +152,8 @@ class Installation:
             InvalidJob: this machine has no such user or group, or no job that another comes after; nothing was changed.
         """
         self.units.require(TEMPLATE)
-        jobs = list(jobs)
-        manager = self._manager
+        jobs, manager = list(jobs), self._manager
+        job_ids = [job.id for job in jobs]
         if manager is not None:
             cautions.check_accounts(jobs)
             journal.require_installed()
@@ -163,11 +163,8 @@ class Installation:
         with nullcontext() if dry_run else changing(self.units, manager):
             found = self.units.find()
             pruned = [job.id for job in found.jobs.values() if prune and prune(job)]
-            active = self._active(
-                found.jobs,
-                *(TARGET, app_target_name(app)),
-                of={*pruned, *(job.id for job in jobs)},
-            )
+            targets = (TARGET, app_target_name(app))
+            active = self._active(found.jobs, *targets, of={*pruned, *job_ids})
             start = start and active is not None and self._may_start(app, enable_app, active)
             todo = plan.build(
                 jobs,
@@ -189,7 +186,6 @@ class Installation:
         if manager is not None and not dry_run:
             now = [service_name(job) for job in todo.restart if job in run_now]
             manager.start(now, wait=False)
-            job_ids = [job.id for job in jobs]
             _warn(cautions.of_jobs(self.scope, self.units.find().jobs, job_ids))
         return todo.lines()
 
