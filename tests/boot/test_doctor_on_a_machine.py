@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from shop import STARTED, Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from machine import Machine
 
@@ -304,6 +305,17 @@ def examine(machine: Machine, *words: str, user: str | None = None) -> list[dict
     return found
 
 
+def when_settled(
+    machine: Machine, is_expected: Callable[[list[dict[str, Any]]], bool], deadline_s: float = 10.0
+) -> list[dict[str, Any]]:
+    """The findings when they are what is expected, or at the deadline: a target's start returns before its timers are
+    up."""
+    end_s = time.monotonic() + deadline_s
+    while not is_expected(found := examine(machine)) and time.monotonic() < end_s:
+        time.sleep(0.5)
+    return found
+
+
 @pytest.fixture
 def well(machine: Machine) -> Machine:
     assert examine(machine) == []
@@ -314,7 +326,7 @@ def well(machine: Machine) -> Machine:
 def faulty(store: Machine) -> Iterator[Machine]:
     """The store's machine, whose faults are mended in the end."""
     yield store
-    store.wait_for(lambda: examine(store) == [], what="a machine that is well", deadline_s=10)
+    assert when_settled(store, lambda found: not found) == []
 
 
 @pytest.fixture(scope="module")
@@ -352,17 +364,8 @@ def check_row(machine: Machine, row: Row) -> None:
     """That this fault is the only finding shows, too, that the hint of the row before has mended that row's."""
     check, fault, subject, cure = row
     machine.run("sh", "-ec", fault.replace("{told}", TELL).replace("{ada}", ADA))
-    found: list[dict[str, Any]] = []
-
-    def is_alone() -> bool:
-        found[:] = examine(machine)
-        return [each["check"] for each in found] == [check]
-
-    try:
-        # A target's start, which may have mended the row before, returns before its timers are up.
-        machine.wait_for(is_alone, what="the one finding", deadline_s=10)
-    except AssertionError as error:
-        raise AssertionError(f"found {found}") from error
+    found = when_settled(machine, lambda found: [each["check"] for each in found] == [check])
+    assert [each["check"] for each in found] == [check], found
     assert found[0]["subject"].startswith(subject)
     runs = machine.journal(STARTED)
     mend(machine, found[0]["hint"], cure)
