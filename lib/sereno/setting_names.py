@@ -6,7 +6,7 @@ An administrator can change them with `systemctl edit` like all others. Every ru
 # Written into a job's drop-in (units, service_lines, retry), each by its option. Read by:
 INTERVAL_S = "SERENO_INTERVAL_S"  # runner, for an overrun; metrics
 CALENDAR_STEP_S = "SERENO_CALENDAR_STEP_S"  # runner: whether the timer can have elapsed
-TIMER_SLACK_S = "SERENO_TIMER_SLACK_S"  # misfire; report.schedules
+TIMER_SLACK_S = "SERENO_TIMER_SLACK_S"  # misfire
 MISFIRE_GRACE_S = "SERENO_MISFIRE_GRACE_S"  # runner; misfire
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"  # runner; predecessors
 KWARGS = "SERENO_KWARGS"  # runner

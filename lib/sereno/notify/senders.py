@@ -221,7 +221,7 @@ def _apprise(handler: Handler, message: Message, limit_s: float) -> None:
     service = apprise.Apprise()
     for number, url in enumerate(urls, 1):
         if not service.add(url):
-            raise DeliveryError(f"apprise: URL {number} of urls is none that Apprise knows")
+            raise DeliveryError(f"apprise: urls: Apprise does not know URL {number}")
     kind = "failure" if message.payload["event"] == "failure" else "info"
     tell = partial(service.notify, title=message.subject, body=message.body, notify_type=kind)
     if not _within(limit_s, tell, f"apprise: did not end within {limit_s:g} s"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -88,9 +87,6 @@ def survey(
 
     Args:
         question: to the manager; None: there is none, as for a staged system, whose runs are not those of this machine.
-
-    Raises:
-        NotAllowed, SystemdError: the manager refused or failed.
     """
     if question is None or not jobs:
         return states_of(jobs, installation, Answer(), {})
@@ -162,25 +158,12 @@ def states_of(
         drop_ins: `UnitDirectory.drop_ins`; default: as they are now.
     """
     from sereno.observe.job_state import job_state
-    from sereno.triggers import in_words
 
     states = states_in(answer.units)
     if drop_ins is None:
         drop_ins = installation.units.drop_ins()
-    found = [
-        job_state(
-            job,
-            in_words(job.trigger),
-            answer.elapses,
-            states,
-            runs.get(job.id, ()),
-            drop_ins,
-            installation.scope,
-        )
-        for _, job in sorted(jobs.items())
+    of_all = drop_ins, installation.scope, answer.missing
+    return [
+        job_state(job, answer.elapses, states, runs.get(job_id, ()), *of_all)
+        for job_id, job in sorted(jobs.items())
     ]
-    if answer.missing:
-        found = [
-            replace(each, why_stopped=answer.missing) if each.stopped else each for each in found
-        ]
-    return found

@@ -7,8 +7,7 @@ import sys
 from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from time import perf_counter, sleep
 
-from sereno.errors import SerenoError
-from sereno.exits import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS
+from sereno.errors import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS, SerenoError
 from sereno.named_tuple import NamedTuple
 from sereno.records import journal, log, messages, sending
 from sereno.run import sigterm
@@ -54,7 +53,7 @@ class Run:
         function: the job's, as "module:name".
         environ: the environment as it was at the start: the job may change it.
         manager: where the manager hears what the run came to, see `identity.take_manager`.
-        counts: it is the run that systemd started, and no process by hand; only then monitors and metrics learn of it.
+        counts: it is the run that systemd started; only then monitors and metrics learn of it.
 
     Attributes:
         tries: how many there were, the one under way included.

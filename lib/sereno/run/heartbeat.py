@@ -58,9 +58,7 @@ class Heartbeat:
     """Tells a monitor of one run.
 
     Args:
-        url: of the monitor's check.
         run_id: systemd's invocation id, or any UUID.
-        post: sends one call.
 
     Attributes:
         MORE_TIME: asks the manager not to end a run whose job is done by its TimeoutStartSec= (sd_notify(3)).
@@ -69,11 +67,7 @@ class Heartbeat:
     MORE_TIME = f"EXTEND_TIMEOUT_USEC={(WAIT_S + 2) * 1e6:.0f}"
 
     def __init__(
-        self,
-        job_id: str,
-        url: str,
-        run_id: str,
-        post: Callable[[str, bytes], None] | None = None,
+        self, job_id: str, url: str, run_id: str, post: Callable[[str, bytes], None] | None = None
     ) -> None:
         self._job_id, self._url = job_id, url
         # The canonical form of a UUID is asked for.

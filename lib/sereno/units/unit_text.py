@@ -22,6 +22,7 @@ from sereno.manager.names import (
     service_name,
     timer_name,
 )
+from sereno.manager.systemctl import seconds
 from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, TIMER_SLACK_S
 from sereno.triggers import CronTrigger
 from sereno.units.quoting import exact_span, plain, quote, quote_argument
@@ -201,12 +202,17 @@ class Installed:
     @property
     def delay_s(self) -> float:
         """How much later than its calendar it may elapse at random, in seconds."""
-        found = re.search(
-            r"^RandomizedDelaySec=(\d+)(us|ms|s)$",
-            self.files.get(timer_name(self.id), ""),
-            re.MULTILINE,
-        )
-        return int(found[1]) / {"us": 1e6, "ms": 1e3, "s": 1}[found[2]] if found else 0.0
+        return self._span_s("RandomizedDelaySec")
+
+    @property
+    def slack_s(self) -> float:
+        """How late its timer may elapse: its accuracy and its random delay, in seconds."""
+        return self.delay_s + self._span_s("AccuracySec")
+
+    def _span_s(self, key: str) -> float:
+        timer = self.files.get(timer_name(self.id), "")
+        found = re.search(rf"^{key}=(.*)$", timer, re.MULTILINE)
+        return seconds(found[1]) if found else 0.0
 
     @property
     def calendars(self) -> list[str]:

@@ -15,6 +15,13 @@ from sereno.records.run_record import Run, is_figure
 STATUSES = ("success", "failed", "lost", "interrupted", "skipped", "missed", "running")
 # Runs in a job's table, failures in the list of all.
 RECENT, NEWEST_FAILURES = 5, 50
+# Statistics of the cache's cleanup that are drawn: name, title, unit, whether their sums are.
+_OF_CLEANUP = (
+    ("entries_removed", "Entries removed", "entries", True),
+    ("memory_freed_kb", "Memory freed", "KiB", True),
+    ("hit_rate", "Hit rate", "%", False),
+    ("entries_after", "Fill after the cleanup", "entries", False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,6 @@ def job_view(
     Args:
         runs: those of the window, in the order of their beginning.
         missed_s: elapses without a run.
-        checked_since_s: since when they were looked for.
         max_size: the limit of the cache, if there is one and the job is its cleanup.
         is_cleanup: whether the runs have the statistics of the cache's cleanup.
     """
@@ -142,18 +148,10 @@ def job_view(
     ]
     plots = [_plot(took, window, "Duration", "ms")]
     if is_cleanup:
-        removed, freed = _points(runs, "entries_removed"), _points(runs, "memory_freed_kb")
+        tops = {"hit_rate": 100, "entries_after": max_size}
         plots += [
-            _plot(removed, window, "Entries removed", "entries", summed=True),
-            _plot(freed, window, "Memory freed", "KiB", summed=True),
-            _plot(_points(runs, "hit_rate"), window, "Hit rate", "%", 100),
-            _plot(
-                _points(runs, "entries_after"),
-                window,
-                "Fill after the cleanup",
-                "entries",
-                max_size,
-            ),
+            _plot(_points(runs, name), window, title, unit, tops.get(name), summed=summed)
+            for name, title, unit, summed in _OF_CLEANUP
         ]
     return JobView(
         state,
