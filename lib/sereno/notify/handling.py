@@ -39,7 +39,7 @@ class Handling:
     """Judges events and has them told.
 
     Args:
-        environ: of the unit that started this process: CONFIG and STATE of `wake`, and what systemd tells it.
+        environ: of the unit that started this process: NOTIFY_CONFIG and NOTIFY_STATE, and what systemd tells it.
         journal: as `evidence.Journal`; tests put their own here, and in place of `account.ask`.
 
     Raises:

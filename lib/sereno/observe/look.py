@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
@@ -51,7 +52,10 @@ class Poll:
         self._without_past: list[str] = []
         # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
         self._endless: set[str] | None = None
-        self._news = _listening(user=installation.scope.is_user)
+        self._news: Runs | None = None
+        with suppress(NotAvailable):
+            self._news = Runs(user=installation.scope.is_user)
+            self._news.listen()
 
     def ask(self) -> Snapshot:
         """The jobs now. Raises as `Question.answer` does; the next call asks again."""
@@ -131,12 +135,3 @@ class Poll:
 
 def _is_open(run: Run) -> bool:
     return run.status == "lost" and not run.is_over
-
-
-def _listening(*, user: bool) -> Runs | None:
-    try:
-        runs = Runs(user=user)
-    except NotAvailable:
-        return None
-    runs.listen()
-    return runs

@@ -16,7 +16,6 @@ from sereno.manager.systemctl import Elapse, Systemctl, is_running, states_in
 
 if TYPE_CHECKING:
     from sereno.observe.job_state import JobState
-    from sereno.observe.runs import Runs
     from sereno.records.run_record import Run
     from sereno.units.installation import Installation
     from sereno.units.unit_text import Installed
@@ -101,18 +100,19 @@ def newest_runs(
 
     The journal is read before the manager's answer is waited for.
     """
+    from sereno.observe.runs import Runs
     from sereno.records.account import run_of, shown_of
     from sereno.records.journal_reader import may_read_journal
 
     user, begins_s = installation.scope.is_user, None
     runs: dict[str, list[Run]] = {}
-    with suppress(NotAvailable), _journal(user) as past:
+    with suppress(NotAvailable), Runs(user=user) as past:
         runs, begins_s = past.latest(jobs, 1), past.begins_s()
     answer = question.answer()
     states = states_in(answer.units)
     running = [job_id for job_id in jobs if is_running(states.get(service_name(job_id)))]
     if running and runs:
-        with _journal(user) as past:
+        with Runs(user=user) as past:
             runs |= past.latest(running, 2)
     missing = [job_id for job_id in jobs if not runs.get(job_id)]
     # Where it is not kept, or not for this user, there may be others.
@@ -120,12 +120,6 @@ def newest_runs(
         told = shown_of(installation.manager, missing, answer.units).items()
         runs |= {job_id: [run] for job_id, shown in told if (run := run_of(job_id, shown))}
     return remembered(runs, jobs, installation, answer)
-
-
-def _journal(user: bool) -> Runs:
-    from sereno.observe.runs import Runs
-
-    return Runs(user=user)
 
 
 def remembered(

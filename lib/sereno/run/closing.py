@@ -116,7 +116,7 @@ class Run:
         """Close the run; return the status of its process.
 
         Args:
-            reason: why it was stopped, as `stopping.Stop.reason` says it.
+            reason: why it was stopped, as `sigterm.Stop.reason` says it.
             stopped: SIGTERM ended it, whatever its function made of that.
         """
         duration_s = self.duration_s
