@@ -59,10 +59,7 @@ class States:
         """The state of a job; a new one if nothing is known of it."""
         if job_id in self._unkept:
             return self._unkept[job_id]
-        with suppress(
-            *(OSError, ArithmeticError, RecursionError),
-            *(TypeError, ValueError, LookupError, AttributeError),
-        ):
+        with suppress(Exception):
             return from_json(json.loads(content(self._directory / f"{job_id}.json")))
         try:
             since_s = max((self._directory / flag_name(job_id)).lstat().st_mtime, 0.0)

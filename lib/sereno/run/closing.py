@@ -10,6 +10,7 @@ from time import perf_counter, sleep
 from sereno.errors import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS, SerenoError
 from sereno.named_tuple import NamedTuple
 from sereno.records import journal, log, messages, sending
+from sereno.records.printable import printable
 from sereno.run import sigterm
 from sereno.setting_names import PING_URL, PING_URL_FILE, TEXTFILE_DIR
 
@@ -134,8 +135,9 @@ class Run:
         elif error is not None:
             status, message, more = "failed", messages.FAILED, in_log
         else:
-            shown = None if stats is None else _shortened(journal.to_json(stats))
-            status, message, more = "success", messages.FINISHED, shown
+            if stats is not None:
+                in_log = printable(journal.to_json(stats), MOST_MESSAGE_CHARACTERS)
+            status, message, more = "success", messages.FINISHED, in_log
         if message is not messages.FAILED:
             more = "" if more is None else f": {more}"
         level, exit_status = _ENDS[status]
@@ -261,7 +263,3 @@ class Run:
         from sereno.run.failure import place_in
 
         return place_in(sys._current_frames().get(self._thread), self.function)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MOST_MESSAGE_CHARACTERS else f"{text[:MOST_MESSAGE_CHARACTERS]}…"

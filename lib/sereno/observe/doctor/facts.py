@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sereno.errors import in_scope
@@ -36,16 +37,9 @@ class Finding:
         return asdict(self)
 
 
-def problem(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
-    return Finding(PROBLEM, subject, field, value, message, hint)
-
-
-def warning(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
-    return Finding(WARNING, subject, field, value, message, hint)
-
-
-# `problem` or `warning`.
 Level = Callable[[str, str, str, str, str], Finding]
+problem: Level = partial(Finding, PROBLEM)
+warning: Level = partial(Finding, WARNING)
 
 
 @dataclass(frozen=True, slots=True)

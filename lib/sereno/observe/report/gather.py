@@ -17,7 +17,6 @@ from sereno.manager.names import timer_name
 from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
-from sereno.observe.report.missed import missed
 from sereno.observe.report.plots import Window
 from sereno.observe.report.schedules import Schedules, schedules_of
 from sereno.observe.runs import Runs
@@ -138,7 +137,7 @@ def _view(
         state,
         runs,
         window,
-        missed_s=missed(due_s or (), runs, until_s=window.until_s, slack_s=job.slack_s),
+        missed_s=model.missed(due_s or (), runs, until_s=window.until_s, slack_s=job.slack_s),
         checked_since_s=None if due_s is None else since_s,
         max_size=cache["max_size"] if cache else None,
         is_cleanup=is_cleanup,
