@@ -19,7 +19,7 @@ LIB = Path(__file__).resolve().parents[1] / "lib"
 SERENO = LIB / "sereno"
 
 # wing: the wings that its code names in an import, at any depth. Imports for type checkers alone do not count.
-LEAVES = {"errors", "exits", "setting_names", "named_tuple", "context_manager"}
+LEAVES = {"errors", "setting_names", "named_tuple", "context_manager"}
 MAY_IMPORT: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
     "triggers": LEAVES,

@@ -1,4 +1,4 @@
-"""Every error that sereno raises on purpose, with the exit status it means.
+"""Every error that sereno raises on purpose, with the exit status it means; and the exit statuses of runs.
 
 The tree::
 
@@ -27,6 +27,15 @@ these errors and turn them into a process's status.
 from __future__ import annotations
 
 import os
+
+# Exit statuses of a run: what its process tells systemd, and what is read from `ExecMainStatus` again.
+SUCCESS, FAILURE, WRONG_USE = 0, 1, 2
+# The template's SuccessExitStatus= names these two, so that they are no failure for systemd either. 77: left out on
+# purpose; automake's status of a skipped test. 143: stopped by the administrator or by a shutdown; 128 + SIGTERM, as a
+# shell shows it.
+SKIPPED, INTERRUPTED = 77, 143
+# What the error of a run says that its limit ended: of the field, which has no language of the log's.
+OVER_LIMIT = "over its time limit"
 
 
 class SerenoError(Exception):

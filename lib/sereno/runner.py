@@ -1,9 +1,9 @@
 """One run of a job: log, call, time, classify, exit status.
 
 This is the whole of sereno that a run needs beside the job's own module, so it imports little, and late.
-Exit statuses (`sereno.exits`): 0 done; 1 the job failed (it raised, returned something else than a dict or None, or its
-dict has an `error` that is true or `status: error`; with retries: in each try); 2 wrong use; 77 left out; 143 stopped
-by SIGTERM. `sys.exit()` and `sys.exit(0)` are a success without statistics.
+Exit statuses (`sereno.errors`): 0 done; 1 the job failed (it raised, returned something else than a dict or None, or
+its dict has an `error` that is true or `status: error`; with retries: in each try); 2 wrong use; 77 left out; 143
+stopped by SIGTERM. `sys.exit()` and `sys.exit(0)` are a success without statistics.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import os
 import sys
 from time import sleep, time
 
-from sereno.errors import InvalidJob
-from sereno.exits import FAILURE, SUCCESS, WRONG_USE
+from sereno.errors import FAILURE, SUCCESS, WRONG_USE, InvalidJob
 from sereno.manager.names import service_name
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger

@@ -1,4 +1,4 @@
-"""Names of the settings in a run's environment. Each stands here once, and in the units that are written by hand.
+"""Names of the settings in a run's environment. Each stands here once, and in the hand-written units.
 
 An administrator can change them with `systemctl edit` like all others. Every run loads this: it imports nothing.
 """
@@ -6,14 +6,14 @@ An administrator can change them with `systemctl edit` like all others. Every ru
 # Written into a job's drop-in (units.unit_text, units.service_text, declare.retry), each by its option. Read by:
 INTERVAL_S = "SERENO_INTERVAL_S"  # runner, for an overrun; metrics
 CALENDAR_STEP_S = "SERENO_CALENDAR_STEP_S"  # runner: whether the timer can have elapsed
-TIMER_SLACK_S = "SERENO_TIMER_SLACK_S"  # run.lateness; report.schedules
+TIMER_SLACK_S = "SERENO_TIMER_SLACK_S"  # run.lateness
 MISFIRE_GRACE_S = "SERENO_MISFIRE_GRACE_S"  # runner; run.lateness
 ONLY_IF_SUCCESS = "SERENO_ONLY_IF_SUCCESS"  # runner; run.only_if_success
 KWARGS = "SERENO_KWARGS"  # runner
-RETRIES = "SERENO_RETRIES"  # runner; retry
-RETRY_DELAY_S = "SERENO_RETRY_DELAY_S"  # retry; the field of a record has the same name
-RETRY_BACKOFF = "SERENO_RETRY_BACKOFF"  # retry
-RETRY_DELAY_MAX_S = "SERENO_RETRY_DELAY_MAX_S"  # retry
+RETRIES = "SERENO_RETRIES"  # runner; declare.retry
+RETRY_DELAY_S = "SERENO_RETRY_DELAY_S"  # declare.retry; the field of a record has the same name
+RETRY_BACKOFF = "SERENO_RETRY_BACKOFF"  # declare.retry
+RETRY_DELAY_MAX_S = "SERENO_RETRY_DELAY_MAX_S"  # declare.retry
 PING_URL = "SERENO_PING_URL"  # run.closing; run.heartbeat
 PING_URL_FILE = "SERENO_PING_URL_FILE"  # run.closing; run.heartbeat
 

@@ -71,7 +71,7 @@ FAULTS: list[Row] = [
     ),
     ("foreign file", f"mkfifo {UNITS}/sereno@pipe.timer", f"{UNITS}/sereno@pipe.timer", None),
     (
-        "unit changed by hand",
+        "changed unit",
         f"sed -i 's/^OnCalendar=.*/OnCalendar=daily/' {UNITS}/{TIMER}; systemctl daemon-reload",
         f"{UNITS}/{TIMER}",
         None,
@@ -157,13 +157,13 @@ FAULTS: list[Row] = [
     ("closed", f"chmod 600 {STORE}/shop_jobs.py", f"{STORE}/shop_jobs.py", None),
     ("closed", "chmod 700 /opt/sereno/releases", "/opt/sereno/releases", None),
     (
-        "unit changed by hand",
+        "changed unit",
         f"mv {UNITS}/sereno@often.timer /root; systemctl daemon-reload",
         "sereno@often.timer",
         f"mv /root/sereno@often.timer {UNITS}; systemctl daemon-reload; sereno pause often; sereno resume often",
     ),
     (
-        "unit changed by hand",
+        "changed unit",
         f"mv {UNITS}/sereno@often.service.d/50-sereno.conf /root; systemctl daemon-reload",
         "sereno@often.service.d/50-sereno.conf",
         f"mv /root/50-sereno.conf {UNITS}/sereno@often.service.d; systemctl daemon-reload",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from shop import FINISHED, STARTED, Shop
 
-from sereno.exits import OVER_LIMIT
+from sereno.errors import OVER_LIMIT
 from sereno.records.verdict import LEFT, LEFT_BEHIND, STOPPED
 
 if TYPE_CHECKING:

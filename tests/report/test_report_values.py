@@ -11,7 +11,7 @@ from sample import HOUR_S, NOW_S, WINDOW, a_run, a_state, hourly
 
 from sereno.observe.report import model, plots
 from sereno.observe.report.ahead import DAY_S, NAMED_JOBS, ahead
-from sereno.observe.report.missed import missed
+from sereno.observe.report.model import missed
 from sereno.observe.report.plots import Window, band, bars, counted, line
 from sereno.records.run_record import Run
 

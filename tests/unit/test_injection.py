@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
-from sereno import cli, exits
+from sereno import cli, errors
 from sereno.declare.access import Access
 from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
@@ -198,7 +198,7 @@ def test_no_message_key_or_value_of_a_job_forges_a_field_of_a_record(sent) -> No
         taken = {*logging.makeLogRecord({}).__dict__, "message", "asctime"}
         extra = {name: value for name, value in extra.items() if name not in taken}
         logging.getLogger("shop").warning("%s", text, extra=extra)
-        assert close(stats) == exits.SUCCESS
+        assert close(stats) == errors.SUCCESS
         for record in sent:
             assert_is_a_record_of_ours(record)
         closing = sent[-1]
@@ -218,7 +218,7 @@ def test_the_text_of_an_exception_is_one_printable_line_of_a_record(sent) -> Non
     def check(text: str, ours: bool) -> None:
         sent.clear()
         exception = SerenoError(text) if ours else ValueError(text)
-        assert close({"error": text}, summary(exception), exception) == exits.FAILURE
+        assert close({"error": text}, summary(exception), exception) == errors.FAILURE
         (record,) = sent
         assert_is_a_record_of_ours(record)
         assert str(record["MESSAGE"]).isprintable()
@@ -245,7 +245,7 @@ def endless() -> dict[str, object]:
     [{"a": Unspeakable()}, {"a": 10**5000}, endless(), {Unspeakable(): 1}, {"a": b"\xff"}, {"a": {1, 2}}],
 )  # fmt: skip
 def test_statistics_that_json_cannot_hold_are_recorded_as_text(sent, stats) -> None:
-    assert close(stats) == exits.SUCCESS
+    assert close(stats) == errors.SUCCESS
     record = sent[-1]
     assert isinstance(json.loads(str(record["SERENO_STATS"])), dict)
 
@@ -256,13 +256,13 @@ def test_an_exception_without_words_is_recorded(sent) -> None:
             raise RuntimeError
 
     error = Mute()
-    assert close(None, summary(error), error) == exits.FAILURE
+    assert close(None, summary(error), error) == errors.FAILURE
     assert sent[0]["SERENO_ERROR"] == "Mute: <RuntimeError>"
 
 
 def test_statistics_and_tracebacks_that_are_too_large_are_cut_and_this_is_said(sent) -> None:
     stats = {"rows": 3, "page": "x" * 10_000_000, "last": 4}
-    assert close(stats) == exits.SUCCESS
+    assert close(stats) == errors.SUCCESS
     warning, closing = sent
     assert "1 estadísticas omitidas" in str(warning["MESSAGE"])
     assert json.loads(str(closing["SERENO_STATS"])) == {"rows": 3, "last": 4}

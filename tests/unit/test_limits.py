@@ -15,8 +15,7 @@ from sereno.declare.options import part
 from sereno.declare.order import check_order
 from sereno.declare.quantities import percent, read_span_s, seconds, size_bytes
 from sereno.declare.retry import Retry, retry_of
-from sereno.errors import InvalidJob, InvalidTrigger, NotAvailable, UsageError
-from sereno.exits import INTERRUPTED, SKIPPED
+from sereno.errors import INTERRUPTED, SKIPPED, InvalidJob, InvalidTrigger, NotAvailable, UsageError
 from sereno.run.credentials import credential
 from sereno.triggers import IntervalTrigger
 
@@ -261,7 +260,7 @@ def test_a_credential_may_be_given_as_a_path() -> None:
 def test_a_run_reads_its_credentials_by_name(tmp_path, monkeypatch) -> None:
     (tmp_path / "token").write_text("s3cr3t ñ\n")
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(NotAvailable, match="this process has none"):
+    with pytest.raises(NotAvailable, match="this process has no credentials"):
         credential("token")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert credential("token") == "s3cr3t ñ"

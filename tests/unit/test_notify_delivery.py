@@ -331,7 +331,7 @@ def test_apprise_speaks_to_its_services(server: Server, caplog: pytest.LogCaptur
     server.answers = [500] * 9
     with pytest.raises(DeliveryError, match="not all services took the message"):
         send(handler(f'type = "apprise"\nurls = ["{url}"]'), MESSAGE)
-    with pytest.raises(DeliveryError, match="URL 1 of urls is none that Apprise knows"):
+    with pytest.raises(DeliveryError, match="urls: Apprise does not know URL 1"):
         send(handler('type = "apprise"\nurls = ["nonsense://T0KEN/x"]'), MESSAGE)
     assert "nonsense://…/x" in caplog.text
     assert "T0KEN" not in caplog.text
@@ -1192,7 +1192,7 @@ def test_a_test_message_is_answered_by_the_service_without_a_journal(
     thread.join()
     assert sorted(found) == [("a", None), ("b", "out of order")]
     monkeypatch.setattr(trial.health, "senders", lambda user: {12345})
-    with pytest.raises(NotAvailable, match=r"no word of a, b within 0\.1 s"):
+    with pytest.raises(NotAvailable, match=r"no answer from a, b within 0\.1 s"):
         list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=0.1))
 
 

@@ -9,7 +9,7 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno.exits import OVER_LIMIT
+from sereno.errors import OVER_LIMIT
 from sereno.observe import look as poll_module
 from sereno.observe.job_state import JobState
 from sereno.observe.look import Poll

@@ -305,7 +305,7 @@ def test_a_run_loads_nothing_that_takes_longer_than_it_nor_the_scheduling_half()
     loaded = loaded_by("a_job", "sample_jobs:stats")
     assert loaded & set(TOO_DEAR) == set()
     needed = (
-        "errors exits manager manager.names named_tuple records records.journal records.log records.messages"
+        "errors manager manager.names named_tuple records records.journal records.log records.messages"
         " records.printable records.sending run run.closing run.identity run.sigterm runner setting_names"
     )
     ours = {name for name in loaded if name.startswith("sereno.")}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sereno.exits import OVER_LIMIT
+from sereno.errors import OVER_LIMIT
 from sereno.observe import runs
 from sereno.observe.runs import Runs
 from sereno.records import journal_reader
@@ -34,7 +34,8 @@ class ListReader:
         self._texts = set()
 
     def add_match(self, *args: str, **fields: str) -> None:
-        self._texts |= {fields["MESSAGE"]} if "MESSAGE" in fields else set()
+        said = (match.partition("=") for match in args)
+        self._texts |= {text for name, _, text in said if name == "MESSAGE"}
 
     def add_disjunction(self) -> None:
         pass

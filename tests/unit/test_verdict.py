@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from sereno.exits import OVER_LIMIT
+from sereno.errors import OVER_LIMIT
 from sereno.records.verdict import (
     CUT_OFF,
     LEFT,

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno.errors import InvalidConfig, NotAllowed, SerenoError, rights_hint
+from sereno.manager.scope import xdg
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
-from sereno.notify.state import content
+from sereno.records.files import content
 from sereno.records.url import is_http_url
 
 SYSTEM_FILE = "/etc/sereno/notify.toml"
@@ -164,7 +165,7 @@ def load(path: str) -> Config:
         SerenoError: it is no regular file, or no text.
     """
     try:
-        text = content(Path(path), flags=0).decode()
+        text = content(path, follow=True).decode()
     except FileNotFoundError:
         raise InvalidConfig(
             f"{path}: there is no such file", hint="`man sereno-notify` has one to begin with"
@@ -179,11 +180,7 @@ def load(path: str) -> Config:
 
 
 def parse(text: str, path: str) -> Config:
-    """Parse the text of a file; `path` is for messages.
-
-    Raises:
-        InvalidConfig: see `load`.
-    """
+    """Parse the text of a file; `path` is for messages. Raises InvalidConfig: see `load`."""
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -240,7 +237,5 @@ def path_of(user: bool, environ: Mapping[str, str]) -> str:
     """Where a scope's file is: the machine's, or the calling user's own."""
     if not user:
         return SYSTEM_FILE
-    home = environ.get("XDG_CONFIG_HOME", "")
-    return os.path.join(
-        home if home.startswith("/") else os.path.expanduser("~/.config"), "sereno/notify.toml"
-    )
+    home = xdg(environ, "XDG_CONFIG_HOME", Path(os.path.expanduser("~/.config")))
+    return str(home / "sereno/notify.toml")

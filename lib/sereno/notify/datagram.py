@@ -8,13 +8,13 @@ import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from struct import unpack
 from typing import NamedTuple
 
 from sereno.notify import wake
-from sereno.notify.state import MOST_BYTES, content
+from sereno.records.files import MOST_BYTES, content
 
 # It becomes a file name; `sereno.declare.job` has the same rule.
 _JOB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
@@ -84,7 +84,7 @@ def fair(heard: Iterable[Datagram]) -> list[Datagram]:
         alerts = dict.fromkeys((*before.alerts, *one.alerts))
         of_sender[key] = before._replace(alerts=tuple(islice(alerts, MOST_ALERTS)))
     kept = [list(of_sender.values())[:MOST_OF_SENDER] for of_sender in senders.values()]
-    return [one for turn in zip_longest(*kept) for one in turn if one is not None]
+    return [one for one in chain(*zip_longest(*kept)) if one is not None]
 
 
 class Heard:

@@ -6,7 +6,6 @@ longer than TimeoutStartSec=, and then nothing would tell what did not leave.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +19,11 @@ from sereno.notify.config import Handler
 from sereno.notify.event import TEST, Event
 from sereno.notify.message import compose
 from sereno.notify.senders import DeliveryError, send
-from sereno.records import journal, messages
+from sereno.records import messages
+from sereno.records.log import Logger
 
 _MOST_UNDER_WAY = 500
-_logger = logging.getLogger("sereno.notify")
+_logger = Logger("sereno.notify")
 
 
 class Delivery(NamedTuple):
@@ -37,7 +37,7 @@ class Task(NamedTuple):
     """An event for a handler.
 
     Attributes:
-        due: gives the event as it is to be told when its turn has come, None: it is not to be told any more.
+        due: gives the event as it is to be told when the handler gets to it, None: it is not to be told any more.
         done: is called with it when the handler has taken it, or does not want such events.
         answer: is called with what became of it.
     """
@@ -65,7 +65,7 @@ class Deliveries:
         self.done: list[Delivery] = []
 
     def start(self, task: Task) -> bool:
-        """Have it told when the handler has its turn; False: one of the same waits for that already."""
+        """Have it told when the handler gets to it; False: one of the same waits for that already."""
         event, name = task.event, task.handler.name
         key = name, event.kind, event.job, event.alert, event.run if event.kind == TEST else ""
         if key in self._under_way:
@@ -126,7 +126,7 @@ class Deliveries:
     def _pause(self, task: Task, seconds: float) -> None:
         time.sleep(min(seconds, self._left_s()))
         if task.due(task.event) is None:
-            raise DeliveryError("what came after it was told before")
+            raise DeliveryError("a later event was told before it")
 
     def _settle(self, key: object, task: Task, event: Event | None, error: str | None) -> None:
         """Record what became of it, once."""
@@ -149,10 +149,9 @@ def _record(event: Event, delivery: Delivery) -> None:
     (handler, error), subject = delivery, compose(event).subject
     fields = {**fields_of(event), "SERENO_HANDLER": handler}
     if error is None:
-        fields |= {"MESSAGE_ID": journal.DELIVERED}
         _logger.info(messages.DELIVERED, handler, subject, extra=fields)
     else:
-        fields |= {"MESSAGE_ID": journal.NOT_DELIVERED, "SERENO_ERROR": error}
+        fields["SERENO_ERROR"] = error
         _logger.error(messages.NOT_DELIVERED, handler, error, subject, extra=fields)
 
 

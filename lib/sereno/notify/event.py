@@ -13,9 +13,7 @@ class Event:
 
     Attributes:
         kind: FAILURE, RECOVERY, ALERT or TEST.
-        job: the job's id.
-        run: the run's invocation id.
-        host: name of the machine.
+        job, run: the job's id, and the run's invocation id.
         scope: "system" or "user".
         time_s: when, in seconds since the epoch.
         result: systemd's result of the run ("exit-code", "signal", "timeout", "oom-kill", …; "success").

@@ -6,7 +6,6 @@ Then the message goes without it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from sereno.notify.throttle import Moment
 from sereno.records import journal, journal_reader
 from sereno.records.account import Account, exit_status
 from sereno.records.journal_reader import is_of_manager
+from sereno.records.log import Logger
 from sereno.records.run_record import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
 
 # Of a run's end, or of the runs since another; a job may log without limit.
@@ -27,7 +27,7 @@ _RECORDS = 500
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _WAIT_S, _POLL_S = 2.0, 0.05
 _FIELDS = FIELDS | journal_reader.FIELDS | {"SERENO_ALERT", "__MONOTONIC_TIMESTAMP"}
-_logger = logging.getLogger("sereno.notify")
+_logger = Logger("sereno.notify")
 Record = Mapping[str, Any]
 
 
@@ -69,7 +69,6 @@ class Journal:
     Only what a job's own processes said counts, and what the manager said of them: anybody may name a run.
 
     Args:
-        user: True for the calling user's scope.
         read: as `newest_first`; tests put their own here.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import socket
@@ -22,26 +21,25 @@ from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.state import States
 from sereno.notify.throttle import Moment, State
-from sereno.records import account, journal, messages
+from sereno.records import account, messages
 from sereno.records.account import Account
+from sereno.records.log import Logger
 from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_STATE
 
-BY_HAND = "by hand: sereno notify --test"
+TRY_IT = "to try it: sereno notify --test"
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
 # success tells the same.
 _END_S = 30.0
 # How often it is looked what becomes of a job whose failure takes long to tell.
 _LOOK_S = 2.0
-_logger = logging.getLogger("sereno.notify")
+_logger = Logger("sereno.notify")
 
 
 class Handling:
     """Judges events and has them told.
 
     Args:
-        environ: of the unit that started this process: CONFIG and STATE of `wake`, and what systemd tells it.
-        deliveries: by which it is told.
-        now_s: the clock.
+        environ: of the unit that started this process: NOTIFY_CONFIG and NOTIFY_STATE, and what systemd tells it.
         journal: as `evidence.Journal`; tests put their own here, and in place of `account.ask`.
 
     Raises:
@@ -59,7 +57,7 @@ class Handling:
     ) -> None:
         missing = [name for name in (NOTIFY_CONFIG, NOTIFY_STATE) if name not in environ]
         if missing:
-            raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=BY_HAND)
+            raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=TRY_IT)
         self._config = config.load(environ[NOTIFY_CONFIG])
         self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[NOTIFY_STATE])
@@ -128,10 +126,9 @@ class Handling:
     def succeeded(
         self, job_id: str, run_id: str, latest: Account | None, alerts: tuple[str, ...] = ()
     ) -> None:
-        """A run succeeded that follows a failure, or that raised `alerts`: whatever of it can be confirmed.
+        """A run succeeded that follows a failure, or that raised `alerts`: what of it can be confirmed is told.
 
-        Args:
-            latest: the manager's account of the job.
+        `latest` is the manager's account of the job.
         """
         is_latest = latest is not None and latest.run_id == run_id
         if latest and is_latest and not latest.has_succeeded:
@@ -256,5 +253,4 @@ def _answer(address: str | bytes | None, delivery: Delivery) -> None:
 def _note_held_back(event: Event, until_s: float) -> None:
     what = event.alert or str(messages.FAILURES_IN_A_ROW) % event.failures
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until_s))
-    fields = {"MESSAGE_ID": journal.HELD_BACK, **fields_of(event)}
-    _logger.info(messages.HELD_BACK, event.job, until, what, extra=fields)
+    _logger.info(messages.HELD_BACK, event.job, until, what, extra=fields_of(event))

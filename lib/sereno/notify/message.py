@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sereno.errors import in_scope
-from sereno.exits import OVER_LIMIT
+from sereno.errors import OVER_LIMIT, in_scope
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.records import messages
 from sereno.records.printable import printable
@@ -24,8 +23,6 @@ class Message:
     """One message in all its forms.
 
     Attributes:
-        subject: one line.
-        body: several lines of text.
         payload: what webhooks and commands get as JSON. `text` is the subject and the body, under the key that the
             incoming webhooks of Slack, Mattermost and their kin read.
     """
@@ -88,23 +85,16 @@ def _error(event: Event) -> str | None:
 def _body(event: Event) -> list[str]:
     if event.kind == TEST:
         return [str(messages.BODY_TEST) % event.host]
-    since_s, quiet_s = event.failing_since_s, event.quiet_until_s
+    since, quiet = _local(event.failing_since_s), _local(event.quiet_until_s)
     rows = (
         (messages.ROW_JOB, event.job),
         (messages.ROW_HOST, event.host),
         (messages.ROW_TIME, _local(event.time_s)),
         (messages.ROW_RESULT, _how(event) if event.kind != ALERT else None),
         (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, _error(event)),
-        (
-            messages.ROW_FAILURES,
-            since_s is not None
-            and str(messages.FAILURES_SINCE) % (event.failures, _local(since_s)),
-        ),
+        (messages.ROW_FAILURES, since and str(messages.FAILURES_SINCE) % (event.failures, since)),
         (messages.ROW_UNTOLD, event.untold and str(messages.UNTOLD) % event.untold),
-        (
-            messages.ROW_QUIET,
-            quiet_s is not None and str(messages.QUIET_UNTIL) % _local(quiet_s),
-        ),
+        (messages.ROW_QUIET, quiet and str(messages.QUIET_UNTIL) % quiet),
         (messages.ROW_RUN, event.run),
     )
     log = in_scope(f"journalctl SERENO_RUN={event.run}", user=event.scope == "user")
@@ -115,11 +105,15 @@ def _body(event: Event) -> list[str]:
     return [printable(line, LINE_LENGTH) for line in lines]
 
 
+def _at(time_s: float | None) -> datetime | None:
+    return None if time_s is None else datetime.fromtimestamp(time_s).astimezone()
+
+
 def _iso(time_s: float | None) -> str | None:
-    if time_s is None:
-        return None
-    return datetime.fromtimestamp(time_s).astimezone().isoformat(timespec="seconds")
+    at = _at(time_s)
+    return None if at is None else at.isoformat(timespec="seconds")
 
 
-def _local(time_s: float) -> str:
-    return f"{datetime.fromtimestamp(time_s).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+def _local(time_s: float | None) -> str | None:
+    at = _at(time_s)
+    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S %Z}"

@@ -31,6 +31,8 @@ BACKOFF_S = (1, 3, 9, 27, 60, 60)
 # Of a program's output: the last line is what is shown of it.
 _MOST_OUTPUT_BYTES = 1 << 20
 _POLL_S = 0.05
+# What systemd told this process about itself and its secrets, and a program does not inherit.
+_PRIVATE = ("CREDENTIALS_DIRECTORY", "LISTEN_", "MONITOR_", "NOTIFY_SOCKET", "SERENO_")
 Result = TypeVar("Result")
 
 
@@ -108,10 +110,11 @@ def _run(words: list[str], data: bytes, limit_s: float, extra: dict[str, str]) -
         given.seek(0)
         # So that it can be cut while it is written.
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE)}
         try:
             program = subprocess.Popen(
                 words, stdin=given, stdout=output, stderr=output, process_group=0,
-                env={**_inherited(os.environ), **extra},
+                env={**inherited, **extra},
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise DeliveryError(f"{words[0]}: {error}") from None
@@ -139,12 +142,6 @@ def _has_ended(program: subprocess.Popen[bytes], limit_s: float, output: int) ->
     with suppress(subprocess.TimeoutExpired):
         program.wait(1)
     return False
-
-
-def _inherited(environ: Any) -> dict[str, str]:
-    """The environment of a program: not what systemd told this process about itself and its secrets."""
-    private = ("CREDENTIALS_DIRECTORY", "LISTEN_", "MONITOR_", "NOTIFY_SOCKET", "SERENO_")
-    return {name: value for name, value in environ.items() if not name.startswith(private)}
 
 
 def _webhook(
@@ -221,7 +218,7 @@ def _apprise(handler: Handler, message: Message, limit_s: float) -> None:
     service = apprise.Apprise()
     for number, url in enumerate(urls, 1):
         if not service.add(url):
-            raise DeliveryError(f"apprise: URL {number} of urls is none that Apprise knows")
+            raise DeliveryError(f"apprise: urls: Apprise does not know URL {number}")
     kind = "failure" if message.payload["event"] == "failure" else "info"
     tell = partial(service.notify, title=message.subject, body=message.body, notify_type=kind)
     if not _within(limit_s, tell, f"apprise: did not end within {limit_s:g} s"):

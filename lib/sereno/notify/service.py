@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
@@ -12,8 +11,9 @@ from select import select
 from sereno.errors import SerenoError, UsageError
 from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
-from sereno.notify.handling import BY_HAND, Handling
+from sereno.notify.handling import TRY_IT, Handling
 from sereno.records import account, journal, messages
+from sereno.records.log import Logger
 from sereno.setting_names import NOTIFY_STATE
 
 IDENTIFIER = "sereno-notify"
@@ -26,7 +26,7 @@ DEADLINE_S, _LISTEN_S = 590.0, 560.0
 _START_S = 5.0
 # Between two looks at runs that are not over; how many datagrams are handled between two looks at the socket.
 _PAUSE_S, _AT_ONCE = 0.02, 16
-_logger = logging.getLogger("sereno.notify")
+_logger = Logger("sereno.notify")
 
 
 def run(failed: str | None, environ: Mapping[str, str]) -> int:
@@ -47,8 +47,7 @@ def run(failed: str | None, environ: Mapping[str, str]) -> int:
             handling.failed(failed, first)
             handling.follow(failed, first.run_id, since_s)
     except SerenoError as error:
-        kind = {"MESSAGE_ID": journal.NOT_DELIVERED}
-        fields = {**kind, "SERENO_ERROR": error.message, "SERENO_JOB": failed}
+        fields = {"SERENO_ERROR": error.message, "SERENO_JOB": failed}
         _logger.error(messages.NONE_SENT, error.message, extra=fields)
         return error.exit_code
     return int(any(delivery.error is not None for delivery in deliveries.done))
@@ -60,7 +59,7 @@ def _listen(environ: Mapping[str, str], deliveries: Deliveries) -> None:
     It goes on while a handler is slow, which holds up no message of another.
     """
     if environ.get("LISTEN_FDS") != "1":
-        raise UsageError("LISTEN_FDS: systemd gave no socket", hint=BY_HAND)
+        raise UsageError("LISTEN_FDS: systemd gave no socket", hint=TRY_IT)
     give_up = time.monotonic() + _LISTEN_S
     heard = Heard(environ.get(NOTIFY_STATE, os.devnull))
     waiting, pause_s = heard.read(), _PAUSE_S

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,12 +16,12 @@ from pathlib import Path
 
 from sereno.notify.throttle import Last, Row, State, Told, from_json
 from sereno.records import messages
-from sereno.records.replacing import replace
+from sereno.records.files import content, replace, unfinished
+from sereno.records.log import Logger
 
 # Who holds the lock reads and writes one small file.
 LOCK_S = 5.0
-MOST_BYTES = 16 << 20
-_logger = logging.getLogger("sereno.notify")
+_logger = Logger("sereno.notify")
 
 
 class States:
@@ -61,10 +59,7 @@ class States:
         """The state of a job; a new one if nothing is known of it."""
         if job_id in self._unkept:
             return self._unkept[job_id]
-        with suppress(
-            *(OSError, ArithmeticError, RecursionError),
-            *(TypeError, ValueError, LookupError, AttributeError),
-        ):
+        with suppress(Exception):
             return from_json(json.loads(content(self._directory / f"{job_id}.json")))
         try:
             since_s = max((self._directory / flag_name(job_id)).lstat().st_mtime, 0.0)
@@ -95,40 +90,22 @@ class States:
     def _write(self, job_id: str, state: State, flag: Path) -> None:
         """Raises OSError where the disk does not take it; nothing is left then that is out of date."""
         path = self._directory / f"{job_id}.json"
-        temporary = self._directory / _unfinished(path.name)
         try:
             if not state.wants_success:
                 flag.unlink(missing_ok=True)
             elif not flag.exists():
                 flag.touch()
-            replace(str(path), json.dumps(state).encode(), str(temporary), mode=None)
+            replace(str(path), json.dumps(state).encode(), mode=None)
         except OSError:
-            for name in (temporary, path):
-                with suppress(OSError):
-                    name.unlink()
+            with suppress(OSError):
+                path.unlink()
             raise
-
-
-def content(path: Path, flags: int = os.O_NOFOLLOW) -> bytes:
-    """What a regular file holds, up to `MOST_BYTES`; OSError also for what is none, so that no FIFO is waited for."""
-
-    def opened(name: str, how: int) -> int:
-        return os.open(name, how | os.O_NONBLOCK | flags)
-
-    with open(path, "rb", opener=opened) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is no regular file", str(path))
-        return file.read(MOST_BYTES)
 
 
 def file_names(job_id: str) -> tuple[str, ...]:
     """Names of all files that may be there of a job."""
     name = f"{job_id}.json"
-    return name, flag_name(job_id), _unfinished(name)
-
-
-def _unfinished(name: str) -> str:
-    return f".{name}.new"
+    return name, flag_name(job_id), unfinished(name)
 
 
 def flag_name(job_id: str) -> str:

@@ -182,7 +182,7 @@ def delivered(state: State, handler: str, event: Event, now_s: float, rule: Rule
 
 
 def from_json(value: Any) -> State:
-    """The state of which `value` is the JSON. Raises TypeError, ValueError, LookupError or AttributeError if none."""
+    """The state of which `value` is the JSON; an exception of any kind where it is none."""
     failing, run, ended, told = value
     return State(
         failing=failing and Row(_time(failing[0]), int(failing[1])),

@@ -57,7 +57,7 @@ def run(
                 data, uid, _ = take(asking)
             except TimeoutError:
                 raise NotAvailable(
-                    f"no word of {', '.join(sorted(waiting))} within {deadline_s:g} s",
+                    f"no answer from {', '.join(sorted(waiting))} within {deadline_s:g} s",
                     hint=in_scope("journalctl -u sereno-notify.service", user=user),
                 ) from None
             if uid in health.senders(user):

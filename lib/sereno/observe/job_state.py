@@ -22,6 +22,7 @@ from sereno.manager.names import (
 from sereno.manager.scope import Scope
 from sereno.manager.systemctl import ELAPSED, Elapse, is_active, is_running
 from sereno.records.run_record import Run
+from sereno.triggers import in_words
 from sereno.units.unit_text import Installed
 
 if TYPE_CHECKING:
@@ -137,21 +138,21 @@ class JobState:
 
 def job_state(
     job: Installed,
-    schedule: str,
     elapses: Mapping[str, Elapse],
     states: Mapping[str, str],
     runs: Sequence[Run],
     drop_ins: Mapping[str, Collection[str]],
     scope: Scope,
+    no_manager: str = "",
 ) -> JobState:
     """Put together what is known of one job.
 
     Args:
-        schedule: when it runs, in words.
         elapses: of timers, by unit name.
         states: `Systemctl.states` of timers, services and the targets above them; one that is not loaded is missing.
         runs: its newest ones, oldest first; of a job that runs the two newest are needed.
         drop_ins: those of administrators, {unit name: paths}.
+        no_manager: why there is no manager to ask; "" if there is one.
     """
     timer, service = timer_name(job.id), states.get(service_name(job.id))
     running = is_running(service)
@@ -167,18 +168,19 @@ def job_state(
     # A run that was stopped, and killed for not heeding it, leaves a unit that has failed, and is no failure.
     stopped = ended is not None and ended.status == "interrupted" and ended.result is not None
     units = (timer, TIMER_TEMPLATE, service_name(job.id), TEMPLATE)
-    if timer in drop_ins:
-        schedule += " (changed by a drop-in)"
+    why_stopped = ""
+    if job.enabled and not active:
+        why_stopped = no_manager or _why_stopped(job, states, scope.command)
     return JobState(
         job=job,
-        schedule=schedule,
+        schedule=in_words(job.trigger) + " (changed by a drop-in)" * (timer in drop_ins),
         next=elapse.next if elapse else None,
         last=last,
         active=active,
         running=running,
         failing=(ended is not None and ended.is_bad) or (service == "failed" and not stopped),
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
-        why_stopped="" if active or not job.enabled else _why_stopped(job, states, scope.command),
+        why_stopped=why_stopped,
         is_over=states.get(timer) == ELAPSED and not active,
     )
 

@@ -21,25 +21,14 @@ from sereno.manager.analyze import elapses_of_each
 from sereno.manager.names import timer_name
 from sereno.manager.scope import Scope
 from sereno.manager.systemctl import Elapse
-from sereno.notify.state import content
-from sereno.records.replacing import replace
+from sereno.records.files import content, replace
 from sereno.records.run_record import Run
 from sereno.units.unit_text import Installed
 
 FORGOTTEN = "its timer elapsed then, and no record of the run can be read any more"
-# What runs more often than this, the journal has not forgotten; the file need not be written anew for it.
+# What runs more often than this, the journal has not forgotten; the file need not be written again for it.
 _FRESH_S = 3600.0
-_FIELDS = (
-    "run_id",
-    "status",
-    "start_s",
-    "end_s",
-    "duration_ms",
-    "error",
-    "hint",
-    "result",
-    "exit_status",
-)
+_FIELDS = "run_id status start_s end_s duration_ms error hint result exit_status".split()
 # systemd touches the stamp when it gets to it; its accuracy is part of a job's slack.
 _LATE_S = 60.0
 
@@ -51,11 +40,7 @@ def path_of(scope: Scope) -> Path:
 
 
 def keep(scope: Scope, jobs: Mapping[str, Installed], newest: Mapping[str, Run]) -> dict[str, Run]:
-    """The last run of each job: its newest one, else what was kept of it. What is news is kept, if this process may.
-
-    Args:
-        newest: by job id, what is known of it by others.
-    """
+    """The last run of each job: the `newest` that is known, else what was kept. News is kept, if this process may."""
     kept = _read(scope)
     news = {
         job_id: {
@@ -104,7 +89,7 @@ def _write(scope: Scope, runs: Mapping[str, Mapping[str, Any]]) -> None:
     }
     with suppress(OSError, KeyError):
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        replace(str(path), json.dumps(there).encode(), f"{path}.{os.getpid()}", mode=0o600)
+        replace(str(path), json.dumps(there).encode(), mode=0o600, several=True)
         if not scope.is_user:
             # Those may read it who may read the journal.
             os.chown(path, 0, grp.getgrnam("systemd-journal").gr_gid)
@@ -115,10 +100,7 @@ def due(jobs: Iterable[Installed], elapses: Mapping[str, Elapse]) -> dict[str, R
     """The last elapse of calendar timers as a run of which nothing is known ("unknown"), by job id.
 
     Only where the stamp is of an elapse of the calendar: systemd makes one as well when it first starts a timer, and
-    dates it anew where it made up for an elapse. An interval's tells nothing: its first elapse is counted from it.
-
-    Args:
-        elapses: of timers, by unit name.
+    dates it again where it made up for an elapse. An interval's tells nothing: its first elapse is counted from it.
     """
     found = {}
     for job in jobs:

@@ -1,6 +1,6 @@
 """The jobs of a scope as they are now, asked again and again at little cost.
 
-The manager is asked anew each time. Unit files are read again only when one was added, replaced or removed. Of the
+The manager is asked each time. Unit files are read again only when one was added, replaced or removed. Of the
 journal, what has come since is read; how long older runs took is looked up little by little.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from sereno.errors import NotAvailable
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
 from sereno.observe.job_state import JobState
-from sereno.observe.runs import Runs
+from sereno.observe.runs import OPEN_RUNS, Runs
 from sereno.observe.survey import Question, remembered, states_of
 from sereno.observe.totals import durations_ms
 from sereno.records.run_record import Run
@@ -22,30 +23,19 @@ from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
 
 KEPT_RUNS = 24
-# Records may still come of so many of a job's runs: systemd's about the one before arrive while the next begins.
-_OPEN_RUNS = 3
 # Of each answer, for looking up the past of jobs.
 _PAST_S = 0.3
 
 
 class Snapshot(NamedTuple):
-    """All jobs at one moment.
-
-    Attributes:
-        jobs: by id.
-        durations_ms: how long the newest runs took, oldest first, by job id.
-    """
+    """All jobs at one moment, and by job id how long the newest runs took, oldest first."""
 
     jobs: list[JobState]
     durations_ms: dict[str, list[float]]
 
 
 class Poll:
-    """One scope's jobs. Not for several threads at once.
-
-    Args:
-        clock: seconds that only grow; tests put their own here.
-    """
+    """One scope's jobs. Not for several threads at once. Tests put their own clock here."""
 
     def __init__(
         self, installation: Installation, *, clock: Callable[[], float] = time.monotonic
@@ -62,14 +52,13 @@ class Poll:
         self._without_past: list[str] = []
         # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
         self._endless: set[str] | None = None
-        self._news = _listening(user=installation.scope.is_user)
+        self._news: Runs | None = None
+        with suppress(NotAvailable):
+            self._news = Runs(user=installation.scope.is_user)
+            self._news.listen()
 
     def ask(self) -> Snapshot:
-        """The jobs now.
-
-        Raises:
-            NotAllowed, SystemdError: the manager refused or failed; the next call asks again.
-        """
+        """The jobs now. Raises as `Question.answer` does; the next call asks again."""
         self._read_units()
         self._read_news()
         known = {run.run_id for run in self._newest() if _is_open(run)}
@@ -135,7 +124,7 @@ class Poll:
         if self._news is not None:
             changed = dict.fromkeys(job_id for job_id, _ in self._news.news(self._jobs))
             if changed:
-                self._read(changed, _OPEN_RUNS)
+                self._read(changed, OPEN_RUNS)
 
     def _read_past(self) -> None:
         """Look older runs up, of as many jobs as the time allows."""
@@ -146,12 +135,3 @@ class Poll:
 
 def _is_open(run: Run) -> bool:
     return run.status == "lost" and not run.is_over
-
-
-def _listening(*, user: bool) -> Runs | None:
-    try:
-        runs = Runs(user=user)
-    except NotAvailable:
-        return None
-    runs.listen()
-    return runs

@@ -1,4 +1,4 @@
-"""A run by hand that is waited for: `Scheduler.run_job` and `sereno run --wait`."""
+"""A run that somebody starts and waits for: `Scheduler.run_job` and `sereno run --wait`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
 
     A run that is under way already is waited for instead of starting a second one. It is that run which is judged, also
     where somebody restarts the service meanwhile, or the next one follows at once.
-
-    Args:
-        user: True for the calling user's scope.
 
     Raises:
         JobFailed: systemd started nothing, in its own words; or nothing can be learnt of the run.
@@ -54,10 +51,14 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
     def is_meant(run: Run) -> bool:
         return (run.run_id == before_id) is is_under_way
 
+    def is_later(run: Run) -> bool:
+        # A run that a crash of the machine cut off has no end, and began long before.
+        return (run.end_s or run.start_s or since_s) >= since_s
+
     with Runs(user=user) as past:
         found = past.await_run(
             job_id,
-            lambda run: is_meant(run) and (is_under_way or _is_later(run, since_s)),
+            lambda run: is_meant(run) and (is_under_way or is_later(run)),
             lambda run: run.is_over or _is_done_by(after, run),
             deadline_s=_JOURNAL_S,
         )
@@ -71,11 +72,6 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
         hint="either the journal is not kept, or this user may not read it:"
         " usermod -aG systemd-journal USER, then log in again",
     )
-
-
-def _is_later(run: Run, since_s: float) -> bool:
-    # A run that a crash of the machine cut off has no end, and began long before.
-    return (run.end_s or run.start_s or since_s) >= since_s
 
 
 def _is_done_by(after: Mapping[str, str], run: Run) -> bool:

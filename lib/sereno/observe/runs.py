@@ -8,9 +8,10 @@ all runs are read once, and what is rare among them is looked up. Records that n
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from sereno.manager.names import job_of_service, service_name
@@ -35,7 +36,7 @@ _FOLLOWERS = 20
 _OF_RUNS = (STARTED, *STATUS_OF)
 _OF_ANY_RUN = (*_OF_RUNS, UNIT_FAILED, UNIT_STOPPED)
 # Of so many of a job's runs records may still come: systemd's about the one before arrive while the next begins.
-_OPEN_RUNS = 5
+OPEN_RUNS = 5
 # Records that are read in vain, for each job that is looked for, before it is asked for by name.
 _PATIENCE = 20
 
@@ -64,18 +65,11 @@ class _Newest:
 
 
 class Runs:
-    """The runs of one scope's jobs.
-
-    Args:
-        user: True for the calling user's scope.
-
-    Raises:
-        NotAvailable: this interpreter has no python-systemd.
-    """
+    """The runs of one scope's jobs. Raises NotAvailable where this interpreter has no python-systemd."""
 
     def __init__(self, *, user: bool = False) -> None:
-        self._user = user
-        self._mine = journal_reader.of_user() if user else {}
+        self._unit = "USER_UNIT" if user else "UNIT"
+        self._mine = {"_UID": str(os.geteuid())} if user else {}
         self._reader = journal_reader.reader(FIELDS | journal_reader.FIELDS)
         self._vouching = journal_reader.Vouching(user=user)
 
@@ -91,8 +85,7 @@ class Runs:
     def history(self, job_id: str, *, since_s: float, running_id: str | None = None) -> list[Run]:
         """The runs of a job that began or ended after `since_s` (seconds since the epoch), oldest first.
 
-        Args:
-            running_id: invocation id of the run that is under way.
+        `running_id` is the invocation id of the run that is under way.
         """
         return runs_of(job_id, self.records(job_id, since_s), running_id=running_id)
 
@@ -112,7 +105,7 @@ class Runs:
         for job_id, record in self._of_jobs(self._reader, job_ids):
             groups = open_runs[job_id]
             groups.setdefault(run_id_of(record), []).append(record)
-            if len(groups) > _OPEN_RUNS:
+            if len(groups) > OPEN_RUNS:
                 oldest = groups.pop(next(iter(groups)))
                 for old in oldest if job_id not in with_stats else ():
                     old.pop("SERENO_STATS", None)
@@ -126,7 +119,7 @@ class Runs:
     def latest(self, job_ids: Collection[str], count: int = 1) -> dict[str, list[Run]]:
         """`newest` of many jobs, by job id, for what one pass and a few questions cost."""
         # Who never ran need not be looked for.
-        units = self._reader.query_unique("USER_UNIT" if self._user else "UNIT")
+        units = self._reader.query_unique(self._unit)
         known = self._reader.query_unique("SERENO_JOB")
         found = {
             job_id: _Newest(count)
@@ -150,7 +143,7 @@ class Runs:
 
     def newest(self, job_id: str, count: int) -> list[Run]:
         """A job's newest `count` runs, the oldest first; one that is under way may be "lost" here."""
-        self._match(job_id, *_OF_RUNS)
+        self._match_runs([job_id], limits=True)
         self._reader.seek_tail()
         found = _Newest(count)
         for record in self._own(job_id, self._backwards()):
@@ -158,19 +151,23 @@ class Runs:
                 break
         return found.runs(job_id)
 
-    def _match_runs(self, job_ids: Iterable[str] = ()) -> None:
+    def _match_runs(self, job_ids: Collection[str] = (), *, limits: bool = False) -> None:
         """Choose the records of these jobs' runs (default: all jobs'), and systemd's of them (of whatever it starts).
 
-        But for what it says of a time limit, which has no field of its own: who needs that asks for the one job.
+        Args:
+            limits: also what it says of a time limit, which has no field of its own: for one job.
         """
-        reader, unit = self._reader, "USER_UNIT" if self._user else "UNIT"
+        reader, by_manager = self._reader, self._mine or {"_PID": "1"}
         own = {f"SERENO_JOB={job_id}" for job_id in job_ids}
-        managed = {f"{unit}={service_name(job_id)}" for job_id in job_ids}
+        managed = {f"{self._unit}={service_name(job_id)}" for job_id in job_ids}
         reader.flush_matches()
         reader.add_match(*(f"MESSAGE_ID={kind}" for kind in _OF_RUNS), *own, **self._mine)
         reader.add_disjunction()
-        by_manager = self._mine or {"_PID": "1"}
         reader.add_match(*(f"MESSAGE_ID={kind}" for kind in BY_MANAGER), *managed, **by_manager)
+        if limits:
+            said = (text for job_id in job_ids for text in limit_texts(service_name(job_id)))
+            reader.add_disjunction()
+            reader.add_match(*(f"MESSAGE={text}" for text in said), *managed, **by_manager)
 
     def _take_newest(self, found: Mapping[str, _Newest], missing: set[str]) -> None:
         """Read backwards what was chosen, until all is found, or it does not pay any more; `missing`: what is not."""
@@ -196,8 +193,7 @@ class Runs:
 
     def _job_of(self, record: dict[str, Any], job_ids: Container[str]) -> str | None:
         """Which of these jobs a record is of; None: of none, or nobody vouches for it."""
-        unit = text(record, "USER_UNIT" if self._user else "UNIT")
-        job_id = text(record, "SERENO_JOB") or job_of_service(unit)
+        job_id = text(record, "SERENO_JOB") or job_of_service(text(record, self._unit))
         # Known ones first: any user can name a million others, each of which somebody would have to vouch for.
         return job_id if job_id in job_ids and self._vouching.vouches(record, job_id) else None
 
@@ -234,7 +230,7 @@ class Runs:
 
     def records(self, job_id: str, since_s: float = 0.0) -> Iterator[dict[str, Any]]:
         """The records of a job's runs after `since_s` (seconds since the epoch), oldest first."""
-        self._match(job_id, *_OF_RUNS)
+        self._match_runs([job_id], limits=True)
         self._reader.seek_realtime(since_s)
         return self._own(job_id, self._reader)
 
@@ -265,12 +261,7 @@ class Runs:
         """The last `count` records about a job: its own and systemd's, oldest first."""
         self._match(job_id)
         self._reader.seek_tail()
-        records = []
-        for record in self._own(job_id, self._backwards()):
-            records.append(record)
-            if len(records) >= count:
-                break
-        return records[::-1]
+        return list(islice(self._own(job_id, self._backwards()), count))[::-1]
 
     def follow(self, job_id: str, has_ended: Callable[[], bool]) -> Iterator[dict[str, Any]]:
         """The records about a job from now on, as they come, until `has_ended`.
@@ -295,28 +286,16 @@ class Runs:
         while record := self._reader.get_previous():
             yield record
 
-    def _match(self, job_id: str, *kinds: str) -> None:
-        """Choose a job's own records of these kinds (none: all), and systemd's about its unit."""
+    def _match(self, job_id: str) -> None:
+        """Choose all records of a job: its own, systemd's about its unit, and what its processes print, which has no
+        field of its own in a user's manager."""
         reader, service = self._reader, service_name(job_id)
-        manager = journal_reader.of_manager(service, user=self._user)
         reader.flush_matches()
         reader.add_match(SERENO_JOB=job_id, **self._mine)
-        for kind in kinds:
-            reader.add_match(MESSAGE_ID=kind)
         reader.add_disjunction()
-        reader.add_match(**manager)
-        if kinds:
-            for kind in BY_MANAGER:
-                reader.add_match(MESSAGE_ID=kind)
-            reader.add_disjunction()
-            reader.add_match(**manager)
-            for said in limit_texts(service):
-                reader.add_match(MESSAGE=said)
-        else:
-            # What a job prints has no field of its own in a user's manager.
-            reader.add_disjunction()
-            unit = "_SYSTEMD_USER_UNIT" if self._user else "_SYSTEMD_UNIT"
-            reader.add_match(**{unit: service}, **self._mine)
+        reader.add_match(**{self._unit: service}, **(self._mine or {"_PID": "1"}))
+        reader.add_disjunction()
+        reader.add_match(**{f"_SYSTEMD_{self._unit}": service}, **self._mine)
 
     def _own(self, job_id: str, records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         return (record for record in records if self._vouching.vouches(record, job_id))

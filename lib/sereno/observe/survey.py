@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +16,6 @@ from sereno.manager.systemctl import Elapse, Systemctl, is_running, states_in
 
 if TYPE_CHECKING:
     from sereno.observe.job_state import JobState
-    from sereno.observe.runs import Runs
     from sereno.records.run_record import Run
     from sereno.units.installation import Installation
     from sereno.units.unit_text import Installed
@@ -88,9 +86,6 @@ def survey(
 
     Args:
         question: to the manager; None: there is none, as for a staged system, whose runs are not those of this machine.
-
-    Raises:
-        NotAllowed, SystemdError: the manager refused or failed.
     """
     if question is None or not jobs:
         return states_of(jobs, installation, Answer(), {})
@@ -105,18 +100,19 @@ def newest_runs(
 
     The journal is read before the manager's answer is waited for.
     """
+    from sereno.observe.runs import Runs
     from sereno.records.account import run_of, shown_of
     from sereno.records.journal_reader import may_read_journal
 
     user, begins_s = installation.scope.is_user, None
     runs: dict[str, list[Run]] = {}
-    with suppress(NotAvailable), _journal(user) as past:
+    with suppress(NotAvailable), Runs(user=user) as past:
         runs, begins_s = past.latest(jobs, 1), past.begins_s()
     answer = question.answer()
     states = states_in(answer.units)
     running = [job_id for job_id in jobs if is_running(states.get(service_name(job_id)))]
     if running and runs:
-        with _journal(user) as past:
+        with Runs(user=user) as past:
             runs |= past.latest(running, 2)
     missing = [job_id for job_id in jobs if not runs.get(job_id)]
     # Where it is not kept, or not for this user, there may be others.
@@ -124,12 +120,6 @@ def newest_runs(
         told = shown_of(installation.manager, missing, answer.units).items()
         runs |= {job_id: [run] for job_id, shown in told if (run := run_of(job_id, shown))}
     return remembered(runs, jobs, installation, answer)
-
-
-def _journal(user: bool) -> Runs:
-    from sereno.observe.runs import Runs
-
-    return Runs(user=user)
 
 
 def remembered(
@@ -162,25 +152,12 @@ def states_of(
         drop_ins: `UnitDirectory.drop_ins`; default: as they are now.
     """
     from sereno.observe.job_state import job_state
-    from sereno.triggers import in_words
 
     states = states_in(answer.units)
     if drop_ins is None:
         drop_ins = installation.units.drop_ins()
-    found = [
-        job_state(
-            job,
-            in_words(job.trigger),
-            answer.elapses,
-            states,
-            runs.get(job.id, ()),
-            drop_ins,
-            installation.scope,
-        )
-        for _, job in sorted(jobs.items())
+    of_all = drop_ins, installation.scope, answer.missing
+    return [
+        job_state(job, answer.elapses, states, runs.get(job_id, ()), *of_all)
+        for job_id, job in sorted(jobs.items())
     ]
-    if answer.missing:
-        found = [
-            replace(each, why_stopped=answer.missing) if each.stopped else each for each in found
-        ]
-    return found

@@ -43,7 +43,6 @@ STATUS_OF = {
 }
 DELIVERED = messages.DELIVERED.kind
 NOT_DELIVERED = messages.NOT_DELIVERED.kind
-HELD_BACK = messages.HELD_BACK.kind
 
 # What one record holds of a run's statistics. The journal takes a field of a hundred megabytes, and would keep it for
 # months; a record of more than 1024 fields it drops.
@@ -82,14 +81,13 @@ def stat_field(name: str) -> str:
 def set_up(job_id: str, run_id: str, *, connected: bool) -> None:
     """Send what sereno says in this process, and what the job logs from INFO on, to the journal with the run's fields.
 
-    Args:
-        connected: False: to stderr, as `LEVEL: message`.
+    Not `connected`, it goes to stderr, as `LEVEL: message`.
     """
     _set_up(job_id, {"SERENO_JOB": job_id, "SERENO_RUN": run_id}, connected)
 
 
 def set_up_as(identifier: str) -> None:
-    """Like `set_up`, for a program that is no run: by systemd or by hand, with SYSLOG_IDENTIFIER in every record."""
+    """Like `set_up`, for a program that is no run, whoever starts it, with SYSLOG_IDENTIFIER in every record."""
     _set_up(identifier, {}, "INVOCATION_ID" in os.environ and os.path.exists(sending.SOCKET))
 
 

@@ -44,24 +44,12 @@ def is_of_manager(record: Mapping[str, Any]) -> bool:
     return text(record, "_PID") == "1" or text(record, "_SYSTEMD_USER_UNIT") == "init.scope"
 
 
-def of_manager(service: str, *, user: bool) -> dict[str, str]:
-    """What finds the records of a scope's manager about a service, and no stranger's."""
-    return {"USER_UNIT": service, **of_user()} if user else {"UNIT": service, "_PID": "1"}
-
-
-def of_user() -> dict[str, str]:
-    """What finds the calling user's own records."""
-    return {"_UID": str(os.geteuid())}
-
-
 def reader(fields: frozenset[str]) -> Any:
     """A reader of the journal whose records have these fields alone, as text, and the time in microseconds.
 
     Of thirty fields a record, dates and UUIDs among them, ten are wanted: without the others 10,000 runs are read four
-    times as fast. Should python-systemd no longer call the method, there is all of it, as text still.
-
-    Raises:
-        NotAvailable: this interpreter has no python-systemd.
+    times as fast. Should python-systemd no longer call the method, there is all of it, as text still. Raises
+    NotAvailable where this interpreter has no python-systemd.
     """
     journal.require_installed()
     from systemd import journal as systemd_journal
@@ -106,7 +94,6 @@ class Vouching:
     """Decides which records count as a job's, in one scope.
 
     Args:
-        user: True for the calling user's scope.
         users_of: the ids of the users whose records of a job count where journald has no unit for them. It is asked at
             most once for a job, and only if there is such a record; default: `run_uids`.
     """

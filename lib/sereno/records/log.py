@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     # Takes a level, a text, and fields as the journal names them; None means that there is no such field.
     Direct = Callable[[int, str, Mapping[str, Any]], None]
+    Extra = Mapping[str, Any] | None
 else:
     # Python has it at hand; importlib itself would be one more module to load.
     from _frozen_importlib_external import PathFinder
@@ -47,20 +48,16 @@ class Logger:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def info(self, message: object, *args: object, extra: Mapping[str, Any] | None = None) -> None:
+    def info(self, message: object, *args: object, extra: Extra = None) -> None:
         self.log(INFO, message, *args, extra=extra)
 
-    def warning(
-        self, message: object, *args: object, extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def warning(self, message: object, *args: object, extra: Extra = None) -> None:
         self.log(WARNING, message, *args, extra=extra)
 
-    def error(self, message: object, *args: object, extra: Mapping[str, Any] | None = None) -> None:
+    def error(self, message: object, *args: object, extra: Extra = None) -> None:
         self.log(ERROR, message, *args, extra=extra)
 
-    def log(
-        self, level: int, message: object, *args: object, extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def log(self, level: int, message: object, *args: object, extra: Extra = None) -> None:
         kind = getattr(message, "kind", None)
         extra = {**({"MESSAGE_ID": kind} if kind else {}), **(extra or {})}
         if _direct is not None:

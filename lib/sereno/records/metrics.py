@@ -58,12 +58,7 @@ def file_name(job_id: str) -> str:
 
 
 class Recorder:
-    """Writes the file of a job when a run of it ends.
-
-    Args:
-        directory: where.
-        environ: the run's environment.
-    """
+    """Writes the file of a job when a run of it ends."""
 
     def __init__(self, job_id: str, directory: str, environ: Mapping[str, str]) -> None:
         self._job_id, self._environ = job_id, environ
@@ -96,11 +91,9 @@ def job_families(
     """The metrics of a job after a run.
 
     Args:
-        status: how the run ended.
         duration_s: how long its function took.
         stats: what it returned, as `journal.plain` gives it.
-        end_s: when the run ended, in seconds since the epoch.
-        environ: the run's environment.
+        end_s: seconds since the epoch.
         previous: what the job's file says, as `textfile.read` returns it.
     """
     labels = {"job_id": job_id}
@@ -108,20 +101,19 @@ def job_families(
     def before(name: str, **more: str) -> float:
         return previous.get(series(name, labels | more), 0.0)
 
-    last_success = "sereno_job_last_success_timestamp_seconds"
-    last_duration = "sereno_job_last_duration_seconds"
+    success_s, took_s = end_s, duration_s
+    if status != "success":
+        success_s = before("sereno_job_last_success_timestamp_seconds")
+    if status == "skipped":
+        took_s = before("sereno_job_last_duration_seconds")
     interval = environ.get(INTERVAL_S, "")
     counts = {one: before("sereno_job_runs_total", status=one) for one in STATUSES}
     values: dict[str, list[tuple[Mapping[str, str], float]]] = {
         "runs_total": [(labels | {"status": one}, counts[one] + (one == status)) for one in counts],
         "last_status": [(labels | {"status": one}, float(one == status)) for one in counts],
         "last_run_timestamp_seconds": [(labels, end_s)],
-        "last_success_timestamp_seconds": [
-            (labels, end_s if status == "success" else before(last_success))
-        ],
-        "last_duration_seconds": [
-            (labels, duration_s if status != "skipped" else before(last_duration))
-        ],
+        "last_success_timestamp_seconds": [(labels, success_s)],
+        "last_duration_seconds": [(labels, took_s)],
         "interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
         "stat": [(labels | {"stat": name}, value) for name, value in _numbers(stats).items()],
     }

@@ -42,10 +42,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float)
     """Send `body` to an http or https URL; user and password in it become an Authorization header.
 
     `timeout_s` is the limit of each wait for the network, not of the whole: the caller bounds that. `https_proxy` and
-    its kin in the environment are heeded.
-
-    Raises:
-        PostError: no answer, or one that is not a success (2xx).
+    its kin in the environment are heeded. Raises PostError: no answer, or one that is not a success (2xx).
     """
     parts = urlsplit(url)
     sent = {"User-Agent": f"sereno/{__version__}", **headers}

@@ -39,11 +39,7 @@ def send(fields: Mapping[str, Any], wait_s: float = WAIT_S) -> OSError | None:
 
 
 def datagram(data: bytes, address: str, wait_s: float = WAIT_S) -> None:
-    """Send one datagram to a socket of unix(7); "@" is the beginning of an abstract address.
-
-    Raises:
-        OSError: it could not be sent.
-    """
+    """Send one datagram to a socket of unix(7); "@" is the beginning of an abstract address. Raises OSError."""
     sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         sender.settimeout(wait_s)
@@ -118,10 +114,5 @@ def encoded(fields: Mapping[str, Any]) -> bytes:
 
 def is_field(name: str) -> bool:
     """Whether journald keeps a field of that name (journal_field_valid()): it drops others without a word."""
-    return (
-        len(name) <= 64
-        and name.isascii()
-        and name.isidentifier()
-        and name == name.upper()
-        and name[0] != "_"
-    )
+    is_word = name.isascii() and name.isidentifier() and name == name.upper()
+    return is_word and name[0] != "_" and len(name) <= 64

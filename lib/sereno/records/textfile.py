@@ -8,14 +8,13 @@ read what this writes.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-# Ten times what a run with all its statistics leaves.
-from sereno.records.replacing import replace
+from sereno.records.files import content, replace
 
+# Ten times what a run with all its statistics leaves.
 MOST_BYTES = 1 << 18
 
 
@@ -56,36 +55,21 @@ def read(path: str) -> dict[str, float]:
     Others may write the directory: a link, a pipe and a file of another user are no files of this run, and of a large
     one the beginning is read.
     """
-    values = {}
-    with suppress(OSError), open(path, "rb", opener=_opened_at_once) as file:
-        found = os.fstat(file.fileno())
-        is_own = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        text = file.read(MOST_BYTES if is_own else 0).decode("utf-8", "replace")
-        for line in text.splitlines():
-            sample, _, text = line.rpartition(" ")
-            with suppress(ValueError):
-                value = float(text)
-                if value - value == 0:
-                    values[sample] = value
+    values: dict[str, float] = {}
+    try:
+        lines = content(path, MOST_BYTES, owner=os.geteuid()).decode("utf-8", "replace")
+    except OSError:
+        return values
+    for line in lines.splitlines():
+        sample, _, text = line.rpartition(" ")
+        with suppress(ValueError):
+            value = float(text)
+            if value - value == 0:
+                values[sample] = value
     return values
 
 
-def _opened_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def unfinished(name: str) -> str:
-    """Name under which a file is written before it takes its place."""
-    return f".{name}.new"
-
-
 def write(path: str, text: str) -> None:
-    """Put `text` in the place of the file, readable by all; at any moment the file is the old one or the new one.
-
-    Raises:
-        OSError: it cannot be written; then the old file is still there.
-    """
-    directory, name = os.path.split(path)
-    # node_exporter reads *.prom alone.
-    made = os.path.join(directory, unfinished(name))
-    replace(path, text.encode("utf-8", "backslashreplace"), made)
+    """Put `text` in the place of the file, readable by all: see `replace`."""
+    # Of what is beside it meanwhile, node_exporter reads *.prom alone.
+    replace(path, text.encode("utf-8", "backslashreplace"))

@@ -34,5 +34,4 @@ def without(text: str, secrets: Iterable[str], length: int) -> str:
     for word in sorted(filter(None, secrets), key=len, reverse=True):
         if len(word) >= 4:
             text = text.replace(word, "…")
-    text = printable(text[: length * 2])
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    return printable(text, length)

@@ -10,7 +10,7 @@ import signal
 from contextlib import suppress
 from typing import NamedTuple
 
-from sereno import exits
+from sereno import errors
 
 SUCCESS = "success"
 # What a run can have come to; those that need a look.
@@ -24,9 +24,9 @@ STOPPED = "it was stopped, and left no word of its own"
 TIMEOUT = "killed, for its time limit or for not ending in time"
 LEFT_BEHIND = "processes that it left behind did not end and were killed"
 EXITS = {
-    "success": exits.SUCCESS,
-    "skipped": exits.SKIPPED,
-    "interrupted": exits.INTERRUPTED,
+    "success": errors.SUCCESS,
+    "skipped": errors.SKIPPED,
+    "interrupted": errors.INTERRUPTED,
 }
 # A unit's result (systemd.service(5), $SERVICE_RESULT) in words.
 _RESULTS = {
@@ -88,7 +88,7 @@ class Verdict(NamedTuple):
 
 def exit_of(status: str) -> int:
     """The exit status of a run that came to this, and of a command that waited for it."""
-    return EXITS.get(status, exits.FAILURE)
+    return EXITS.get(status, errors.FAILURE)
 
 
 def verdict(seen: Seen) -> Verdict:
@@ -128,7 +128,7 @@ def _words(seen: Seen) -> str:
     """How systemd saw it end."""
     if seen.result == "timeout":
         # A stop that outlasted TimeoutStopSec= has the same result.
-        return TIMEOUT if seen.limit is None else exits.OVER_LIMIT if seen.limit else LEFT_BEHIND
+        return TIMEOUT if seen.limit is None else errors.OVER_LIMIT if seen.limit else LEFT_BEHIND
     words = _RESULTS.get(seen.result)
     if words is None and seen.exit_status.isdigit():
         number = int(seen.exit_status)

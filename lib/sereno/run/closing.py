@@ -7,10 +7,10 @@ import sys
 from _thread import LockType, allocate_lock, get_ident, start_new_thread
 from time import perf_counter, sleep
 
-from sereno.errors import SerenoError
-from sereno.exits import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS
+from sereno.errors import FAILURE, INTERRUPTED, OVER_LIMIT, SKIPPED, SUCCESS, SerenoError
 from sereno.named_tuple import NamedTuple
 from sereno.records import journal, log, messages, sending
+from sereno.records.printable import printable
 from sereno.run import sigterm
 from sereno.setting_names import PING_URL, PING_URL_FILE, TEXTFILE_DIR
 
@@ -54,7 +54,7 @@ class Run:
         function: the job's, as "module:name".
         environ: the environment as it was at the start: the job may change it.
         manager: where the manager hears what the run came to, see `identity.take_manager`.
-        counts: it is the run that systemd started, and no process by hand; only then monitors and metrics learn of it.
+        counts: it is the run that systemd started; only then monitors and metrics learn of it.
 
     Attributes:
         tries: how many there were, the one under way included.
@@ -117,7 +117,7 @@ class Run:
         """Close the run; return the status of its process.
 
         Args:
-            reason: why it was stopped, as `stopping.Stop.reason` says it.
+            reason: why it was stopped, as `sigterm.Stop.reason` says it.
             stopped: SIGTERM ended it, whatever its function made of that.
         """
         duration_s = self.duration_s
@@ -135,8 +135,9 @@ class Run:
         elif error is not None:
             status, message, more = "failed", messages.FAILED, in_log
         else:
-            shown = None if stats is None else _shortened(journal.to_json(stats))
-            status, message, more = "success", messages.FINISHED, shown
+            if stats is not None:
+                in_log = printable(journal.to_json(stats), MOST_MESSAGE_CHARACTERS)
+            status, message, more = "success", messages.FINISHED, in_log
         if message is not messages.FAILED:
             more = "" if more is None else f": {more}"
         level, exit_status = _ENDS[status]
@@ -262,7 +263,3 @@ class Run:
         from sereno.run.failure import place_in
 
         return place_in(sys._current_frames().get(self._thread), self.function)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MOST_MESSAGE_CHARACTERS else f"{text[:MOST_MESSAGE_CHARACTERS]}…"

@@ -22,8 +22,8 @@ def credential(name: str) -> str:
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     if directory is None:
         raise NotAvailable(
-            f"credential: this process has none, so not {name!r} either",
-            hint="only a run of systemd has; in a test set CREDENTIALS_DIRECTORY to a directory with the file",
+            f"credential: {name!r} cannot be read: this process has no credentials",
+            hint="only a run of systemd has them; in a test set CREDENTIALS_DIRECTORY to a directory with the file",
         )
     try:
         with open(os.path.join(directory, name), encoding="utf-8") as file:

@@ -23,8 +23,7 @@ _INSTALLED = ("/site-packages/", "/dist-packages/")
 
 def one_line(text: str) -> str:
     """`text` as one line of at most 500 characters."""
-    text = printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()))
-    return text if len(text) <= 500 else text[:499] + "…"
+    return printable(" ".join(text[:MOST_EXCEPTION_CHARACTERS].split()), 500)
 
 
 def summary(exception: BaseException, function: str = "") -> str:

@@ -20,7 +20,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from sereno.records import messages
@@ -39,14 +38,6 @@ _ENDINGS = {"success": "", "interrupted": "/log", "skipped": "/log"}
 _logger = Logger("sereno.runner")
 
 
-class Call(NamedTuple):
-    """One call: what it adds to the URL's path, its body, and how often it is tried."""
-
-    suffix: str
-    body: str
-    tries: int
-
-
 def address(url: str, suffix: str, run_id: str) -> str:
     """The URL of a call; a query that is there (`?create=1`) stays."""
     parts = urlsplit(url)
@@ -58,9 +49,7 @@ class Heartbeat:
     """Tells a monitor of one run.
 
     Args:
-        url: of the monitor's check.
         run_id: systemd's invocation id, or any UUID.
-        post: sends one call.
 
     Attributes:
         MORE_TIME: asks the manager not to end a run whose job is done by its TimeoutStartSec= (sd_notify(3)).
@@ -69,17 +58,14 @@ class Heartbeat:
     MORE_TIME = f"EXTEND_TIMEOUT_USEC={(WAIT_S + 2) * 1e6:.0f}"
 
     def __init__(
-        self,
-        job_id: str,
-        url: str,
-        run_id: str,
-        post: Callable[[str, bytes], None] | None = None,
+        self, job_id: str, url: str, run_id: str, post: Callable[[str, bytes], None] | None = None
     ) -> None:
         self._job_id, self._url = job_id, url
         # The canonical form of a UUID is asked for.
         self._run_id = str(uuid.UUID(run_id))
         self._post = post or _post
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        # What each adds to the URL's path, its body, and how often it is tried; None: there are no more.
+        self._calls: queue.SimpleQueue[tuple[str, str, int] | None] = queue.SimpleQueue()
         self._failures: list[str] = []
         self._waiting, self._has_waited = threading.Lock(), False
         self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
@@ -87,11 +73,11 @@ class Heartbeat:
 
     def begin(self) -> None:
         """Tell that the run starts; nothing is waited for."""
-        self._calls.put(Call("/start", "", 1))
+        self._calls.put(("/start", "", 1))
 
     def end(self, status: str, message: str) -> None:
         """Tell how it ended; nothing is waited for."""
-        self._calls.put(Call(_ENDINGS.get(status, "/fail"), message, _TRIES))
+        self._calls.put((_ENDINGS.get(status, "/fail"), message, _TRIES))
         self._calls.put(None)
 
     def wait(self, wait_s: float = WAIT_S) -> None:
@@ -118,18 +104,18 @@ class Heartbeat:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            error = self._try(call)
+            error = self._try(*call)
             if error is not None:
-                self._failures.append(f"{call.suffix or '/'}: {error}")
+                self._failures.append(f"{call[0] or '/'}: {error}")
 
-    def _try(self, call: Call) -> str | None:
+    def _try(self, suffix: str, body: str, tries: int) -> str | None:
         """Make a call, again when that may help; return why it failed, or None."""
-        url, error = address(self._url, call.suffix, self._run_id), ""
-        for number in range(call.tries):
+        url, error = address(self._url, suffix, self._run_id), ""
+        for number in range(tries):
             if number:
                 time.sleep(_PAUSE_S)
             try:
-                self._post(url, call.body.encode("utf-8", "replace"))
+                self._post(url, body.encode("utf-8", "replace"))
                 return None
             except Exception as failure:
                 error = str(failure)

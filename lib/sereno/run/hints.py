@@ -27,8 +27,7 @@ _HOMES = ("/home", "/root", "/run/user")
 def hint_for(exception: BaseException, *, sandboxed: bool) -> str | None:
     """What helps against an exception, in one line; None where nothing is known.
 
-    Args:
-        sandboxed: the process is a run; False: only what the exception says itself.
+    Not `sandboxed`, the process is no run: then only what the exception says itself.
     """
     for error in chain(exception):
         hint = error.hint if isinstance(error, SerenoError) else None

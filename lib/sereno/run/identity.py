@@ -1,7 +1,7 @@
 """Whether this process is the run that systemd started: that one alone opens, closes and counts the run.
 
-Neither what somebody starts by hand is it, also in a terminal below user@.service, whose INVOCATION_ID it inherits; nor
-is a process that the run starts, whatever it executes: a worker of multiprocessing, another job's entry script.
+A process that somebody starts in a terminal is not, even below user@.service, whose INVOCATION_ID it inherits; nor is
+one that the run starts, whatever it executes: a worker of multiprocessing, another job's entry script.
 """
 
 from __future__ import annotations

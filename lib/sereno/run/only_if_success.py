@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from sereno import exits
-from sereno.errors import SerenoError
+from sereno.errors import INTERRUPTED, SKIPPED, SUCCESS, SerenoError
 from sereno.manager.names import service_name, timer_name
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.records import messages
@@ -24,11 +23,7 @@ _PROPERTIES = ("ActiveState", "Result", "ExecMainStatus", "ExecMainExitTimestamp
 def skip(
     job_id: str, environ: Mapping[str, str] = os.environ, manager: Systemctl | None = None
 ) -> tuple[str, dict[str, str]] | None:
-    """Why this run is to be left out, if another job did not succeed: text and fields of its record.
-
-    Args:
-        manager: systemctl's port; default: that of the manager that started this process.
-    """
+    """Why this run is to be left out, if another job did not succeed: text and fields of its record."""
     manager = manager or Systemctl.of_this_process(environ)
     try:
         if manager.timer(timer_name(job_id))[0] != "running":
@@ -57,9 +52,9 @@ def why_no_success(properties: Mapping[str, str]) -> str | None:
     # "running": it left with a good status, and never said what it came to (os._exit(), exec).
     has_left = properties.get("StatusText") == "running"
     reasons = {
-        str(exits.SUCCESS): str(messages.OTHER_LEFT) if has_left else None,
-        str(exits.SKIPPED): str(messages.OTHER_WAS_SKIPPED),
-        str(exits.INTERRUPTED): str(messages.OTHER_WAS_INTERRUPTED),
+        str(SUCCESS): str(messages.OTHER_LEFT) if has_left else None,
+        str(SKIPPED): str(messages.OTHER_WAS_SKIPPED),
+        str(INTERRUPTED): str(messages.OTHER_WAS_INTERRUPTED),
         "15": str(messages.OTHER_WAS_INTERRUPTED),
     }
     return reasons.get(status, str(messages.OTHER_ENDED) % status)

@@ -17,7 +17,8 @@ from contextlib import suppress
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import state
-from sereno.records import metrics, textfile
+from sereno.records import metrics
+from sereno.records.files import unfinished
 from sereno.setting_names import NOTIFY_STATE, TEXTFILE_DIR
 
 
@@ -41,7 +42,7 @@ def places(
         environment = shown.get(service_name(job_id if job_id in own else others[0]), {})
         metrics_file = metrics.file_name(job_id)
         for variable, names in (
-            (TEXTFILE_DIR, (metrics_file, textfile.unfinished(metrics_file))),
+            (TEXTFILE_DIR, (metrics_file, unfinished(metrics_file))),
             (NOTIFY_STATE, state.file_names(job_id)),
         ):
             directory = environment.get(variable, "")

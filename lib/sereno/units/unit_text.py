@@ -190,7 +190,15 @@ class Installed:
     @property
     def delay_s(self) -> float:
         """How much later than its calendar it may elapse at random, in seconds."""
-        return sum(map(seconds, self._in_timer("RandomizedDelaySec")))
+        return self._span_s("RandomizedDelaySec")
+
+    @property
+    def slack_s(self) -> float:
+        """How late its timer may elapse: its accuracy and its random delay, in seconds."""
+        return self.delay_s + self._span_s("AccuracySec")
+
+    def _span_s(self, key: str) -> float:
+        return sum(map(seconds, self._in_timer(key)))
 
     @property
     def calendars(self) -> list[str]:

@@ -57,7 +57,7 @@ CHECKS = {
     "dependency": Check(unit_checks.dependencies),
     "command": Check(unit_checks.commands),
     "elsewhere": Check(unit_checks.elsewhere),
-    "unit changed by hand": Check(unit_checks.changed),
+    "changed unit": Check(unit_checks.changed),
     "daemon-reload": Check(unit_checks.stale),
     "sandbox": Check(sandbox.sandbox),
     "paused": Check(job_checks.paused),

@@ -38,10 +38,12 @@ def rights(facts: Facts) -> Iterator[Finding]:
 def _of_the_machine(cache: CacheFacts, wanted: tuple[int, str, str]) -> Iterator[Finding]:
     group = wanted[2]
     # Who may write the directory can swap what is in it before it is changed; so it is not advised to.
-    anew = f"rm -r {shlex.quote(cache.directories[-1].path)} && {_LAY}" if cache.directories else ""
+    clear = (
+        f"rm -r {shlex.quote(cache.directories[-1].path)} && {_LAY}" if cache.directories else ""
+    )
     right: list[tuple[Entry, tuple[int, str, str], str]] = [
         *((entry, wanted, _LAY) for entry in cache.directories),
-        *((entry, (0o2770 if entry.is_directory else 0o660, entry.owner, group), anew)
+        *((entry, (0o2770 if entry.is_directory else 0o660, entry.owner, group), clear)
           for entry in cache.inside),
     ]  # fmt: skip
     for entry, expected, hint in right:
@@ -83,4 +85,4 @@ def health(facts: Facts) -> Iterator[Finding]:
     if asked > MIN_REQUESTS and rate < HIT_RATE_PERCENT:
         yield warning("cache", "hit_rate_percent", str(rate),
                       f"less than {HIT_RATE_PERCENT:g} % of {asked} requests were hits",
-                      "sereno cache stats; count anew after a change: MetadataCache().reset_stats()")  # fmt: skip
+                      "sereno cache stats; count again after a change: MetadataCache().reset_stats()")  # fmt: skip

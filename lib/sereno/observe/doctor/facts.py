@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from sereno.errors import in_scope
@@ -36,16 +37,9 @@ class Finding:
         return asdict(self)
 
 
-def problem(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
-    return Finding(PROBLEM, subject, field, value, message, hint)
-
-
-def warning(subject: str, field: str, value: str, message: str, hint: str) -> Finding:
-    return Finding(WARNING, subject, field, value, message, hint)
-
-
-# `problem` or `warning`.
 Level = Callable[[str, str, str, str, str], Finding]
+problem: Level = partial(Finding, PROBLEM)
+warning: Level = partial(Finding, WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +180,12 @@ class Facts:
             for name, enabled, shown in self.apps
         )
 
+    def unless_others(self, path: str, command: str, *, at: str | None = None) -> str:
+        """A command for a path; where others could swap what is at it (`at`: at this one), words for its owner."""
+        if self.at(at or path).open_at is not None:
+            return f"its owner: {command}"
+        return f"{command} {shlex.quote(path)}"
+
     def for_jobs(self, jobs: Iterable[JobFacts], *verbs: str) -> str:
         """Commands of sereno's for one job after the other."""
         ids = [job.id for job in jobs]
@@ -219,8 +219,8 @@ class Facts:
         """How to have the units of an application's jobs written."""
         if app == "sereno":
             return self.sereno("apply")
-        by_hand = self.command(f"{python} -m sereno apply --jobs MODULE --app {app}")
-        return f"start the application {app} again, or: {by_hand}"
+        apply = self.command(f"{python} -m sereno apply --jobs MODULE --app {app}")
+        return f"start the application {app} again, or: {apply}"
 
 
 _UNKNOWN = Place("unknown")

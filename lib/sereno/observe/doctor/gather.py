@@ -26,7 +26,7 @@ from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import Facts
 from sereno.observe.doctor.files import UnitFiles, is_mask
 from sereno.observe.doctor.job_facts import Properties
-from sereno.observe.doctor.jobs import UNLOADED, Answers, job_facts
+from sereno.observe.doctor.jobs import UNLOADED, job_facts
 from sereno.observe.doctor.places import look
 from sereno.observe.doctor.run_checks import needed_paths
 from sereno.observe.doctor.unit_checks import requirements
@@ -72,11 +72,7 @@ class _Attempts:
 
 
 def gather(installation: Installation) -> Facts:
-    """The facts of the installation's scope.
-
-    Raises:
-        NotAvailable: no manager runs there.
-    """
+    """The facts of the installation's scope. Raises NotAvailable where no manager runs."""
     attempts = _Attempts()
     ask, scope = attempts.ask, installation.scope
     found, files = installation.units.find(), UnitFiles(scope)
@@ -111,15 +107,14 @@ def _with_jobs(
     if has_journal := journal.installed():
         past = ask("journal", lambda: _past(installation, user, found.jobs, question), past)
     states = states_of(found.jobs, installation, answer, past[0])
-    answers = Answers(answer, states, now_s)
     return Facts(
         scope=scope.name,
         user=user,
-        now_s=answers.now_s,
+        now_s=now_s,
         python=sys.version_info[:2],
         systemd=manager.version(),
         has_python_systemd=has_journal,
-        jobs=job_facts(found.jobs, answers, units, files, manager, installation.local_zone),
+        jobs=job_facts(states, installation, files, answer, now_s),
         apps=tuple(
             (
                 app,
@@ -226,6 +221,8 @@ def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
         paths |= {*job.code, *needed_paths(job), *filter(None, [job.variable(TEXTFILE_DIR)])}
     if facts.code and (release := facts.code.installed_place):
         paths |= {release, f"{release}/venv/bin/python3"}
+    users = {health.SYSTEM_USER, *(job.user for job in facts.jobs)}
+    groups = {name for job in facts.jobs for name in job.groups}
     places = {path: look(path) for path in paths}
     # What scripts name in their first line.
     more = {each.interpreter for each in places.values() if each.interpreter}
@@ -233,8 +230,8 @@ def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
     return replace(
         facts,
         places=places,
-        accounts={} if is_user else machine.accounts(facts.jobs),
-        groups={} if is_user else machine.groups(facts.jobs),
+        accounts={} if is_user else {name: machine.account(name) for name in users},
+        groups={} if is_user else {name: machine.group(name) for name in groups},
         twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, is_user), [])),
         machine_id=machine.line_of("/etc/machine-id"),
         bus_id=machine.line_of("/var/lib/dbus/machine-id"),

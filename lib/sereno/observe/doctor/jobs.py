@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from os.path import isfile
 from pathlib import Path
@@ -14,13 +13,14 @@ from pathlib import Path
 from sereno.errors import InvalidTrigger
 from sereno.manager.analyze import elapses_of_each
 from sereno.manager.names import service_name, timer_name
-from sereno.manager.systemctl import Elapse, Systemctl, calendars_in, seconds
+from sereno.manager.systemctl import Elapse, calendars_in, seconds
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts, Properties
 from sereno.observe.doctor.places import module_place, sites
 from sereno.observe.job_state import JobState
 from sereno.observe.survey import Answer
 from sereno.triggers import CronTrigger, parse_text
+from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, is_as_written
 from sereno.units.unitdir import UnitDirectory
 
@@ -33,52 +33,45 @@ DETAILS = (
 UNLOADED = {"LoadState": "unloaded", "ActiveState": "inactive", "SubState": "dead"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What was asked for all jobs at once."""
-
-    manager: Answer
-    states: Collection[JobState]
-    now_s: float
-
-
 def job_facts(
-    jobs: Mapping[str, Installed],
-    answers: Answers,
-    units: UnitDirectory,
+    states: Iterable[JobState],
+    installation: Installation,
     files: UnitFiles,
-    manager: Systemctl,
-    local_zone: str | None,
+    answer: Answer,
+    now_s: float,
 ) -> tuple[JobFacts, ...]:
-    """The facts of `jobs`, by id."""
-    found = [
-        _at_first_sight(jobs[state.job.id], state, answers.manager, units, files)
-        for state in answers.states
-    ]
-    open_questions = [job for job in found if _leaves_a_question(job, answers.now_s)]
+    """The facts of the installed jobs that are in these states.
+
+    Args:
+        answer: what the manager says of all jobs; at `now_s` it was asked.
+    """
+    units, zone = installation.units, installation.local_zone
+    found = [_at_first_sight(state, answer, units, files) for state in states]
+    open_questions = [job for job in found if _leaves_a_question(job, now_s)]
     asked = [unit for job in open_questions for unit, _ in job.units]
-    shown = manager.show_all(asked, *DETAILS)
+    shown = installation.manager.show_all(asked, *DETAILS)
     found = [_with_details(job, shown) if job.timer_name in shown else job for job in found]
     calendars = [calendar for job in found for calendar in job.calendars]
-    computed = elapses_of_each(calendars, 2, after_s=answers.now_s)
-    return tuple(_with_schedule(job, computed, local_zone) for job in found)
+    computed = elapses_of_each(calendars, 2, after_s=now_s)
+    return tuple(_with_schedule(job, computed, zone) for job in found)
 
 
 def _at_first_sight(
-    job: Installed, state: JobState, answer: Answer, units: UnitDirectory, files: UnitFiles
+    state: JobState, answer: Answer, units: UnitDirectory, files: UnitFiles
 ) -> JobFacts:
+    job = state.job
+    assert isinstance(job, Installed)
     timer, service = timer_name(job.id), service_name(job.id)
     elapse = answer.elapses.get(timer, Elapse(None, None))
     bases_s = (elapse.last.timestamp() if elapse.last else None, units.timers.last_elapse_s(job.id))
     masked = {"LoadState": "masked"} if service in files.masks else {}
-    accuracy = re.search(r"^AccuracySec=(.*)$", job.files[timer], re.MULTILINE)
     facts = JobFacts(
         installed=job,
         state=state,
         timer=answer.units.get(timer, UNLOADED),
         service={**answer.units.get(service, UNLOADED), **masked},
         bases_s=tuple(moment for moment in bases_s if moment is not None),
-        slack_s=seconds(accuracy[1] if accuracy else "") + job.delay_s,
+        slack_s=job.slack_s,
         calendars=tuple(job.calendars),
         changed_files=tuple(
             str(units.path / name)
@@ -119,7 +112,7 @@ def _leaves_a_question(job: JobFacts, now_s: float) -> bool:
         job.has_own_drop_ins
         or any(key.startswith("Condition") for _, key, _ in job.settings)
         or "failed" in (job.timer.get("ActiveState"), job.service.get("ActiveState"))
-        # A run by hand moves it, which only the service's own times tell.
+        # A run that somebody starts moves it, which only the service's own times tell.
         or not job.interval_is_kept(now_s)
     )
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import DROP_IN, job_of, service_name, timer_name
-from sereno.notify import health
 from sereno.observe.doctor.facts import Code, Words
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts
@@ -35,11 +34,7 @@ _TIMEOUT_S = 10
 
 
 def orphans(units: Path, known: Collection[str]) -> dict[str, str]:
-    """Jobs whose timer is gone while their service's drop-in is there: {id: application}.
-
-    Args:
-        known: ids of the jobs that are whole.
-    """
+    """Jobs whose timer is gone while their service's drop-in is there, but those `known` to be whole: {id: app}."""
     found = {}
     for directory in units.glob(f"{service_name('*')}.d"):
         path, job_id = directory / DROP_IN, job_of(f"{directory.name}/{DROP_IN}")
@@ -98,12 +93,8 @@ def words(
     return tuple(found)
 
 
-def accounts(jobs: Iterable[JobFacts]) -> dict[str, tuple[int, frozenset[int]] | None]:
-    """The users of the jobs, and who tells people: {name: (number, numbers of the groups)}, None: no such user."""
-    return {name: _account(name) for name in {health.SYSTEM_USER, *(job.user for job in jobs)}}
-
-
-def _account(name: str) -> tuple[int, frozenset[int]] | None:
+def account(name: str) -> tuple[int, frozenset[int]] | None:
+    """A user's number, and those of its groups; None: there is no such user."""
     try:
         entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
     except (KeyError, OverflowError):
@@ -111,12 +102,8 @@ def _account(name: str) -> tuple[int, frozenset[int]] | None:
     return entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
 
 
-def groups(jobs: Iterable[JobFacts]) -> dict[str, int | None]:
-    """The groups that services name: {name: number}, None: no such group."""
-    return {name: _group(name) for name in {name for job in jobs for name in job.groups}}
-
-
-def _group(name: str) -> int | None:
+def group(name: str) -> int | None:
+    """A group's number; None: there is no such group."""
     with suppress(KeyError):
         return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
     return None

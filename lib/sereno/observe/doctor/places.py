@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from sereno.observe.doctor.job_facts import Place
+from sereno.records.files import content
 
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
@@ -65,11 +66,7 @@ def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def text_of(path: str | Path, most: int = 1 << 20) -> str:
-    """The text of a regular file, at most so many bytes of it. Raises OSError, also for what is none."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "not a regular file", str(path))
-        return file.read(most).decode("utf-8", "surrogateescape")
+    return content(path, most, follow=True).decode("utf-8", "surrogateescape")
 
 
 def open_at(path: str) -> str | None:

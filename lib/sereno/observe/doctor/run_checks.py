@@ -102,11 +102,9 @@ def _closed(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
 
 def closed(facts: Facts) -> Iterator[Finding]:
     for (path, kind), jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
-        is_open = facts.at(jobs[0].code[0]).open_at is not None
         _, letters, verb = _RIGHTS[kind]
         yield problem(path, "mode", "closed", f"{jobs[0].user} may not {verb} it, where the code of {of_jobs(jobs)} is",
-                      f"its owner: chmod o+{letters}" if is_open
-                      else f"chmod o+{letters} {shlex.quote(path)}")  # fmt: skip
+                      facts.unless_others(path, f"chmod o+{letters}", at=jobs[0].code[0]))  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -156,8 +154,7 @@ def needed(facts: Facts) -> Iterator[Finding]:
                           "make it, or take it out of the drop-in")  # fmt: skip
         elif is_secret and place.kind == "file" and place.mode & 0o044:
             yield warning(path, "mode", f"{place.mode:04o}", f"others may read this secret of {of_jobs(jobs)}",
-                          f"chmod go-rwx {shlex.quote(path)}" if place.open_at is None else
-                          "its owner: chmod go-rwx")  # fmt: skip
+                          facts.unless_others(path, "chmod go-rwx"))  # fmt: skip
 
 
 def metrics(facts: Facts) -> Iterator[Finding]:

@@ -248,7 +248,7 @@ def changed(facts: Facts) -> Iterator[Finding]:
         for name in job.changed_files:
             more = "; changes belong into a drop-in of another name" if DROP_IN in name else ""
             yield problem(name, "Digest", "differs",
-                          f"the file is not as sereno wrote it: changed by hand, or by another version{more}",
+                          f"the file is not as sereno wrote it: somebody changed it, or another version wrote it{more}",
                           facts.write_again(job))  # fmt: skip
 
 

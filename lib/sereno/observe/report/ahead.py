@@ -45,7 +45,6 @@ def ahead(
     """The next 24 hours, by hours of the clock.
 
     Args:
-        elapses_s: of each job.
         incomplete: jobs of which only the next elapse is known.
         zone: of the clock; None: the local one. Of a zone at UTC+5:30 the hours begin at UTC's half hours.
     """

@@ -17,9 +17,8 @@ from sereno.manager.names import timer_name
 from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
-from sereno.observe.report.missed import missed
 from sereno.observe.report.plots import Window
-from sereno.observe.report.schedules import Schedules, schedules_of, slack_s
+from sereno.observe.report.schedules import Schedules, schedules_of
 from sereno.observe.runs import Runs
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import messages
@@ -50,8 +49,6 @@ def gather(
     """The report of the installation's scope.
 
     Args:
-        days: how far back.
-        now_s: seconds since the epoch.
         cache_now: called with the function of the cache's cleanup: the cache's `max_size`, …; None: it cannot be read.
         zone: whose hours the next day is shown by; None: the local one.
 
@@ -140,7 +137,7 @@ def _view(
         state,
         runs,
         window,
-        missed_s=missed(due_s or (), runs, until_s=window.until_s, slack_s=slack_s(job)),
+        missed_s=model.missed(due_s or (), runs, until_s=window.until_s, slack_s=job.slack_s),
         checked_since_s=None if due_s is None else since_s,
         max_size=cache["max_size"] if cache else None,
         is_cleanup=is_cleanup,

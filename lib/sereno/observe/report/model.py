@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,17 @@ from sereno.records.run_record import Run, is_figure
 STATUSES = ("success", "failed", "lost", "interrupted", "skipped", "missed", "running")
 # Runs in a job's table, failures in the list of all.
 RECENT, NEWEST_FAILURES = 5, 50
+# A timer may be early by nothing, and a clock that is being set by a little.
+_EARLY_S = 1.0
+# How long after its elapse a run may still be about to begin.
+_PATIENCE_S = 60.0
+# Statistics of the cache's cleanup that are drawn: name, title, unit, whether their sums are.
+_OF_CLEANUP = (
+    ("entries_removed", "Entries removed", "entries", True),
+    ("memory_freed_kb", "Memory freed", "KiB", True),
+    ("hit_rate", "Hit rate", "%", False),
+    ("entries_after", "Fill after the cleanup", "entries", False),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +143,6 @@ def job_view(
     Args:
         runs: those of the window, in the order of their beginning.
         missed_s: elapses without a run.
-        checked_since_s: since when they were looked for.
         max_size: the limit of the cache, if there is one and the job is its cleanup.
         is_cleanup: whether the runs have the statistics of the cache's cleanup.
     """
@@ -142,18 +153,10 @@ def job_view(
     ]
     plots = [_plot(took, window, "Duration", "ms")]
     if is_cleanup:
-        removed, freed = _points(runs, "entries_removed"), _points(runs, "memory_freed_kb")
+        tops = {"hit_rate": 100, "entries_after": max_size}
         plots += [
-            _plot(removed, window, "Entries removed", "entries", summed=True),
-            _plot(freed, window, "Memory freed", "KiB", summed=True),
-            _plot(_points(runs, "hit_rate"), window, "Hit rate", "%", 100),
-            _plot(
-                _points(runs, "entries_after"),
-                window,
-                "Fill after the cleanup",
-                "entries",
-                max_size,
-            ),
+            _plot(_points(runs, name), window, title, unit, tops.get(name), summed=summed)
+            for name, title, unit, summed in _OF_CLEANUP
         ]
     return JobView(
         state,
@@ -164,12 +167,45 @@ def job_view(
     )
 
 
+def missed(
+    elapses_s: Sequence[float], runs: Iterable[Run], *, until_s: float, slack_s: float = 0
+) -> list[float]:
+    """The elapses of a calendar schedule that have neither run nor skip: none began between one and the next.
+
+    No record tells of these, only the schedule does. A run that starts late (it waits for another job, or makes up for
+    a time in which the machine was off) counts for the elapse before it, and one that passes while a run goes on is an
+    overrun and not missed.
+
+    Args:
+        elapses_s: ascending, seconds since the epoch.
+        runs: every run that began or ended in that time, skipped ones too.
+        until_s: now.
+        slack_s: how late the timer itself may be (jitter and accuracy).
+    """
+    spans = sorted(_span_s(run, until_s) for run in runs if run.at_s is not None)
+    begins = [begin_s for begin_s, _ in spans]
+    found = []
+    for elapse_s, next_s in zip(elapses_s, (*elapses_s[1:], until_s + _EARLY_S), strict=False):
+        if elapse_s > until_s - slack_s - _PATIENCE_S:
+            break
+        before = bisect_right(begins, elapse_s)
+        if before and spans[before - 1][1] >= elapse_s:
+            continue
+        first = bisect_left(begins, elapse_s - _EARLY_S)
+        if first == len(begins) or begins[first] >= next_s - _EARLY_S:
+            found.append(elapse_s)
+    return found
+
+
+def _span_s(run: Run, until_s: float) -> tuple[float, float]:
+    begin_s = run.at_s or 0.0
+    return begin_s, until_s if run.status == "running" else run.end_s or begin_s
+
+
 def _lanes(runs: Iterable[Run], missed_s: Sequence[float], window: Window) -> tuple[Lane, ...]:
     spans: dict[str, list[tuple[float, float]]] = {}
     for run in runs:
-        begin_s = run.at_s or 0.0
-        end_s = window.until_s if run.status == "running" else run.end_s or begin_s
-        spans.setdefault(run.status, []).append((begin_s, end_s))
+        spans.setdefault(run.status, []).append(_span_s(run, window.until_s))
     if missed_s:
         spans["missed"] = [(elapse_s, elapse_s) for elapse_s in missed_s]
     order = [*STATUSES, *sorted(spans.keys() - set(STATUSES))]

@@ -6,20 +6,17 @@ what remains unknown because of that is said, and not guessed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sereno.errors import NotAvailable, SystemdError
 from sereno.manager.analyze import elapses_until
-from sereno.manager.names import drop_in_name, timer_name
+from sereno.manager.names import timer_name
 from sereno.manager.systemctl import Elapse, Systemctl, calendars_in
 from sereno.observe.report.ahead import DAY_S
-from sereno.setting_names import TIMER_SLACK_S
 from sereno.units.unit_text import Installed
 
-_SLACK = re.compile(rf"^Environment={TIMER_SLACK_S}=(\S+)$", re.MULTILINE)
 # Elapses that are computed for what is past and for what is ahead, each.
 _MOST = 40_000
 # Of one interval: one of ten seconds.
@@ -87,15 +84,6 @@ def _each(first_s: float | None, interval_s: float, until_s: float) -> tuple[lis
     return shown, count <= _MOST_OF_ONE
 
 
-def slack_s(job: Installed) -> float:
-    """How late the timer of a calendar job may be: its jitter and its accuracy."""
-    found = _SLACK.search(job.files.get(drop_in_name(job.id), ""))
-    try:
-        return float(found[1]) if found else 0.0
-    except ValueError:
-        return 0.0
-
-
 def schedules_of(
     jobs: Mapping[str, Installed],
     changed: Collection[str],
@@ -108,7 +96,6 @@ def schedules_of(
 
     Args:
         changed: ids of those whose timer has a drop-in: the manager alone knows what holds.
-        since_s, now_s: the time before, seconds since the epoch.
     """
     calendars: dict[str, Sequence[str]] = {job.id: job.calendars for job in jobs.values()}
     remarks = []

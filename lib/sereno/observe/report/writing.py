@@ -7,7 +7,7 @@ import stat
 
 from sereno.errors import NotAllowed, SerenoError, UsageError
 from sereno.observe.doctor.places import is_open, open_at
-from sereno.records.replacing import replace
+from sereno.records.files import replace
 
 
 def write(path: str, text: str) -> None:
@@ -22,15 +22,14 @@ def write(path: str, text: str) -> None:
     """
     content = text.encode("utf-8", "backslashreplace")
     directory, name = os.path.split(path)
-    directory = directory or "."
     try:
         if not name:
             raise IsADirectoryError(21, os.strerror(21))
-        if open_at(directory) is not None:
+        if open_at(directory or ".") is not None:
             raise _refusal(path)
         if not _is_written_through(path, content):
             # With the rights that the umask leaves.
-            replace(path, content, f"{directory}/.{name}.{os.getpid()}", mode=None)
+            replace(path, content, mode=None, several=True)
     except OSError as error:
         if isinstance(error, SerenoError):
             raise
