@@ -12,7 +12,7 @@ MODULES = (
         "cli/cache.py",
         "observe/doctor/cache.py",
         "observe/report/writing.py",
-        "records/replacing.py",
+        "records/files.py",
         "records/textfile.py",
         "units/traces.py",
     ),
@@ -99,14 +99,13 @@ ALLOWED = {
         "os.open",
     ): "once, and nothing is cut; judged by what was opened",
     (
-        "records/textfile.py",
-        "_opened_at_once",
+        "records/files.py",
+        "content",
         "os.open",
-    ): "once, not through a link; judged by what was opened",
-    ("records/textfile.py", "read", "open"): "by _opened_at_once",
-    ("records/replacing.py", "replace", "os.open"): "makes a new file or fails",
-    ("records/replacing.py", "replace", "os.rename"): "takes a place, whatever is there",
-    ("records/replacing.py", "replace", "os.unlink"): "of a name, whatever is there",
+    ): "once; judged by what was opened, and not waited for",
+    ("records/files.py", "replace", "os.open"): "makes a new file or fails",
+    ("records/files.py", "replace", "os.rename"): "takes a place, whatever is there",
+    ("records/files.py", "replace", "os.unlink"): "of a name, whatever is there",
 }
 
 
