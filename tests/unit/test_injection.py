@@ -29,7 +29,7 @@ from sereno.units.unit_text import read, render
 
 HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"
-TEMPLATES = HERE.parents[1] / "systemd" / "system"
+TEMPLATES = HERE.parents[1] / "systemd"
 # st.text() leaves lone surrogates out, which file names and arguments may bring along.
 anything = st.text(st.characters(exclude_categories=()))
 # What has a meaning to somebody on the way.
@@ -129,7 +129,7 @@ def test_no_text_of_a_registration_adds_a_line_or_a_section_to_a_unit(field: str
 def test_systemd_reads_units_of_odd_text_without_a_warning(tmp_path: Path) -> None:
     chance = random.Random(1)
     (tmp_path / "bin").mkdir()
-    for template in TEMPLATES.iterdir():
+    for template in (*TEMPLATES.glob("both/*"), *TEMPLATES.glob("system/*")):
         text = template.read_text().replace("@RELEASE@", str(tmp_path))
         (tmp_path / template.name).write_text(text)
     units = []

@@ -29,7 +29,7 @@ from sereno.units.unit_text import own_keys, read, render
 from shipped import REPOSITORY
 
 HERE = Path(__file__).parent
-TEMPLATES = HERE.parents[1] / "systemd" / "system"
+TEMPLATES = HERE.parents[1] / "systemd"
 
 BACKEND = {
     "interpreter": "/srv/shop/venv/bin/python",
@@ -215,7 +215,7 @@ def unit_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("sereno", *(job.id for job in JOBS)):
         (release / "bin" / name).write_text("#!/bin/sh\n")
         (release / "bin" / name).chmod(0o755)
-    for template in TEMPLATES.iterdir():
+    for template in (*TEMPLATES.glob("both/*"), *TEMPLATES.glob("system/*")):
         text = template.read_text().replace("@RELEASE@", str(release))
         (directory / template.name).write_text(text)
     for job in JOBS:

@@ -70,14 +70,16 @@ class Wanted:
 
 def wanted(places: Places, code: Path, release: str, named: str | None = None) -> Wanted:
     """What the units and files of `code` are, with the release in their text, or what is `named` in its place."""
-    units = code / "systemd" / places.scope.name
+    units = {
+        path.name: path
+        for directory in ("both", places.scope.name)
+        for path in (code / "systemd" / directory).iterdir()
+    }
     system_files = {} if places.is_user else SYSTEM_FILES
     files = {path: code / "systemd" / name for path, name in system_files.items()}
     # The template comes last: it names the release, so it is what switches the jobs over.
-    names = sorted(
-        (path.name for path in units.iterdir()), key=lambda name: (name == TEMPLATE, name)
-    )
-    files |= {f"{places.units}/{name}": units / name for name in names}
+    names = sorted(units, key=lambda name: (name == TEMPLATE, name))
+    files |= {f"{places.units}/{name}": units[name] for name in names}
     tree = named or f"{places.prefix}/releases/{release}"
     links = places.links(release, sorted(os.listdir(code / "systemd/man")))
     outside = [path for path in links if not path.startswith(f"{places.prefix}/")]
