@@ -326,7 +326,9 @@ def well(machine: Machine) -> Machine:
 def faulty(store: Machine) -> Iterator[Machine]:
     """The store's machine, whose faults are mended in the end."""
     yield store
-    assert when_settled(store, lambda found: not found) == []
+    # A machine that has written so much no longer has its oldest records.
+    left = when_settled(store, lambda found: {one["check"] for one in found} <= {"journal"})
+    assert [one for one in left if one["check"] != "journal"] == []
 
 
 @pytest.fixture(scope="module")
