@@ -36,7 +36,7 @@ from sereno.notify.evidence import Evidence, Journal
 from sereno.notify.handling import Handling
 from sereno.notify.message import compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
-from sereno.notify.throttle import Moment, Row
+from sereno.notify.throttle import Moment, Row, Told
 from sereno.records import journal, sending
 from sereno.records.account import Account
 from sereno.records.journal import FINISHED
@@ -865,6 +865,21 @@ def test_a_state_that_cannot_be_kept_holds_no_message_back_and_repeats_no_recove
         desk.succeed(5)
         assert desk.told().count("recovery") == 1
         assert not (desk.state / "j.failing").exists()
+
+
+def test_what_the_disk_does_not_take_is_known_to_the_next_handler_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states, waiting = state.States(str(tmp_path)), ["b"]
+
+    def add(name: str) -> None:
+        states.change("j", lambda before: before._replace(told={**before.told, name: Told({})}))
+
+    # When the first one's lock is free again, and it has yet to say that nothing could be kept.
+    monkeypatch.setattr(state._logger, "warning", lambda *_: waiting and add(waiting.pop()))
+    monkeypatch.setattr(state, "replace", Mock(side_effect=OSError(28, "No space left on device")))
+    add("a")
+    assert {"a", "b"} <= states.read("j").told.keys()
 
 
 def test_a_lock_that_is_never_given_back_holds_no_message_back(

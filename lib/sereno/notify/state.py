@@ -78,13 +78,15 @@ class States:
                 flag = self._directory / flag_name(job_id)
                 is_kept = after == before and after.wants_success == flag.exists()
                 if job_id in self._unkept or not is_kept:
+                    # Until the disk has it; the next handler's thread reads it as soon as the lock is free.
+                    self._unkept[job_id] = after
                     self._write(job_id, after, flag)
-            self._unkept.pop(job_id, None)
+                    del self._unkept[job_id]
         except OSError as error:
             _logger.warning(messages.NO_MEMORY, job_id, error)
             if after is None:
                 after = change(self._unkept.get(job_id, State()))
-            self._unkept[job_id] = after
+                self._unkept[job_id] = after
         return after
 
     def _write(self, job_id: str, state: State, flag: Path) -> None:
