@@ -70,7 +70,11 @@ def test_a_newcomer_who_follows_the_pages_gets_what_they_show(
     assert "orjson" in installed
     assert "urwid" not in installed
 
-    assert "sereno@cache_report_daily.timer" in machine.run("systemctl", "list-timers").stdout
+    # The last page starts sereno.target again, which is over before the timers are up.
+    machine.wait_for(
+        lambda: "sereno@cache_report_daily.timer" in machine.run("systemctl", "list-timers").stdout,
+        what="the timer of the page's job",
+    )
     machine.run("systemctl", "start", "sereno@cache_cleanup_hourly.service")
     assert machine.exists("/var/lib/prometheus/node-exporter/sereno_cache_metadata.prom")
     assert machine.run("systemctl", "--failed", "--plain", "--no-legend").stdout == ""

@@ -157,12 +157,13 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
         changes.run(*order.systemctl, "daemon-reload")
     if first and order.start and order.running and not target_is(order, "active"):
         changes.run(*order.systemctl, "start", TARGET)
-    words = [*_command(order.code), "apply", "--prune", "--no-diff", order.scope_option]
+    words = ["apply", "--prune", "--no-diff", order.scope_option]
     words += [*order.offline, *([] if order.start else ["--no-start"])]
     if order.dry_run:
-        print(f"would run: {' '.join(words)}")
+        # The checkout, which is read now, has no environment: the command will be the installed one.
+        print(f"would run: {places.command} {' '.join(words)}")
         return
-    done = ask(*words)
+    done = ask(*_command(order.code), *words)
     if done.returncode:
         raise SerenoError(
             f"the timers could not be made: {cause(done)}",

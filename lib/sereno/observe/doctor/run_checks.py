@@ -81,8 +81,8 @@ _RIGHTS = {
 }
 
 
-def _closed(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
-    """What the job's user may not enter, list or read of its code, and which of the three."""
+def _closed(facts: Facts, job: JobFacts) -> tuple[str, str, int, int] | None:
+    """What the job's user may not enter, list or read of its code, which of the three, and whose it is."""
     if facts.scope == "user" or job.is_roots:
         return None
     listed = {path for path in job.code if facts.at(path).kind == "directory"}
@@ -94,17 +94,19 @@ def _closed(facts: Facts, job: JobFacts) -> tuple[str, str] | None:
         ]
         if place.kind in _RIGHTS and (path != job.program or job.installed.has_entry_script):
             needs.append((path, place.kind, [place.mode, place.uid, place.gid]))
-        for asked, kind, rights in needs:
-            if not _may(facts, job, _RIGHTS[kind][0], *rights):
-                return asked, kind
+        for asked, kind, (mode, uid, gid) in needs:
+            if not _may(facts, job, _RIGHTS[kind][0], mode, uid, gid):
+                return asked, kind, uid, gid
     return None
 
 
 def closed(facts: Facts) -> Iterator[Finding]:
-    for (path, kind), jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
+    for (path, kind, uid, gid), jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
         _, letters, verb = _RIGHTS[kind]
+        # As chmod(1) names the bits that the kernel looks at for these users.
+        who = "".join(sorted({_WHO[_shift(facts, job, uid, gid)] for job in jobs}))
         yield problem(path, "mode", "closed", f"{jobs[0].user} may not {verb} it, where the code of {of_jobs(jobs)} is",
-                      facts.unless_others(path, f"chmod o+{letters}", at=jobs[0].code[0]))  # fmt: skip
+                      facts.unless_others(path, f"chmod {who}+{letters}", at=jobs[0].code[0]))  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
@@ -200,12 +202,20 @@ def _may_write(facts: Facts, job: JobFacts, place: Place) -> bool:
 
 def _may(facts: Facts, job: JobFacts, wanted: int, mode: int, uid: int, gid: int) -> bool:
     """By the mode alone: in its sandbox root has no more rights than others."""
-    account = facts.accounts.get(job.user)
-    if account is None:
+    if facts.accounts.get(job.user) is None:
         return True
+    return mode >> _shift(facts, job, uid, gid) & wanted == wanted
+
+
+_WHO = {6: "u", 3: "g", 0: "o"}
+
+
+def _shift(facts: Facts, job: JobFacts, uid: int, gid: int) -> int:
+    """Where the bits of a mode stand that hold for the job's user: the owner's, the group's or those of others."""
+    account = facts.accounts[job.user]
+    assert account is not None
     groups = {*account[1], *(facts.groups.get(name) for name in job.groups)}
-    shift = 6 if uid == account[0] else 3 if gid in groups else 0
-    return mode >> shift & wanted == wanted
+    return 6 if uid == account[0] else 3 if gid in groups else 0
 
 
 def _is_let_through(job: JobFacts, path: str) -> bool:
