@@ -24,8 +24,8 @@ from sereno.scheduler import Scheduler
 from shipped import REPOSITORY, copy_of_checkout
 
 UNTESTED = (
-    # The two pictures, the benchmark, the entry point (tests/unit/test_registration.py), and an answer to a call of
-    # APScheduler (tests/unit/test_from_apscheduler.py).
+    # The two pictures, the benchmark, the entry point (tests/unit/cli/test_discovery.py), and an answer to a call of
+    # APScheduler (tests/unit/declare/test_from_apscheduler.py).
     5
 )
 NOT_BOOTED = "System has not been booted with systemd as init system (PID 1). Can not operate."

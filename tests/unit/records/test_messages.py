@@ -15,7 +15,7 @@ import catalogue
 from sereno.records import messages
 from sereno.records.messages import Message
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 LIB = REPOSITORY / "lib/sereno"
 TABLE = {name: value for name, value in vars(messages).items() if isinstance(value, Message)}
 ARGUMENT = re.compile(r"%[-.\d]*[a-z%]")
@@ -71,7 +71,7 @@ def test_the_log_is_spanish_unless_english_is_asked_for(
 
 def test_a_run_logs_in_english_where_it_is_asked_to() -> None:
     environment = {
-        "PYTHONPATH": f"{REPOSITORY / 'lib'}:{Path(__file__).parent}",
+        "PYTHONPATH": f"{REPOSITORY / 'lib'}:{Path(__file__).parents[1]}",
         "SERENO_LANG": "en",
     }
     done = subprocess.run(

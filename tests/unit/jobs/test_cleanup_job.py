@@ -18,7 +18,7 @@ from sereno.jobs import cleanup_expired_cache
 from sereno.jobs.cache_cleanup_job import register_cache_cleanup_job
 from sereno.scheduler import Scheduler
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 ENTRY = REPOSITORY / "bin" / "cache_cleanup_hourly"
 
 

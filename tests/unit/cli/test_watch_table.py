@@ -1,9 +1,9 @@
 """The jobs at a glance: what needs a look comes first, and every line fits the terminal."""
 
 import pytest
-from glance_jobs import NOW_S, a_job
 from hypothesis import given
 from hypothesis import strategies as st
+from watch_jobs import NOW_S, a_job
 
 from sereno.cli.terminal import columns, short_span
 from sereno.cli.watch_table import WatchTable, counts, detail

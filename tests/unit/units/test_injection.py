@@ -27,7 +27,7 @@ from sereno.run.failure import summary
 from sereno.triggers import CronTrigger, IntervalTrigger
 from sereno.units.unit_text import read, render
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 LIB = HERE.parents[1] / "lib"
 TEMPLATES = HERE.parents[1] / "systemd"
 # st.text() leaves lone surrogates out, which file names and arguments may bring along.

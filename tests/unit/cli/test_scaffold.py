@@ -65,7 +65,7 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
     tests = sorted(str(path) for path in checkout.glob("tests/unit/test_*_job.py"))
     assert len(tests) >= len(made)
     # Those that were there before hold as well.
-    assert python(checkout, "pytest", "-q", *tests, "tests/unit/test_cli.py") == ""
+    assert python(checkout, "pytest", "-q", *tests, "tests/unit/cli/test_cli.py") == ""
 
     command = [
         sys.executable,

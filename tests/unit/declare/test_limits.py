@@ -20,7 +20,7 @@ from sereno.run.credentials import credential
 from sereno.triggers import IntervalTrigger
 
 HOURLY = IntervalTrigger(hours=1)
-TEMPLATES = Path(__file__).parents[2] / "systemd"
+TEMPLATES = Path(__file__).parents[3] / "systemd"
 
 
 def job(**fields: object) -> Job:

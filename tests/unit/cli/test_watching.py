@@ -320,7 +320,7 @@ def test_histories_json_has_a_stable_shape(capsys) -> None:
 
 
 def test_the_page_names_every_key() -> None:
-    page = (Path(__file__).parents[2] / "docs/operating.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/operating.md").read_text()
     section = page[page.index("`--json` has a shape") :]
     period_keys = {
         "runs",

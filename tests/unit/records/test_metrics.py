@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from sereno.records import metrics, textfile
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
 MONITORING = REPOSITORY / "systemd/monitoring"
 ALL = {**metrics.JOB_METRICS, **metrics.CACHE_METRICS}

@@ -11,7 +11,7 @@ import pytest
 
 from pseudo_terminal import PseudoTerminal
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 WELL = {"job_id": "shop_sync", "schedule": "every 15min"}
 FAILED = {**WELL, "status": "failed", "error": "ValueError: no such table \x1b[2J"}
 GOING = {**WELL, "status": "running", "running": True}
@@ -36,7 +36,7 @@ def start(told: Path) -> Iterator[Start]:
 
     def start(*jobs: dict[str, object], columns: int = 80, lines: int = 24, **environ: str):
         tell(told, *jobs)
-        words = [sys.executable, str(HERE / "glance_jobs.py"), str(told)]
+        words = [sys.executable, str(HERE / "watch_jobs.py"), str(told)]
         settings = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "xterm-256color"}
         settings["PYTHONPATH"] = str(HERE.parents[1] / "lib")
         terminal = PseudoTerminal(words, {**settings, **environ}, columns=columns, lines=lines)

@@ -15,7 +15,7 @@ import pytest
 
 from sereno.runner import _may_have_elapsed
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 LIBRARY = HERE.parents[1] / "lib"
 
 

@@ -28,7 +28,7 @@ from sereno.units.service_text import OF_NAMESPACES
 from sereno.units.unit_text import own_keys, read, render
 from shipped import REPOSITORY
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 TEMPLATES = HERE.parents[1] / "systemd"
 
 BACKEND = {
