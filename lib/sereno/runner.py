@@ -1,4 +1,4 @@
-"""One run of a job: log, call, time, classify, exit status.
+"""One run of a job, from the command of its unit to its exit status; `sereno.run.tries` calls the job.
 
 This is the whole of sereno that a run needs beside the job's own module, so it imports little, and late.
 Exit statuses (`sereno.errors`): 0 done; 1 the job failed (it raised, returned something else than a dict or None, or
@@ -13,36 +13,26 @@ import gc
 import io
 import os
 import sys
-from time import sleep, time
+from time import time
 
-from sereno.errors import FAILURE, SUCCESS, WRONG_USE, InvalidJob
+from sereno.errors import FAILURE, SUCCESS, WRONG_USE
 from sereno.manager.names import service_name
-from sereno.records import journal, messages, sending
+from sereno.records import journal, messages
 from sereno.records.log import Logger
-from sereno.run import identity, sigterm
-from sereno.run.closing import Run, Tried
+from sereno.run import identity, sigterm, tries
+from sereno.run.closing import Run
 from sereno.setting_names import (
     CALENDAR_STEP_S,
     INTERVAL_S,
-    KWARGS,
     MISFIRE_GRACE_S,
     NOTIFY_STATE,
     ONLY_IF_SUCCESS,
     RETRIES,
-    RETRY_DELAY_S,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
-    from signal import ITIMER_REAL, setitimer
-    from typing import Any
-
     from sereno.declare.retry import Retry
-else:
-    # What these are behind their names: collections and enum take as long to load as all else that a run does.
-    from _collections_abc import Coroutine
-    from _signal import ITIMER_REAL, setitimer
 
 _logger = Logger("sereno.runner")
 
@@ -107,96 +97,6 @@ def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
     return skipped
 
 
-def _run(run: Run) -> int:
-    """The tries of a run, and its end."""
-    stop = sigterm.Stop(run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop))
-    run.begin()
-    retry = _retry(run.job_id)
-
-    def close(tried: Tried) -> None:
-        stopped = stop.delivered or (stop.requested and tried.error is not None)
-        stop.end_with(run.end(tried, stop.reason() if stopped else None, stopped=stopped))
-
-    def settle(result: Any, exception: BaseException | None) -> Tried:
-        """Close the run, unless another try follows."""
-        if run.is_in_a_child() or (isinstance(exception, KeyboardInterrupt) and not run.counts):
-            # A child that the job has forked, or Ctrl-C at a terminal: it ends as any process does.
-            raise exception or SystemExit(SUCCESS)
-        run.note_end_of_try()
-        run.take_back_environment()
-        sending.make_room()
-        # An alarm that the job has set, and not taken back, is not to ring in what is no longer the job.
-        setitimer(ITIMER_REAL, 0)
-        tried = _judged(result, exception, run.function)
-        # What cannot be imported, or returns what it may not, does so again.
-        hopeless = tried.error is None or isinstance(tried.exception, InvalidJob)
-        if hopeless or stop.requested or retry is None or run.tries > retry.retries:
-            close(tried)
-        return tried
-
-    while True:
-        tried = _try(run.function, stop, settle)
-        if run.status is None and (retry is None or not _wait(run, stop, retry, tried)):
-            close(tried)
-        if run.status is not None:
-            return run.status
-        run.tries += 1
-
-
-def _try(
-    function: str, stop: sigterm.Stop, settle: Callable[[Any, BaseException | None], Tried]
-) -> Tried:
-    """Call the function; `settle` is given what it returned or raised, of a coroutine while its loop still runs."""
-    settled: list[Tried] = []
-
-    def settle_once(result: Any, exception: BaseException | None) -> None:
-        if not settled:
-            settled.append(settle(result, exception))
-
-    result = None
-    try:
-        with stop:
-            result = load(function)(**_kwargs())
-            if isinstance(result, Coroutine):
-                stop.run(result, settle_once)
-    except BaseException as exception:
-        settle_once(None, exception)
-    settle_once(result, None)
-    return settled[0]
-
-
-def _judged(result: Any, exception: BaseException | None, function: str) -> Tried:
-    if exception is None:
-        try:
-            if result is not None and not isinstance(result, dict):
-                name = type(result).__name__
-                raise InvalidJob(
-                    f"result: the function returned {name}, not a dict of statistics or None"
-                )
-            stats = None if result is None else dict(journal.plain(result))
-            return Tried(stats, failure_in(stats))
-        except Exception as broken:
-            exception = broken
-    if isinstance(exception, SystemExit) and exception.code in (None, 0):
-        return Tried(None, None)
-    try:
-        from sereno.run.failure import summary
-
-        return Tried(None, summary(exception, function), exception)
-    except Exception:
-        # Such as one for which there is no memory.
-        return Tried(None, type(exception).__name__, exception)
-
-
-def failure_in(stats: Mapping[str, Any] | None) -> str | None:
-    """The error that a job reports in its statistics, or None."""
-    if stats is None or not (stats.get("status") == "error" or stats.get("error")):
-        return None
-    from sereno.run.failure import one_line
-
-    return one_line(str(stats.get("error") or stats.get("message") or "status: error"))
-
-
 def _empty_outputs() -> None:
     """Flush what the job printed. Where nobody takes it, Python would end with 120 and hide the run's own status."""
     for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
@@ -209,18 +109,10 @@ def _empty_outputs() -> None:
             pass
 
 
-def _kwargs() -> Mapping[str, Any]:
-    given = os.environ.get(KWARGS)
-    if given is None:
-        return {}
-    import json
-
-    try:
-        return json.loads(given)  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise InvalidJob(
-            f"{KWARGS}: {error}", hint="systemctl cat the service: it is JSON"
-        ) from error
+def _run(run: Run) -> int:
+    stop = sigterm.Stop(run.job_id if run.counts else "", run.environ, lambda: run.be_overdue(stop))
+    run.begin()
+    return tries.try_to_the_end(run, stop, _retry(run.job_id))
 
 
 def _retry(job_id: str) -> Retry | None:
@@ -233,44 +125,6 @@ def _retry(job_id: str) -> Retry | None:
     except ValueError as error:
         _logger.warning(messages.NO_RETRIES, job_id, error)
         return None
-
-
-def _wait(run: Run, stop: sigterm.Stop, retry: Retry, tried: Tried) -> bool:
-    """Record a failed try and wait for the next one; False if the run was stopped meanwhile."""
-    delay_s = retry.delay_before_s(run.tries)
-    told = (run.job_id, run.tries, retry.retries + 1, delay_s, tried.error)
-    _logger.warning(
-        messages.TRY_FAILED,
-        *told,
-        extra={
-            "SERENO_TRY": run.tries,
-            RETRY_DELAY_S: f"{delay_s:g}",
-            **run.error_fields(tried.error, tried.exception),
-        },
-    )
-    try:
-        with stop:
-            sleep(delay_s)
-    except sigterm.RunInterrupted:
-        return False
-    return True
-
-
-def load(function: str) -> Callable[..., Any]:
-    """Import the function that "module:name" means.
-
-    Raises:
-        InvalidJob: it cannot be imported; the message says what was tried.
-    """
-    module_name, _, name = function.partition(":")
-    try:
-        __import__(module_name)
-        return getattr(sys.modules[module_name], name)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise InvalidJob(
-            f"function: {function!r} cannot be imported by {sys.executable}: {error}",
-            hint="the module must be on this interpreter's path; register the job again if it has moved",
-        ) from error
 
 
 def _wake_notifier(job_id: str, run_id: str) -> None:

@@ -32,7 +32,7 @@ EXEMPT = {
     "notify/handling.py": "started by hand, without the units that name the scope",
     "units/presets.py": "presets of the system scope",
     "cli/discovery.py": "asks for another interpreter in what was typed",
-    "runner.py": "started by hand, without the units that name the scope",
+    "run/tries.py": "started by hand, without the units that name the scope",
     "cli/scaffold.py": "a checkout that install.sh has never seen",
 }
 

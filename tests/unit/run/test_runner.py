@@ -306,7 +306,7 @@ def test_a_run_loads_nothing_that_takes_longer_than_it_nor_the_scheduling_half()
     assert loaded & set(TOO_DEAR) == set()
     needed = (
         "errors manager manager.names named_tuple records records.journal records.log records.messages"
-        " records.printable records.sending run run.closing run.identity run.sigterm runner setting_names"
+        " records.printable records.sending run run.closing run.identity run.sigterm run.tries runner setting_names"
     )
     ours = {name for name in loaded if name.startswith("sereno.")}
     assert ours == {f"sereno.{name}" for name in needed.split()}
