@@ -14,7 +14,7 @@ from fake_systemd import FakeManager, provide_templates
 from sereno import cache
 from sereno.cli import discovery
 from sereno.errors import NotAvailable
-from sereno.observe import runs
+from sereno.observe import runs, runs_of_many
 from sereno.records import journal, log, sending
 from sereno.units import installation
 
@@ -51,6 +51,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(journal, "require_installed", lambda: None)
     monkeypatch.setattr(installation, "machine_zone", lambda root: None)
     monkeypatch.setattr(runs, "Runs", _unreadable)
+    monkeypatch.setattr(runs_of_many, "RunsOfMany", _unreadable)
     return provide_templates(tmp_path)
 
 

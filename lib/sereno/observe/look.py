@@ -15,7 +15,7 @@ from sereno.errors import NotAvailable
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
 from sereno.observe.job_state import JobState
-from sereno.observe.runs import OPEN_RUNS, Runs
+from sereno.observe.runs_of_many import OPEN_RUNS, RunsOfMany
 from sereno.observe.survey import Question, remembered, states_of
 from sereno.observe.totals import durations_ms
 from sereno.records.run_record import Run
@@ -52,9 +52,9 @@ class Poll:
         self._without_past: list[str] = []
         # Runs of which the journal has no end while nothing runs, as of the answer before; None: there was none.
         self._endless: set[str] | None = None
-        self._news: Runs | None = None
+        self._news: RunsOfMany | None = None
         with suppress(NotAvailable):
-            self._news = Runs(user=installation.scope.is_user)
+            self._news = RunsOfMany(user=installation.scope.is_user)
             self._news.listen()
 
     def ask(self) -> Snapshot:
@@ -102,14 +102,14 @@ class Poll:
         self._jobs, self._fingerprint, self._old = jobs, fingerprint, None
         if self._news is None or not new:
             return
-        with Runs(user=self._installation.scope.is_user) as past:
+        with RunsOfMany(user=self._installation.scope.is_user) as past:
             for job_id, runs in past.latest(new).items():
                 self._keep(job_id, runs)
         self._without_past += new
 
     def _read(self, job_ids: Iterable[str], count: int) -> None:
         """Look the newest `count` runs of jobs up."""
-        with Runs(user=self._installation.scope.is_user) as past:
+        with RunsOfMany(user=self._installation.scope.is_user) as past:
             for job_id in job_ids:
                 self._keep(job_id, past.newest(job_id, count))
 

@@ -1,20 +1,18 @@
-"""Runs read back from the journal: the newest of many jobs, all of one, and one as it goes.
+"""The runs of one job read back from the journal: the newest, all since a moment, and one as it goes.
 
-Of one job the records are looked up by fields that the journal has an index of, so that what else is logged costs
-nothing. In each of the journal's files that costs as much as reading a hundred records: for many jobs the records of
-all runs are read once, and what is rare among them is looked up. Records that nobody vouches for do not count:
-`sereno.records.journal_reader` says which.
+The records are looked up by fields that the journal has an index of, so that what else is logged costs nothing.
+Records that nobody vouches for do not count: `sereno.records.journal_reader` says which.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
-from itertools import chain, islice
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
+from typing import Any, Self
 
-from sereno.manager.names import job_of_service, service_name
+from sereno.manager.names import service_name
 from sereno.records import journal_reader
 from sereno.records.journal import STARTED, STATUS_OF
 from sereno.records.run_record import (
@@ -30,18 +28,13 @@ from sereno.records.run_record import (
 )
 
 _FOLLOW_S = 0.2
-_LATE_S = 5.0
 # Runs among which one that has just ended is looked for: others may have followed it.
 _FOLLOWERS = 20
 _OF_RUNS = (STARTED, *STATUS_OF)
 _OF_ANY_RUN = (*_OF_RUNS, UNIT_FAILED, UNIT_STOPPED)
-# Of so many of a job's runs records may still come: systemd's about the one before arrive while the next begins.
-OPEN_RUNS = 5
-# Records that are read in vain, for each job that is looked for, before it is asked for by name.
-_PATIENCE = 20
 
 
-class _Newest:
+class Newest:
     """Takes a job's records backwards, until it has all of its newest runs."""
 
     def __init__(self, count: int) -> None:
@@ -65,7 +58,7 @@ class _Newest:
 
 
 class Runs:
-    """The runs of one scope's jobs. Raises NotAvailable where this interpreter has no python-systemd."""
+    """A scope's runs, of one job at a time. Raises NotAvailable where this interpreter has no python-systemd."""
 
     def __init__(self, *, user: bool = False) -> None:
         self._unit = "USER_UNIT" if user else "UNIT"
@@ -76,7 +69,7 @@ class Runs:
     def close(self) -> None:
         self._reader.close()
 
-    def __enter__(self) -> Runs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,63 +82,11 @@ class Runs:
         """
         return runs_of(job_id, self.records(job_id, since_s), running_id=running_id)
 
-    def histories(
-        self, job_ids: Collection[str], *, since_s: float, with_stats: Collection[str] = ()
-    ) -> dict[str, list[Run]]:
-        """`history` of many jobs, by job id, in one pass.
-
-        Args:
-            with_stats: the jobs whose runs keep their statistics; of others the newest five alone do: most of the
-                memory that many runs take is theirs.
-        """
-        self._match_runs()
-        self._reader.seek_realtime(since_s)
-        open_runs: dict[str, dict[str, list[dict[str, Any]]]] = {job_id: {} for job_id in job_ids}
-        found: dict[str, list[Run]] = {job_id: [] for job_id in job_ids}
-        for job_id, record in self._of_jobs(self._reader, job_ids):
-            groups = open_runs[job_id]
-            groups.setdefault(run_id_of(record), []).append(record)
-            if len(groups) > OPEN_RUNS:
-                oldest = groups.pop(next(iter(groups)))
-                for old in oldest if job_id not in with_stats else ():
-                    old.pop("SERENO_STATS", None)
-                found[job_id] += runs_of(job_id, oldest)
-        for job_id, groups in open_runs.items():
-            found[job_id] += runs_of(job_id, chain.from_iterable(groups.values()))
-            if any(run.result == "timeout" for run in found[job_id]):
-                found[job_id] = self.history(job_id, since_s=since_s)
-        return found
-
-    def latest(self, job_ids: Collection[str], count: int = 1) -> dict[str, list[Run]]:
-        """`newest` of many jobs, by job id, for what one pass and a few questions cost."""
-        # Who never ran need not be looked for.
-        units = self._reader.query_unique(self._unit)
-        known = self._reader.query_unique("SERENO_JOB")
-        found = {
-            job_id: _Newest(count)
-            for job_id in job_ids
-            if job_id in known or service_name(job_id) in units
-        }
-        missing = set(found)
-        self._match_runs()
-        self._take_newest(found, missing)
-        if missing:
-            # The rare ones, by name: dear for each name in each file, but together.
-            found |= {job_id: _Newest(count) for job_id in missing}
-            self._match_runs(missing)
-            self._take_newest(found, missing)
-        runs = {job_id: each.runs(job_id) for job_id, each in found.items()}
-        # What a limit ended is told from what was left behind by a record that the pass has not.
-        again = (id for id, own in runs.items() if any(run.result == "timeout" for run in own))
-        for job_id in missing | set(again):
-            runs[job_id] = self.newest(job_id, count)
-        return {job_id: runs.get(job_id, []) for job_id in job_ids}
-
     def newest(self, job_id: str, count: int) -> list[Run]:
         """A job's newest `count` runs, the oldest first; one that is under way may be "lost" here."""
         self._match_runs([job_id], limits=True)
         self._reader.seek_tail()
-        found = _Newest(count)
+        found = Newest(count)
         for record in self._own(job_id, self._backwards()):
             if not found.take(record):
                 break
@@ -168,46 +109,6 @@ class Runs:
             said = (text for job_id in job_ids for text in limit_texts(service_name(job_id)))
             reader.add_disjunction()
             reader.add_match(*(f"MESSAGE={text}" for text in said), *managed, **by_manager)
-
-    def _take_newest(self, found: Mapping[str, _Newest], missing: set[str]) -> None:
-        """Read backwards what was chosen, until all is found, or it does not pay any more; `missing`: what is not."""
-        self._reader.seek_tail()
-        passed = 0
-        for record in self._backwards() if missing else ():
-            passed += 1
-            job_id = self._job_of(record, missing)
-            if job_id is not None and not found[job_id].take(record):
-                missing.remove(job_id)
-                passed = 0
-            if passed > _PATIENCE * len(missing):
-                return
-        # There is no older record of any.
-        missing.clear()
-
-    def _of_jobs(
-        self, records: Iterable[dict[str, Any]], job_ids: Container[str]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in records:
-            if (job_id := self._job_of(record, job_ids)) is not None:
-                yield job_id, record
-
-    def _job_of(self, record: dict[str, Any], job_ids: Container[str]) -> str | None:
-        """Which of these jobs a record is of; None: of none, or nobody vouches for it."""
-        job_id = text(record, "SERENO_JOB") or job_of_service(text(record, self._unit))
-        # Known ones first: any user can name a million others, each of which somebody would have to vouch for.
-        return job_id if job_id in job_ids and self._vouching.vouches(record, job_id) else None
-
-    def listen(self) -> None:
-        """Choose the records of all jobs' runs from a moment ago on, for `news`; nothing else can be asked then."""
-        self._match_runs()
-        # Not seek_tail(), as in `follow`; what came a moment ago may become visible only now.
-        self._reader.seek_realtime(time.time() - _LATE_S)
-
-    def news(self, job_ids: Container[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What has come of these jobs since `listen` or the call before: (job id, record), oldest first."""
-        # Without it, journal files that are new would not be seen (sd_journal_process(3)).
-        self._reader.wait(0)
-        return self._of_jobs(self._reader, job_ids)
 
     def await_run(
         self,
@@ -240,22 +141,6 @@ class Runs:
         self._reader.seek_head()
         record = self._reader.get_next()
         return record["__REALTIME_TIMESTAMP"] / 1e6 if record else None
-
-    def notices(
-        self, job_ids: Collection[str], *kinds: str, since_s: float
-    ) -> list[dict[str, Any]]:
-        """The records of these kinds, of these jobs' runs, after `since_s` (seconds since the epoch), oldest first."""
-        self._reader.flush_matches()
-        self._reader.add_match(**self._mine)
-        for kind in kinds:
-            self._reader.add_match(MESSAGE_ID=kind)
-        self._reader.seek_realtime(since_s)
-        return [
-            record
-            for record in self._reader
-            if (job_id := text(record, "SERENO_JOB")) in job_ids
-            and self._vouching.vouches(record, job_id)
-        ]
 
     def tail(self, job_id: str, count: int) -> list[dict[str, Any]]:
         """The last `count` records about a job: its own and systemd's, oldest first."""

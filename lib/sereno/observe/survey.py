@@ -100,19 +100,19 @@ def newest_runs(
 
     The journal is read before the manager's answer is waited for.
     """
-    from sereno.observe.runs import Runs
+    from sereno.observe.runs_of_many import RunsOfMany
     from sereno.records.account import run_of, shown_of
     from sereno.records.journal_reader import may_read_journal
 
     user, begins_s = installation.scope.is_user, None
     runs: dict[str, list[Run]] = {}
-    with suppress(NotAvailable), Runs(user=user) as past:
+    with suppress(NotAvailable), RunsOfMany(user=user) as past:
         runs, begins_s = past.latest(jobs, 1), past.begins_s()
     answer = question.answer()
     states = states_in(answer.units)
     running = [job_id for job_id in jobs if is_running(states.get(service_name(job_id)))]
     if running and runs:
-        with Runs(user=user) as past:
+        with RunsOfMany(user=user) as past:
             runs |= past.latest(running, 2)
     missing = [job_id for job_id in jobs if not runs.get(job_id)]
     # Where it is not kept, or not for this user, there may be others.

@@ -20,7 +20,7 @@ from sereno.cli.history_and_logs import cache_now
 from sereno.errors import JobFailed, SystemdError
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
-from sereno.observe import kept_runs, run_and_wait, runs
+from sereno.observe import kept_runs, run_and_wait, runs, runs_of_many
 from sereno.records.account import run_of
 from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF
@@ -101,6 +101,7 @@ def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "Systemctl", lambda user: manager)
     for module in (run_and_wait, runs):
         monkeypatch.setattr(module, "Runs", FakeRuns)
+    monkeypatch.setattr(runs_of_many, "RunsOfMany", FakeRuns)
     monkeypatch.setattr(run_and_wait, "time", SimpleNamespace(time=lambda: START_S))
     monkeypatch.setattr(FakeRuns, "past", [])
     monkeypatch.setattr(FakeRuns, "log", [])

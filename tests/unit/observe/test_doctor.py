@@ -18,7 +18,7 @@ from sereno.declare.job import Job
 from sereno.manager.names import TARGET as TARGET_UNIT
 from sereno.manager.names import timer_name
 from sereno.manager.systemctl import is_running, seconds
-from sereno.observe import doctor, runs
+from sereno.observe import doctor, runs_of_many
 from sereno.observe.doctor import CHECKS, examine, gather
 from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, Words
@@ -653,8 +653,8 @@ def test_the_facts_of_any_number_of_jobs_are_asked_for_at_once(
     manager = AskedManager()
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
     monkeypatch.setattr(gather.journal, "installed", lambda: True)
-    for module in (gather, runs):
-        monkeypatch.setattr(module, "Runs", JournalOfTheUser)
+    for module in (gather, runs_of_many):
+        monkeypatch.setattr(module, "RunsOfMany", JournalOfTheUser)
     backend = scheduler.Scheduler("shop", scope="user", manager=manager)
     for job_id in "abc":
         backend.add_cron_job(backend_jobs.report, job_id, hour=3)

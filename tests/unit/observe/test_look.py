@@ -80,7 +80,7 @@ class FakeJournal:
 
 @pytest.fixture
 def journal(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
-    monkeypatch.setattr(poll_module, "Runs", FakeJournal)
+    monkeypatch.setattr(poll_module, "RunsOfMany", FakeJournal)
     monkeypatch.setattr(FakeJournal, "records", [])
     monkeypatch.setattr(FakeJournal, "asked", [])
     monkeypatch.setattr(FakeJournal, "unheard", [])
@@ -253,7 +253,7 @@ def test_without_a_journal_the_manager_alone_is_shown(shop, manager, monkeypatch
     def none(**_: object) -> None:
         raise NotAvailable("python-systemd: none")
 
-    monkeypatch.setattr(poll_module, "Runs", none)
+    monkeypatch.setattr(poll_module, "RunsOfMany", none)
     manager.service_states = {SERVICE: "activating"}
     assert what(seen(Poll(Installation("user", manager=manager)))) == (None, True, False)
 

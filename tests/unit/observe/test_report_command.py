@@ -16,7 +16,7 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
-from sereno.observe import runs
+from sereno.observe import runs_of_many
 from sereno.observe.report import gather, schedules
 from sereno.records import messages
 from sereno.records.run_record import Run
@@ -67,8 +67,8 @@ class FakeRuns:
 def shop(units: Path, manager: FakeManager, monkeypatch: pytest.MonkeyPatch) -> scheduler.Scheduler:
     """A backend with a job of each ten minutes and one of each hour from its run, and an empty journal."""
     monkeypatch.setattr(installation, "Systemctl", lambda user: manager)
-    for module in (gather, runs):
-        monkeypatch.setattr(module, "Runs", FakeRuns)
+    for module in (gather, runs_of_many):
+        monkeypatch.setattr(module, "RunsOfMany", FakeRuns)
     for name, value in (("past", []), ("records", []), ("begins", 0.0)):
         monkeypatch.setattr(FakeRuns, name, value)
     shop = scheduler.Scheduler("shop", scope="user", manager=manager)

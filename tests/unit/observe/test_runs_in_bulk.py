@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sereno.errors import OVER_LIMIT
-from sereno.observe import runs
-from sereno.observe.runs import Runs
+from sereno.observe import runs_of_many
+from sereno.observe.runs_of_many import RunsOfMany
 from sereno.records import journal_reader
 from sereno.records.journal import FAILED, FINISHED, STARTED
 from sereno.records.run_record import START_DONE, START_FAILED, UNIT_FAILED
@@ -114,7 +114,7 @@ def test_one_pass_over_all_jobs_finds_what_each_jobs_records_say(story, reader) 
     story.own("often1", "x", FAILED, _SYSTEMD_USER_UNIT="mallory.service")
     story.own("never", "x", STARTED, _UID="4242")
     ids = ["monthly", "limited", "failed", "never_began", "never", "going", "often0", "often1"]
-    past = Runs(user=True)
+    past = RunsOfMany(user=True)
     for count in (1, 2):
         found = past.latest(ids, count)
         assert found == {job_id: past.newest(job_id, count) for job_id in ids}
@@ -137,7 +137,7 @@ def test_histories_are_each_jobs_history_and_keep_the_statistics_that_are_shown(
         story.good("cleanup", f"{number:032x}")
     story.over_its_limit("limited", "t")
     story.good("of_another_application", "o")
-    past = Runs(user=True)
+    past = RunsOfMany(user=True)
     ids = ("rows", "cleanup", "limited", "never")
     found = past.histories(ids, since_s=0, with_stats=("cleanup",))
     for job_id in ids:
@@ -154,11 +154,11 @@ def test_what_many_jobs_cost_does_not_grow_with_the_journal(story, reader) -> No
     for number in range(3000):
         story.own("rare0", "x", STARTED, _UID="4242")
         story.good(f"often{number % 10}", f"{number:032x}")
-    past = Runs(user=True)
+    past = RunsOfMany(user=True)
     ids = [f"often{number}" for number in range(10)]
     assert all(past.latest(ids).values())
     assert reader.reads < 100
     reader.reads = 0
     past.latest([*ids, "rare1", *(f"never{number}" for number in range(1000))])
-    by_name, passed = len(story.records), runs._PATIENCE * 12
+    by_name, passed = len(story.records), runs_of_many._PATIENCE * 12
     assert reader.reads < by_name + passed

@@ -30,7 +30,7 @@ from sereno.observe.doctor.jobs import UNLOADED, job_facts
 from sereno.observe.doctor.places import look
 from sereno.observe.doctor.run_checks import needed_paths
 from sereno.observe.doctor.unit_checks import requirements
-from sereno.observe.runs import Runs
+from sereno.observe.runs_of_many import RunsOfMany
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import journal
 from sereno.records.journal_reader import may_read_journal
@@ -141,7 +141,7 @@ def _past(
     if not is_user and not may_read_journal():
         raise PermissionError(f"{user} is not in the group systemd-journal")
     known = newest_runs(jobs, installation, question)
-    with Runs(user=is_user) as runs:
+    with RunsOfMany(user=is_user) as runs:
         return known, runs.begins_s()
 
 

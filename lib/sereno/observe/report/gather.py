@@ -19,7 +19,7 @@ from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
 from sereno.observe.report.plots import Window
 from sereno.observe.report.schedules import Schedules, schedules_of
-from sereno.observe.runs import Runs
+from sereno.observe.runs_of_many import RunsOfMany
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import messages
 from sereno.records.journal_reader import may_read_journal
@@ -57,7 +57,7 @@ def gather(
         NotAllowed, SystemdError: the manager refused or failed.
     """
     window = model.window_of(days, now_s)
-    with Runs(user=installation.scope.is_user) as past, ThreadPoolExecutor(1) as background:
+    with RunsOfMany(user=installation.scope.is_user) as past, ThreadPoolExecutor(1) as background:
         question = Question(installation.manager)
         jobs = dict(sorted(installation.jobs().items()))
         drop_ins = installation.units.drop_ins()
