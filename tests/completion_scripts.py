@@ -11,6 +11,8 @@ from typing import Any
 
 import shtab
 
+from sereno.cli.arguments import Parser
+
 # Both scopes: which one is meant may not be typed yet.
 _LISTS = "; ".join(
     f"systemctl {scope} list-unit-files --no-legend 'sereno@*.timer'"
@@ -32,7 +34,7 @@ JOB_IDS: dict[str, str | dict[str, str]] = {
 _BY_METAVAR: dict[str, Any] = {"JOB": JOB_IDS, "DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
 
 
-def script(parser: argparse.ArgumentParser, shell: str) -> str:
+def script(parser: Parser, shell: str) -> str:
     """The completion script of `parser` for bash, zsh or fish."""
     for action in _actions(parser):
         if isinstance(action.metavar, str) and action.metavar in _BY_METAVAR:
@@ -40,7 +42,8 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     return shtab.complete(parser, shell).rstrip() + "\n"
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+def _actions(parser: Parser) -> Iterator[argparse.Action]:
+    parser.fill()
     for action in parser._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):

@@ -16,13 +16,19 @@ from typing import Any, Unpack
 from sereno.declare.apscheduler import answered, answering
 from sereno.declare.job import Job, check_name
 from sereno.declare.options import Options, Registration, declare, refusals_name
-from sereno.errors import Conflict, InvalidJob, InvalidTrigger, JobFailed, NoSuchJob
+from sereno.errors import Conflict, InvalidJob, InvalidTrigger, NoSuchJob
 from sereno.manager.systemctl import Systemctl
 from sereno.observe import run_and_wait
 from sereno.observe.job_state import JobState
 from sereno.observe.survey import ask, survey
 from sereno.setting_names import APP
-from sereno.triggers import CronTrigger, IntervalTrigger, Trigger, from_cron_text, in_words
+from sereno.triggers import (
+    IntervalTrigger,
+    Trigger,
+    from_cron_text,
+    from_text_or_fields,
+    in_words,
+)
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
 
@@ -74,7 +80,7 @@ class Scheduler:
         """Register `func` to run every so many hours, minutes, seconds, days and weeks, added; return the job's id.
 
         The first run comes one interval after the timer was first started; an interval is measured from start to start
-        and goes on over reboots. `add_job` and `sereno.declare.options.declare` explain the options.
+        and goes on over reboots. `sereno.declare.options.Registration` explains the options.
 
         Raises:
             InvalidTrigger: the interval is not above zero.
@@ -103,26 +109,16 @@ class Scheduler:
         Cron text means what Debian's cron means by it (crontab(5)). A field that is finer than the finest one given
         defaults to its minimum, a coarser one to "*": `hour="3"` is 03:00 every day. Times are in the machine's zone
         unless `timezone` names one, or is an object that has such a name. "@reboot" is one run after each boot, for
-        the first time after the next one; in the user scope, after each start of the user's manager. `add_job` and
-        `sereno.declare.options.declare` explain the options.
+        the first time after the next one; in the user scope, after each start of the user's manager.
+        `sereno.declare.options.Registration` explains the options.
 
         Raises:
             InvalidTrigger: a field that cron would not take, both forms at once, or neither.
         """
         fields = {"second": second, "minute": minute, "hour": hour}
         fields |= {"day": day, "month": month, "day_of_week": day_of_week}
-        trigger: Trigger
         with refusals_name(job_id):
-            if cron_expression is None:
-                trigger = CronTrigger.from_fields(**fields, timezone=timezone)
-            else:
-                given = [name for name, value in fields.items() if value is not None]
-                if given:
-                    raise InvalidTrigger(
-                        f"cron_expression: given together with {', '.join(given)}",
-                        hint="use one form or the other",
-                    )
-                trigger = from_cron_text(cron_expression, timezone=timezone)
+            trigger = from_text_or_fields(cron_expression, fields, timezone)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_job(
@@ -139,9 +135,7 @@ class Scheduler:
 
         Args:
             trigger: as text, it is what `cron_expression` of `add_cron_job` is.
-            replace_existing: False: an id that is registered already is refused.
-            run_immediately: run once when the timer is first started or its schedule changes.
-            options: the other arguments of `sereno.declare.options.declare`, which has them all.
+            replace_existing, run_immediately, options: see `sereno.declare.options.Registration`.
 
         Raises:
             InvalidJob: see `declare`.
@@ -332,18 +326,8 @@ class Scheduler:
             JobFailed: it is no success in any other way: it raised, was stopped, left out, killed or cut off by its
                 time limit, left without a record, crashed after it, or systemd started nothing.
         """
-        installation = self.installation
-        run = run_and_wait.run(
-            self._installed(job_id).id, installation.manager, user=installation.scope.is_user
-        )
-        # Its own word is all that there is against it: systemd saw the status that such a run ends with.
-        reported = run.said == "failed" and run.result in (None, "exit-code")
-        if run.status == "success" or (reported and run.stats is not None):
-            return run.stats
-        raise JobFailed(
-            f"job {job_id}: {run.message}",
-            hint=run.hint or self.installation.scope.command(f"journalctl SERENO_RUN={run.run_id}"),
-        )
+        job = self._installed(job_id)
+        return run_and_wait.statistics(job.id, self.installation.manager, self.installation.scope)
 
     def _installed(self, job_id: str) -> Installed:
         try:

@@ -18,6 +18,7 @@ from pages import README, blocks, text_of
 
 import sereno
 from sereno import cli
+from sereno.cli.arguments import Parser
 from shipped import REPOSITORY
 
 PAGES = REPOSITORY / "systemd/man"
@@ -225,8 +226,9 @@ def first_bare(text: str) -> str:
 # --- sereno(1) ------------------------------------------------------------------------------------------------------
 
 
-def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+def commands(parser: Parser) -> Iterator[Parser]:
     """Every subcommand that does something itself."""
+    parser.fill()
     groups = [
         action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
     ]

@@ -16,7 +16,7 @@ import pytest
 PYTHONS = os.environ.get("SERENO_TEST_PYTHONS", "").split()
 TESTS = Path(__file__).parents[1]
 LEFT_OUT = """
-cli/test_completion.py cli/test_scaffold.py cli/test_watch_screen.py records/test_messages.py
+cli/test_completion.py cli/test_new.py cli/test_watch_screen.py records/test_messages.py
 run/test_run_process.py run/test_runner.py units/test_killed_changes.py
 """.split()
 if os.environ.get("SERENO_TEST_LONG") == "1":

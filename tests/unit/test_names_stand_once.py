@@ -51,9 +51,9 @@ def test_a_setting_is_read_by_somebody(name: str) -> None:
 
 
 def test_the_name_of_a_job_s_unit_is_made_in_one_place() -> None:
-    """But in the scripts for shells, and in the words of a new job's script."""
+    """But in the scripts for shells."""
     for file in LIB.rglob("*.py"):
-        if file.name not in ("names.py", "completion.py", "scaffold.py"):
+        if file.name not in ("names.py", "completion.py"):
             for text in texts_of(ast.parse(file.read_text("utf-8"))):
                 assert not re.search(r"sereno(-app)?@(?!JOB)", text), (file, text)
 

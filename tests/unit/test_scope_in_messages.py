@@ -33,7 +33,6 @@ EXEMPT = {
     "units/presets.py": "presets of the system scope",
     "cli/discovery.py": "asks for another interpreter in what was typed",
     "run/tries.py": "started by hand, without the units that name the scope",
-    "cli/scaffold.py": "a checkout that install.sh has never seen",
 }
 
 

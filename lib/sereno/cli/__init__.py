@@ -8,25 +8,36 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 
 from sereno import __version__
-from sereno.cli import (
-    apply,
-    cache,
-    completion,
-    doctor,
-    explain,
-    history_and_logs,
-    list_and_status,
-    new,
-    notify,
-    report,
-    run_and_pause,
-    watch,
-)
 from sereno.cli.arguments import Commands, Parser
 from sereno.errors import NotAvailable, SerenoError
 
+# Of each command, in the order of the help: its module, whose function `add_COMMAND` gives the parser its arguments and
+# what is then called with them; and what the help says. The module is loaded when its command is asked for.
+COMMANDS = {
+    "list": ("list_and_status", "show every job: schedule, next and last run, result, state"),
+    "status": ("list_and_status", "show all of one job: why it failed, its log, its files"),
+    "watch": ("watch", "show the state of all jobs, live; failing ones first"),
+    "history": ("history_and_logs", "show a job's runs, with totals, means and sparklines"),
+    "logs": ("history_and_logs", "show what a job logged, by journalctl"),
+    "report": ("report", "write an HTML page: every job's runs, durations, failures, next elapses"),
+    "run": ("run_and_pause", "run a job now"),
+    "pause": ("run_and_pause", "stop a job's timer until it is resumed, also over a reboot"),
+    "resume": ("run_and_pause", "let a paused job run on schedule again; nothing is made up"),
+    "doctor": ("doctor", "look for what goes wrong and say how to mend it; mends nothing"),
+    "apply": ("apply", "install the timers of the jobs that ship with sereno, or of a backend's"),
+    "remove": ("apply", "remove a job's timer"),
+    "render": ("apply", "write the unit files of the shipped jobs into a directory"),
+    "seed": ("apply", "used by sereno-seed.service: first elapses in a boot"),
+    "new": ("new", "write a new job into this checkout: module, entry script and test"),
+    "explain": ("explain", "show what a schedule means and when it elapses; changes nothing"),
+    "notify": ("notify", "send a test message by every handler of notify.toml"),
+    "cache": ("cache", "look into the shared metadata cache"),
+    "completion": ("completion", "print the completion script of a shell"),
+}
 EXIT_STATUSES = """\
 exit status:
   0  done
@@ -83,7 +94,7 @@ def _complain(text: str) -> None:
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="sereno",
         # `remove --a` shall not be taken for `remove --all`.
@@ -94,19 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
     commands = Commands(parser, "commands", "COMMAND")
-    for module in (
-        list_and_status,
-        watch,
-        history_and_logs,
-        report,
-        run_and_pause,
-        doctor,
-        apply,
-        new,
-        explain,
-        notify,
-        cache,
-        completion,
-    ):
-        module.add_to(commands)
+    for name, (module, text) in COMMANDS.items():
+        commands.add(name, text, partial(_add, module, name))
     return parser
+
+
+def _add(module: str, name: str, sub: Parser) -> None:
+    getattr(import_module(f"{__name__}.{module}"), f"add_{name}")(sub)

@@ -6,17 +6,18 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from sereno.cli.arguments import Commands, add_scope, installation_of
+from sereno.cli.arguments import add_scope, installation_of
+from sereno.cli.discovery import of_entry_points, register_from, register_shipped
+from sereno.cli.terminal import Screen
 from sereno.errors import SerenoError, UsageError
+from sereno.records.printable import printable
+from sereno.scheduler import DEFAULT_APP, Scheduler
 from sereno.setting_names import APP
+from sereno.units.seed import machine_id, seed
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add(
-        "apply", _apply, "install the timers of the jobs that ship with sereno, or of a backend's"
-    )
+def add_apply(sub: argparse.ArgumentParser) -> None:
     backend = sub.add_mutually_exclusive_group()
     backend.add_argument(
         "--jobs", metavar="MODULE[:FUNCTION]",
@@ -40,40 +41,40 @@ def add_to(commands: Commands) -> None:
     )
     sub.add_argument("--no-start", action="store_true", help="start nothing before the next boot")
     add_scope(sub, staged=True)
+    sub.set_defaults(command=_apply)
 
-    sub = commands.add("remove", _remove, "remove a job's timer")
+
+def add_remove(sub: argparse.ArgumentParser) -> None:
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument("job", metavar="JOB", nargs="?")
     which.add_argument("--all", action="store_true", help="every job of every application")
     add_scope(sub, staged=True)
+    sub.set_defaults(command=_remove)
 
-    sub = commands.add(
-        "render", _render, "write the unit files of the shipped jobs into a directory"
-    )
+
+def add_render(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--to", type=Path, required=True, metavar="DIR")
+    sub.set_defaults(command=_render)
 
-    add_scope(commands.add("seed", _seed, "used by sereno-seed.service: first elapses in a boot"))
+
+def add_seed(sub: argparse.ArgumentParser) -> None:
+    add_scope(sub)
+    sub.set_defaults(command=_seed)
 
 
-def _shipped(arguments: argparse.Namespace) -> Any:
+def _shipped(arguments: argparse.Namespace) -> Scheduler:
     """The scheduler of sereno's own application, with the shipped jobs registered."""
-    from sereno.cli.discovery import register_shipped
-    from sereno.scheduler import DEFAULT_APP, Scheduler
-
     scheduler = Scheduler(DEFAULT_APP, scope=arguments.scope, root=arguments.root)
     register_shipped(scheduler)
     return scheduler
 
 
-def registered(arguments: argparse.Namespace) -> list[Any]:
+def registered(arguments: argparse.Namespace) -> list[Scheduler]:
     """The schedulers that the options of `apply` mean, their jobs registered; nothing is changed yet."""
     if arguments.jobs is None and not arguments.entry_points:
         if arguments.app is not None:
             raise UsageError("--app: only a backend's jobs have it", hint="give --jobs as well")
         return [_shipped(arguments)]
-
-    from sereno.cli.discovery import of_entry_points, register_from
-    from sereno.scheduler import Scheduler
 
     def scheduler(app: str) -> Scheduler:
         return Scheduler(app, scope=arguments.scope, root=arguments.root)
@@ -110,9 +111,6 @@ def _apply(arguments: argparse.Namespace) -> None:
 
 def _print_diff(lines: list[str]) -> None:
     """Print a unified diff of unit files; it is there to be read before anything is changed."""
-    from sereno.cli.terminal import Screen
-    from sereno.records.printable import printable
-
     screen = Screen()
     colours = {"+": "green", "-": "red", "@": "cyan"}
     for line in lines:
@@ -143,8 +141,6 @@ def _render(arguments: argparse.Namespace) -> None:
 
 
 def _seed(arguments: argparse.Namespace) -> None:
-    from sereno.units.seed import machine_id, seed
-
     installation = installation_of(arguments)
     for unit in seed(installation.units, installation.manager, time.time, machine_id()):
         print(f"seeded {unit}")

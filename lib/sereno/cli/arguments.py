@@ -1,27 +1,45 @@
-"""The subcommands of `sereno`, one module for each kind: arguments and printing, no logic.
+"""What the commands of `sereno` share: their parser, and the arguments that several have.
 
-Each module has `add_to(commands)`, which `sereno.cli` calls. What a command needs beside the parser is imported when it
-runs, so that `sereno --help` and completion stay quick.
+The modules of the commands have arguments and printing, no logic. Each loads what its commands need, but for what a
+backend may have left out (urwid, Jinja), which is loaded when it is used.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sereno.errors import did_you_mean
-
-Command = Callable[[argparse.Namespace], int | None]
+from sereno.errors import UsageError, did_you_mean
+from sereno.records.printable import printable_json
 
 
 class Parser(argparse.ArgumentParser):
-    """With the usage of the subcommand that was meant, and the word that was, where one is not known."""
+    """With the usage of the subcommand that was meant, and the word that was, where one is not known.
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+    Args:
+        add: gives it its arguments, when something is parsed by it.
+    """
+
+    def __init__(self, *, add: Callable[[Parser], None] = lambda _: None, **named: Any) -> None:
+        super().__init__(**named)
+        self._add: Callable[[Parser], None] | None = add
+
+    def fill(self) -> None:
+        """Let it have its arguments."""
+        add, self._add = self._add, None
+        if add is not None:
+            add(self)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.fill()
+        return super().parse_known_args(args, namespace)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             found.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -45,21 +63,21 @@ class Commands:
     """
 
     def __init__(self, parser: argparse.ArgumentParser, title: str, metavar: str) -> None:
-        self.parser = parser
         self._subparsers = parser.add_subparsers(title=title, metavar=metavar, required=True)
 
-    def add(self, name: str, command: Command, text: str) -> argparse.ArgumentParser:
-        """A new subcommand: `command` is called with the parsed arguments and returns the exit status, None for 0."""
-        sub: argparse.ArgumentParser = self._subparsers.add_parser(
-            name, help=text, description=text, allow_abbrev=False
-        )
-        sub.set_defaults(command=command, parser=sub, scope=None, root=None)
-        return sub
+    def add(
+        self, name: str, text: str, add: Callable[[Parser], None] = lambda _: None, **defaults: Any
+    ) -> None:
+        """A new subcommand.
 
-    def add_group(self, name: str, text: str, title: str, metavar: str) -> Commands:
-        """A subcommand that has subcommands of its own."""
-        parser = self._subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
-        return Commands(parser, title, metavar)
+        Args:
+            add: gives it its arguments. Its defaults, or these, have `command`: what is called with the parsed ones,
+                and returns the exit status, None for 0.
+        """
+        sub = self._subparsers.add_parser(
+            name, help=text, description=text, allow_abbrev=False, add=add
+        )
+        sub.set_defaults(parser=sub, scope=None, root=None, **defaults)
 
 
 def add_scope(sub: argparse.ArgumentParser, *, staged: bool = False) -> None:
@@ -84,6 +102,18 @@ def add_reading(sub: argparse.ArgumentParser, shape: str) -> None:
     add_zone(sub)
 
 
+def add_days(sub: argparse.ArgumentParser) -> None:
+    """The option that says how much of the past is shown."""
+    sub.add_argument(
+        "--days", type=float, default=7.0, metavar="N", help="how far back (default: 7)"
+    )
+
+
+def check_days(arguments: argparse.Namespace, *, most: int) -> None:
+    if not 0 < arguments.days <= most:
+        raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to {most}")
+
+
 def add_zone(sub: argparse.ArgumentParser) -> None:
     """The option that chooses the zone of times."""
     sub.add_argument(
@@ -94,10 +124,6 @@ def add_zone(sub: argparse.ArgumentParser) -> None:
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print `value` for other programs: one document, UTF-8 as it is, without anything that a terminal would obey."""
-    import json
-
-    from sereno.records.printable import printable_json
-
     print(printable_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 

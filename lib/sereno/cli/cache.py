@@ -8,29 +8,33 @@ import os
 import sys
 from typing import Any
 
-from sereno.cli.arguments import Commands, print_json
+from sereno.cli.arguments import Commands, Parser, print_json
 from sereno.errors import CacheError, UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
 NOT_FOUND = 3
 
 
-def add_to(commands: Commands) -> None:
-    actions = commands.add_group(
-        "cache", "look into the shared metadata cache", "actions", "ACTION"
-    )
-    add = actions.add
-    add("stats", _stats, "print size, limits and counters as JSON")
-    add("get", _get, "print the value of a key as JSON").add_argument("key", metavar="KEY")
-    sub = add("set", _set, "store a value")
+def add_cache(parser: Parser) -> None:
+    add = Commands(parser, "actions", "ACTION").add
+    add("stats", "print size, limits and counters as JSON", command=_stats)
+    add("get", "print the value of a key as JSON", _add_key, command=_get)
+    add("set", "store a value", _add_value, command=_set)
+    add("delete", "remove a key", _add_key, command=_delete)
+    add("clear", "remove every entry", command=_clear)
+    add("cleanup", "remove the expired entries", command=_cleanup)
+
+
+def _add_key(sub: Parser) -> None:
     sub.add_argument("key", metavar="KEY")
+
+
+def _add_value(sub: Parser) -> None:
+    _add_key(sub)
     sub.add_argument("value", metavar="JSON")
     sub.add_argument(
         "--ttl", type=float, metavar="SECONDS", help="default: the cache's default_ttl"
     )
-    add("delete", _delete, "remove a key").add_argument("key", metavar="KEY")
-    add("clear", _clear, "remove every entry")
-    add("cleanup", _cleanup, "remove the expired entries")
 
 
 # For what may take longer than a question: a store of millions of entries is cleaned or cleared.

@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sereno.cli.arguments import Commands
-
 SHELLS = ("bash", "zsh", "fish")
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add("completion", _completion, "print the completion script of a shell")
+def add_completion(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("shell", choices=SHELLS)
+    sub.set_defaults(command=_completion)
 
 
 def script(shell: str) -> Path:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from sereno.cli.arguments import Commands, add_scope, installation_of
+from sereno.cli.arguments import add_scope, installation_of, print_json
+from sereno.observe.doctor import CHECKS, examine
+from sereno.observe.doctor.gather import gather
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add(
-        "doctor", _doctor, "look for what goes wrong and say how to mend it; mends nothing"
-    )
+def add_doctor(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print it as JSON")
     add_scope(sub)
+    sub.set_defaults(command=_doctor)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from sereno.observe.doctor import CHECKS, examine
-    from sereno.observe.doctor.gather import gather
-
     facts = gather(installation_of(arguments))
     findings = examine(facts)
     if arguments.json:
@@ -29,7 +25,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
             "well": not findings,
             "findings": [finding.as_json() for finding in findings],
         }
-        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        print_json(shown)
     else:
         for found in findings:
             print(f"{found.level}: {found.subject}: {found.message} ({found.field}: {found.value})")

@@ -1,18 +1,30 @@
-"""`sereno explain`: a schedule looked at; nothing is changed."""
+"""`sereno explain`: what a schedule means before it is installed, its next elapses, and what about it surprises."""
 
 from __future__ import annotations
 
 import argparse
-import json
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
-from sereno.cli.arguments import Commands
-from sereno.errors import UsageError
+from sereno.cli.arguments import print_json
+from sereno.declare.quantities import read_span_s
+from sereno.errors import InvalidTrigger, UsageError
+from sereno.manager.analyze import next_elapses
+from sereno.triggers import (
+    CronTrigger,
+    IntervalTrigger,
+    Trigger,
+    describe,
+    from_cron_text,
+    machine_zone,
+    warnings,
+)
+
+MAX_COUNT = 1000
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add(
-        "explain", _explain, "show what a schedule means and when it elapses; changes nothing"
-    )
+def add_explain(sub: argparse.ArgumentParser) -> None:
     which = sub.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "schedule", metavar="SCHEDULE", nargs="?",
@@ -25,19 +37,11 @@ def add_to(commands: Commands) -> None:
         help="elapses to show (default: 10)",
     )  # fmt: skip
     sub.add_argument("--json", action="store_true", help="print it as JSON")
+    sub.set_defaults(command=_explain)
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    from sereno.cli.preview import preview, read_span
-    from sereno.triggers import (
-        BootTrigger,
-        CronTrigger,
-        IntervalTrigger,
-        from_cron_text,
-        machine_zone,
-    )
-
-    trigger: BootTrigger | CronTrigger | IntervalTrigger
+    trigger: Trigger
     if arguments.every is None:
         trigger = from_cron_text(arguments.schedule, timezone=arguments.timezone)
     elif arguments.timezone is None:
@@ -46,10 +50,79 @@ def _explain(arguments: argparse.Namespace) -> None:
         raise UsageError("--timezone: an interval has no time zone")
     shown = preview(trigger, arguments.count, local_zone=machine_zone())
     if arguments.json:
-        print(json.dumps(shown.as_json(), ensure_ascii=False, indent=2))
+        print_json(shown.as_json())
         return
     print(shown.meaning, *shown.lines, sep="\n")
     for elapse in shown.elapses:
         print(f"next: {elapse:%a %Y-%m-%d %H:%M:%S %Z}")
     for warning in shown.warnings:
         print(f"warning: {warning}")
+
+
+class Preview(NamedTuple):
+    """What can be said of a schedule.
+
+    Attributes:
+        trigger: its text, as `get_jobs()` shows it.
+        meaning: one English sentence.
+        lines: the lines of the `[Timer]` section.
+        elapses: the next ones, aware, in the zone of the schedule; empty for an interval, which counts from its runs,
+            and for @reboot.
+        warnings: what may not be what its author expects.
+    """
+
+    trigger: str
+    meaning: str
+    lines: tuple[str, ...]
+    elapses: tuple[datetime, ...]
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `json.dumps`: the elapses as ISO 8601."""
+        return {**self._asdict(), "elapses": [elapse.isoformat() for elapse in self.elapses]}
+
+
+def preview(
+    trigger: Trigger,
+    count: int,
+    *,
+    local_zone: str | None = None,
+    after_s: float | None = None,
+) -> Preview:
+    """Look at a schedule.
+
+    Args:
+        count: how many elapses, 0 to 1000.
+        local_zone: name of the machine's zone; default: not known.
+        after_s: seconds since the epoch from which elapses count; default: now.
+
+    Raises:
+        UsageError: `count` is out of its range.
+        NotAvailable: there is no systemd-analyze, which is needed for a `count` above 0 of a calendar schedule.
+    """
+    if not 0 <= count <= MAX_COUNT:
+        raise UsageError(f"-n: {count} is not in the range 0 to {MAX_COUNT}")
+    lines = trigger.timer_lines(local_zone=local_zone)
+    elapses: tuple[datetime, ...] = ()
+    if isinstance(trigger, CronTrigger) and count:
+        zone = ZoneInfo(trigger.timezone) if trigger.timezone else None
+        calendars = [line.removeprefix("OnCalendar=") for line in lines]
+        elapses = tuple(
+            elapse.astimezone(zone) for elapse in next_elapses(calendars, count, after_s=after_s)
+        )
+    return Preview(
+        trigger=trigger.text,
+        meaning=describe(trigger),
+        lines=lines,
+        elapses=elapses,
+        warnings=warnings(trigger, local_zone=local_zone),
+    )
+
+
+def read_span(text: str) -> IntervalTrigger:
+    """An interval written as `90m`, `1h30min` or `2w 3d`; see `sereno.declare.quantities.read_span_s`.
+
+    Raises:
+        InvalidTrigger: it is not written so, or names a unit twice; the interval is zero or over ten years.
+    """
+    return IntervalTrigger(seconds=read_span_s("--every", text, error=InvalidTrigger))

@@ -8,23 +8,27 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sereno.cli.arguments import (
-    Commands,
+    add_days,
     add_job,
     add_reading,
     add_scope,
+    check_days,
     installation_of,
     print_json,
 )
-from sereno.errors import NotAvailable, UsageError
-
-if TYPE_CHECKING:
-    from sereno.cli.terminal import Screen
-    from sereno.observe.totals import Period, Statistic
-    from sereno.records.run_record import Run
-    from sereno.units.installation import Installation
+from sereno.cli.terminal import Screen, colour_of, duration, number, when
+from sereno.errors import NoSuchJob, NotAvailable, SerenoError, UsageError
+from sereno.jobs import cache_cleanup_job
+from sereno.manager.names import service_name
+from sereno.manager.systemctl import is_running
+from sereno.observe import runs
+from sereno.observe.totals import Period, Statistic, durations_ms, period_of, series, sparkline
+from sereno.records.printable import printable
+from sereno.records.run_record import Run, iso, run_id_of, text
+from sereno.units.installation import Installation
 
 _DAY_S = 86_400
 _SHOWN_ID = 8
@@ -36,47 +40,41 @@ _DURATION = "run_duration_ms"
 _HEADER = ("START", "RESULT", "DURATION", "RUN", "WHAT")
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add("history", _history, "show a job's runs, with totals, means and sparklines")
+def add_history(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
-    sub.add_argument(
-        "--days", type=float, default=7.0, metavar="N", help="how far back (default: 7)"
-    )
+    add_days(sub)
     sub.add_argument(
         "-n", type=int, default=20, metavar="COUNT", dest="count",
         help="runs to list, the newest (default: 20); totals are of all",
     )  # fmt: skip
     add_reading(sub, "an object with runs, totals and means")
     add_scope(sub)
+    sub.set_defaults(command=_history)
 
-    sub = commands.add("logs", _logs, "show what a job logged, by journalctl")
+
+def add_logs(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     sub.add_argument("-f", "--follow", action="store_true", help="go on as it is logged")
     sub.add_argument("--run", metavar="ID", help="one run: its id or the beginning of it")
     sub.add_argument("-n", metavar="COUNT", type=int, dest="count", help="the last lines only")
     add_reading(sub, "journalctl's records, one a line")
     add_scope(sub)
+    sub.set_defaults(command=_logs)
 
 
 def _history(arguments: argparse.Namespace) -> None:
-    from sereno.manager.names import service_name
-    from sereno.observe.runs import Runs
-    from sereno.observe.totals import period_of
-    from sereno.records.run_record import iso
-
-    if not 0 < arguments.days <= 36_600:
-        raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 36600")
+    check_days(arguments, most=36_600)
     if arguments.count < 0:
         raise UsageError(f"-n: {arguments.count} is negative")
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
     until_s = time.time()
     since_s = until_s - arguments.days * _DAY_S
-    with Runs(user=installation.scope.is_user) as past:
-        runs = past.history(
+    with runs.Runs(user=installation.scope.is_user) as past:
+        found = past.history(
             job.id, since_s=since_s, running_id=_running_id(installation, service_name(job.id))
         )
-    period = period_of(runs)
+    period = period_of(found)
     now = cache_now(job.function, user=installation.scope.is_user)
     if arguments.json:
         print_json(
@@ -86,17 +84,15 @@ def _history(arguments: argparse.Namespace) -> None:
                 "until": iso(until_s, arguments.zone),
                 **period.as_json(),
                 "now": now,
-                "history": [run.as_json(arguments.zone) for run in runs],
+                "history": [run.as_json(arguments.zone) for run in found],
             }
         )
     else:
-        _print_runs(runs[max(0, len(runs) - arguments.count) :], arguments.zone)
-        _print_period(runs, period, arguments.days, now)
+        _print_runs(found[max(0, len(found) - arguments.count) :], arguments.zone)
+        _print_period(found, period, arguments.days, now)
 
 
 def _running_id(installation: Installation, service: str) -> str | None:
-    from sereno.manager.systemctl import is_running
-
     try:
         shown = installation.manager.show(service, "ActiveState", "InvocationID")
     except NotAvailable:
@@ -106,12 +102,8 @@ def _running_id(installation: Installation, service: str) -> str | None:
 
 def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
     """Of the cache's cleanup: the scope's cache at this moment; None for other jobs, and where it cannot be read."""
-    from sereno.jobs import cache_cleanup_job
-
     if function != f"{cache_cleanup_job.__name__}:cleanup_expired_cache":
         return None
-    from sereno.errors import SerenoError
-
     try:
         from sereno.cache import as_owner, place
         from sereno.cache.board import CURRENT
@@ -127,10 +119,7 @@ def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
     return {name: stats[name] for name in ("size", "max_size", "hit_rate_percent")}
 
 
-def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
-    from sereno.cli.terminal import Screen, colour_of, duration, when
-    from sereno.records.printable import printable
-
+def _print_runs(found: Sequence[Run], zone: tzinfo | None) -> None:
     rows = [
         (
             when(run.at_s, zone),
@@ -139,9 +128,9 @@ def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
             printable(run.run_id[:_SHOWN_ID]),
             printable(run.what, _MOST_WHAT),
         )
-        for run in runs
+        for run in found
     ]
-    colours = [{"RESULT": colour_of(run.status)} for run in runs]
+    colours = [{"RESULT": colour_of(run.status)} for run in found]
     if rows:
         Screen().table(
             _HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"), colours=colours
@@ -149,16 +138,12 @@ def _print_runs(runs: Sequence[Run], zone: tzinfo | None) -> None:
 
 
 def _print_period(
-    runs: Sequence[Run], period: Period, days: float, now: dict[str, Any] | None
+    found: Sequence[Run], period: Period, days: float, now: dict[str, Any] | None
 ) -> None:
-    from sereno.cli.terminal import Screen
-    from sereno.observe.totals import durations_ms, series
-    from sereno.records.printable import printable
-
     screen = Screen()
     counts = ", ".join(f"{count} {printable(status)}" for status, count in period.counts.items())
     print(
-        f"{'' if not runs else chr(10)}{days:g} days: {len(runs)} runs"
+        f"{'' if not found else chr(10)}{days:g} days: {len(found)} runs"
         + (f" ({counts})" if counts else "")
     )
     if now is not None:
@@ -167,11 +152,11 @@ def _print_period(
             f" hit rate {now['hit_rate_percent']:.1f}%"
         )
     rows = [
-        _figures(screen, name, figure, series(runs, name))
+        _figures(screen, name, figure, series(found, name))
         for name, figure in period.statistics.items()
     ]
     if period.duration_ms is not None:
-        rows.insert(0, _figures(screen, _DURATION, period.duration_ms, durations_ms(runs)))
+        rows.insert(0, _figures(screen, _DURATION, period.duration_ms, durations_ms(found)))
     if rows:
         print()
         header = ("STATISTIC", "TOTAL", "MEAN", "LEAST", "MOST", "LAST", "OVER TIME")
@@ -181,10 +166,6 @@ def _print_period(
 def _figures(
     screen: Screen, name: str, figure: Statistic, values: Sequence[float]
 ) -> tuple[str, ...]:
-    from sereno.cli.terminal import number
-    from sereno.observe.totals import sparkline
-    from sereno.records.printable import printable
-
     line = sparkline(values, ascii_only=screen.is_ascii)
     return (printable(name), *(number(value) for value in figure), line)
 
@@ -207,10 +188,6 @@ def _logs(arguments: argparse.Namespace) -> None:
 
 def _run_id(installation: Installation, job_id: str, given: str) -> str:
     """The id of a run that `given` is the beginning of."""
-    from sereno.errors import NoSuchJob
-    from sereno.observe.runs import Runs
-    from sereno.records.run_record import run_id_of
-
     wanted = given.lower().replace("-", "")
     history = installation.scope.command(f"sereno history {job_id}")
     if not _RUN_ID.fullmatch(wanted):
@@ -220,8 +197,8 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
         )
     if len(wanted) == 32:
         return wanted
-    with Runs(user=installation.scope.is_user) as runs:
-        ids = dict.fromkeys(run_id_of(record) for record in runs.records(job_id))
+    with runs.Runs(user=installation.scope.is_user) as past:
+        ids = dict.fromkeys(run_id_of(record) for record in past.records(job_id))
     found = [each for each in ids if each.startswith(wanted)]
     if not found:
         raise NoSuchJob(
@@ -237,8 +214,6 @@ def _run_id(installation: Installation, job_id: str, given: str) -> str:
 
 def _matches(installation: Installation, job_id: str, run_id: str | None) -> list[str]:
     """journalctl's matches for what a job's runs said and what systemd said of its unit, and for nothing else."""
-    from sereno.manager.names import service_name
-
     user = installation.scope.is_user
     service, own = service_name(job_id), [f"_UID={os.geteuid()}"] if user else []
     printed = [f"_SYSTEMD_{'USER_' if user else ''}UNIT={service}", *own]
@@ -262,15 +237,12 @@ def _matches(installation: Installation, job_id: str, run_id: str | None) -> lis
 
 def _without_unit(installation: Installation, job_id: str) -> Iterable[Sequence[str]]:
     """What finds each of a job's own records that journald knows no unit of, and no stranger's."""
-    from sereno.observe.runs import Runs
-    from sereno.records.run_record import text
-
     names = ("SERENO_JOB", "SERENO_RUN", "_UID", "_PID")
     try:
-        with Runs(user=installation.scope.is_user) as runs:
+        with runs.Runs(user=installation.scope.is_user) as past:
             return dict.fromkeys(
                 tuple(f"{name}={text(record, name)}" for name in names)
-                for record in runs.records(job_id)
+                for record in past.records(job_id)
                 if "_SYSTEMD_UNIT" not in record and "_SYSTEMD_USER_UNIT" not in record
             )
     except NotAvailable:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
-from sereno.cli.arguments import (
-    Commands,
-    add_job,
-    add_reading,
-    add_scope,
-    installation_of,
-    print_json,
-)
+from sereno.cli.arguments import add_job, add_reading, add_scope, installation_of, print_json
+from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, duration, when
+from sereno.errors import NotAvailable
+from sereno.manager import systemctl
+from sereno.manager.names import timer_name
+from sereno.manager.scope import of_this_process
+from sereno.observe.survey import Question, ask, survey
+from sereno.records.printable import printable
 
 if TYPE_CHECKING:
+    # Loaded while the manager is asked, which takes longest.
     from sereno.observe.job_state import JobState
-    from sereno.observe.survey import Question
     from sereno.units.installation import Installation
     from sereno.units.unit_text import Installed
 
@@ -29,30 +29,22 @@ _DROP = ("APP", "DURATION", "LAST", "SCHEDULE", "RESULT", "NEXT")
 _LOG_LINES = 8
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add("list", _list, "show every job: schedule, next and last run, result, state")
+def add_list(sub: argparse.ArgumentParser) -> None:
     add_reading(sub, "an array of jobs")
     add_scope(sub)
+    sub.set_defaults(command=_list)
 
-    sub = commands.add("status", _status, "show all of one job: why it failed, its log, its files")
+
+def add_status(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     add_reading(sub, "one job as in `list`, with timer, files and log")
     add_scope(sub)
-
-
-def _ask(arguments: argparse.Namespace) -> Question:
-    """Ask the scope's manager, before anything else is loaded: it takes longest."""
-    from sereno.manager.scope import of_this_process
-    from sereno.manager.systemctl import Systemctl
-    from sereno.observe.survey import Question
-
-    return Question(Systemctl(user=of_this_process(arguments.scope).is_user))
+    sub.set_defaults(command=_status)
 
 
 def _list(arguments: argparse.Namespace) -> None:
-    from sereno.observe.survey import survey
-
-    question = _ask(arguments)
+    user = of_this_process(arguments.scope).is_user
+    question = Question(systemctl.Systemctl(user=user))
     installation = installation_of(arguments)
     jobs = survey(installation.jobs(), installation, question)
     if arguments.json:
@@ -68,9 +60,6 @@ def _list(arguments: argparse.Namespace) -> None:
 
 
 def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
-    from sereno.cli.terminal import Screen, colour_of, duration, when
-    from sereno.records.printable import printable
-
     rows = [
         (
             printable(job.job.id),
@@ -89,8 +78,6 @@ def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from sereno.observe.survey import ask, survey
-
     installation = installation_of(arguments)
     installed = installation.job(arguments.job)
     (job,) = survey({installed.id: installed}, installation, ask(installation, installed.id))
@@ -112,19 +99,16 @@ def _status(arguments: argparse.Namespace) -> None:
 
 
 def _timer_lines(installed: Installed) -> list[str]:
-    from sereno.manager.names import timer_name
-
     text = installed.files[timer_name(installed.id)]
     return [line for line in text.splitlines() if line.startswith("On")]
 
 
 def _log(installation: Installation, job_id: str) -> list[dict[str, Any]]:
-    from sereno.errors import NotAvailable
-    from sereno.observe.runs import Runs
+    from sereno.observe import runs
 
     try:
-        with Runs(user=installation.scope.is_user) as runs:
-            return runs.tail(job_id, _LOG_LINES)
+        with runs.Runs(user=installation.scope.is_user) as past:
+            return past.tail(job_id, _LOG_LINES)
     except NotAvailable:
         return []
 
@@ -136,9 +120,6 @@ def _print_status(
     log: Sequence[dict[str, Any]],
     zone: tzinfo | None,
 ) -> None:
-    from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, when
-    from sereno.records.printable import printable
-
     screen = Screen()
     installed = job.job
     print(f"{screen.coloured(printable(installed.id), 'bold')} - {printable(installed.name)}")
@@ -162,16 +143,13 @@ def _print_status(
 
 
 def _message(record: dict[str, Any]) -> str:
-    from sereno.cli.terminal import MOST_SHOWN
     from sereno.records.run_record import text
 
     return text(record, "MESSAGE")[:MOST_SHOWN]
 
 
-def _about_last(screen: Any, job: JobState, zone: tzinfo | None) -> list[tuple[str, str]]:
-    from sereno.cli.terminal import MOST_SHOWN, colour_of, duration, when
+def _about_last(screen: Screen, job: JobState, zone: tzinfo | None) -> list[tuple[str, str]]:
     from sereno.records.journal import to_json
-    from sereno.records.printable import printable
 
     run = job.last
     if run is None:

@@ -8,33 +8,30 @@ import os
 import shlex
 import sys
 
-from sereno.cli.arguments import Commands, add_scope, installation_of
+from sereno.cli.arguments import add_scope, installation_of
 from sereno.errors import InvalidConfig
+from sereno.notify import config, service, trial
 from sereno.records.printable import printable
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add("notify", _notify, "send a test message by every handler of notify.toml")
+def add_notify(sub: argparse.ArgumentParser) -> None:
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--test", action="store_true", help="send it, and report each handler")
     what.add_argument("--failed", metavar="JOB", help="used by sereno-failed@JOB.service")
     what.add_argument("--listen", action="store_true", help="used by sereno-notify.service")
     add_scope(sub)
+    sub.set_defaults(command=_notify)
 
 
 def _notify(arguments: argparse.Namespace) -> int:
     if arguments.test:
         return _test(arguments)
-    from sereno.notify.service import run
-
     # Its records go to the journal; by the command's own handler, on stderr, each would be there twice.
     logging.getLogger().handlers.clear()
-    return run(arguments.failed, os.environ)
+    return service.run(arguments.failed, os.environ)
 
 
 def _test(arguments: argparse.Namespace) -> int:
-    from sereno.notify import config, trial
-
     installation = installation_of(arguments)
     user = installation.scope.is_user
     path = config.path_of(user, os.environ)

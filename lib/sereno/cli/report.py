@@ -7,33 +7,27 @@ import sys
 import time
 from functools import partial
 
-from sereno.cli.arguments import Commands, add_scope, add_zone, installation_of
-from sereno.errors import UsageError
+from sereno.cli.arguments import add_days, add_scope, add_zone, check_days, installation_of
+from sereno.cli.history_and_logs import cache_now
+from sereno.cli.terminal import duration, number
+from sereno.observe.report.gather import gather
+from sereno.observe.report.writing import write
+from sereno.records.printable import printable
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add(
-        "report", _report, "write an HTML page: every job's runs, durations, failures, next elapses"
-    )
-    sub.add_argument(
-        "--days", type=float, default=7.0, metavar="N", help="how far back (default: 7)"
-    )
+def add_report(sub: argparse.ArgumentParser) -> None:
+    add_days(sub)
     sub.add_argument(
         "-o", required=True, metavar="FILE", dest="output", help="where to; - prints it"
     )
     add_zone(sub)
     add_scope(sub)
+    sub.set_defaults(command=_report)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    if not 0 < arguments.days <= 366:
-        raise UsageError(f"--days: {arguments.days:g} is not in the range above 0 to 366")
-    from sereno.cli.history_and_logs import cache_now
-    from sereno.cli.terminal import duration, number
-    from sereno.observe.report.gather import gather
+    check_days(arguments, most=366)
     from sereno.observe.report.page import page
-    from sereno.observe.report.writing import write
-    from sereno.records.printable import printable
 
     installation = installation_of(arguments)
     report = gather(

@@ -4,39 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from threading import Thread
 
-from sereno.cli.arguments import Commands, add_job, add_scope, installation_of, print_json
+from sereno.cli.arguments import add_job, add_scope, installation_of, print_json
+from sereno.cli.terminal import MOST_SHOWN
 from sereno.errors import JobFailed
+from sereno.observe import run_and_wait, runs
+from sereno.records import verdict
+from sereno.records.printable import printable
+from sereno.records.run_record import Run, text
+from sereno.units.installation import Installation
 
-if TYPE_CHECKING:
-    from sereno.records.run_record import Run
-    from sereno.units.installation import Installation
 
-
-def add_to(commands: Commands) -> None:
-    sub = commands.add("run", _run, "run a job now")
+def add_run(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     sub.add_argument(
         "--wait", action="store_true",
         help="follow its log on standard error, print its statistics as JSON, end with its status",
     )  # fmt: skip
     add_scope(sub)
+    sub.set_defaults(command=_run)
 
-    for name, command, text in (
-        ("pause", _pause, "stop a job's timer until it is resumed, also over a reboot"),
-        ("resume", _resume, "let a paused job run on schedule again; nothing is made up"),
-    ):
-        sub = commands.add(name, command, text)
-        add_job(sub)
-        add_scope(sub)
+
+def add_pause(sub: argparse.ArgumentParser) -> None:
+    add_job(sub)
+    add_scope(sub)
+    sub.set_defaults(command=_pause)
+
+
+def add_resume(sub: argparse.ArgumentParser) -> None:
+    add_job(sub)
+    add_scope(sub)
+    sub.set_defaults(command=_resume)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from sereno.cli.terminal import MOST_SHOWN
-    from sereno.records import verdict
-    from sereno.records.printable import printable
-
     installation = installation_of(arguments)
     job_id = installation.job(arguments.job).id
     command = installation.scope.command
@@ -65,14 +67,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _followed(installation: Installation, job_id: str) -> Run:
     """Run a job, print what it logs as it comes, and return its run."""
-    from threading import Thread
-
-    from sereno.cli.terminal import MOST_SHOWN
-    from sereno.observe import run_and_wait
-    from sereno.observe.runs import Runs
-    from sereno.records.printable import printable
-    from sereno.records.run_record import text
-
     ended: list[Run | BaseException] = []
 
     def run() -> None:
@@ -82,8 +76,8 @@ def _followed(installation: Installation, job_id: str) -> Run:
         except BaseException as error:
             ended.append(error)
 
-    with Runs(user=installation.scope.is_user) as runs:
-        lines = runs.follow(job_id, lambda: bool(ended))
+    with runs.Runs(user=installation.scope.is_user) as past:
+        lines = past.follow(job_id, lambda: bool(ended))
         next(lines)
         # A daemon: whoever stops following must not wait for the run.
         Thread(target=run, daemon=True).start()

@@ -6,30 +6,29 @@ import argparse
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sereno.cli.arguments import Commands, add_scope, add_zone, installation_of
+from sereno.cli.arguments import add_scope, add_zone, installation_of
+from sereno.cli.terminal import Screen
+from sereno.cli.watch_table import WatchTable, counts
 from sereno.errors import UsageError
-
-if TYPE_CHECKING:
-    from sereno.observe.look import Snapshot
+from sereno.observe import runs
+from sereno.observe.look import Poll, Snapshot
 
 _LEAST_S, _MOST_S = 0.5, 3600.0
 
 
-def add_to(commands: Commands) -> None:
-    sub = commands.add("watch", _watch, "show the state of all jobs, live; failing ones first")
+def add_watch(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--interval", type=float, default=2.0, metavar="S",
         help="seconds from one look to the next (default: 2)",
     )  # fmt: skip
     add_zone(sub)
     add_scope(sub)
+    sub.set_defaults(command=_watch)
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    from sereno.observe.look import Poll
-
     if not _LEAST_S <= arguments.interval <= _MOST_S:
         raise UsageError(
             f"--interval: {arguments.interval:g} is not in the range {_LEAST_S:g} to {_MOST_S:g}"
@@ -42,13 +41,12 @@ def _watch(arguments: argparse.Namespace) -> int:
         _print(snapshot)
         return 0
     from sereno.cli.watch_screen import LiveScreen
-    from sereno.observe.runs import Runs
 
     user = installation.scope.is_user
 
     def log(job_id: str, count: int) -> list[dict[str, Any]]:
-        with Runs(user=user) as runs:
-            return runs.tail(job_id, count)
+        with runs.Runs(user=user) as past:
+            return past.tail(job_id, count)
 
     screen = LiveScreen(
         poll, snapshot, log, installation.scope.name, arguments.interval, arguments.zone
@@ -64,9 +62,6 @@ def _is_screen() -> bool:
 
 def _print(snapshot: Snapshot) -> None:
     """The same once, for a pipe or a terminal that can do no more."""
-    from sereno.cli.terminal import Screen
-    from sereno.cli.watch_table import WatchTable, counts
-
     screen = Screen()
     table = WatchTable(snapshot, time.time(), screen.width, is_ascii=screen.is_ascii)
     for line in (

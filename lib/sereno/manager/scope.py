@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import pwd
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +73,32 @@ def choose(name: str | None, *, root: Path | None, euid: int, environ: Mapping[s
     if root is not None:
         raise UsageError("root: only the system scope can be staged", hint="leave --user away")
     return _user(environ, euid)
+
+
+def others(scope: Scope) -> Iterator[tuple[str, Path]]:
+    """Where the machine's other scopes have generated units, each by its user: those of the managers that run without
+    anybody's login, or at this moment."""
+    if scope.is_user:
+        yield "root", Path("/", SYSTEM_UNITS)
+        return
+    running = (_user_name(uid) for uid in _names("/run/user"))
+    for name in sorted({*_names("/var/lib/systemd/linger"), *running}):
+        with suppress(KeyError):
+            yield name, Path(pwd.getpwnam(name).pw_dir, ".config", USER_UNITS)
+
+
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
+
+
+def _user_name(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return ""
 
 
 def _system(root: Path) -> Scope:

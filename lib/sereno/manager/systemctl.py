@@ -201,14 +201,8 @@ class Systemctl:
     def timer(self, unit: str) -> tuple[str, list[str]]:
         """A timer's state ("waiting", "running" while the service that it triggered runs, "dead", …) and the calendar
         expressions that the manager has for it."""
-        text = self._run("show", "--property=SubState,TimersCalendar", "--", unit).stdout
-        state, calendars = "", []
-        for line in text.splitlines():
-            if line.startswith("SubState="):
-                state = line.removeprefix("SubState=")
-            else:
-                calendars += calendars_in(line.removeprefix("TimersCalendar="))
-        return state, calendars
+        shown = self.show_all([unit], "SubState", "TimersCalendar")[unit]
+        return shown.get("SubState", ""), calendars_in(shown.get("TimersCalendar", ""))
 
     def is_active(self, unit: str) -> bool:
         """Whether a unit is active. `systemctl is-active` ends with 3 or 4 when not, which is no error."""

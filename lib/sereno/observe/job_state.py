@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sereno.declare.job import Job
 from sereno.manager.names import (
     SEED_SERVICE,
     TARGET,
@@ -24,9 +25,6 @@ from sereno.manager.systemctl import ELAPSED, Elapse, is_active, is_running
 from sereno.records.run_record import Run
 from sereno.triggers import in_words
 from sereno.units.unit_text import Installed
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 # The keys of what is as it is here.
 _OWN_KEYS = "schedule state installed paused active running failing why_stopped".split()

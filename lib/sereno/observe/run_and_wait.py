@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from sereno.errors import JobFailed, SystemdError, in_scope
 from sereno.manager.names import service_name
+from sereno.manager.scope import Scope
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.observe.runs import Runs
 from sereno.records.account import PROPERTIES, run_of
@@ -71,6 +73,23 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
         + (f": {failure.message}" if failure else ", which systemd counts as a success"),
         hint="either the journal is not kept, or this user may not read it:"
         " usermod -aG systemd-journal USER, then log in again",
+    )
+
+
+def statistics(job_id: str, manager: Systemctl, scope: Scope) -> dict[str, Any] | None:
+    """`run`, and return its statistics, also of a run that reported an error in them.
+
+    Raises:
+        JobFailed: it is no success in any other way.
+    """
+    found = run(job_id, manager, user=scope.is_user)
+    # Its own word is all that there is against it: systemd saw the status that such a run ends with.
+    reported = found.said == "failed" and found.result in (None, "exit-code")
+    if found.status == "success" or (reported and found.stats is not None):
+        return found.stats
+    raise JobFailed(
+        f"job {job_id}: {found.message}",
+        hint=found.hint or scope.command(f"journalctl SERENO_RUN={found.run_id}"),
     )
 
 

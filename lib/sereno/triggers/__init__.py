@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import tzinfo
-from typing import Protocol
 
 from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
-from sereno.triggers.explain import describe, warnings
+from sereno.triggers.explain import Trigger, describe, warnings
 from sereno.triggers.interval import IntervalTrigger
 from sereno.triggers.stored import in_words, parse_text
 from sereno.triggers.zone import machine_zone
@@ -20,6 +20,7 @@ __all__ = [
     "Trigger",
     "describe",
     "from_cron_text",
+    "from_text_or_fields",
     "in_words",
     "machine_zone",
     "parse_text",
@@ -27,19 +28,23 @@ __all__ = [
 ]
 
 
-class Trigger(Protocol):
-    """What every kind of schedule can do. Values are frozen, hashable and equal if they mean the same."""
+def from_text_or_fields(
+    text: str | None, fields: Mapping[str, str | int | None], timezone: str | tzinfo | None
+) -> CronTrigger | BootTrigger:
+    """The trigger that cron text means, or the fields of one that are not None.
 
-    @property
-    def text(self) -> str:
-        """What `get_jobs()` shows: `cron[0 3 * * *]`, `interval[1:30:15]`."""
-
-    def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
-        """Complete lines of the `[Timer]` section that make the schedule, without accuracy, jitter and persistence.
-
-        Args:
-            local_zone: name of the machine's zone, for schedules that count in it; default: not known.
-        """
+    Raises:
+        InvalidTrigger: both are given; or see `from_cron_text` and `CronTrigger.from_fields`.
+    """
+    if text is None:
+        return CronTrigger.from_fields(**fields, timezone=timezone)
+    given = [name for name, value in fields.items() if value is not None]
+    if given:
+        raise InvalidTrigger(
+            f"cron_expression: given together with {', '.join(given)}",
+            hint="use one form or the other",
+        )
+    return from_cron_text(text, timezone=timezone)
 
 
 def from_cron_text(

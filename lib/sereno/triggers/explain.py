@@ -13,29 +13,20 @@ from sereno.triggers.interval import IntervalTrigger, full_span
 from sereno.triggers.oncalendar import runs
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
+Trigger = BootTrigger | CronTrigger | IntervalTrigger
+"""Each has its `text`, and the lines of the `[Timer]` section that make the schedule."""
 # Written out, not taken from the calendar module, whose names follow the locale.
-_MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = """
+January February March April May June July August September October November December
+""".split()
+_WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 # As clock times up to this many, as hours and minutes beyond.
 _FEW_TIMES = 6
 # Where most zones change their clocks: 02:00 to 02:59.
 _USUAL_CHANGE = frozenset(range(120, 180))
 
 
-def describe(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
+def describe(trigger: Trigger) -> str:
     """What the schedule means, as one English sentence.
 
     >>> describe(CronTrigger.from_expression("0 9 * * mon-fri"))
@@ -50,7 +41,7 @@ def describe(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
     return f"{words[0].upper()}{words[1:]}, {zone}."
 
 
-def summary(trigger: BootTrigger | CronTrigger | IntervalTrigger) -> str:
+def summary(trigger: Trigger) -> str:
     """What the schedule means in as few words as a table has room for.
 
     >>> summary(CronTrigger.from_expression("0 9 * * mon-fri", timezone="Europe/Madrid"))
@@ -142,9 +133,7 @@ def _joined(words: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(most)} {word} {last}" if most else last
 
 
-def warnings(
-    trigger: BootTrigger | CronTrigger | IntervalTrigger, *, local_zone: str | None = None
-) -> tuple[str, ...]:
+def warnings(trigger: Trigger, *, local_zone: str | None = None) -> tuple[str, ...]:
     """What about the schedule may not be what its author expects; empty for most.
 
     Args:

@@ -8,7 +8,7 @@ from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.crontext import read_expression
-from sereno.triggers.explain import summary
+from sereno.triggers.explain import Trigger, summary
 from sereno.triggers.fields import CRON_FIELDS
 from sereno.triggers.interval import IntervalTrigger
 
@@ -18,7 +18,7 @@ _CRON = re.compile(
 _INTERVAL = re.compile(r"interval\[(\d+):(\d\d):(\d\d)\]")
 
 
-def parse_text(text: str) -> BootTrigger | CronTrigger | IntervalTrigger:
+def parse_text(text: str) -> Trigger:
     """The trigger whose `text` this is.
 
     Raises:

@@ -8,19 +8,15 @@ import os
 import pwd
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sereno.declare.job import Job
 from sereno.declare.namespaces import namespaces_refused
 from sereno.errors import InvalidJob, NotAvailable, SystemdError, in_scope
 from sereno.manager import analyze
 from sereno.manager.names import timer_name
-from sereno.manager.scope import SYSTEM_UNITS, USER_UNITS, Scope
+from sereno.manager.scope import Scope, others
 from sereno.units.plan import Plan
 from sereno.units.unit_text import Installed
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 
 def check_accounts(jobs: Iterable[Job]) -> None:
@@ -66,41 +62,17 @@ def confinement(scope: Scope) -> Iterator[str]:
 
 def twins(scope: Scope, job_ids: Collection[str]) -> Iterator[str]:
     """Of jobs that are installed in another scope of this machine too, as far as the caller may look there."""
-    for owner, units in _other_scopes(scope):
+    for owner, units in others(scope):
+        theirs, as_whom = f"the scope of the user {owner}", f" as {owner}"
+        if scope.is_user:
+            theirs, as_whom = "the system scope", ""
         for job_id in job_ids:
-            with suppress(OSError):
-                os.lstat(units / timer_name(job_id))
-                theirs = "the system scope" if owner is None else f"the scope of the user {owner}"
+            if os.path.lexists(units / timer_name(job_id)):
                 way_out = (
                     'get_scheduler(scope="system") registers it there alone, after'
-                    f" `{in_scope(f'sereno remove {job_id}', user=True)}`"
-                    + (f" as {owner}" if owner else "")
+                    f" `{in_scope(f'sereno remove {job_id}', user=True)}`{as_whom}"
                 )
                 yield f"the job {job_id!r} is installed in {theirs} too, and both run: {way_out}"
-
-
-def _other_scopes(scope: Scope) -> Iterator[tuple[str | None, Path]]:
-    if scope.is_user:
-        yield None, Path("/", SYSTEM_UNITS)
-        return
-    # Only managers that run without anybody's login, or at this moment, start timers.
-    for name in _names("/var/lib/systemd/linger") | set(map(_user, _names("/run/user"))):
-        with suppress(KeyError):
-            yield name, Path(pwd.getpwnam(name).pw_dir, ".config", USER_UNITS)
-
-
-def _names(directory: str) -> set[str]:
-    try:
-        return set(os.listdir(directory))
-    except OSError:
-        return set()
-
-
-def _user(uid: str) -> str:
-    try:
-        return pwd.getpwuid(int(uid)).pw_name
-    except (KeyError, ValueError):
-        return ""
 
 
 def delays(jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:

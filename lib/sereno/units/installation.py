@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sereno.declare.job import Job
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError, did_you_mean
 from sereno.manager.names import (
     ALL_TIMERS,
@@ -31,9 +31,6 @@ from sereno.units.apply import apply, changing, pause
 from sereno.units.living import Living
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 # How often the manager is asked whether runs have ended.
 POLL_S = 0.1
@@ -177,9 +174,7 @@ class Installation:
                 local_zone=self.local_zone,
             )
             if announce is not None:
-                from sereno.units.diff import unit_diff
-
-                announce(unit_diff(todo, found.jobs))
+                announce(todo.diff(found.jobs))
             _warn(cautions.without_predecessor(todo))
             if not dry_run:
                 self._apply(todo, app, enable_app=enable_app, start=start)

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from sereno.declare.job import Job
 from sereno.declare.order import check_order, dependents
 from sereno.errors import Conflict
 from sereno.manager.names import timer_name
 from sereno.units.unit_text import Installed, render, section
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +67,27 @@ class Plan:
         return [f"{verb} {timer_name(job)}" for verb, jobs in verbs for job in jobs] + [
             f"start {timer_name(job)}" for job in sorted(started)
         ]
+
+    def diff(self, installed: Mapping[str, Installed]) -> list[str]:
+        """What it does to unit files, as the lines of a unified diff without line ends; empty if no file changes.
+
+        Args:
+            installed: every job before the change, by id.
+        """
+        from difflib import unified_diff
+
+        before = {name: text for job in installed.values() for name, text in job.files.items()}
+        lines: list[str] = []
+        for name in sorted({*self.write, *self.delete}):
+            old, new = before.get(name), self.write.get(name)
+            lines += unified_diff(
+                (old or "").splitlines(),
+                (new or "").splitlines(),
+                "/dev/null" if old is None else f"a/{name}",
+                "/dev/null" if new is None else f"b/{name}",
+                lineterm="",
+            )
+        return lines
 
 
 def build(

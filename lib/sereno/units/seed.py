@@ -22,16 +22,13 @@ import platform
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from sereno.declare.job import Job
 from sereno.manager.names import ALL_TIMERS, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
 from sereno.triggers.boot import ELAPSE_S
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 # How much further away than its interval an elapse may seem: the two clocks are not asked at one moment.
 _CLOCK_S = 60.0

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sereno.declare.job import Job
 from sereno.errors import in_scope
 from sereno.manager.names import (
     SEED_SERVICE,
@@ -26,9 +27,6 @@ from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, T
 from sereno.triggers import CronTrigger
 from sereno.units.quoting import exact_span, plain, quote, quote_argument
 from sereno.units.service_text import access_lines, account_lines, ordering_lines, run_lines
-
-if TYPE_CHECKING:
-    from sereno.declare.job import Job
 
 # An elapse may be late by this much (systemd's default of a minute would stretch a 10 s interval to 60 s); an interval
 # is never stretched by more than a hundredth.

@@ -19,6 +19,7 @@ from typing import TypeVar
 from sereno import __version__
 from sereno.errors import NotAvailable, SerenoError
 from sereno.manager.names import ALL_JOBS, TARGET, app_target_name, unit_of
+from sereno.manager.scope import Scope
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
 from sereno.observe.doctor import CHECKS, machine
@@ -79,7 +80,7 @@ def gather(installation: Installation) -> Facts:
     facts = _with_jobs(attempts, installation, found, files)
     facts = _with_files(facts, attempts, found, files, installation)
     facts = _with_units(facts, attempts, files, installation.manager)
-    facts = _with_machine(facts, attempts)
+    facts = _with_machine(facts, attempts, scope)
     # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
     if not attempts.lacking and None not in facts.accounts.values():
         facts = replace(facts, cache=ask("cache", lambda: cache_facts(scope.is_user), None))
@@ -211,9 +212,9 @@ def _with_units(facts: Facts, attempts: _Attempts, files: UnitFiles, manager: Sy
     )
 
 
-def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
+def _with_machine(facts: Facts, attempts: _Attempts, scope: Scope) -> Facts:
     """Paths, accounts, and what the machine itself is like."""
-    ask, is_user = attempts.ask, facts.scope == "user"
+    ask, is_user = attempts.ask, scope.is_user
     paths = {path for check in CHECKS.values() for path in check.paths}
     paths |= {facts.config_path, *facts.written}
     paths |= {each["FragmentPath"] for each in facts.units.values() if each.get("FragmentPath")}
@@ -232,7 +233,7 @@ def _with_machine(facts: Facts, attempts: _Attempts) -> Facts:
         places=places,
         accounts={} if is_user else {name: machine.account(name) for name in users},
         groups={} if is_user else {name: machine.group(name) for name in groups},
-        twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, is_user), [])),
+        twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, scope), [])),
         machine_id=machine.line_of("/etc/machine-id"),
         bus_id=machine.line_of("/var/lib/dbus/machine-id"),
         mounts=ask("mounts", machine.mounts, 0),

@@ -8,11 +8,12 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import DROP_IN, job_of, service_name, timer_name
+from sereno.manager.scope import Scope, others
 from sereno.observe.doctor.facts import Code, Words
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts
@@ -109,25 +110,17 @@ def group(name: str) -> int | None:
     return None
 
 
-def twice(jobs: Iterable[JobFacts], user: bool) -> list[tuple[str, str]]:
-    """Jobs of the same id in the other scope: the system's, or those of users whose manager outlives their sessions.
+def twice(jobs: Iterable[JobFacts], scope: Scope) -> list[tuple[str, str]]:
+    """Jobs of the same id in another scope, each with that one's user.
 
     Those that install.sh brings with it are each scope's own.
     """
-    others = {"root": Path("/etc/systemd/system")} if user else dict(_lingering())
     return [
         (job.id, name)
-        for name, place in others.items()
+        for name, place in others(scope)
         for job in jobs
         if not job.installed.has_entry_script and os.path.lexists(place / job.timer_name)
     ]
-
-
-def _lingering() -> Iterator[tuple[str, Path]]:
-    for name in os.listdir(LINGER) if LINGER.is_dir() else ():
-        if name.isprintable():
-            with suppress(KeyError):
-                yield name, Path(pwd.getpwnam(name).pw_dir, ".config/systemd/user")
 
 
 def line_of(path: str) -> str | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sereno import cli
-from sereno.cli.preview import preview, read_span
+from sereno.cli.explain import preview, read_span
 from sereno.errors import InvalidTrigger, NotAvailable, SystemdError, UsageError
 from sereno.manager import analyze
 from sereno.manager.analyze import next_elapses
