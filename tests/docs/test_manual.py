@@ -9,8 +9,20 @@ import subprocess
 
 import manual
 import pytest
+from options_table import with_rows
+
+from shipped import REPOSITORY
 
 PAGES = sorted(manual.TEXTS)
+
+
+def test_the_table_of_options_has_the_texts_of_the_code() -> None:
+    """SERENO_TEST_GOLDEN=write writes it anew, before the pages that are made of it."""
+    path = REPOSITORY / "docs/jobs.md"
+    page = with_rows(path.read_text())
+    if os.environ.get("SERENO_TEST_GOLDEN") == "write":
+        path.write_text(page)
+    assert path.read_text() == page
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,8 +1,6 @@
 """The facade of the contract over generated timers, with a manager that only records."""
 
-import inspect
 import os
-import re
 import shutil
 import time
 from datetime import UTC, datetime
@@ -13,7 +11,6 @@ import pytest
 from fake_systemd import NEXT, FakeManager
 
 import sereno
-from sereno.declare.options import Options, declare
 from sereno.errors import (
     Conflict,
     InvalidJob,
@@ -53,14 +50,6 @@ def files(directory: Path) -> dict[str, str]:
 def test_get_scheduler_gives_one_scheduler_per_process_and_application() -> None:
     assert sereno.get_scheduler() is sereno.get_scheduler()
     assert sereno.get_scheduler(app="one") is not sereno.get_scheduler(app="two")
-
-
-def test_every_option_of_a_job_is_explained_where_people_look_for_it() -> None:
-    page = (Path(__file__).parents[2] / "docs/jobs.md").read_text()
-    explained = re.findall(r"^        (\w+): ", inspect.getsource(declare), re.MULTILINE)
-    for option in Options.__annotations__:
-        assert option in explained, option
-        assert f"`{option}=`" in page or option == "max_instances", option
 
 
 def test_the_application_is_sereno_app_else_sereno(monkeypatch: pytest.MonkeyPatch) -> None:

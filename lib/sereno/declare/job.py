@@ -42,7 +42,7 @@ _NO_LATE_RUN = {
 class Job:
     """One job of one application.
 
-    `sereno.declare.options.declare` explains the options: their fields have their names, with a unit where there is
+    `sereno.declare.options.Options` explains the options: their fields have their names, with a unit where there is
     one, and None is the template's.
 
     Attributes:

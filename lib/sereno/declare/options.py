@@ -1,7 +1,7 @@
 """A registration as people write it, made into a `Job`: spans, sizes and functions in, validated values out.
 
-To add an option: its row in `Options` and its words in `declare`, its field with its check in the value that the row
-names, and its line in `sereno.units.service_text`.
+To add an option: its row and its text in `Options`, its field with its check in the value that the row names, and its
+line in `sereno.units.service_text`. docs/jobs.md and sereno-jobs(5) are generated from the text.
 """
 
 import os
@@ -40,44 +40,90 @@ def _share(option: str, given: str | None) -> int | None:
 
 
 class Options(TypedDict, total=False):
-    """The options of a job with their types and fields; `declare` says what they mean."""
+    """The options of a job, with their types and fields. The page docs/jobs.md has these texts.
+
+    Spans of time are numbers of seconds, text such as "5min" or "1h30m", or a timedelta.
+    """
 
     name: Annotated[str | None, Field(Job, "name", lambda _, given: given or "")]
+    """One line for people. Default: the id."""
     max_instances: int
+    """Only 1: two runs of a job never overlap."""
     timeout: Annotated[Span | None, Field(Job, "timeout_s", seconds)]
+    """Limit of a whole run, with all of its tries and delays: at it the run is stopped. Default: one hour."""
     user: Annotated[str | None, Field(Job, "user")]
+    """System user of the run, which has that user's own groups, and `sereno` for the shared cache; in the system scope
+    alone. Default: `sereno`."""
     group: Annotated[str | None, Field(Job, "group")]
+    """Primary group of the run, which its new files get; in the system scope alone. Default: the user's own."""
     umask: Annotated[str | None, Field(Inputs, "umask")]
+    """What the run's new files are not to grant, as octal text. Default: `"0007"`."""
     working_directory: Annotated[_Path | None, Field(Inputs, "working_directory", inputs.path)]
+    """Absolute path of the directory in which the run starts; where it is missing the run fails (status 200). Default:
+    `/`."""
     network: Annotated[bool, Field(Access, "network")]
+    """Whether the run may use the network; after a boot it waits until that is up (`network-online.target`), or given
+    up. Default: `False`."""
     home: Annotated[bool | str, Field(Access, "home")]
+    """Whether the run finds `/home`, `/root` and `/run/user`: `"read-only"`, or `True` to write there, as far as its
+    user may. Default: `False`, which in the user scope is `"read-only"`."""
     write_paths: Annotated[_Path | Iterable[_Path], Field(Access, "write_paths", paths)]
+    """Path of a file or directory, or several, that the run may write, as far as its user may. Default: the cache, and
+    its own `/tmp`."""
     jitter: Annotated[Span, Field(Job, "jitter_s", seconds)]
+    """Spread the runs of many machines over so much time, each machine by its own share: a calendar job, or `@reboot`,
+    runs late by it, an interval's first run comes early. Default: 0."""
     persistent: Annotated[bool, Field(Job, "persistent")]
+    """Of a calendar job: make up, once, for a run that was missed while the machine was off. Default: `True`."""
     accuracy: Annotated[Span | None, Field(Job, "accuracy_s", seconds)]
+    """How late systemd may be, to save wake-ups. Default: 1 s, of an interval its hundredth at most."""
     misfire_grace: Annotated[Span | None, Field(Job, "misfire_grace_s", seconds)]
+    """Of a calendar job: leave out, and record as skipped, a run that would start so late after its elapse, jitter and
+    accuracy not counted; never one by hand. Default: never."""
     kwargs: Annotated[Mapping[str, Any] | None, Field(Inputs, "kwargs_json", inputs.to_json)]
+    """Keyword arguments of the function, of what JSON can hold; they stand in the unit file: no secrets. Default:
+    none."""
     environment: Annotated[Mapping[str, str] | None, Field(Inputs, "environment", inputs.pairs)]
+    """Variables, which everybody on the machine can read: no secrets. Default: none."""
     credentials: Annotated[Mapping[str, _Path] | None, Field(Inputs, "credentials", inputs.files)]
+    """Files with secrets by name, `{"token": "/etc/shop/token"}`, which root alone need be able to read; the run reads
+    one with `sereno.credential("token")`. Where one is missing the run fails (status 243). Default: none."""
     retries: Annotated[int, Field(Retry, "retries")]
+    """Tries after a failed one; all are one run with one result. Default: 0."""
     retry_delay: Annotated[Span, Field(Retry, "delay_s", seconds)]
+    """Time before the second try. Default: 10 s."""
     retry_backoff: Annotated[float, Field(Retry, "backoff")]
+    """Factor by which each further delay is longer. Default: 2."""
     retry_delay_max: Annotated[Span, Field(Retry, "delay_max_s", seconds)]
+    """What no delay exceeds. Default: `"15min"`."""
     memory_max: Annotated[int | str | None, Field(Limits, "memory_max_bytes", size_bytes)]
+    """Bytes, or text such as `"512M"` (to the base of 1024): a run that needs more is killed. Default: none."""
     cpu_quota: Annotated[str | None, Field(Limits, "cpu_quota_percent", _share)]
+    """Share of one processor: `"50%"`; `"200%"` is two processors. Default: none."""
     nice: Annotated[int | None, Field(Limits, "nice")]
+    """Place in the queue for a processor, -20 (first) to 19; below 0 in the system scope alone. Default: systemd's."""
     io_class: Annotated[str | None, Field(Limits, "io_class")]
+    """`"idle"`, `"best-effort"` or, in the system scope, `"realtime"` in the queue for the disk. Default: systemd's."""
     after: Annotated[str | Iterable[str], Field(Job, "after", ids_of)]
+    """Id of another job, or several, of any application: a run waits for the end of theirs that are under way, or due
+    at the same time, and starts none. Default: none."""
     only_if_success: Annotated[bool, Field(Job, "only_if_success")]
+    """Skip a run unless the latest run of each job in `after=` succeeded, since boot, and was neither skipped nor
+    stopped; never one by hand. Default: `False`."""
     ping_url: Annotated[str | None, Field(Ping, "url")]
+    """URL of a monitor's check, which everybody on the machine can read: each run tells it start, success and failure,
+    and waits 8 s at most for it; needs `network=True`. Default: none."""
     ping_url_file: Annotated[str | None, Field(Ping, "file")]
+    """Absolute path of a file with that URL, which root alone need be able to read. Default: none."""
 
 
 class Registration(Options, total=False):
-    """With those of its registration, which `Scheduler.add_job` explains."""
+    """With those of its registration."""
 
     replace_existing: bool
+    """`False`: refuse an id that is registered already. Default: `True`."""
     run_immediately: bool
+    """Run once when the timer is first started or its schedule changes. Default: `False`."""
 
 
 @contextmanager
@@ -102,63 +148,12 @@ def declare(
 ) -> Job:
     """The job that these arguments declare.
 
-    Spans of time are numbers of seconds, text such as "5min" or "1h30m", or a timedelta.
-
     Args:
         func: module-level function, plain or async, that can be called with `kwargs` and returns a dict of
             statistics or None. It is run by this interpreter in a process of its own.
         job_id: unique on the machine; a unit name must be able to hold it.
         app: the application that it belongs to.
         user_scope: whether it is for a user's own manager.
-        options: those that follow.
-        name: one line for people; default: the id.
-        max_instances: only 1; two runs of a job never overlap.
-        timeout: limit of a whole run, with all of its tries and delays; default: the template's (one hour). At the
-            limit the run gets SIGTERM, as when it is stopped: an async function is cancelled, a plain one gets
-            `sereno.errors.RunInterrupted`; ten seconds later it is killed.
-        user: system user of the run, which has that user's own groups, and sereno's for the shared cache; default: the
-            template's (sereno). Only in the system scope. One that this machine does not have is refused when the job
-            is installed.
-        group: primary group of the run, which its new files get; default: the user's own. As with `user`.
-        umask: what the run's new files are not to grant, as octal text: "0027"; default: the template's ("0007").
-        working_directory: absolute path of the directory in which the run starts; default: the root directory. If it is
-            missing when a run starts, the run fails (status 200).
-        network: whether the run may use the network; the sandbox has none. In the system scope, after a boot, such
-            a run waits for network-online.target.
-        home: whether the run finds /home, /root and /run/user: False, "read-only" or True; in the user scope False
-            is "read-only". What its user may read and write there is another matter.
-        write_paths: path of a file or directory, or several, that the run may write, as far as its user may; the
-            sandbox lets it write its own /tmp and the cache alone.
-        jitter: spread the runs of many machines over so many seconds; each machine keeps its own share of it. A
-            calendar job runs late by it; an interval's first run comes early by it and its length stays.
-        persistent: whether a calendar run that was missed while the machine was off is made up, once, at boot.
-        accuracy: seconds by which systemd may be late to save wake-ups; default: 1, and for an interval at most a
-            hundredth of it.
-        misfire_grace: seconds after its elapse, jitter and accuracy not counted, from which a calendar run is left
-            out and recorded as skipped; default: never. A run by hand is never left out.
-        kwargs: keyword arguments of `func`, of what JSON can hold. They are seen in the unit file: no secrets.
-        environment: variables of the run. Everybody on the machine can read them: no secrets.
-        credentials: name → absolute path of a file with a secret, which may be readable by root alone. A run reads
-            it by `sereno.credential(name)`, or as the file $CREDENTIALS_DIRECTORY/name. A file that is missing when
-            a run starts fails the run (status 243).
-        retries: how often a run tries again after a failed try. All tries are one run with one result. A job that
-            keeps failing ends each of its runs as failed, after its tries, and its next elapse starts afresh.
-        retry_delay: span before the second try.
-        retry_backoff: factor by which each further delay is longer.
-        retry_delay_max: what no delay exceeds.
-        memory_max: bytes, or text such as "512M" (to the base of 1024); a run that needs more is killed.
-        cpu_quota: share of one processor as text, "50%"; "200%" is two processors.
-        nice: -20 (first) to 19 (last) in the queue for a processor; below 0 only in the system scope.
-        io_class: "idle", "best-effort" or, in the system scope, "realtime" in the queue for the disk.
-        after: id of another job, or several, of any application: a run waits for the end of theirs that are under
-            way or start at the same time. It starts no job by itself.
-        only_if_success: leave a run out, and record it as skipped, unless the latest run of each job in `after`
-            succeeded. What counts is what systemd remembers: after a reboot they must have run first, and a run
-            that was itself skipped or stopped is no success. A run by hand is never left out.
-        ping_url: URL of a monitor's check: the run tells it its start, success and failure, as healthchecks.io
-            defines it. It needs `network`, and never harms the run: a monitor that does not answer delays its end
-            by 8 s at most. Everybody on the machine can read it in the unit.
-        ping_url_file: absolute path of a file with that URL, which only root need be able to read.
 
     Raises:
         InvalidJob: an argument that another process or systemd could not use. That the jobs in `after` exist and make
