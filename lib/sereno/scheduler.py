@@ -22,13 +22,7 @@ from sereno.observe import run_and_wait
 from sereno.observe.job_state import JobState
 from sereno.observe.survey import ask, survey
 from sereno.setting_names import APP
-from sereno.triggers import (
-    IntervalTrigger,
-    Trigger,
-    from_cron_text,
-    from_text_or_fields,
-    in_words,
-)
+from sereno.triggers import IntervalTrigger, Trigger, cron_trigger, from_cron_text, in_words
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
 
@@ -118,7 +112,7 @@ class Scheduler:
         fields = {"second": second, "minute": minute, "hour": hour}
         fields |= {"day": day, "month": month, "day_of_week": day_of_week}
         with refusals_name(job_id):
-            trigger = from_text_or_fields(cron_expression, fields, timezone)
+            trigger = cron_trigger(cron_expression, fields, timezone)
         return self.add_job(func, job_id, trigger, **options)
 
     def add_job(

@@ -37,8 +37,8 @@ sys.path.insert(0, "/opt/sereno/lib")
 sys.path.insert(0, "/srv/bench")
 import bench_jobs
 from sereno import get_scheduler; from sereno.manager import systemctl
-asked, call = [], systemctl._call
-systemctl._call = lambda argv: (asked.append(argv[3]), call(argv))[1]
+asked, call = [], systemctl.asked
+systemctl.asked = lambda argv, limit_s: (asked.append(argv[3]), call(argv, limit_s))[1]
 scheduler = get_scheduler(app="bench")
 for number in range(int(sys.argv[1])):
     if number % 2:

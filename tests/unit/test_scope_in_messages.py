@@ -30,7 +30,7 @@ EXEMPT = {
     "install/commit.py": "catalogues are the machine's",
     "install/ending.py": "of an image: to be run in it",
     "notify/handling.py": "started by hand, without the units that name the scope",
-    "units/presets.py": "presets of the system scope",
+    "units/enablement.py": "presets of the system scope",
     "cli/discovery.py": "asks for another interpreter in what was typed",
     "run/tries.py": "started by hand, without the units that name the scope",
 }

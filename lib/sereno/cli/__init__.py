@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 
 from sereno import __version__
-from sereno.cli.arguments import Commands, Parser
+from sereno.cli.arguments import Parser, add_command
 from sereno.errors import NotAvailable, SerenoError
 
 # Of each command, in the order of the help: its module, whose function `add_COMMAND` gives the parser its arguments and
@@ -104,9 +104,9 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"sereno {__version__}")
-    commands = Commands(parser, "commands", "COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, text) in COMMANDS.items():
-        commands.add(name, text, partial(_add, module, name))
+        add_command(commands, name, text, partial(_add, module, name))
     return parser
 
 

@@ -54,30 +54,21 @@ class Parser(argparse.ArgumentParser):
         super().error(f"{message}\nhint: {meant}" if meant else message)
 
 
-class Commands:
-    """The subcommands of a parser.
+def add_command(
+    commands: Any,
+    name: str,
+    text: str,
+    add: Callable[[Parser], None] = lambda _: None,
+    **defaults: Any,
+) -> None:
+    """Add a subcommand to `commands`, which is what `add_subparsers` returned.
 
     Args:
-        parser: `argparse`'s parser, which gets the subcommands.
-        title, metavar: their heading and their placeholder in its help.
+        add: gives it its arguments. Its defaults, or these, have `command`: what is called with the parsed ones, and
+            returns the exit status, None for 0.
     """
-
-    def __init__(self, parser: argparse.ArgumentParser, title: str, metavar: str) -> None:
-        self._subparsers = parser.add_subparsers(title=title, metavar=metavar, required=True)
-
-    def add(
-        self, name: str, text: str, add: Callable[[Parser], None] = lambda _: None, **defaults: Any
-    ) -> None:
-        """A new subcommand.
-
-        Args:
-            add: gives it its arguments. Its defaults, or these, have `command`: what is called with the parsed ones,
-                and returns the exit status, None for 0.
-        """
-        sub = self._subparsers.add_parser(
-            name, help=text, description=text, allow_abbrev=False, add=add
-        )
-        sub.set_defaults(parser=sub, scope=None, root=None, **defaults)
+    sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False, add=add)
+    sub.set_defaults(parser=sub, scope=None, root=None, **defaults)
 
 
 def add_scope(sub: argparse.ArgumentParser, *, staged: bool = False) -> None:

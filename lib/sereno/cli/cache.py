@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from typing import Any
 
-from sereno.cli.arguments import Commands, Parser, print_json
+from sereno.cli.arguments import Parser, add_command, print_json
 from sereno.errors import CacheError, UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
@@ -16,7 +17,8 @@ NOT_FOUND = 3
 
 
 def add_cache(parser: Parser) -> None:
-    add = Commands(parser, "actions", "ACTION").add
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add = partial(add_command, actions)
     add("stats", "print size, limits and counters as JSON", command=_stats)
     add("get", "print the value of a key as JSON", _add_key, command=_get)
     add("set", "store a value", _add_value, command=_set)

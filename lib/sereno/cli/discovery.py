@@ -1,4 +1,4 @@
-"""The jobs of modules: those of lib/sereno/jobs, of `sereno apply --jobs`, and of entry points.
+"""The jobs that modules register: those of lib/sereno/jobs, of `sereno apply --jobs`, and of entry points.
 
     shop.jobs             its `register(scheduler)`; where there is none, every `register_…(scheduler)` that is defined
                           in it or in its submodules

@@ -1,4 +1,4 @@
-"""`sereno run`, `pause` and `resume`: a job outside its schedule, or without it."""
+"""`sereno run`, `pause` and `resume`: a run outside the schedule, and a job without its timer."""
 
 from __future__ import annotations
 

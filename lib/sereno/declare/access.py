@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from sereno.declare.quantities import check_truth
 from sereno.errors import InvalidJob
 
 READ_ONLY = "read-only"
+PATH_RULE = "an absolute path without '..', '//' and control characters"
 HOMES = ("/home", "/root", "/run/user")
 
 
@@ -49,18 +51,21 @@ def is_in_a_home(path: str) -> bool:
     return any(path == home or path.startswith(f"{home}/") for home in HOMES)
 
 
+def is_absolute(path: object) -> TypeGuard[str]:
+    """Whether it is a path as `PATH_RULE` says: systemd reads no C escapes in paths, and wants them normalised."""
+    return (
+        isinstance(path, str)
+        and path.startswith("/")
+        and not path.startswith("//")
+        and path.isprintable()
+        and os.path.normpath(path) == path
+    )
+
+
 def _check_path(path: object) -> None:
-    # systemd reads no C escapes in this setting, and takes a leading "-", "+" or ":" for its own.
-    if (
-        not isinstance(path, str)
-        or not path.startswith("/")
-        or path.startswith("//")
-        or not path.isprintable()
-        or os.path.normpath(path) != path
-    ):
+    if not is_absolute(path):
         raise InvalidJob(
-            f"write_paths: {path!r} is not the path of a file or directory",
-            hint="an absolute path without '..', '//' and control characters",
+            f"write_paths: {path!r} is not the path of a file or directory", hint=PATH_RULE
         )
     if path == "/":
         raise InvalidJob(

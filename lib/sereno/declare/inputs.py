@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sereno.declare.access import PATH_RULE, is_absolute
 from sereno.errors import InvalidJob
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,7 +23,6 @@ _OF_SYSTEMD = {
 # The settings of sereno that are for everybody; the others are how the drop-in speaks to the run.
 _PUBLIC = re.compile(r"SERENO_(?:ALERT_[A-Z_]+|CACHE_DIR)")
 _UMASK = re.compile(r"0?[0-7]{3}")
-PATH_RULE = "an absolute path without '..', '//' and control characters"
 # A process can be given no more in one variable (execve(2), MAX_ARG_STRLEN: 128 KiB), the name included.
 _MOST_BYTES = 64 << 10
 
@@ -160,13 +160,5 @@ def _check_credential(name: str, path: object) -> None:
 
 
 def can_be_loaded(path: object) -> bool:
-    """Whether LoadCredential= and WorkingDirectory= take that path: they strip blanks, and want it normalised."""
-    return (
-        isinstance(path, str)
-        and path.startswith("/")
-        and not path.startswith("//")
-        and path.isprintable()
-        and path == path.strip()
-        and not path.endswith("\\")
-        and os.path.normpath(path) == path
-    )
+    """Whether LoadCredential= and WorkingDirectory= take that path: they strip blanks."""
+    return is_absolute(path) and path == path.strip() and not path.endswith("\\")

@@ -28,13 +28,14 @@ MAX_S = 366 * 24 * 3600
 FINEST_S = 1e-6
 # Why a calendar job alone has a word on late and missed runs.
 _NO_LATE_RUN = {
-    ("misfire_grace", "interval"): "an interval counts from its last run, so no run of it is late",
-    ("misfire_grace", "@reboot"): "a run of @reboot has no time that it could be late for",
-    (
-        "persistent",
-        "interval",
-    ): "an interval is kept over a reboot and has no missed runs to leave out",
-    ("persistent", "@reboot"): "@reboot has a run after each boot and no missed ones to leave out",
+    "misfire_grace": {
+        "interval": "an interval counts from its last run, so no run of it is late",
+        "@reboot": "a run of @reboot has no time that it could be late for",
+    },
+    "persistent": {
+        "interval": "an interval is kept over a reboot and has no missed runs to leave out",
+        "@reboot": "@reboot has a run after each boot and no missed ones to leave out",
+    },
 }
 
 
@@ -130,7 +131,7 @@ class Job:
             if kind is not None and asked[name]:
                 other = ", or give the times with add_cron_job" if kind == "interval" else ""
                 raise InvalidJob(
-                    f"{name}: {_NO_LATE_RUN[name, kind]}", hint=f"leave {name} away{other}"
+                    f"{name}: {_NO_LATE_RUN[name][kind]}", hint=f"leave {name} away{other}"
                 )
 
     def _check_after(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sereno.declare.inputs import PATH_RULE, can_be_loaded
+from sereno.declare.access import PATH_RULE
+from sereno.declare.inputs import can_be_loaded
 from sereno.errors import InvalidJob
 from sereno.records.url import is_http_url
 

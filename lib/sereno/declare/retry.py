@@ -1,4 +1,4 @@
-"""`Retry`: how often, and after which delays, a run tries its function again. Both halves use it: it imports little.
+"""`Retry`: how often, and after which delays, a run tries its function again. Every run with retries loads it.
 
 All tries are one run with one result. systemd's `Restart=` would make each a start of its own: start limits would count
 them and then refuse the scheduled runs as well, and what a timer does meanwhile differs between 252 and 257.

@@ -5,13 +5,13 @@ Needs the program, but neither root nor a running systemd. One call takes about 
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from sereno.errors import NotAvailable, SystemdError
+from sereno.manager.systemctl import asked
 
 PROGRAM = "systemd-analyze"
 _TIMEOUT_S = 30
@@ -104,15 +104,7 @@ def _times_in(text: str) -> list[datetime]:
 
 def _ask(*words: str, check: bool = True) -> str:
     try:
-        done = subprocess.run(
-            [PROGRAM, *words],
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": ""},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = asked([PROGRAM, *words], _TIMEOUT_S)
     except FileNotFoundError:
         raise NotAvailable(
             f"systemd: there is no {PROGRAM} here to compute elapses",

@@ -1,4 +1,4 @@
-"""The two scopes, system and user, as the directories that systemd reads in each. Pure."""
+"""The two scopes, system and user, as the directories that systemd reads in each. Pure, but for `others`."""
 
 from __future__ import annotations
 

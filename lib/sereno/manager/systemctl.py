@@ -97,7 +97,7 @@ class Systemctl:
             "--no-ask-password",
         )
         self._user = user
-        self._call = call or _call
+        self._call = call or asked
 
     @classmethod
     def of_this_process(cls, environ: Mapping[str, str], call: Call | None = None) -> Systemctl:
@@ -275,8 +275,8 @@ def seconds(span: str) -> float:
     return sum(float(number) * _UNIT_S[unit] for number, unit in _SPAN_PART.findall(span))
 
 
-def _call(argv: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:
-    # C.UTF-8: the messages that are recognised here must not be translated.
+def asked(argv: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:
+    """Run a program of systemd's and take what it says, in words that can be recognised: not translated."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
     return subprocess.run(
         argv, check=False, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL,

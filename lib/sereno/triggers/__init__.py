@@ -18,9 +18,9 @@ __all__ = [
     "CronTrigger",
     "IntervalTrigger",
     "Trigger",
+    "cron_trigger",
     "describe",
     "from_cron_text",
-    "from_text_or_fields",
     "in_words",
     "machine_zone",
     "parse_text",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-def from_text_or_fields(
+def cron_trigger(
     text: str | None, fields: Mapping[str, str | int | None], timezone: str | tzinfo | None
 ) -> CronTrigger | BootTrigger:
     """The trigger that cron text means, or the fields of one that are not None.

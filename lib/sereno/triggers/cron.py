@@ -10,7 +10,7 @@ from sereno.triggers import fields
 from sereno.triggers.crontext import fill_fields, read_expression
 from sereno.triggers.days import DayRule, day_rules, either_counts
 from sereno.triggers.fields import CRON_FIELDS, SECOND, Values
-from sereno.triggers.oncalendar import calendar_lines
+from sereno.triggers.oncalendar import date_text, time_text
 from sereno.triggers.zone import check_zone, minutes_in_utc
 
 _EVERY_MONTH = tuple(range(1, 13))
@@ -185,14 +185,8 @@ class CronTrigger:
             in_utc = minutes_in_utc(minutes, known)
             if in_utc is not None:
                 minutes, zone = in_utc, "UTC"
-        return calendar_lines(
-            day_rules=self.day_rules,
-            months=self.months,
-            hours=self.hours,
-            minutes=minutes,
-            seconds=self.seconds,
-            zone=zone,
-        )
+        time = time_text(self.hours, minutes, self.seconds) + (f" {zone}" if zone else "")
+        return tuple(f"OnCalendar={date_text(rule, self.months)} {time}" for rule in self.day_rules)
 
 
 def _pointer_to_days(whole: str) -> str:

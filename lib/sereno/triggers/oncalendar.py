@@ -6,7 +6,7 @@ Only "*", lists and ranges "a..b" are written, never a step "a/n": with a step t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from sereno.triggers.days import EVERY_DAY, DayRule
 
@@ -16,34 +16,14 @@ _EVERY_HOUR = tuple(range(24))
 _EVERY_SIXTIETH = tuple(range(60))
 
 
-def calendar_lines(
-    *,
-    day_rules: Iterable[DayRule],
-    months: tuple[int, ...],
-    hours: tuple[int, ...],
-    minutes: tuple[int, ...],
-    seconds: tuple[int, ...],
-    zone: str | None,
-) -> tuple[str, ...]:
-    """One line for each day rule; a timer elapses when any of its lines does.
-
-    Args:
-        day_rules: the days.
-        months, hours, minutes, seconds: ascending, not empty.
-        zone: name for systemd to count in; None: the machine's zone.
-    """
-    time = ":".join(
-        (
-            _listed(hours, _EVERY_HOUR),
-            _listed(minutes, _EVERY_SIXTIETH),
-            _listed(seconds, _EVERY_SIXTIETH),
-        )
-    )
-    suffix = f" {zone}" if zone else ""
-    return tuple(f"OnCalendar={_date(rule, months)} {time}{suffix}" for rule in day_rules)
+def time_text(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> str:
+    """The times of a day; each list ascending and not empty."""
+    lists = ((hours, _EVERY_HOUR), (minutes, _EVERY_SIXTIETH), (seconds, _EVERY_SIXTIETH))
+    return ":".join(_listed(values, every) for values, every in lists)
 
 
-def _date(rule: DayRule, months: tuple[int, ...]) -> str:
+def date_text(rule: DayRule, months: tuple[int, ...]) -> str:
+    """The days of one rule in these months."""
     weekdays = "" if rule.any_weekday else _weekday_list(rule.weekdays) + " "
     month = _listed(months, _EVERY_MONTH)
     return f"{weekdays}*-{month}{'~' if rule.from_end else '-'}{_listed(rule.days, EVERY_DAY)}"

@@ -1,4 +1,4 @@
-"""What systemd is to start: links, as `systemctl enable` makes them.
+"""What systemd is to start: links, as `systemctl enable` makes them, and the presets that leave them as they are.
 
 sereno-jobs@APP.target.wants has the timers of an application that are not paused, sereno-apps.target.wants the
 applications that are not shut down. Both targets are unloaded as soon as they have started what is linked, so that
@@ -8,7 +8,8 @@ systemd reads each of these units when it starts it (systemd/system/sereno-start
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import (
@@ -20,10 +21,13 @@ from sereno.manager.names import (
     timer_name,
 )
 from sereno.manager.scope import Scope
-from sereno.units.durable import link_of, names_in, remove_if_empty, replace_link
+from sereno.units.durable import link_of, names_in, remove_if_empty, replace_all, replace_link
 
 # Directories of links, and where they were up to 0.1: in units that stay loaded.
 _APPS, _OLD_APPS = f"{APPS_TARGET}.wants", f"{TARGET}.wants"
+# Before those of a distribution: the first line that fits a unit decides.
+_PRESETS = "10-sereno.preset"
+_PRESETS_HEADER = "# Written by sereno with each change of its timers, for first boots and `systemctl preset-all`.\n\n"
 
 
 class Enablement:
@@ -139,3 +143,30 @@ def _app_in(target: str, target_name: Callable[[str], str]) -> str | None:
     begin, end = target_name("@").split("@@")
     app = target.removeprefix(f"{begin}@").removesuffix(end)
     return app if target == target_name(app) else None
+
+
+def write_presets(units: Path, *, enabled: Collection[str], paused: Collection[str]) -> None:
+    """Write the preset file (systemd.preset(5)) that belongs to the directory `units`; without any timer, delete it.
+
+    systemd presets all units in the first boot of a machine, which is one without a machine id, as images are, and
+    where somebody calls `systemctl preset-all`: without such a file it enables what is paused, and a distribution whose
+    presets disable all else disables every timer.
+
+    Args:
+        enabled, paused: names of the timers.
+    """
+    directory = units.with_name(f"{units.name}-preset")
+    if not enabled and not paused:
+        (directory / _PRESETS).unlink(missing_ok=True)
+        remove_if_empty(directory)
+        return
+    is_on = (units / "timers.target.wants" / TARGET).is_symlink()
+    lines = [f"{'enable' if is_on else 'disable'} {TARGET}"]
+    # Of a unit without [Install] too: to disable a template removes the links of its instances.
+    lines += [*(f"disable {name}" for name in sorted(paused)), "enable sereno*"]
+    text = _PRESETS_HEADER + "\n".join(lines) + "\n"
+    with suppress(FileNotFoundError):
+        if (directory / _PRESETS).read_text("utf-8") == text:
+            return
+    directory.mkdir(exist_ok=True)
+    replace_all(str(directory), {_PRESETS: text})

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sereno.manager.names import stamp_name, timer_name
 from sereno.manager.scope import Scope
+from sereno.records.files import replace
 from sereno.units.durable import names_in, remove_if_empty
 
 SEED_DROP_IN = "50-sereno-seed.conf"
@@ -68,9 +69,7 @@ class TimerMemory:
         """Write a timer's drop-in for this boot."""
         path = self.scope.runtime / seed_name(job_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, path)
+        replace(str(path), text.encode())
 
     def forget_seeds(self, job_ids: Iterable[str]) -> None:
         """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""

@@ -17,9 +17,8 @@ from pathlib import Path
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
 from sereno.manager.names import DROP_IN, is_of_a_job, job_of, timer_name
 from sereno.manager.scope import Scope
-from sereno.units import presets
 from sereno.units.durable import TEMPORARY_PREFIX, locked, remove_if_empty, replace_all
-from sereno.units.enablement import Enablement
+from sereno.units.enablement import Enablement, write_presets
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
 from sereno.units.unit_text import Installed, own_keys, read
 
@@ -191,7 +190,7 @@ class UnitDirectory:
         enabled = timers & self.enabled.timers()
         # What is linked need not be read.
         paused = {name for name in timers - enabled if self._is_ours(name)}
-        presets.write(self.path, enabled=enabled, paused=paused)
+        write_presets(self.path, enabled=enabled, paused=paused)
 
     def _is_ours(self, name: str) -> bool:
         try:

@@ -7,13 +7,13 @@ import hashlib
 import os
 import pwd
 import re
-import subprocess
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import DROP_IN, job_of, service_name, timer_name
 from sereno.manager.scope import Scope, others
+from sereno.manager.systemctl import asked
 from sereno.observe.doctor.facts import Code, Words
 from sereno.observe.doctor.files import UnitFiles
 from sereno.observe.doctor.job_facts import JobFacts
@@ -155,8 +155,5 @@ def clock_is_synchronized() -> bool | None:
 
 
 def _output(*argv: str, errors: bool = False) -> str:
-    done = subprocess.run(
-        argv, env={**os.environ, "LC_ALL": "C.UTF-8"}, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,
-    )  # fmt: skip
+    done = asked(argv, _TIMEOUT_S)
     return done.stderr if errors else done.stdout.strip()
