@@ -10,7 +10,6 @@ from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import DAY_S, ahead
 from sereno.observe.report.page import page
-from sereno.records.printable import printable
 from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF
 from sereno.units.unit_text import Installed
@@ -97,6 +96,4 @@ def a_report(*jobs: model.JobView) -> model.Report:
 
 
 def html(report: model.Report) -> str:
-    return page(
-        report, filters={"duration": duration, "number": number}, printable=printable, zone=UTC
-    )
+    return page(report, filters={"duration": duration, "number": number}, zone=UTC)

@@ -20,11 +20,11 @@ from sereno.cli.arguments import (
     print_json,
 )
 from sereno.cli.terminal import Screen, colour_of, duration, number, when
-from sereno.errors import NoSuchJob, NotAvailable, SerenoError, UsageError
-from sereno.jobs import cache_cleanup_job
+from sereno.errors import NoSuchJob, NotAvailable, UsageError
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
 from sereno.observe import runs
+from sereno.observe.cache_now import cache_now
 from sereno.observe.totals import Period, Statistic, durations_ms, period_of, series, sparkline
 from sereno.records.printable import printable
 from sereno.records.run_record import Run, iso, run_id_of, text
@@ -98,25 +98,6 @@ def _running_id(installation: Installation, service: str) -> str | None:
     except NotAvailable:
         return None
     return shown.get("InvocationID") if is_running(shown.get("ActiveState")) else None
-
-
-def cache_now(function: str, *, user: bool) -> dict[str, Any] | None:
-    """Of the cache's cleanup: the scope's cache at this moment; None for other jobs, and where it cannot be read."""
-    if function != f"{cache_cleanup_job.__name__}:cleanup_expired_cache":
-        return None
-    try:
-        from sereno.cache import as_owner, place
-        from sereno.cache.board import CURRENT
-
-        # The machine's runs have the machine's cache, also for somebody who may not use it and so has another.
-        path = place.default_path("metadata") if user else f"{place.MACHINE_DIRECTORY}/metadata"
-        # Looking must not make it.
-        if not os.path.lexists(f"{path}/{CURRENT}"):
-            return None
-        stats = as_owner.figures(as_owner.ask(path, "get_stats"), path)
-    except (SerenoError, OSError, ImportError):
-        return None
-    return {name: stats[name] for name in ("size", "max_size", "hit_rate_percent")}
 
 
 def _print_runs(found: Sequence[Run], zone: tzinfo | None) -> None:

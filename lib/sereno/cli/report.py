@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from functools import partial
 
 from sereno.cli.arguments import add_days, add_scope, add_zone, check_days, installation_of
-from sereno.cli.history_and_logs import cache_now
 from sereno.cli.terminal import duration, number
 from sereno.observe.report.gather import gather
 from sereno.observe.report.writing import write
-from sereno.records.printable import printable
 
 
 def add_report(sub: argparse.ArgumentParser) -> None:
@@ -34,13 +31,11 @@ def _report(arguments: argparse.Namespace) -> None:
         installation,
         days=arguments.days,
         now_s=time.time(),
-        cache_now=partial(cache_now, user=installation.scope.is_user),
         zone=arguments.zone,
     )
     text = page(
         report,
         filters={"duration": duration, "number": number},
-        printable=printable,
         zone=arguments.zone,
     )
     if arguments.output == "-":

@@ -9,6 +9,7 @@ from threading import Thread
 from sereno.cli.arguments import add_job, add_scope, installation_of, print_json
 from sereno.cli.terminal import MOST_SHOWN
 from sereno.errors import JobFailed
+from sereno.manager.names import service_name
 from sereno.observe import run_and_wait, runs
 from sereno.records import verdict
 from sereno.records.printable import printable
@@ -43,7 +44,8 @@ def _run(arguments: argparse.Namespace) -> int:
     job_id = installation.job(arguments.job).id
     command = installation.scope.command
     if not arguments.wait:
-        installation.start_run(job_id)
+        # One that is under way already stays the only one.
+        installation.manager.start([service_name(job_id)], wait=False)
         logs, status = (command(f"sereno {words} {job_id}") for words in ("logs -f", "status"))
         print(f"started {job_id}; to follow it: {logs}; what became of it: {status}")
         return 0

@@ -282,10 +282,6 @@ class Installation:
                 todo = plan.resumption(job, found, active, start=target in active)
                 apply(todo, job.app, self.units, self.manager)
 
-    def start_run(self, job_id: str) -> None:
-        """Start a run of a job now, and do not wait for it; one that is under way already stays the only one."""
-        self.manager.start([service_name(job_id)], wait=False)
-
 
 def _warn(sentences: Iterable[str]) -> None:
     for sentence in sentences:

@@ -16,11 +16,11 @@ from fake_systemd import NEXT, FakeManager
 
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
-from sereno.cli.history_and_logs import cache_now
 from sereno.errors import JobFailed, SystemdError
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
 from sereno.observe import kept_runs, run_and_wait, runs, runs_of_many
+from sereno.observe.cache_now import cache_now
 from sereno.records.account import run_of
 from sereno.records.run_record import Run
 from sereno.records.verdict import CUT_OFF

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import tzinfo
 from typing import Any
 
-from sereno.jobs import cache_cleanup_job
 from sereno.manager.names import timer_name
+from sereno.observe.cache_now import CLEANUP, cache_now
 from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
@@ -34,8 +34,6 @@ KINDS = {
     messages.OVERRUN_INTERVAL.kind: "overrun",
 }
 _NEWEST_NOTICES = 200
-_CLEANUP = f"{cache_cleanup_job.__name__}:cleanup_expired_cache"
-CacheNow = Callable[[str], Mapping[str, Any] | None]
 
 
 def gather(
@@ -43,13 +41,11 @@ def gather(
     *,
     days: float,
     now_s: float,
-    cache_now: CacheNow,
     zone: tzinfo | None = None,
 ) -> model.Report:
     """The report of the installation's scope.
 
     Args:
-        cache_now: called with the function of the cache's cleanup: the cache's `max_size`, …; None: it cannot be read.
         zone: whose hours the next day is shown by; None: the local one.
 
     Raises:
@@ -66,7 +62,7 @@ def gather(
             schedules_of, jobs, changed, installation.manager, since_s=window.since_s, now_s=now_s
         )
         answer = question.answer()
-        cleanups = [job.id for job in jobs.values() if job.function == _CLEANUP]
+        cleanups = [job.id for job in jobs.values() if job.function == CLEANUP]
         known = past.histories(jobs, since_s=window.since_s, with_stats=cleanups)
         rare = [job_id for job_id, runs in known.items() if len(runs) < 2]
         newest = known | newest_runs(
@@ -88,7 +84,7 @@ def gather(
         recorded_s = now_s
     since_s = max(window.since_s, schedules.past_since_s, recorded_s)
     views = [
-        _view(installation, state, known[state.job.id], window, schedules, since_s, cache_now)
+        _view(installation, state, known[state.job.id], window, schedules, since_s)
         for state in states
     ]
     coming = {
@@ -125,12 +121,10 @@ def _view(
     window: Window,
     schedules: Schedules,
     since_s: float,
-    cache_now: CacheNow,
 ) -> model.JobView:
     job = state.job
     assert isinstance(job, Installed)
-    is_cleanup = job.function == _CLEANUP
-    cache = cache_now(job.function) if is_cleanup else None
+    cache = cache_now(job.function, user=installation.scope.is_user)
     since_s = max(since_s, _in_force_s(installation, job))
     due_s = schedules.due(job, since_s) if since_s < window.until_s else None
     return model.job_view(
@@ -140,7 +134,7 @@ def _view(
         missed_s=model.missed(due_s or (), runs, until_s=window.until_s, slack_s=job.slack_s),
         checked_since_s=None if due_s is None else since_s,
         max_size=cache["max_size"] if cache else None,
-        is_cleanup=is_cleanup,
+        is_cleanup=job.function == CLEANUP,
     )
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from sereno.observe.report.model import Report, tally
 from sereno.observe.report.plots import HEIGHT, Window
+from sereno.records.printable import printable
 from sereno.records.run_record import iso
 
 _MOST_LABELS = 4
@@ -21,19 +22,18 @@ def page(
     report: Report,
     *,
     filters: Mapping[str, Callable[..., str]],
-    printable: Callable[[str], str],
     zone: tzinfo | None = None,
 ) -> str:
     """The page, complete: no script, and nothing that is loaded from elsewhere.
 
     Args:
         filters: `duration` (milliseconds) and `number`, as the terminal shows them.
-        printable: makes one line of text harmless; what is special to HTML is escaped here.
         zone: for the times; None: the local one.
     """
 
     def harmless(value: Any) -> Any:
-        # What the template itself has made is done; all else may come from a job.
+        # What the template itself has made is done; all else may come from a job. What is special to HTML is escaped
+        # besides.
         if isinstance(value, str) and not isinstance(value, Markup):
             return "\n".join(map(printable, value.split("\n")))
         return value
