@@ -104,7 +104,31 @@ class Table:
         self._header, self._mark = header, "..." if is_ascii else "…"
         blank = [" " * width for width in least]
         rows = [blank, *rows] if blank else rows
-        self._keep, self._widths = fit(header, rows, width, cut=cut, drop=drop)
+        self._keep = list(range(len(header)))
+        self._widths = {
+            index: max(columns(cell) for cell in column)
+            for index, column in enumerate(zip(header, *rows, strict=True))
+        }
+        if width is not None:
+            self._fit(width, cut, drop)
+
+    def _fit(self, width: int, cut: Sequence[str], drop: Sequence[str]) -> None:
+        wanted, yielding = self._widths, [self._header.index(name) for name in cut]
+        self._widths = {
+            index: min(most, _LEAST_WIDTH) if index in yielding else most
+            for index, most in wanted.items()
+        }
+
+        def room() -> int:
+            gaps = len(_GAP) * (len(self._keep) - 1)
+            return width - sum(self._widths[index] for index in self._keep) - gaps
+
+        for name in drop:
+            if room() < 0:
+                self._keep.remove(self._header.index(name))
+        for index in yielding:
+            if index in self._keep:
+                self._widths[index] += max(0, min(room(), wanted[index] - self._widths[index]))
 
     def header(self) -> Line:
         return self.line(self._header, dict.fromkeys(self._header, "bold"))
@@ -117,40 +141,6 @@ class Table:
             padding = " " * (self._widths[index] - columns(cell)) + _GAP
             line += [(cell, colours.get(self._header[index])), (padding, None)]
         return line[:-1]
-
-
-def fit(
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int | None,
-    *,
-    cut: Sequence[str] = (),
-    drop: Sequence[str] = (),
-) -> tuple[list[int], dict[int, int]]:
-    """Which columns (by index) are shown, and how wide each is. `width` None: all, as wide as they are."""
-    keep = list(range(len(header)))
-    wanted = {
-        index: max(columns(cell) for cell in column)
-        for index, column in enumerate(zip(header, *rows, strict=True))
-    }
-    if width is None:
-        return keep, wanted
-    yielding = [header.index(name) for name in cut]
-    widths = {
-        index: min(most, _LEAST_WIDTH) if index in yielding else most
-        for index, most in wanted.items()
-    }
-
-    def room() -> int:
-        return width - sum(widths[index] for index in keep) - len(_GAP) * (len(keep) - 1)
-
-    for name in drop:
-        if room() < 0:
-            keep.remove(header.index(name))
-    for index in yielding:
-        if index in keep:
-            widths[index] += max(0, min(room(), wanted[index] - widths[index]))
-    return keep, widths
 
 
 def columns(text: str) -> int:

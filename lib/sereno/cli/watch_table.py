@@ -1,4 +1,4 @@
-"""The jobs of a scope at a glance: one line for each, those that need a look first. Pure."""
+"""The jobs of a scope, one line for each, those that need a look first. Pure."""
 
 from __future__ import annotations
 

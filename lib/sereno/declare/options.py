@@ -79,7 +79,7 @@ class Options(TypedDict, total=False):
     """How late systemd may be, to save wake-ups. Default: 1 s, of an interval its hundredth at most."""
     misfire_grace: Annotated[Span | None, Field(Job, "misfire_grace_s", seconds)]
     """Of a calendar job: leave out, and record as skipped, a run that would start so late after its elapse, jitter and
-    accuracy not counted; never one by hand. Default: never."""
+    accuracy not counted; never one that somebody starts. Default: never."""
     kwargs: Annotated[Mapping[str, Any] | None, Field(Inputs, "kwargs_json", inputs.to_json)]
     """Keyword arguments of the function, of what JSON can hold; they stand in the unit file: no secrets. Default:
     none."""
@@ -109,7 +109,7 @@ class Options(TypedDict, total=False):
     at the same time, and starts none. Default: none."""
     only_if_success: Annotated[bool, Field(Job, "only_if_success")]
     """Skip a run unless the latest run of each job in `after=` succeeded, since boot, and was neither skipped nor
-    stopped; never one by hand. Default: `False`."""
+    stopped; never one that somebody starts. Default: `False`."""
     ping_url: Annotated[str | None, Field(Ping, "url")]
     """URL of a monitor's check, which everybody on the machine can read: each run tells it start, success and failure,
     and waits 8 s at most for it; needs `network=True`. Default: none."""

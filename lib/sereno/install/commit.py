@@ -165,10 +165,7 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
         return
     done = ask(*_command(order.code), *words)
     if done.returncode:
-        raise SerenoError(
-            f"the timers could not be made: {cause(done)}",
-            hint="Mend the cause, then run install.sh again.",
-        )
+        raise SerenoError(f"the timers could not be made: {cause(done)}")
     print(end=done.stderr, file=sys.stderr)
     if done.stdout != "nothing to do\n":
         print(end=done.stdout)

@@ -3,8 +3,8 @@
 Loaded only by a run whose job has a `misfire_grace`, or during which its timer may have elapsed: it asks the manager
 for its timer and systemd-analyze for the elapses, which costs some 30 ms. The timer's own state tells who started the
 run: while a timer waits for the service that it has triggered it is "running", and it goes on waiting for its next
-elapse when somebody starts the service by hand (systemd 252's src/core/timer.c, timer_enter_running();
-`TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the first trigger's values, also for runs by hand). The expressions
+elapse when somebody else starts the service (systemd 252's src/core/timer.c, timer_enter_running();
+`TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the first trigger's values, also for such runs). The expressions
 are those that the manager has loaded, so an administrator's change of the timer counts.
 """
 
@@ -54,7 +54,7 @@ class Misfires:
     def skip(self, start_s: float) -> tuple[str, dict[str, str]] | None:
         """Why a run that starts at `start_s` (seconds since the epoch) is left out: text and fields of its record.
 
-        A run by hand never is, nor one that cannot be judged: then a record says why, and the job runs.
+        A run that somebody starts never is, nor one that cannot be judged: then a record says why, and the job runs.
         """
         if self.grace_s is None:
             return None

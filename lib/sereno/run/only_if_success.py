@@ -3,7 +3,7 @@
 Loaded only by a run whose job says so: it asks the manager, which costs some 30 ms. The manager and not the journal: a
 run in its sandbox may not read the journal, and what counts is the latest run as `systemctl status` shows it. It
 remembers runs since the machine started. A success that nobody remembers is none: after a reboot the other job must
-have run first. A run by hand is never left out; how that is seen, sereno.run.lateness says.
+have run first. A run that somebody starts is never left out; how that is seen, sereno.run.lateness says.
 """
 
 from __future__ import annotations

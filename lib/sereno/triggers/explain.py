@@ -159,7 +159,7 @@ def warnings(trigger: Trigger, *, local_zone: str | None = None) -> tuple[str, .
 def _about_steps(trigger: CronTrigger) -> list[str]:
     words = trigger.text.removeprefix("cron[").split()
     return [
-        f"{field.name}: */{step} is its first value alone, for steps begin anew with each hour, day, month or year;"
+        f"{field.name}: */{step} is its first value alone, for steps begin again with each hour, day, month or year;"
         " a fixed distance between runs is an interval"
         for field, word in zip(CRON_FIELDS, words, strict=False)
         for step in re.findall(r"\*/(\d+)", word)

@@ -111,26 +111,20 @@ def _service_settings(job: Job) -> list[str]:
 
 
 def _own(job: Job) -> list[str]:
-    keys = [
-        f"App={job.app}",
-        f"Name={job.name}",
-        f"Function={job.function}",
-        f"Trigger={job.trigger.text}",
-        f"Entry={'script' if job.has_entry_script else 'function'}",
-    ]
-    if job.interval_s is not None:
-        keys.append(f"IntervalSec={job.interval_s}")
-        if job.jitter_s:
-            keys.append(f"JitterSec={job.jitter_s}")
-    if job.at_boot:
-        keys.append("AtBoot=yes")
-    if not job.persistent:
-        keys.append("Persistent=no")
-    if job.after:
-        keys.append(f"After={' '.join(job.after)}")
-    if job.inputs.kwargs_json:
-        keys.append(f"Kwargs={job.inputs.kwargs_json}")
-    return keys
+    keys = {
+        "App": job.app,
+        "Name": job.name,
+        "Function": job.function,
+        "Trigger": job.trigger.text,
+        "Entry": "script" if job.has_entry_script else "function",
+        "IntervalSec": job.interval_s,
+        "JitterSec": job.jitter_s if job.interval_s is not None and job.jitter_s else None,
+        "AtBoot": "yes" if job.at_boot else None,
+        "Persistent": None if job.persistent else "no",
+        "After": " ".join(job.after) or None,
+        "Kwargs": job.inputs.kwargs_json or None,
+    }
+    return [f"{key}={value}" for key, value in keys.items() if value is not None]
 
 
 def _section_text(job: Job, unit: str, *sections: tuple[str, list[str]]) -> str:

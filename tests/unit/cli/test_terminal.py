@@ -94,10 +94,9 @@ def test_what_is_shortened_fits(text: str, width: int) -> None:
 
 def test_the_room_of_a_column_that_was_left_out_goes_to_the_one_that_was_cut() -> None:
     header, row = ("A", "B", "C"), ("a" * 20, "b" * 30, "c" * 30)
-    keep, widths = terminal.fit(header, [row], 60, cut=("B",), drop=("C", "B"))
-    assert (keep, widths[0], widths[1]) == ([0, 1], 20, 30)
-    keep, widths = terminal.fit(header, [row], 45, cut=("B",), drop=("C", "B"))
-    assert (keep, widths[1]) == ([0, 1], 23)
+    for width, second in ((60, "b" * 30), (45, "b" * 22 + "…")):
+        table = terminal.Table(header, [row], width, cut=("B",), drop=("C", "B"))
+        assert [text for text, _ in table.line(row, {})] == ["a" * 20, "  ", second]
 
 
 def test_wide_characters_take_two_columns() -> None:
