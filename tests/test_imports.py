@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from sereno.cli import COMMANDS
+
 LIB = Path(__file__).resolve().parents[1] / "lib"
 SERENO = LIB / "sereno"
 
@@ -194,6 +196,16 @@ def test_importing_a_module_does_not_load_the_other_half(module: str) -> None:
     loaded = set(done.stdout.split())
     assert module in loaded
     assert not loaded & NOT_LOADED_BY[module]
+
+
+def test_the_commands_need_what_a_backend_may_have_left_out_only_when_they_use_it() -> None:
+    modules = {f"sereno.cli.{module}" for module, _ in COMMANDS.values()}
+    code = f"import sys; sys.path.insert(0, {str(LIB)!r}); import {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert modules <= set(done.stdout.split())
+    assert not set(done.stdout.split()) & NOT_LOADED_BY["sereno.cli"]
 
 
 def test_no_module_of_ours_is_called_systemd() -> None:

@@ -56,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     This is the one place that prints sereno's errors and turns them into a status.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    arguments = _parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What this terminal's encoding lacks is shown escaped, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        arguments = _parser().parse_args(argv)
         status = int(arguments.command(arguments) or 0)
         # Here and not at the interpreter's end, where a full disk or a closed pipe could only be a traceback.
         sys.stdout.flush()
