@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONG = "SERENO_TEST_LONG"
+TOP = Path(__file__).resolve().parents[1]
 # Nearly all of what hypothesis finds it finds among the first examples. How long one takes shows how busy the machine
 # is.
 settings.register_profile(
@@ -84,6 +88,31 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.section("left out")
         for reason, count in reasons.most_common():
             terminalreporter.line(f"{count:5} {'test ' if count == 1 else 'tests'}  {reason}")
+
+
+@pytest.fixture
+def in_memory(tmp_path: Path) -> Iterator[Path]:
+    """A directory where nothing waits for a disk, as there is one."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="sereno-test-", dir=memory) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def mypy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """The words that run mypy, in whichever copy of the checkout: what one run has read, the next one need not.
+
+    One at a time, since they share what they keep.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with (place / "mypy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield ("mypy", f"--cache-dir={TOP / '.mypy_cache'}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,9 +14,7 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +27,7 @@ from sereno.errors import CacheError, CacheFormatError
 HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"
 LONG = os.environ.get("SERENO_TEST_LONG") == "1"
-MUTATIONS = 100_000 if LONG else 400
+MUTATIONS = 100_000 if LONG else 200
 
 
 @pytest.fixture
@@ -332,17 +330,6 @@ def eval_free_list(text: str) -> list[str | None]:
 
     values: list[str | None] = ast.literal_eval(text)
     return values
-
-
-@pytest.fixture
-def in_memory(tmp_path) -> Iterator[Path]:
-    """A directory where nothing waits for a disk, as there is one."""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="sereno-test-", dir=memory) as directory:
-        yield Path(directory)
 
 
 def test_mutated_files_give_the_value_that_was_stored_or_none_and_no_crash(filled, in_memory):

@@ -18,8 +18,8 @@ HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"
 KEYS = 60
 READERS = WRITERS = 2
-SECONDS = 240.0 if os.environ.get("SERENO_TEST_LONG") == "1" else 6.0
-READS = 10_000_000 if SECONDS > 100 else 400_000
+SECONDS = 240.0 if os.environ.get("SERENO_TEST_LONG") == "1" else 3.0
+READS = 10_000_000 if SECONDS > 100 else 200_000
 
 
 def start(

@@ -60,9 +60,11 @@ def test_the_job_of_the_pages_passes_the_test_of_the_pages(checkout: Path) -> No
     assert "1 passed" in done.stdout
 
 
-def test_who_adds_the_job_of_the_pages_finds_the_linters_content(checkout: Path) -> None:
+def test_who_adds_the_job_of_the_pages_finds_the_linters_content(
+    checkout: Path, mypy: tuple[str, ...]
+) -> None:
     write_into_checkout(checkout)
-    for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy", "lib")):
+    for words in (("ruff", "check", "."), ("ruff", "format", "--check", "."), (*mypy, "lib")):
         done = subprocess.run(
             [sys.executable, "-m", *words],
             cwd=checkout, capture_output=True, text=True, check=False,

@@ -70,7 +70,7 @@ def judged(expressions: list[str]) -> list[str]:
 
 
 def test_the_next_50_elapses_of_generated_texts_are_those_of_debians_cron() -> None:
-    found = judged(generated_expressions(SEED, 25_000 if LONG else 1_500))
+    found = judged(generated_expressions(SEED, 25_000 if LONG else 600))
     assert not found, "\n".join(found[:10])
 
 
@@ -120,14 +120,19 @@ def test_days_that_come_once_in_a_generation_still_come() -> None:
     assert [at[:4] for at in elapses] == ["2032", "2060", "2088", "2128"]
 
 
-ZONES = ("Europe/Berlin", "America/New_York", "Europe/London", "Australia/Adelaide", "Pacific/Chatham",
-         "Asia/Kathmandu", "Australia/Lord_Howe", "America/Santiago", "Antarctica/Troll")  # fmt: skip
-ZONE_BASES = {
-    "before the change of spring in the north": datetime(2027, 3, 13, 12, 0, tzinfo=UTC),
-    "before the change of autumn in the south": datetime(2027, 4, 3, 10, 0, tzinfo=UTC),
-    "before the change of spring in the south": datetime(2026, 10, 3, 10, 0, tzinfo=UTC),
-    "before the change of autumn in the north": datetime(2026, 10, 24, 20, 0, tzinfo=UTC),
+NORTH = {
+    "before the change of spring": datetime(2027, 3, 13, 12, 0, tzinfo=UTC),
+    "before the change of autumn": datetime(2026, 10, 24, 20, 0, tzinfo=UTC),
 }
+SOUTH = {
+    "before the change of autumn": datetime(2027, 4, 3, 10, 0, tzinfo=UTC),
+    "before the change of spring": datetime(2026, 10, 3, 10, 0, tzinfo=UTC),
+}
+ZONES = {
+    **dict.fromkeys(("Europe/Berlin", "America/New_York", "Europe/London", "Antarctica/Troll"), NORTH),
+    **dict.fromkeys(("Australia/Adelaide", "Pacific/Chatham", "Australia/Lord_Howe", "America/Santiago"), SOUTH),
+    "Asia/Kathmandu": {"where no clock changes": datetime(2027, 3, 13, 12, 0, tzinfo=UTC)},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("zone_name", ZONES)
@@ -142,7 +147,7 @@ def test_a_schedule_that_names_hours_keeps_the_zones_own_time(zone_name: str) ->
         if not trigger.every_hour
     ]
     found = []
-    for base in ZONE_BASES.values():
+    for base in ZONES[zone_name].values():
         all_ours = elapses_of_timers([trigger.timer_lines() for _, trigger in kept], base, 20)
         for (text, trigger), ours in zip(kept, all_ours, strict=True):
             right = local_elapses(text, zone, base, 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,16 @@ from sereno import setting_names
 
 LIB = Path(setting_names.__file__).parents[1]
 NAMES = {name: value for name, value in vars(setting_names).items() if name.isupper()}
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
+
+
+@cache
+def names_in(file: Path) -> set[str]:
+    return {node.id for node in ast.walk(parsed(file)) if isinstance(node, ast.Name)}
 
 
 def texts_of(tree: ast.Module) -> Iterator[str]:
@@ -30,7 +41,7 @@ def test_the_name_of_a_setting_stands_in_no_other_module() -> None:
     for file in LIB.rglob("*.py"):
         if file.name == "setting_names.py":
             continue
-        for text in texts_of(ast.parse(file.read_text("utf-8"))):
+        for text in texts_of(parsed(file)):
             for value in NAMES.values():
                 assert text != value, file
                 assert not text.startswith((f"{value}=", f"Environment={value}=")), file
@@ -41,11 +52,7 @@ def test_a_setting_is_read_by_somebody(name: str) -> None:
     users = [
         file
         for file in LIB.rglob("*.py")
-        if file.name != "setting_names.py"
-        and any(
-            isinstance(node, ast.Name) and node.id == name
-            for node in ast.walk(ast.parse(file.read_text("utf-8")))
-        )
+        if file.name != "setting_names.py" and name in names_in(file)
     ]
     assert users
 
@@ -54,7 +61,7 @@ def test_the_name_of_a_job_s_unit_is_made_in_one_place() -> None:
     """But in the scripts for shells."""
     for file in LIB.rglob("*.py"):
         if file.name not in ("names.py", "completion.py"):
-            for text in texts_of(ast.parse(file.read_text("utf-8"))):
+            for text in texts_of(parsed(file)):
                 assert not re.search(r"sereno(-app)?@(?!JOB)", text), (file, text)
 
 

@@ -41,7 +41,7 @@ def python(checkout: Path, *words: str) -> str:
 
 
 def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_others(
-    checkout: Path,
+    checkout: Path, mypy: tuple[str, ...]
 ) -> None:
     longest = "a" * 36
     made = [
@@ -61,7 +61,7 @@ def test_new_jobs_pass_the_linters_and_their_tests_and_are_installed_with_the_ot
     )
     assert python(checkout, "ruff", "check", *written) == ""
     assert python(checkout, "ruff", "format", "--check", *written) == ""
-    assert python(checkout, "mypy", "--strict", "lib/sereno/jobs") == ""
+    assert python(checkout, *mypy, "--strict", "lib/sereno/jobs") == ""
     tests = sorted(str(path) for path in checkout.glob("tests/unit/test_*_job.py"))
     assert len(tests) >= len(made)
     # Those that were there before hold as well.

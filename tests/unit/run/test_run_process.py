@@ -185,7 +185,7 @@ def test_a_process_that_does_not_end_after_its_record_is_ended_with_its_runs_sta
 ) -> None:
     text = (
         "import atexit, concurrent.futures, multiprocessing, threading, time\n"
-        f"def stay():\n    time.sleep(20)\ndef f():\n    {body}\n    {ends}\n"
+        f"def stay():\n    time.sleep({3 * GRACE_S})\ndef f():\n    {body}\n    {ends}\n"
     )
     began = time.monotonic()
     done, sent = journald.job(tmp_path, text)

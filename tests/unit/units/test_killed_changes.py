@@ -48,6 +48,12 @@ class LastingManager(FakeManager):
 
 
 @pytest.fixture
+def tmp_path(in_memory: Path) -> Path:
+    """Where thousands of writes are waited for."""
+    return in_memory
+
+
+@pytest.fixture
 def backend(units: Path, tmp_path: Path) -> Callable[[], Scheduler]:
     """backend(): what a new process of the application has."""
     return lambda: Scheduler(
