@@ -36,6 +36,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import warm
+from warm import Warm
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -59,20 +62,24 @@ NAMESPACES = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
 CLONE_NEWNS = 0x00020000
 # Starts a machine and ends with its status. It outlives the test process, even one ended by SIGKILL, by the time that
 # it takes to stop the machine and to remove what else would stay: cgroups, and directories whose mounts are gone.
-# $1: the machine's directory; $2: its cgroups; $3: the signal that stops it; then its command.
+# Nobody is told of a death before he asked for it: so a parent that is another one by then has died.
+# $1: the test process; $2: the machine's directory; $3: its cgroups; $4: the signal that stops it; then its command.
 KEEPER = r"""
-home=$1 cgroups=$2 signal=$3 parent=$PPID
-shift 3
-trap 'kill -s "$signal" "$child"' TERM
-(
-    for cgroup in $cgroups; do echo 0 >"$cgroup/cgroup.procs"; done
-    exec setpriv --pdeathsig "$signal" -- "$@"
-) &
-child=$!
-while kill -0 "$child" 2>/dev/null; do
-    wait "$child"
-    status=$?
-done
+parent=$1 home=$2 cgroups=$3 signal=$4 child='' told='' status=0
+shift 4
+trap 'told=1; [ -z "$child" ] || kill -s "$signal" "$child"' TERM
+if [ "$PPID" = "$parent" ]; then
+    (
+        for cgroup in $cgroups; do echo 0 >"$cgroup/cgroup.procs"; done
+        exec setpriv --pdeathsig "$signal" -- sh -c '[ "$PPID" = "$0" ] && exec "$@"' $$ "$@"
+    ) &
+    child=$!
+    [ -z "$told" ] || kill -s "$signal" "$child"
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child"
+        status=$?
+    done
+fi
 if ! grep -q "^PPid:[[:space:]]*$parent\$" "/proc/$$/status"; then
     umount --lazy "$home/root" "$home"
     rmdir "$home"
@@ -97,6 +104,9 @@ class Machine:
         self._layers = tuple(layers)
         self._binds = dict(binds or {})
         self._nspawn: subprocess.Popen[bytes] | None = None
+        self._warm: dict[str, Warm] = {}
+        # Whether calls may be answered by processes that have loaded sereno before; see warm.py.
+        self.keeps_warm = True
         self._leader_pid = 0
         self._cgroups = [_cgroup_of(hierarchy, self.name) for hierarchy in cgroup_hierarchies()]
         _own_mount_namespace()
@@ -199,6 +209,7 @@ class Machine:
         if self._nspawn is None:
             return
         nspawn, self._nspawn = self._nspawn, None
+        self._let_cool()
         try:
             nspawn.terminate()
             nspawn.wait(STOP_DEADLINE_S)
@@ -212,6 +223,7 @@ class Machine:
         assert self._nspawn, "not started"
         nspawn, self._nspawn = self._nspawn, None
         os.kill(self._leader_pid, signal.SIGKILL)
+        self._let_cool()
         self._end(nspawn)
 
     def reboot(self) -> None:
@@ -259,8 +271,54 @@ class Machine:
 
         Raises AssertionError with both outputs when the command fails and `check` is set; subprocess.TimeoutExpired.
         """
+        if argv[0] == "sereno" and not (user or env):
+            script = "/usr/local/bin/sereno"
+            done = self._ask_warm(script, [script, *argv[1:]], None, {}, timeout, input)
+            if done:
+                return _checked(done, check)
         words, environment = self.command(*argv, user=user, env=env)
         return self._call(words, environment, argv, check, timeout, input)
+
+    def run_python(
+        self, interpreter: str, imports: str, code: str, *, env: Mapping[str, str], check: bool
+    ) -> subprocess.CompletedProcess[str]:
+        """As `run` does `interpreter -c code`; imports: a file of the library that such code loads."""
+        done = self._ask_warm(imports, ["-c"], code, env, CALL_DEADLINE_S, None, interpreter)
+        return (
+            _checked(done, check)
+            if done
+            else self.run(interpreter, "-c", code, env=env, check=check)
+        )
+
+    def _ask_warm(
+        self,
+        script: str,
+        argv: Sequence[str],
+        code: str | None,
+        env: Mapping[str, str],
+        timeout: float,
+        input: str | None,
+        interpreter: str = "",
+    ) -> subprocess.CompletedProcess[str] | None:
+        """None: it was not run, and is to be started anew."""
+        if not (self.keeps_warm and warm.IS_USED):
+            return None
+        if script in self._warm and not self._warm[script].is_ready:
+            self._warm.pop(script).close(_kill_below)
+        if script not in self._warm:
+            words = [interpreter]
+            if not interpreter:
+                first = self.run("head", "-n", "1", script, check=False).stdout
+                words = first.removeprefix("#!").split()
+            if not words:
+                return None
+            argument_vector, environment = self.command(*words, env=env)
+            self._warm[script] = Warm(argument_vector, environment, script)
+        return self._warm[script].call(argv, code, input, timeout)
+
+    def _let_cool(self) -> None:
+        while self._warm:
+            self._warm.popitem()[1].close(_kill_below)
 
     def command(
         self, *argv: str, user: str | None = None, env: Mapping[str, str] | None = None
@@ -314,13 +372,9 @@ class Machine:
             except BaseException:
                 _kill_below(process)
                 raise
-        done = subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
-        if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(argv)} ended with {done.returncode}\n"
-                f"stdout: {done.stdout[-4000:]}\nstderr: {done.stderr[-4000:]}"
-            )
-        return done
+        return _checked(
+            subprocess.CompletedProcess(argv, process.returncode, stdout, stderr), check
+        )
 
     def _environment_of(self, user: str) -> dict[str, str]:
         for line in self.read("/etc/passwd").splitlines():
@@ -463,10 +517,21 @@ class Machine:
         return self._leader_pid != 0
 
 
+def _checked(
+    done: subprocess.CompletedProcess[str], check: bool
+) -> subprocess.CompletedProcess[str]:
+    if check and done.returncode:
+        raise AssertionError(
+            f"{' '.join(done.args)} ended with {done.returncode}\n"
+            f"stdout: {done.stdout[-4000:]}\nstderr: {done.stderr[-4000:]}"
+        )
+    return done
+
+
 def keeper(home: Path, cgroups: str, stop_signal: str) -> list[str]:
     """The words before the command of a machine; see KEEPER."""
     words = ["setpriv", "--pdeathsig", "TERM", "--", "/bin/sh", "-c", KEEPER, "sh"]
-    return [*words, str(home), cgroups, stop_signal]
+    return [*words, str(os.getpid()), str(home), cgroups, stop_signal]
 
 
 def why_not() -> str | None:
@@ -558,7 +623,7 @@ def _kill(pid: int) -> None:
         pass
 
 
-def _kill_below(nsenter: subprocess.Popen[str]) -> None:
+def _kill_below(nsenter: subprocess.Popen[Any]) -> None:
     """End what nsenter started, then what that left behind.
 
     Not nsenter first: its child would go on, or be a zombie that waits for the host's init, and a machine does not go

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from shop import STARTED, Shop
+from shop import STARTED, Shop, install_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -497,7 +497,7 @@ def test_a_command_of_another_version_than_the_jobs_says_so(well: Machine) -> No
 
 def test_a_users_scope_is_examined_without_root(well: Machine) -> None:
     well.add_lingering_user("eve")
-    well.run("/src/install.sh", "--user", "--wheels", "/wheels", user="eve", timeout=180)
+    install_for(well, "eve")
     assert examine(well, "--user", user="eve") == []
     well.run("rm", "/var/lib/systemd/linger/eve")
     (found,) = examine(well, "--user", user="eve")

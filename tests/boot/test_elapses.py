@@ -7,6 +7,7 @@ stay below 150 ms.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -85,7 +86,8 @@ def test_calendars_and_intervals_start_at_their_elapses(
         assert max(delays_s) < interval_s
         report.append(figures(job_id, delays_s))
     with capsys.disabled():
-        print("\nstart after elapse: " + "; ".join(report))
+        # Not to standard output, which a process of xdist's has none of.
+        print("\nstart after elapse: " + "; ".join(report), file=sys.stderr)
 
 
 def test_an_interval_goes_on_when_the_job_fails(shop: Shop) -> None:

@@ -161,6 +161,20 @@ def test_a_run_that_is_broken_off_leaves_no_machine_behind(
     poll_until(lambda: not left_of(named.read_text()), 60)
 
 
+def test_a_machine_whose_test_process_has_died_before_it_could_be_told_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, started = tmp_path / "home", tmp_path / "started"
+    home.mkdir()
+    with monkeypatch.context() as patch:
+        # Whoever adopts an orphan.
+        patch.setattr(os, "getpid", lambda: 1)
+        words = machines.keeper(home, "", "TERM")
+    subprocess.run([*words, "touch", started], check=True, capture_output=True)
+    assert not started.exists()
+    assert not home.exists()
+
+
 def poll_until(true: Callable[[], object], deadline_s: float) -> None:
     deadline = time.monotonic() + deadline_s
     while not true():

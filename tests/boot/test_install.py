@@ -91,10 +91,16 @@ def test_without_the_packages_a_user_is_told_the_line_to_type(fresh_machine: Mac
     assert not machine.exists("/home/ada/.local/share/sereno")
 
 
-@pytest.mark.every_systemd
 @pytest.mark.parametrize("lock", [INSTALLING, DOWNLOADING, UPDATING])
-def test_an_apt_that_is_busy_is_waited_for(fresh_machine: Machine, lock: str) -> None:
-    machine = fresh_machine
+def test_an_apt_that_is_busy_is_waited_for(
+    boot: Callable[..., Machine], trees: tuple[Path, Path], environment_layer: Path, lock: str
+) -> None:
+    """On a new server, but for the environment, which is there."""
+    with boot(environment_layer, trees[0]) as machine:
+        check_that_apt_is_waited_for(machine, lock)
+
+
+def check_that_apt_is_waited_for(machine: Machine, lock: str) -> None:
     if lock == UPDATING:
         # A package that no list has: new lists are fetched first.
         machine.run("sh", "-c", "rm -r /var/lib/apt/lists/*")
@@ -116,7 +122,7 @@ def test_an_apt_that_is_busy_is_waited_for(fresh_machine: Machine, lock: str) ->
         assert re.match(
             r"install\.sh: this failed: apt-get .*: Unable to locate package python3-\w+\n  ", said
         ), said
-        assert not machine.exists("/opt/sereno")
+        assert not machine.exists("/opt/sereno/current")
     else:
         assert install.returncode == 0, said
         assert "apt is busy" not in said
@@ -141,7 +147,6 @@ def everything(machine: Machine) -> dict[str, str]:
     return dict(line.split("\t") for line in listed.splitlines() if not own.match(line))
 
 
-@pytest.mark.every_systemd
 def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
     blank_machine: Machine,
 ) -> None:
@@ -180,7 +185,6 @@ def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
     )
 
 
-@pytest.mark.every_systemd
 def test_a_first_install_that_fails_at_its_last_step_leaves_nothing_on_a_running_system(
     blank_machine: Machine,
 ) -> None:
@@ -198,13 +202,13 @@ def test_a_first_install_that_fails_at_its_last_step_leaves_nothing_on_a_running
     assert timer(machine)["next"] is not None
 
 
-def test_a_person_of_that_name_is_not_made_the_jobs_user(blank_machine: Machine) -> None:
-    machine = blank_machine
+def test_a_person_of_that_name_is_not_made_the_jobs_user(half_installed_machine: Machine) -> None:
+    machine = half_installed_machine
     machine.run("useradd", "--create-home", "--shell", "/bin/bash", "sereno")
     done = machine.run(*INSTALL, check=False)
     assert done.returncode == 1
     assert "install.sh: the account sereno (uid 1000) is a person's: " in done.stderr
-    assert not machine.exists("/opt/sereno")
+    assert not machine.exists("/opt/sereno/current")
     # The way out, to the letter.
     machine.run("usermod", "--login", "serena", "sereno")
     machine.run("groupmod", "--new-name", "serena", "sereno")
@@ -287,8 +291,10 @@ def test_an_upgrade_leaves_the_administrators_switch_as_it_is(machine: Machine) 
 
 
 @pytest.mark.every_systemd
-def test_without_starting_the_timers_wait_for_the_next_boot(blank_machine: Machine) -> None:
-    machine = blank_machine
+def test_without_starting_the_timers_wait_for_the_next_boot(
+    half_installed_machine: Machine,
+) -> None:
+    machine = half_installed_machine
     machine.run(*INSTALL, "--no-start", timeout=INSTALL_DEADLINE_S)
     assert runs(machine) == []
     assert machine.show("sereno.target", "ActiveState")["ActiveState"] == "inactive"
@@ -314,7 +320,6 @@ def test_uninstall_leaves_nothing_but_the_data_and_purge_not_even_that(
         assert_no_unit_failed(machine)
 
 
-@pytest.mark.every_systemd
 def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> None:
     machine = blank_machine
     machine.add_lingering_user("ada")
@@ -335,9 +340,9 @@ def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> 
 
 
 def test_where_systemd_is_not_process_1_it_installs_says_so_and_runs_the_job_once(
-    blank_machine: Machine,
+    half_installed_machine: Machine,
 ) -> None:
-    machine = blank_machine
+    machine = half_installed_machine
     # Without /run/systemd nothing tells of a manager: as in a container that is being built.
     words = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c")
     script = "mount -t tmpfs none /run && exec /src/install.sh --wheels /wheels"

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from shop import install_for
 
 from pseudo_terminal import PseudoTerminal
 from sereno.records.verdict import LEFT
@@ -47,7 +48,7 @@ scheduler = get_scheduler(app="shop")
 def ada(machine: Machine) -> Iterator[Machine]:
     """The installed machine, with sereno installed for the lingering user ada as well."""
     machine.add_lingering_user("ada")
-    machine.run("/src/install.sh", "--user", "--wheels", "/wheels", user="ada", timeout=180)
+    install_for(machine, "ada")
     machine.run("runuser", "-u", "ada", "--", "mkdir", "/home/ada/shop")
     machine.write("/home/ada/shop/shop_jobs.py", JOBS)
     return machine

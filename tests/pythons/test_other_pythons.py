@@ -16,8 +16,9 @@ import pytest
 PYTHONS = os.environ.get("SERENO_TEST_PYTHONS", "").split()
 TESTS = Path(__file__).parents[1]
 LEFT_OUT = """
-cli/test_completion.py cli/test_new.py cli/test_watch_screen.py records/test_messages.py
-run/test_run_process.py run/test_runner.py units/test_killed_changes.py
+cli/test_completion.py cli/test_new.py cli/test_watch_screen.py records/test_log.py records/test_messages.py
+records/test_metrics.py run/test_run_process.py run/test_runner.py test_names_stand_once.py test_scope_in_messages.py
+units/test_killed_changes.py
 """.split()
 if os.environ.get("SERENO_TEST_LONG") == "1":
     WHAT = [TESTS / name for name in ("unit", "test_imports.py", "cache", "triggers")]
