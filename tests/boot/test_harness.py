@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import machine as machines
 import pytest
+from shop import Shop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,6 +108,46 @@ def test_a_fresh_machine_can_install_what_it_lacks_without_a_network(fresh_machi
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     fresh_machine.run("apt-get", "install", "--yes", *packages, env=environment, timeout=120)
     fresh_machine.run("/usr/bin/python3", "-c", "from systemd import journal; import ensurepip")
+
+
+CALLS = (("--version",), ("frobnicate",), ("status", "nobody"), ("cache", "get", "nothing"))
+
+
+def test_a_call_that_a_warm_process_answers_says_what_one_that_is_started_anew_says(machine):
+    def all_of(keeps_warm: bool) -> list[tuple[int, str, str]]:
+        machine.keeps_warm = keeps_warm
+        done = [machine.run("sereno", *words, check=False) for words in CALLS]
+        return [(each.returncode, each.stdout, each.stderr) for each in done]
+
+    anew = all_of(False)
+    assert [status for status, _, _ in anew] == [0, 2, 3, 3]
+    # Before the modules are loaded, and with them.
+    assert all_of(True) == all_of(True) == anew
+    shop = Shop(machine)
+    where = "import os; result = [os.getpid(), os.getppid(), os.environ['PYTHONPATH'], __name__]"
+    one, other = shop.call(where), shop.call(where)
+    assert one[0] != other[0]
+    assert one[1:] == other[1:] == [one[1], "/opt/sereno/lib:/srv/shop", "__main__"]
+    assert shop.call("os = __import__('os'); os.kill(os.getpid(), 9)", check=False).returncode == -9
+    assert "ZeroDivisionError" in shop.call("1 / 0", check=False).stderr
+    assert shop.call(where)[1] == one[1]
+
+
+def test_a_warm_process_is_not_asked_once_the_code_is_another_one_or_a_call_hangs(machine):
+    shop = Shop(machine)
+    module = "/opt/sereno/current/lib/sereno/__init__.py"
+    code = "import os, sereno; result = [sereno.__version__, os.getppid()]"
+    shop.call(code)
+    before = shop.call(code)
+    machine.run("sed", "-i", 's/^__version__ = .*/__version__ = "9.9"/', module)
+    assert machine.run("sereno", "--version").stdout == "sereno 9.9\n"
+    assert shop.call(code)[0] == "9.9" != before[0]
+    with pytest.raises(subprocess.TimeoutExpired):
+        machine.run("sereno", "logs", "-f", "cache_cleanup_hourly", timeout=1)
+    assert machine.run("sereno", "--version").stdout == "sereno 9.9\n"
+    # The one that has answered now, and nothing of the one that was given up.
+    left = machine.run("pgrep", "--list-name", "python3?|journalctl", check=False).stdout
+    assert len(left.splitlines()) == 1, left
 
 
 def side_by_side(name: str, **environment: str) -> subprocess.Popen[str]:

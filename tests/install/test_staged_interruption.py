@@ -22,7 +22,7 @@ from staged_system import (
 
 pytestmark = pytest.mark.staged
 # Every change takes minutes; without it every few.
-STEP = 1 if os.environ.get("SERENO_TEST_LONG") == "1" else 4
+STEP = 1 if os.environ.get("SERENO_TEST_LONG") == "1" else 6
 
 
 def assert_works(image: Image) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from itertools import repeat
 from multiprocessing import get_context
 from zoneinfo import ZoneInfo
 
@@ -45,13 +47,13 @@ BASES = {
 }
 
 
-def disagreements(expressions: list[str]) -> list[str]:
+def disagreements(expressions: list[str], bases: Iterable[datetime]) -> list[str]:
     """Where the judges differ, as text; also called in processes of its own."""
     timers = [
         CronTrigger.from_expression(text).timer_lines(local_zone="UTC") for text in expressions
     ]
     found = []
-    for base in BASES.values():
+    for base in bases:
         for text, lines, ours in zip(
             expressions, timers, elapses_of_timers(timers, base, ELAPSES), strict=True
         ):
@@ -63,10 +65,11 @@ def disagreements(expressions: list[str]) -> list[str]:
     return found
 
 
-def judged(expressions: list[str]) -> list[str]:
+def judged(expressions: list[str], bases: Iterable[datetime] = BASES.values()) -> list[str]:
     parts = [expressions[start::16] for start in range(16)]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        return [line for lines in pool.map(disagreements, parts) for line in lines]
+        found = pool.map(disagreements, parts, repeat([*bases]))
+        return [line for lines in found for line in lines]
 
 
 def test_the_next_50_elapses_of_generated_texts_are_those_of_debians_cron() -> None:
@@ -80,7 +83,7 @@ def test_every_step_of_every_field_keeps_the_slots_that_systemds_own_steps_lose(
     texts += [f"0 0 */{step} * *" for step in range(1, 32)]
     texts += [f"0 0 1 */{step} *" for step in range(1, 13)]
     texts += [f"0 0 * * */{step}" for step in range(1, 8)]
-    found = judged(texts)
+    found = judged(texts, [BASES["the end of a year"], BASES["a leap day"]])
     assert not found, "\n".join(found[:10])
 
 
@@ -90,7 +93,7 @@ def test_the_examples_of_the_manual_and_the_words_mean_what_debians_cron_says() 
     assert set(expansions) == set(MACROS)
     for word, text in expansions.items():
         assert CronTrigger.from_expression(word) == CronTrigger.from_expression(text)
-    found = disagreements([*EXAMPLES, *expansions.values()])
+    found = disagreements([*EXAMPLES, *expansions.values()], BASES.values())
     assert not found, "\n".join(found)
 
 
