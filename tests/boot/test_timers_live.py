@@ -121,7 +121,7 @@ def test_they_wait_for_a_file_system_that_comes_late(own_machine: Machine, path:
     own_machine.put_on_a_mount(path, late_s=5)
     own_machine.reboot()
     assert_all_live(shop)
-    assert shop.runs("each_boot", FINISHED)[-1]["MESSAGE"]
+    own_machine.wait_for(lambda: shop.runs("each_boot", FINISHED), what="the end of its run")
     unit = own_machine.run("systemd-escape", "--path", "--suffix=mount", path).stdout.strip()
     assert own_machine.show(unit, "ActiveState") == {"ActiveState": "active"}
 
