@@ -269,6 +269,8 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root or as `user` (with that user's HOME and runtime directory); env is added.
 
+        `sereno` as root answers from a process that has loaded it before: see warm.py.
+
         Raises AssertionError with both outputs when the command fails and `check` is set; subprocess.TimeoutExpired.
         """
         if argv[0] == "sereno" and not (user or env):

@@ -34,9 +34,9 @@ def lines(text: str) -> list[str]:
 
 
 def test_a_newcomer_who_follows_the_pages_gets_what_they_show(
-    blank_machine: Machine, tmp_path: Path
+    half_installed_machine: Machine, tmp_path: Path
 ) -> None:
-    machine = blank_machine
+    machine = half_installed_machine
     shown = ("server", "part of", "shows")
     install, *later = [block for block in blocks() if {block.argument, block.kind} & {*shown}]
     machine.run("cp", "-r", "/src", "/root/sereno")
