@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notify": LEAVES | {"manager", "records"},
     "run": LEAVES | {"manager", "records"},
     "units": LEAVES | {"triggers", "manager", "records", "declare", "notify"},
+    "export": LEAVES | {"triggers", "declare"},
     "jobs": LEAVES | {"records", "cache"},
     # sereno itself on a machine, before there are dependencies.
     "install": LEAVES | {"manager", "units"},
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }  # fmt: skip
 # The command is where all of it comes together.
 MAY_IMPORT_ALL = {"__main__", "cli"}
-SCHEDULING = {"triggers", "declare", "units", "observe", "scheduler", "cli"}
+SCHEDULING = {"triggers", "declare", "units", "export", "observe", "scheduler", "cli"}
 # What is imported in a fresh interpreter: what must not be loaded by it.
 NOT_LOADED_BY = {
     "sereno": {f"sereno.{part}" for part in MAY_IMPORT},

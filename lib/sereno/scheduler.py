@@ -210,6 +210,11 @@ class Scheduler:
                 announce=announce,
             )
 
+    @property
+    def registered(self) -> list[Job]:
+        """The registered jobs, installed or not."""
+        return list(self._jobs.values())
+
     def render(self) -> dict[str, str]:
         """The unit files of the registered jobs, {file name: text}. Touches nothing."""
         self._check_entry_scripts()

@@ -28,3 +28,9 @@ TEXTFILE_DIR = "SERENO_TEXTFILE_DIR"
 LANGUAGE = "SERENO_LANG"
 # By a backend's, for its scheduler and command.
 APP = "SERENO_APP"
+
+# Of a run that systemd did not start, by whoever does (export.kubernetes). Read by run.outside.
+LOG = "SERENO_LOG"
+RUN_ID = "SERENO_RUN_ID"
+ELAPSE = "SERENO_ELAPSE"  # the field of a record has the same name
+EXIT_SKIPPED = "SERENO_EXIT_SKIPPED"

@@ -34,6 +34,7 @@ COMMANDS = {
     "seed": ("apply", "used by sereno-seed.service: first elapses in a boot"),
     "new": ("new", "write a new job into this checkout: module, entry script and test"),
     "explain": ("explain", "show what a schedule means and when it elapses; changes nothing"),
+    "export": ("export", "print a backend's jobs for another scheduler"),
     "notify": ("notify", "send a test message by every handler of notify.toml"),
     "cache": ("cache", "look into the shared metadata cache"),
     "completion": ("completion", "print the completion script of a shell"),

@@ -20,7 +20,7 @@ from sereno.manager.names import timer_name
 from sereno.manager.systemctl import Systemctl
 from sereno.records import messages
 from sereno.records.log import Logger
-from sereno.setting_names import MISFIRE_GRACE_S, TIMER_SLACK_S
+from sereno.setting_names import ELAPSE, MISFIRE_GRACE_S, TIMER_SLACK_S
 
 _MOST_AT_ONCE = 100
 _LONGEST_SEARCH_S = 10 * 366 * 86_400.0
@@ -73,7 +73,7 @@ class Misfires:
             return None
         late_s = start_s - elapse.timestamp()
         told = (self.job_id, _shown(elapse), late_s, self.grace_s)
-        fields = {"SERENO_ELAPSE": elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
+        fields = {ELAPSE: elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
         return str(messages.SKIPPED_LATE) % told, fields
 
     def note_overrun(self, start_s: float, end_s: float) -> None:
@@ -89,7 +89,7 @@ class Misfires:
             _logger.info(messages.OVERRUN_UNKNOWN, self.job_id, error)
             return
         if elapse is not None:
-            told, extra = (_shown(elapse), end_s - start_s), {"SERENO_ELAPSE": elapse.isoformat()}
+            told, extra = (_shown(elapse), end_s - start_s), {ELAPSE: elapse.isoformat()}
             _logger.warning(messages.OVERRUN_ELAPSE, self.job_id, *told, extra=extra)
 
 

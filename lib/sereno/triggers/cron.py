@@ -157,6 +157,21 @@ class CronTrigger:
             and any(rule.any_weekday and rule.any_day for rule in self.day_rules)
         )
 
+    def clock(self, local_zone: str | None) -> tuple[tuple[int, ...], str | None]:
+        """The minutes of each hour, and the zone in which they and the rest count; None: the machine's.
+
+        See `timer_lines`, which has the reasons; also for what it raises.
+        """
+        minutes, zone = self.minutes, self.timezone
+        if self.every_hour:
+            known = zone
+            if known is None and local_zone is not None:
+                known = check_zone("local_zone", local_zone)
+            in_utc = minutes_in_utc(minutes, known)
+            if in_utc is not None:
+                return in_utc, "UTC"
+        return minutes, zone
+
     def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
         """The `OnCalendar=` lines of the `[Timer]` section, one for each day rule.
 
@@ -177,14 +192,7 @@ class CronTrigger:
         Raises:
             InvalidTrigger: `local_zone` is not in the machine's zone database.
         """
-        minutes, zone = self.minutes, self.timezone
-        if self.every_hour:
-            known = zone
-            if known is None and local_zone is not None:
-                known = check_zone("local_zone", local_zone)
-            in_utc = minutes_in_utc(minutes, known)
-            if in_utc is not None:
-                minutes, zone = in_utc, "UTC"
+        minutes, zone = self.clock(local_zone)
         time = time_text(self.hours, minutes, self.seconds) + (f" {zone}" if zone else "")
         return tuple(f"OnCalendar={date_text(rule, self.months)} {time}" for rule in self.day_rules)
 

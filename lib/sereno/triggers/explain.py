@@ -215,14 +215,17 @@ def _about_clocks(trigger: CronTrigger, zone: str | None) -> list[str]:
         ]
     found = []
     if skipped:
-        found.append(f"no run at {_clock(skipped)} on the day on which the clocks skip it, {where}")
+        found.append(
+            f"no run at {clock_times(skipped)} on the day on which the clocks skip it, {where}"
+        )
     if repeated:
         found.append(
-            f"one run, the first time, at {_clock(repeated)} on the day on which it comes twice, {where}"
+            f"one run, the first time, at {clock_times(repeated)} on the day on which it comes twice, {where}"
         )
     return found
 
 
-def _clock(minutes_of_day: Iterable[int]) -> str:
+def clock_times(minutes_of_day: Iterable[int]) -> str:
+    """Minutes of a day as clock times, in words."""
     times = [f"{minute // 60:02}:{minute % 60:02}" for minute in sorted(minutes_of_day)]
     return times[0] if len(times) == 1 else f"{times[0]} to {times[-1]}"

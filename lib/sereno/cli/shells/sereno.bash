@@ -5,8 +5,9 @@
 #    source ~/.local/share/bash_completion/sereno
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
+_shtab_sereno_export_subparsers=(kubernetes)
 _shtab_sereno_cache_subparsers=(stats get set delete clear cleanup)
-_shtab_sereno_subparsers=(list status watch history logs report run pause resume doctor apply remove render seed new explain notify cache completion)
+_shtab_sereno_subparsers=(list status watch history logs report run pause resume doctor apply remove render seed new explain export notify cache completion)
 
 _shtab_sereno_list_option_strings=(-h --help --json --utc --system --user)
 _shtab_sereno_status_option_strings=(-h --help --json --utc --system --user)
@@ -24,6 +25,8 @@ _shtab_sereno_render_option_strings=(-h --help --to)
 _shtab_sereno_seed_option_strings=(-h --help --system --user)
 _shtab_sereno_new_option_strings=(-h --help --every --cron)
 _shtab_sereno_explain_option_strings=(-h --help --every --timezone -n --json)
+_shtab_sereno_export_kubernetes_option_strings=(-h --help --image --jobs --namespace --app --timezone)
+_shtab_sereno_export_option_strings=(-h --help)
 _shtab_sereno_notify_option_strings=(-h --help --test --failed --listen --system --user)
 _shtab_sereno_cache_stats_option_strings=(-h --help)
 _shtab_sereno_cache_get_option_strings=(-h --help)
@@ -48,9 +51,10 @@ _shtab_sereno_remove___root_COMPGEN=_shtab_compgen_dirs
 _shtab_sereno_render___to_COMPGEN=_shtab_compgen_dirs
 _shtab_sereno_notify___failed_COMPGEN=_sereno_job_ids
 
+_shtab_sereno_export_pos_0_choices=(kubernetes)
 _shtab_sereno_cache_pos_0_choices=(stats get set delete clear cleanup)
 _shtab_sereno_completion_pos_0_choices=(bash zsh fish)
-_shtab_sereno_pos_0_choices=(list status watch history logs report run pause resume doctor apply remove render seed new explain notify cache completion)
+_shtab_sereno_pos_0_choices=(list status watch history logs report run pause resume doctor apply remove render seed new explain export notify cache completion)
 
 _shtab_sereno_list__h_nargs=0
 _shtab_sereno_list___help_nargs=0
@@ -131,6 +135,11 @@ _shtab_sereno_new___help_nargs=0
 _shtab_sereno_explain__h_nargs=0
 _shtab_sereno_explain___help_nargs=0
 _shtab_sereno_explain___json_nargs=0
+_shtab_sereno_export_kubernetes__h_nargs=0
+_shtab_sereno_export_kubernetes___help_nargs=0
+_shtab_sereno_export_pos_0_nargs=A...
+_shtab_sereno_export__h_nargs=0
+_shtab_sereno_export___help_nargs=0
 _shtab_sereno_notify__h_nargs=0
 _shtab_sereno_notify___help_nargs=0
 _shtab_sereno_notify___test_nargs=0

@@ -53,8 +53,8 @@ function _shtab_sereno_using
   test "$_shtab_sereno_cmdpath" = "$argv"
 end
 
-set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain notify cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
-set -g _shtab_sereno_opts_with_value --app --cron --days --every --failed --interval --jobs --root --run --timezone --to --ttl -n -o
+set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain export 'export kubernetes' notify cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
+set -g _shtab_sereno_opts_with_value --app --cron --days --every --failed --image --interval --jobs --namespace --root --run --timezone --to --ttl -n -o
 
 complete -c sereno -e
 complete -c sereno -f
@@ -163,6 +163,15 @@ complete -c sereno -n '_shtab_sereno_using explain' -l every -x -d 'an interval,
 complete -c sereno -n '_shtab_sereno_using explain' -l timezone -x -d 'default: the machine'"'"'s'
 complete -c sereno -n '_shtab_sereno_using explain' -s n -x -d 'elapses to show (default: 10)'
 complete -c sereno -n '_shtab_sereno_using explain' -l json -d 'print it as JSON'
+complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a export -d 'print a backend'"'"'s jobs for another scheduler'
+complete -c sereno -n '_shtab_sereno_using export' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using export; and test $_shtab_sereno_npos -eq 0' -a kubernetes -d 'print CronJobs as JSON, for kubectl apply -f -; asks no cluster'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -l image -x -d 'its python3 finds sereno and the backend'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -l jobs -x -d 'the jobs, as in `sereno apply --jobs`'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -l namespace -x -d 'default: kubectl'"'"'s'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -l app -x -d 'their application (default: SERENO_APP, else MODULE'"'"'s package)'
+complete -c sereno -n '_shtab_sereno_using export kubernetes' -l timezone -x -d 'of schedules that name none (default: this machine'"'"'s)'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a notify -d 'send a test message by every handler of notify.toml'
 complete -c sereno -n '_shtab_sereno_using notify' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using notify' -l test -d 'send it, and report each handler'

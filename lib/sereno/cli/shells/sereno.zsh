@@ -15,6 +15,7 @@ _shtab_sereno_commands() {
     completion:'print the completion script of a shell'
     doctor:'look for what goes wrong and say how to mend it; mends nothing'
     explain:'show what a schedule means and when it elapses; changes nothing'
+    export:'print a backend'"'"'s jobs for another scheduler'
     history:'show a job'"'"'s runs, with totals, means and sparklines'
     list:'show every job: schedule, next and last run, result, state'
     logs:'show what a job logged, by journalctl'
@@ -43,6 +44,13 @@ _shtab_sereno_cache_commands() {
     stats:'print size, limits and counters as JSON'
   )
   _describe 'sereno cache commands' _commands
+}
+
+_shtab_sereno_export_commands() {
+  local _commands=(
+    kubernetes:'print CronJobs as JSON, for kubectl apply -f -; asks no cluster'
+  )
+  _describe 'sereno export commands' _commands
 }
 
 _shtab_sereno_options=(
@@ -153,6 +161,25 @@ _shtab_sereno_explain_options=(
 
 # guard to ensure default positional specs are added only once per session
 _shtab_sereno_explain_defaults_added=0
+
+_shtab_sereno_export_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_sereno_export_defaults_added=0
+
+_shtab_sereno_export_kubernetes_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--image[its python3 finds sereno and the backend]:IMAGE:"
+  "--jobs[the jobs, as in \`sereno apply --jobs\`]:MODULE[:FUNCTION]:"
+  "--namespace[default\: kubectl\'s]:NAME:"
+  "--app[their application (default\: SERENO_APP, else MODULE\'s package)]:NAME:"
+  "--timezone[of schedules that name none (default\: this machine\'s)]:ZONE:"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_sereno_export_kubernetes_defaults_added=0
 
 _shtab_sereno_history_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
@@ -335,6 +362,7 @@ _shtab_sereno() {
         completion) _arguments -C -s $_shtab_sereno_completion_options ;;
         doctor) _arguments -C -s $_shtab_sereno_doctor_options ;;
         explain) _arguments -C -s $_shtab_sereno_explain_options ;;
+        export) _shtab_sereno_export ;;
         history) _arguments -C -s $_shtab_sereno_history_options ;;
         list) _arguments -C -s $_shtab_sereno_list_options ;;
         logs) _arguments -C -s $_shtab_sereno_logs_options ;;
@@ -377,6 +405,29 @@ _shtab_sereno_cache() {
         get) _arguments -C -s $_shtab_sereno_cache_get_options ;;
         set) _arguments -C -s $_shtab_sereno_cache_set_options ;;
         stats) _arguments -C -s $_shtab_sereno_cache_stats_options ;;
+      esac
+  esac
+}
+
+_shtab_sereno_export() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->export'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_sereno_export_defaults_added )); then
+    if (( ${_shtab_sereno_export_options[(I)${(q)one_or_more}*]} +          ${_shtab_sereno_export_options[(I)${(q)remainder}*]} +          ${_shtab_sereno_export_options[(I)${(q)default}]} == 0 )); then
+      _shtab_sereno_export_options+=(': :_shtab_sereno_export_commands' '*::: :->export')
+    fi
+    _shtab_sereno_export_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_sereno_export_options
+
+  case $state in
+    export)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_sereno_export-$line[1]:"
+      case $line[1] in
+        kubernetes) _arguments -C -s $_shtab_sereno_export_kubernetes_options ;;
       esac
   esac
 }

@@ -1,0 +1,124 @@
+"""A trigger as the cron text of other schedulers, of which no two read all of cron's language alike. Pure.
+
+Written are lists and ranges, and "*" for a whole field; never a step: Kubernetes' controller (robfig/cron) takes a day
+or weekday of "*/2" for restricted, and joins the two by OR, where Debian's cron joins them by AND. Nor 7 for Sunday.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sereno.errors import InvalidTrigger
+from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
+from sereno.triggers.days import EVERY_DAY, EVERY_WEEKDAY, DayRule
+from sereno.triggers.explain import clock_times
+from sereno.triggers.interval import full_span
+from sereno.triggers.oncalendar import runs
+from sereno.triggers.zone import clocks
+
+_DAY_MIN = 24 * 60
+
+
+class CronText(NamedTuple):
+    """A schedule of five fields.
+
+    Attributes:
+        zone: name of the zone in which it counts.
+        is_local: whether it does so for want of a zone of its own.
+        most_a_day: how often it elapses on a day on which it does.
+        twice: the clock times, in words, that come twice on the day on which the zone's clocks go back; "": none.
+    """
+
+    text: str
+    zone: str
+    is_local: bool
+    most_a_day: int
+    twice: str
+
+
+def cron_text(trigger: Trigger, zone: str) -> CronText:
+    """The text that elapses when systemd's timer of that trigger does.
+
+    Args:
+        zone: in which a trigger counts that names none.
+
+    Raises:
+        InvalidTrigger: there is none; the hint is what to do instead.
+    """
+    days, weekdays = EVERY_DAY, EVERY_WEEKDAY
+    months: Iterable[int] = range(1, 13)
+    is_local = False
+    if isinstance(trigger, IntervalTrigger):
+        hours, minutes = _grid_of(trigger.interval_s)
+        zone = "UTC"
+    elif not isinstance(trigger, CronTrigger):
+        raise InvalidTrigger(
+            f"trigger: {trigger.text} means nothing to a cluster, which has no boot",
+            hint="call the function where your application starts",
+        )
+    elif trigger.seconds != (0,):
+        raise InvalidTrigger(
+            "second: cron text counts in whole minutes",
+            hint="let the function loop within its minute",
+        )
+    else:
+        is_local = trigger.clock(None)[1] is None
+        minutes, counted_in = trigger.clock(zone)
+        zone, hours, months = counted_in or zone, trigger.hours, trigger.months
+        days, weekdays = _days(trigger.day_rules)
+    fields = (
+        _listed(minutes, range(60)),
+        _listed(hours, range(24)),
+        _listed(days, EVERY_DAY),
+        _listed(months, range(1, 13)),
+        # No list of some days of the week has 0 to 6 in it.
+        _listed((day % 7 for day in weekdays), range(7)),
+    )
+    times = {60 * hour + minute for hour in hours for minute in minutes}
+    twice = clocks(zone).repeated & times
+    told = clock_times(twice) if twice else ""
+    return CronText(" ".join(fields), zone, is_local, len(times), told)
+
+
+def _listed(values: Iterable[int], every: Iterable[int]) -> str:
+    values = tuple(sorted(values))
+    if values == tuple(every):
+        return "*"
+    return ",".join(f"{one}-{last}" if one != last else f"{one}" for one, last in runs(values))
+
+
+def _days(rules: tuple[DayRule, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Days and weekdays. Both restricted, they are joined by OR in every cron."""
+    counted = [rule for rule in rules if not rule.any_day]
+    named = [rule for rule in rules if not rule.any_weekday]
+    if any(rule.from_end or rule in named for rule in counted) or max(len(counted), len(named)) > 1:
+        raise InvalidTrigger(
+            "day, day_of_week: cron text knows no last day and no nth weekday of a month, nor a day and a weekday that"
+            " both have to hold",
+            hint="take the days that come near, and let the function look at the date",
+        )
+    return (
+        counted[0].days if counted else EVERY_DAY,
+        named[0].weekdays if named else EVERY_WEEKDAY,
+    )
+
+
+def _grid_of(interval_s: int) -> tuple[Iterable[int], Iterable[int]]:
+    """Hours and minutes from midnight on."""
+    grids = {60 * step: _grid(step) for step in range(1, _DAY_MIN + 1) if _DAY_MIN % step == 0}
+    known = {step_s: grid for step_s, grid in grids.items() if grid is not None}
+    if interval_s not in known:
+        near = sorted(sorted(known, key=lambda step_s: abs(step_s - interval_s))[:2])
+        raise InvalidTrigger(
+            f"interval: no cron text says every {full_span(interval_s)}, at the same times of each day",
+            hint=f"the nearest are {' and '.join(map(full_span, near))}; or add_cron_job",
+        )
+    return known[interval_s]
+
+
+def _grid(minutes: int) -> tuple[set[int], set[int]] | None:
+    """None if its hours differ in their minutes. 90 min would need two texts, and nothing keeps two CronJobs apart."""
+    times = range(0, _DAY_MIN, minutes)
+    hours, parts = {time // 60 for time in times}, {time % 60 for time in times}
+    return (hours, parts) if len(hours) * len(parts) == len(times) else None
