@@ -51,6 +51,7 @@ NOT_LOADED_BY = {
     | {"sereno.manager.systemctl", "sereno.records.verdict", "sereno.records.journal_reader"}
     | {"sereno.cache", "sereno.run.lateness", "sereno.manager.analyze", "asyncio", "lmdb", "orjson"}
     | {"sereno.run.only_if_success", "sereno.declare.retry", "sereno.run.credentials", "subprocess"}
+    | {"sereno.run.outside", "select", "uuid"}
     | {"sereno.run.failure", "sereno.run.hints", "json", "logging", "re", "signal", "typing"}
     | {
         "sereno.run.heartbeat",

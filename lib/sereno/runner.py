@@ -15,7 +15,7 @@ import os
 import sys
 from time import time
 
-from sereno.errors import FAILURE, SUCCESS, WRONG_USE
+from sereno.errors import FAILURE, SKIPPED, SUCCESS, WRONG_USE, UsageError
 from sereno.manager.names import service_name
 from sereno.records import journal, messages
 from sereno.records.log import Logger
@@ -23,16 +23,21 @@ from sereno.run import identity, sigterm, tries
 from sereno.run.closing import Run
 from sereno.setting_names import (
     CALENDAR_STEP_S,
+    ELAPSE,
+    EXIT_SKIPPED,
     INTERVAL_S,
+    LOG,
     MISFIRE_GRACE_S,
     NOTIFY_STATE,
     ONLY_IF_SUCCESS,
     RETRIES,
+    RUN_ID,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sereno.declare.retry import Retry
+    from sereno.run.outside import Outside
 
 _logger = Logger("sereno.runner")
 
@@ -51,17 +56,29 @@ def main(job_id: str, function: str) -> int:
 
 
 def _main(job_id: str, function: str) -> int:
-    counts = identity.is_the_run(service_name(job_id))
+    counts = of_systemd = identity.is_the_run(service_name(job_id))
     manager = identity.take_manager()
+    run_id, outside = os.environ.get("INVOCATION_ID") or os.urandom(16).hex(), None
+    if not of_systemd and any(map(os.environ.get, (LOG, RUN_ID, ELAPSE, EXIT_SKIPPED))):
+        from sereno.run.outside import of_this_run
+
+        try:
+            outside = of_this_run()
+        except UsageError as error:
+            print(f"sereno: {error}", file=sys.stderr)
+            return WRONG_USE
+        run_id, counts = outside.run_id, outside.counts
     environ = dict(os.environ)
-    run_id = environ.get("INVOCATION_ID") or os.urandom(16).hex()
-    _prepare(job_id, run_id, counts)
-    run = Run(job_id, function, run_id, environ, counts=counts, manager=manager if counts else "")
+    _prepare(job_id, run_id, of_systemd, outside)
+    run = Run(
+        job_id, function, run_id, environ,
+        counts=counts, sandboxed=of_systemd, manager=manager if counts else "",
+    )  # fmt: skip
     # What is loaded by now stays to the end. That no collection goes through it, the last one above all, saves a tenth
     # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
     start_s = time()
-    skipped = _skipped(job_id, start_s)
+    skipped = _skipped(job_id, start_s, outside)
     status = _run(run) if skipped is None else run.skip(*skipped)
     if status == SUCCESS and counts:
         _wake_notifier(job_id, run_id)
@@ -69,12 +86,13 @@ def _main(job_id: str, function: str) -> int:
     if status in (SUCCESS, FAILURE):
         _note_overruns(run, start_s)
     run.wait_for_monitor()
-    return status
+    return outside.skipped_status if outside is not None and status == SKIPPED else status
 
 
-def _prepare(job_id: str, run_id: str, counts: bool) -> None:
+def _prepare(job_id: str, run_id: str, of_systemd: bool, outside: Outside | None) -> None:
     """Where the words of this process go."""
-    journal.set_up(job_id, run_id, connected=counts)
+    send = None if outside is None else outside.send
+    journal.set_up(job_id, run_id, connected=of_systemd, send=send)
     # Of a crash that is not Python's, the journal has the frames.
     faulthandler.enable(2)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -82,10 +100,14 @@ def _prepare(job_id: str, run_id: str, counts: bool) -> None:
         sys.stdout.reconfigure(line_buffering=True)
 
 
-def _skipped(job_id: str, start_s: float) -> tuple[str, dict[str, str]] | None:
+def _skipped(
+    job_id: str, start_s: float, outside: Outside | None
+) -> tuple[str, dict[str, str]] | None:
     """Text and fields of the record of a run that is to be left out; None: it is to run."""
     skipped = None
-    if MISFIRE_GRACE_S in os.environ:
+    if outside is not None:
+        skipped = outside.skip(job_id, start_s)
+    elif MISFIRE_GRACE_S in os.environ:
         # It starts other programs: only a job that wants it pays for it.
         from sereno.run.lateness import Misfires
 

@@ -10,7 +10,7 @@ import math
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -41,7 +41,6 @@ STARTING_S = 600
 _MOST_MISSED = 99
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
-_PART_OF, _NETWORK = "app.kubernetes.io/part-of", "sereno/network"
 
 
 class Exported(NamedTuple):
@@ -62,9 +61,10 @@ def export(
     jobs: Iterable[Job], image: str, zone: str, *, namespace: str | None = None,
     code_in_home: Collection[str] = (),
 ) -> Exported:  # fmt: skip
-    """The manifests of jobs.
+    """The manifests of an application's jobs.
 
     Args:
+        jobs: one or more.
         image: name of the image, whose python3 finds sereno and the functions.
         zone: in which schedules count that name none: a controller would take its own.
         namespace: default: kubectl's own.
@@ -96,11 +96,17 @@ def export(
             hint="such a job can stay on a host with systemd",
         )
     names = _names(job.id for job in jobs)
-    place = {"namespace": namespace} if namespace else {}
+    (app,) = _names({job.app for job in jobs}).values()
+    metadata = {
+        **({} if namespace is None else {"namespace": namespace}),
+        "labels": {"app.kubernetes.io/managed-by": "sereno", "app.kubernetes.io/part-of": app},
+    }
     items = [
-        _cron_job(job, schedules[job.id], {"name": names[job.id], **place}, image) for job in jobs
+        _cron_job(job, schedules[job.id], {**metadata, "name": names[job.id]}, image)
+        for job in jobs
     ]
-    items += _policies({job.app for job in jobs if not job.access.network}, place)
+    if not all(job.access.network for job in jobs):
+        items.append(_policy({**metadata, "name": f"{app}-no-network"}))
     return Exported(
         {"apiVersion": "v1", "kind": "List", "items": items},
         [_kubectl(job, names[job.id], namespace) for job in jobs if _secret_files(job)],
@@ -147,35 +153,44 @@ def _names(ids: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _labels(app: str, *, network: bool) -> dict[str, str]:
-    labels = {"app.kubernetes.io/managed-by": "sereno", _PART_OF: _names([app])[app]}
-    return labels if network else {**labels, _NETWORK: "none"}
-
-
-def _cron_job(job: Job, schedule: CronText, metadata: dict[str, str], image: str) -> dict[str, Any]:
+def _cron_job(job: Job, schedule: CronText, metadata: dict[str, Any], image: str) -> dict[str, Any]:
     timeout_s = math.ceil(TEMPLATE_TIMEOUT_S if job.timeout_s is None else job.timeout_s)
-    labels = _labels(job.app, network=job.access.network)
     described = {"sereno/job": job.id, "sereno/name": job.name, "sereno/trigger": job.trigger.text}
-    pod = _pod(job, metadata["name"], image, timeout_s)
+    labels = {"labels": metadata["labels"] if job.access.network else _without_network(metadata)}
     template = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": timeout_s + STARTING_S,
         # Not while the one before is still ending.
         "podReplacementPolicy": "Failed",
-        "template": {"metadata": {"labels": labels}, "spec": pod},
+        "template": {"metadata": labels, "spec": _pod(job, metadata["name"], image, timeout_s)},
     }
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
-        "metadata": {**metadata, "labels": labels, "annotations": described},
+        "metadata": {**metadata, "annotations": described},
         "spec": {
             "schedule": schedule.text,
             "timeZone": schedule.zone,
             "concurrencyPolicy": "Forbid",
             "startingDeadlineSeconds": _starting_deadline_s(job, schedule),
-            "jobTemplate": {"metadata": {"labels": labels}, "spec": template},
+            "jobTemplate": {"metadata": labels, "spec": template},
         },
     }
+
+
+def _policy(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Nothing comes to or from the application's pods that have no network."""
+    chosen = {"matchLabels": _without_network(metadata)}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": {"podSelector": chosen, "policyTypes": ["Ingress", "Egress"]},
+    }
+
+
+def _without_network(metadata: dict[str, Any]) -> dict[str, str]:
+    return {**metadata["labels"], "sereno/network": "none"}
 
 
 def _starting_deadline_s(job: Job, schedule: CronText) -> int:
@@ -209,8 +224,12 @@ def _pod(job: Job, name: str, image: str, timeout_s: int) -> dict[str, Any]:
         },
         "volumeMounts": mounts,
     }
-    if limits := _limits(job):
-        container["resources"] = {"limits": limits}
+    limits = {
+        "memory": job.limits.memory_max_bytes and str(job.limits.memory_max_bytes),
+        "cpu": job.limits.cpu_quota_percent and f"{10 * job.limits.cpu_quota_percent}m",
+    }
+    if any(limits.values()):
+        container["resources"] = {"limits": {name: most for name, most in limits.items() if most}}
     if job.inputs.working_directory is not None:
         container["workingDir"] = job.inputs.working_directory
     return {
@@ -228,12 +247,6 @@ def _pod(job: Job, name: str, image: str, timeout_s: int) -> dict[str, Any]:
     }
 
 
-def _limits(job: Job) -> dict[str, str]:
-    memory_bytes, percent = job.limits.memory_max_bytes, job.limits.cpu_quota_percent
-    limits = {} if memory_bytes is None else {"memory": str(memory_bytes)}
-    return limits if percent is None else {**limits, "cpu": f"{percent * 10}m"}
-
-
 def _environment(job: Job) -> list[dict[str, Any]]:
     values = {
         LOG: "json",
@@ -248,16 +261,15 @@ def _environment(job: Job) -> list[dict[str, Any]]:
         **dict(job.inputs.environment),
     }
     of_pod = {RUN_ID: "metadata.uid", ELAPSE: "metadata.labels['batch.kubernetes.io/job-name']"}
+    # "$(NAME)" would be replaced, and "$$" stands for "$".
+    told = {
+        name: str(value).replace("$", "$$") for name, value in values.items() if value is not None
+    }
     return [
-        # "$(NAME)" would be replaced, and "$$" stands for "$".
+        *({"name": name, "value": value} for name, value in told.items()),
         *(
-            {"name": name, "value": str(value).replace("$", "$$")}
-            for name, value in values.items()
-            if value is not None
-        ),
-        *(
-            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-            for name, path in of_pod.items()
+            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": of_pod[name]}}}
+            for name in of_pod
         ),
     ]
 
@@ -272,19 +284,6 @@ def _kubectl(job: Job, name: str, namespace: str | None) -> str:
     files = (f"--from-file={key}={path}" for key, path in _secret_files(job).items())
     place = [f"--namespace={namespace}"] if namespace else []
     return shlex.join(["kubectl", "create", "secret", "generic", name, *place, *files])
-
-
-def _policies(apps: Collection[str], place: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """For each application: nothing comes to or from its pods that have no network."""
-    for app in sorted(apps):
-        labels = _labels(app, network=True)
-        chosen = {_PART_OF: labels[_PART_OF], _NETWORK: "none"}
-        yield {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": {"name": f"{labels[_PART_OF]}-no-network", **place, "labels": labels},
-            "spec": {"podSelector": {"matchLabels": chosen}, "policyTypes": ["Ingress", "Egress"]},
-        }
 
 
 def _warnings(jobs: Collection[Job], schedules: dict[str, CronText]) -> list[str]:

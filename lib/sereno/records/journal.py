@@ -25,8 +25,10 @@ from sereno.records.printable import printable_json
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
+
+    Send = Callable[[Mapping[str, Any]], None]
 
 # The ids by which a run's records are found; `messages` has those of all kinds, with their texts.
 STARTED = messages.STARTED.kind
@@ -78,30 +80,38 @@ def stat_field(name: str) -> str:
     return f"SERENO_STAT_{''.join(kept)}"[:64]
 
 
-def set_up(job_id: str, run_id: str, *, connected: bool) -> None:
+def set_up(job_id: str, run_id: str, *, connected: bool, send: Send | None = None) -> None:
     """Send what sereno says in this process, and what the job logs from INFO on, to the journal with the run's fields.
 
-    Not `connected`, it goes to stderr, as `LEVEL: message`.
+    Not `connected`, it goes to stderr, as `LEVEL: message`; with `send`, by that.
     """
-    _set_up(job_id, {"SERENO_JOB": job_id, "SERENO_RUN": run_id}, connected)
+    send = send or (_to_journal if connected else None)
+    _set_up(job_id, {"SERENO_JOB": job_id, "SERENO_RUN": run_id}, send)
 
 
 def set_up_as(identifier: str) -> None:
     """Like `set_up`, for a program that is no run, whoever starts it, with SYSLOG_IDENTIFIER in every record."""
-    _set_up(identifier, {}, "INVOCATION_ID" in os.environ and os.path.exists(sending.SOCKET))
+    connected = "INVOCATION_ID" in os.environ and os.path.exists(sending.SOCKET)
+    _set_up(identifier, {}, _to_journal if connected else None)
 
 
-def _set_up(identifier: str, fields: Mapping[str, str], connected: bool) -> None:
-    if connected:
-        fields = {"SYSLOG_IDENTIFIER": identifier, **fields}
-        log.set_up(lambda *record: _send(fields, *record), lambda: _attach_journal(fields))
+def _set_up(identifier: str, fields: Mapping[str, str], send: Send | None) -> None:
+    if send is not None:
+        own = {"SYSLOG_IDENTIFIER": identifier, **fields}
+        log.set_up(lambda *record: _send(send, own, *record), lambda: _attach(send, own))
     else:
         log.set_up(_print, _attach_stderr)
 
 
-def _send(own: Mapping[str, str], level: int, text: str, fields: Mapping[str, Any]) -> None:
+def _to_journal(fields: Mapping[str, Any]) -> None:
     # A record that cannot be sent goes nowhere: stderr may lead to a connection of the job's by now.
-    sending.send({"MESSAGE": text, **fields, **own, "PRIORITY": _priority(level)})
+    sending.send(fields)
+
+
+def _send(
+    send: Send, own: Mapping[str, str], level: int, text: str, fields: Mapping[str, Any]
+) -> None:
+    send({"MESSAGE": text, **fields, **own, "PRIORITY": _priority(level)})
     _note_alert(fields)
 
 
@@ -127,8 +137,8 @@ def _attach_stderr() -> None:
     _add(handler)
 
 
-def _attach_journal(own: Mapping[str, str]) -> None:
-    """Have `logging` send to the journal, until the job has it do something else."""
+def _attach(send: Send, own: Mapping[str, str]) -> None:
+    """Have `logging` send its records too, until the job has it do something else."""
     from logging import Handler, LogRecord
 
     class ToJournal(Handler):
@@ -138,7 +148,7 @@ def _attach_journal(own: Mapping[str, str]) -> None:
                 extra = dict(record.__dict__)
                 if extra.get("MESSAGE_ID") in (STARTED, *STATUS_OF):
                     del extra["MESSAGE_ID"]
-                sending.send(
+                send(
                     {
                         "MESSAGE": self.format(record),
                         "EXCEPTION_TEXT": record.exc_text,

@@ -13,7 +13,7 @@ from errno import EMFILE, EMSGSIZE, ENOBUFS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
 SOCKET = "/run/systemd/journal/socket"
@@ -97,19 +97,23 @@ def _give_up_input() -> None:
 def encoded(fields: Mapping[str, Any]) -> bytes:
     """The datagram: `NAME=value` and a line feed each; a value with a line feed by its length."""
     parts: list[bytes] = []
-    for name, value in fields.items():
-        if value is None or not is_field(name):
-            continue
-        if not isinstance(value, bytes):
-            value = str(value).encode("utf-8", "backslashreplace")
-        if name == "MESSAGE_ID":
-            # A uuid.UUID is good too, as python-systemd's own handler has it.
-            value = value.replace(b"-", b"")
+    for name, value in kept(fields):
         if b"\n" in value:
             parts += (name.encode(), b"\n", len(value).to_bytes(8, "little"), value, b"\n")
         else:
             parts += (name.encode(), b"=", value, b"\n")
     return b"".join(parts)
+
+
+def kept(fields: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """The fields of a record, without those that journald would drop."""
+    for name, value in fields.items():
+        if value is None or not is_field(name):
+            continue
+        if not isinstance(value, bytes):
+            value = str(value).encode("utf-8", "backslashreplace")
+        # A uuid.UUID is good too, as python-systemd's own handler has it.
+        yield name, value.replace(b"-", b"") if name == "MESSAGE_ID" else value
 
 
 def is_field(name: str) -> bool:

@@ -54,7 +54,8 @@ class Run:
         function: the job's, as "module:name".
         environ: the environment as it was at the start: the job may change it.
         manager: where the manager hears what the run came to, see `identity.take_manager`.
-        counts: it is the run that systemd started; only then monitors and metrics learn of it.
+        counts: it is the run that systemd started, or another scheduler; only then monitors and metrics learn of it.
+        sandboxed: it is in the template's sandbox, as far as anybody knows.
 
     Attributes:
         tries: how many there were, the one under way included.
@@ -63,8 +64,9 @@ class Run:
 
     def __init__(
         self, job_id: str, function: str, run_id: str, environ: Mapping[str, str], *,
-        counts: bool, manager: str = "",
+        counts: bool, sandboxed: bool, manager: str = "",
     ) -> None:  # fmt: skip
+        self._sandboxed = sandboxed
         self.job_id, self.function, self.counts = job_id, function, counts
         self.tries = 1
         self.status: int | None = None
@@ -170,7 +172,7 @@ class Run:
 
                 if self.counts or not isinstance(exception, SerenoError):
                     fields["EXCEPTION_TEXT"] = failure.traceback_of(exception)
-                fields["SERENO_HINT"] = hints.hint_for(exception, sandboxed=self.counts)
+                fields["SERENO_HINT"] = hints.hint_for(exception, sandboxed=self._sandboxed)
             except Exception:
                 # Nothing about an error may keep the record back.
                 pass

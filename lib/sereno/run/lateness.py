@@ -69,12 +69,7 @@ class Misfires:
         except (SerenoError, OSError) as error:
             _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
             return None
-        if elapse is None:
-            return None
-        late_s = start_s - elapse.timestamp()
-        told = (self.job_id, _shown(elapse), late_s, self.grace_s)
-        fields = {ELAPSE: elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
-        return str(messages.SKIPPED_LATE) % told, fields
+        return None if elapse is None else too_late(self.job_id, elapse, start_s, self.grace_s)
 
     def note_overrun(self, start_s: float, end_s: float) -> None:
         """Record that the timer elapsed while the run that began at `start_s` was going, if it did.
@@ -91,6 +86,18 @@ class Misfires:
         if elapse is not None:
             told, extra = (_shown(elapse), end_s - start_s), {ELAPSE: elapse.isoformat()}
             _logger.warning(messages.OVERRUN_ELAPSE, self.job_id, *told, extra=extra)
+
+
+def too_late(
+    job_id: str, elapse: datetime, start_s: float, grace_s: float
+) -> tuple[str, dict[str, str]] | None:
+    """Text and fields of the record of a run that starts later than the grace allows; None: it does not."""
+    late_s = start_s - elapse.timestamp()
+    if late_s <= grace_s:
+        return None
+    told = (job_id, _shown(elapse), late_s, grace_s)
+    fields = {ELAPSE: elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
+    return str(messages.SKIPPED_LATE) % told, fields
 
 
 def _latest(calendars: Sequence[str], after_s: float, until_s: float) -> datetime | None:

@@ -186,7 +186,7 @@ statistics = st.dictionaries(
 
 
 def close(stats, error=None, exception=None) -> int:
-    run = ending.Run("a_job", "m:f", "f00d", {}, counts=False)
+    run = ending.Run("a_job", "m:f", "f00d", {}, counts=False, sandboxed=False)
     plain = None if stats is None else journal.plain(stats)
     return run.end(ending.Tried(plain, error, exception), None, stopped=False)
 
