@@ -35,6 +35,9 @@ ENVIRONMENT = {
     "NO_COLOR": "If it is set, no colours.",
     "SERENO_LANG": "In a service's environment: en has its runs log in English instead of Spanish.",
     "SERENO_TEXTFILE_DIR": "In a service's environment: where its runs leave metrics.",
+    "SERENO_LOG": "In a container: json has a run write its records as lines of JSON.",
+    "SERENO_RUN_ID, SERENO_ELAPSE": "By another scheduler: the id of a run, and when it was due.",
+    "SERENO_EXIT_SKIPPED": "By another scheduler: the exit status of a run that is left out, in place of 77.",
 }
 FILES = {
     "/etc/systemd/system/sereno@JOB.timer": "A job's timer, generated; beside it the drop-in of its service.",

@@ -11,6 +11,7 @@ import urllib.request
 from importlib import import_module
 from pathlib import Path
 
+import celery
 import pytest
 from pages import README, Block, blocks, fences, text_of, write_into_checkout
 
@@ -171,6 +172,23 @@ def test_the_jobs_of_a_page_can_be_registered(
     scheduler = Scheduler(scope="system", root=tmp_path / "root")
     import_module(block.argument).register(scheduler)
     assert len(scheduler.get_jobs()) == block.text.count("scheduler.add_")
+
+
+def test_a_task_of_another_scheduler_runs_a_job_of_the_pages_and_fails_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("jobs", "tasks"):
+        (block,) = (block for block in blocks() if block.argument == f"/srv/shop/shop/{name}.py")
+        (tmp_path / f"shop_{name}.py").write_text(block.text)
+    monkeypatch.setenv("PYTHONPATH", f"{REPOSITORY / 'lib'}:{tmp_path}")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = celery.Celery("shop").task(import_module("shop_tasks").run_job)
+    elapse = "2026-11-30T03:00:00+00:00"
+    done = task.apply(("shop_sync_prices", "shop_jobs:sync_prices", elapse))
+    assert done.status == "SUCCESS"
+    *_, last = map(json.loads, capfd.readouterr().out.splitlines())
+    assert (last["SERENO_STATS"], last["SERENO_ELAPSE"]) == ('{"prices": 42}', elapse)
+    assert task.apply(("shop_sync_prices", "shop_jobs:no_such_function")).status == "FAILURE"
 
 
 def test_the_exit_statuses_and_message_ids_are_those_of_the_code() -> None:

@@ -106,6 +106,27 @@ def test_400_days_of_generated_texts_are_the_same_to_systemd_and_to_cronsim() ->
         assert elapses == cron_elapses(exported.text, BASE, DAYS), f"{exported} {lines}"
 
 
+@pytest.mark.parametrize(
+    ("text", "exported"),
+    [
+        ("0 3 * * mon#1,mon#2,mon#3,mon#4,mon#5,tue", "0 3 * * 1,2"),
+        ("0 3 13 * mon#1,mon#2,mon#3,mon#4,mon#5,tue", "0 3 13 * 1,2"),
+        ("0 3 13 * mon#1,mon#2,mon#3,mon#4,mon#5,2-7", "0 3 * * *"),
+        ("0 3 * * 7,0", "0 3 * * 0"),
+        ("0 3 */1 * */2", "0 3 * * 0,2,4,6"),
+        ("0 3 */2 * */1", "0 3 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31 * *"),
+        ("0 3 1-31 * 1", "0 3 * * *"),
+    ],
+)
+def test_days_that_are_written_in_a_roundabout_way_are_still_these_days(
+    text: str, exported: str
+) -> None:
+    trigger = CronTrigger.from_expression(text, timezone="UTC")
+    assert cron_text(trigger, "UTC").text == exported
+    (ours,) = elapses_of_timers([trigger.timer_lines()], BASE, 60)
+    assert ours == cron_elapses(exported, BASE, 60)
+
+
 @pytest.mark.parametrize("zone", ZONES)
 def test_400_days_with_clock_changes_differ_by_the_second_pass_of_what_comes_twice(
     zone: str,

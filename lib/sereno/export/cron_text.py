@@ -46,7 +46,8 @@ def cron_text(trigger: Trigger, zone: str) -> CronText:
     Raises:
         InvalidTrigger: there is none; the hint is what to do instead.
     """
-    days, weekdays = EVERY_DAY, EVERY_WEEKDAY
+    days: Iterable[int] = EVERY_DAY
+    weekdays: Iterable[int] = EVERY_WEEKDAY
     months: Iterable[int] = range(1, 13)
     is_local = False
     if isinstance(trigger, IntervalTrigger):
@@ -88,20 +89,20 @@ def _listed(values: Iterable[int], every: Iterable[int]) -> str:
     return ",".join(f"{one}-{last}" if one != last else f"{one}" for one, last in runs(values))
 
 
-def _days(rules: tuple[DayRule, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _days(rules: tuple[DayRule, ...]) -> tuple[Iterable[int], Iterable[int]]:
     """Days and weekdays. Both restricted, they are joined by OR in every cron."""
     counted = [rule for rule in rules if not rule.any_day]
-    named = [rule for rule in rules if not rule.any_weekday]
-    if any(rule.from_end or rule in named for rule in counted) or max(len(counted), len(named)) > 1:
+    if any(rule.from_end or not rule.any_weekday for rule in counted):
         raise InvalidTrigger(
             "day, day_of_week: cron text knows no last day and no nth weekday of a month, nor a day and a weekday that"
             " both have to hold",
             hint="take the days that come near, and let the function look at the date",
         )
-    return (
-        counted[0].days if counted else EVERY_DAY,
-        named[0].weekdays if named else EVERY_WEEKDAY,
-    )
+    days = {day for rule in counted for day in rule.days}
+    weekdays = {day for rule in rules if not rule.any_weekday for day in rule.weekdays}
+    if len(weekdays) == len(EVERY_WEEKDAY):
+        return EVERY_DAY, EVERY_WEEKDAY
+    return days or EVERY_DAY, weekdays or EVERY_WEEKDAY
 
 
 def _grid_of(interval_s: int) -> tuple[Iterable[int], Iterable[int]]:
