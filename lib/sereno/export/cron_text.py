@@ -28,6 +28,8 @@ class CronText(NamedTuple):
         is_local: whether it does so for want of a zone of its own.
         most_a_day: how often it elapses on a day on which it does.
         twice: the clock times, in words, that come twice on the day on which the zone's clocks go back; "": none.
+        is_misread: whether robfig/cron may leave a run out, or be a day wrong, when the zone's clocks change: it steps
+            from midnight to midnight and by full hours, which some zones do not have then.
     """
 
     text: str
@@ -35,6 +37,7 @@ class CronText(NamedTuple):
     is_local: bool
     most_a_day: int
     twice: str
+    is_misread: bool
 
 
 def cron_text(trigger: Trigger, zone: str) -> CronText:
@@ -77,9 +80,12 @@ def cron_text(trigger: Trigger, zone: str) -> CronText:
         _listed((day % 7 for day in weekdays), range(7)),
     )
     times = {60 * hour + minute for hour in hours for minute in minutes}
-    twice = clocks(zone).repeated & times
+    skipped, twice = clocks(zone).skipped, clocks(zone).repeated & times
+    is_misread = (0 in skipped and fields[2:] != ("*", "*", "*")) or (
+        len(skipped) % 60 != 0 and fields[1] != "*"
+    )
     told = clock_times(twice) if twice else ""
-    return CronText(" ".join(fields), zone, is_local, len(times), told)
+    return CronText(" ".join(fields), zone, is_local, len(times), told, is_misread)
 
 
 def _listed(values: Iterable[int], every: Iterable[int]) -> str:

@@ -289,9 +289,10 @@ def _kubectl(job: Job, name: str, namespace: str | None) -> str:
 def _warnings(jobs: Collection[Job], schedules: dict[str, CronText]) -> list[str]:
     told: defaultdict[str, list[str]] = defaultdict(list)
     for job in jobs:
-        _, zone, is_local, _, twice = schedules[job.id]
+        _, zone, is_local, _, twice, is_misread = schedules[job.id]
         differs = {
             f"two runs at {twice} on the day on which the clocks of {zone} go back; systemd has one": twice,
+            f"a run may be left out, or be a day wrong, when the clocks of {zone} change": is_misread,
             "counts from midnight UTC, and not from the run before": job.interval_s,
             f"counts in {zone}, for want of a timezone of its own": is_local,
             "has no network only where the cluster's network plugin heeds a NetworkPolicy": not job.access.network,

@@ -226,6 +226,13 @@ def test_what_differs_is_said_with_the_jobs_that_it_is_true_of() -> None:
         "shop_tidy: counts in Europe/Madrid, for want of a timezone of its own",
     ]
 
+    def in_cairo(scheduler: Scheduler) -> None:
+        scheduler.add_cron_job(sync, "a", day=1, hour=3, timezone="Africa/Cairo", network=True)
+
+    assert exported(in_cairo).warnings == [
+        "a: a run may be left out, or be a day wrong, when the clocks of Africa/Cairo change"
+    ]
+
     def nothing(scheduler: Scheduler) -> None:
         scheduler.add_cron_job(sync, "a", minute="*/5", network=True)
         scheduler.add_cron_job(sync, "b", hour=2, timezone="UTC", network=True)
