@@ -69,7 +69,9 @@ def _main(job_id: str, function: str) -> int:
             return WRONG_USE
         run_id, counts = outside.run_id, outside.counts
     environ = dict(os.environ)
-    _prepare(job_id, run_id, of_systemd, outside)
+    _prepare(
+        job_id, run_id, outside.send if outside else journal.to_journal if of_systemd else None
+    )
     run = Run(
         job_id, function, run_id, environ,
         counts=counts, sandboxed=of_systemd, manager=manager if counts else "",
@@ -89,10 +91,9 @@ def _main(job_id: str, function: str) -> int:
     return outside.skipped_status if outside is not None and status == SKIPPED else status
 
 
-def _prepare(job_id: str, run_id: str, of_systemd: bool, outside: Outside | None) -> None:
+def _prepare(job_id: str, run_id: str, send: journal.Send | None) -> None:
     """Where the words of this process go."""
-    send = None if outside is None else outside.send
-    journal.set_up(job_id, run_id, connected=of_systemd, send=send)
+    journal.set_up(job_id, run_id, send)
     # Of a crash that is not Python's, the journal has the frames.
     faulthandler.enable(2)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -67,7 +67,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, str]]]:
     monkeypatch.setattr(log, "_direct", None)
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
-    journal.set_up("a_job", "f00d", connected=True)
+    journal.set_up("a_job", "f00d", journal.to_journal)
     yield records
     for handler in [handler for handler in root.handlers if handler not in before]:
         root.removeHandler(handler)

@@ -80,19 +80,18 @@ def stat_field(name: str) -> str:
     return f"SERENO_STAT_{''.join(kept)}"[:64]
 
 
-def set_up(job_id: str, run_id: str, *, connected: bool, send: Send | None = None) -> None:
-    """Send what sereno says in this process, and what the job logs from INFO on, to the journal with the run's fields.
+def set_up(job_id: str, run_id: str, send: Send | None) -> None:
+    """Send what sereno says in this process, and what the job logs from INFO on, by `send` with the run's fields.
 
-    Not `connected`, it goes to stderr, as `LEVEL: message`; with `send`, by that.
+    None: it goes to stderr, as `LEVEL: message`.
     """
-    send = send or (_to_journal if connected else None)
     _set_up(job_id, {"SERENO_JOB": job_id, "SERENO_RUN": run_id}, send)
 
 
 def set_up_as(identifier: str) -> None:
     """Like `set_up`, for a program that is no run, whoever starts it, with SYSLOG_IDENTIFIER in every record."""
     connected = "INVOCATION_ID" in os.environ and os.path.exists(sending.SOCKET)
-    _set_up(identifier, {}, _to_journal if connected else None)
+    _set_up(identifier, {}, to_journal if connected else None)
 
 
 def _set_up(identifier: str, fields: Mapping[str, str], send: Send | None) -> None:
@@ -103,7 +102,7 @@ def _set_up(identifier: str, fields: Mapping[str, str], send: Send | None) -> No
         log.set_up(_print, _attach_stderr)
 
 
-def _to_journal(fields: Mapping[str, Any]) -> None:
+def to_journal(fields: Mapping[str, Any]) -> None:
     # A record that cannot be sent goes nowhere: stderr may lead to a connection of the job's by now.
     sending.send(fields)
 
