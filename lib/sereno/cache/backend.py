@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from sereno.cache.cleanup import Swept
     from sereno.cache.values import Counted, Expected, Removed, State, Version
 
+_PUT = Write.put_one
 LISTED_KEYS = 500
 """Keys that are read from one snapshot."""
-MANY = 5000
-"""Removals that leave so many pieces of free pages that each write after them is dearer until they are put in order."""
 
 
 class Backend:
@@ -46,6 +45,7 @@ class Backend:
 
     def __init__(self, path: str) -> None:
         self.session = session_for(path)
+        self._written = self.session.written
 
     def fetch(
         self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
@@ -65,10 +65,8 @@ class Backend:
     ) -> Stored:
         """Stores one entry, evicting where a limit asks for it, if what is there is what is `expected`."""
         stored = entry.store_key(key)
-        done = self.session.written(
-            Write.put_one, key, stored, text, lifetime_ms, now_ms, jitter, expected
-        )
-        if done.evicted < MOST_EVICTED:
+        done = self._written(_PUT, key, stored, text, lifetime_ms, now_ms, jitter, expected)
+        if done[1] < MOST_EVICTED:
             return done
         return Stored(done.entries, done.evicted + sum(self._trimmed(now_ms)), done.matched)
 
@@ -92,7 +90,7 @@ class Backend:
         evicted = 0
         for start in range(0, len(puts), BATCH_ENTRIES):
             batch = puts[start : start + BATCH_ENTRIES]
-            done = self.session.written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
+            done = self._written(Write.put_many, batch, lifetime_ms, now_ms, jitter)
             evicted += done.evicted
             yield done
         if evicted >= MOST_EVICTED:
@@ -100,24 +98,21 @@ class Backend:
 
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry; whoever read it before and begins to read again does not get it any more."""
-        return self.session.written(Write.remove, entry.store_key(key), now_ms)
+        return self._written(Write.remove, entry.store_key(key), now_ms)
 
     def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
         """Removes every key that starts with `prefix`, and what is being computed for such a key."""
         wanted = entry.utf8(prefix)
         start: bytes | None = wanted[: entry.KEPT_BYTES] or b"\0"
-        count = 0
         while start is not None:
-            removed = self.session.written(Write.remove_prefix, wanted, start, now_ms)
+            removed = self._written(Write.remove_prefix, wanted, start, now_ms)
             yield removed
             start = removed.following
-            count += removed.entries
-        self._tidy(count)
 
     def clear(self) -> None:
         """Removes every entry, in one transaction."""
         try:
-            self.session.written(Write.clear)
+            self._written(Write.clear)
         except CacheError as error:
             if error.errno != errno.ENOSPC:
                 raise
@@ -131,11 +126,7 @@ class Backend:
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
         """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
-        count = 0
-        for swept in cleanup.remove_expired(self.session, now_ms):
-            yield swept
-            count += swept.entries
-        self._tidy(count)
+        return cleanup.remove_expired(self.session, now_ms)
 
     def version(self, key: str) -> Version:
         """How a key is now."""
@@ -153,7 +144,7 @@ class Backend:
         """Stores limits by the names of `State`; evicts what has no room in them, and gives how many, step by step."""
         limits = self.limits()
         if limits != limits.changed(changes):
-            self.session.written(Write.set_limits, changes)
+            self._written(Write.set_limits, changes)
             yield from self._trimmed(now_ms)
 
     def counted(self) -> Counted:
@@ -162,10 +153,10 @@ class Backend:
 
     def counted_since_report(self) -> Counted:
         """`counted`, but the counters since the last call of this, by whichever process."""
-        return self.session.written(Write.counted_since_report)
+        return self._written(Write.counted_since_report)
 
     def reset_counters(self) -> None:
-        self.session.written(Write.reset_counters)
+        self._written(Write.reset_counters)
 
     def close(self) -> None:
         """Closes the files for all who use them in this process; the next verb opens them again."""
@@ -173,13 +164,5 @@ class Backend:
 
     def _trimmed(self, now_ms: int) -> Iterator[int]:
         """Evicts what is above the limits, in transactions for which nobody waits long."""
-        while evicted := self.session.written(Write.trim, BATCH_ENTRIES, now_ms):
+        while evicted := self._written(Write.trim, BATCH_ENTRIES, now_ms):
             yield evicted
-
-    def _tidy(self, removed: int) -> None:
-        """After many removals puts the free pages in order; that is no part of what was asked for, and may fail."""
-        if removed > MANY:
-            try:
-                self.session.written(Write.merge_free_pages)
-            except CacheError:
-                pass

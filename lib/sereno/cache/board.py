@@ -324,9 +324,10 @@ def second(time_ms: int) -> int:
 def note(words: memoryview, sequence: int, expiry_ms: int) -> None:
     """An entry expires at that time."""
     slot = sequence & SLOT_MASK
-    known, wanted = words[slot], second(expiry_ms)
-    if not known or wanted < known:
-        words[slot] = wanted
+    known = words[slot]
+    # As most writes find it, without a call: what expires later leaves the word as it is.
+    if not known or expiry_ms // 1000 < known:
+        words[slot] = second(expiry_ms)
 
 
 def due(words: memoryview, start: int, end: int, now_ms: int) -> list[int]:

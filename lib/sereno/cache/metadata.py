@@ -8,6 +8,7 @@ import os
 from sereno.cache import codec, entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import EVICTIONS, EXPIRED_REMOVALS, HITS, INVALIDATIONS, MISSES, SETS
+from sereno.cache.clock import BOOTTIME
 from sereno.cache.codec import Json
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
@@ -141,7 +142,7 @@ class MetadataCache(CacheMapping):
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
         text = codec.encode(value)
-        lifetime_ms = reports.ttl_ms(ttl)
+        lifetime_ms = None if ttl is None else reports.ttl_ms(ttl)
         try:
             self._put(key, text, lifetime_ms)
         except CacheError as error:
@@ -179,11 +180,12 @@ class MetadataCache(CacheMapping):
 
     def invalidate(self, key: str) -> bool:
         """Removes an entry; True when there was a live one."""
-        entry.store_key(key)  # a wrong one opens nothing
-        self._prepare()
+        if not self._is_prepared:
+            entry.store_key(key)  # a wrong one opens nothing
+            self._prepare()
         removed = self._backend.remove(key, self._now_ms())
         self._count_removed(removed)
-        return removed.live == 1
+        return removed[1] == 1
 
     # Many entries
 
@@ -217,7 +219,8 @@ class MetadataCache(CacheMapping):
             for stored in self._backend.put_many(
                 items, lifetime_ms, self._now_ms(), jitter=self._jitter
             ):
-                self._count_stored(stored)
+                self._line[SETS] += stored.entries
+                self._line[EVICTIONS] += stored.evicted
         except CacheError as error:
             self._bear(error)
 
@@ -304,10 +307,13 @@ class MetadataCache(CacheMapping):
         if not self._is_prepared:
             entry.store_key(key)  # a wrong one opens nothing
             self._prepare()
+        now_ms = int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
         stored = self._backend.put(
-            key, text, lifetime_ms, self._now_ms(), jitter=self._jitter, expected=expected
+            key, text, lifetime_ms, now_ms, jitter=self._jitter, expected=expected
         )
-        self._count_stored(stored)
+        self._line[SETS] += stored[0]
+        if stored[1]:
+            self._line[EVICTIONS] += stored[1]
         return stored
 
     def _take(self, key: str, default: Json) -> Json:
@@ -327,11 +333,8 @@ class MetadataCache(CacheMapping):
             self._line[EVICTIONS] += evicted
         self._prepared()
 
-    def _count_stored(self, stored: Stored) -> None:
-        self._line[SETS] += stored.entries
-        if stored.evicted:
-            self._line[EVICTIONS] += stored.evicted
-
     def _count_removed(self, removed: Removed) -> None:
-        self._line[INVALIDATIONS] += removed.live
-        self._line[EXPIRED_REMOVALS] += removed.entries - removed.live
+        entries, live, _ = removed
+        self._line[INVALIDATIONS] += live
+        if entries != live:
+            self._line[EXPIRED_REMOVALS] += entries - live

@@ -60,11 +60,12 @@ def circle(cursor: Any, hand: int) -> Iterator[tuple[int, bytes]]:
         found = cursor.next() or cursor.set_range(ORDER)
 
 
-def in_use(cursor: Any, sequences: Sequence[int]) -> Iterator[int]:
+def in_use(cursor: Any, sequences: Sequence[int]) -> Iterable[int]:
     """Those of `sequences`, which have equal steps, that entries have; a few are given without looking."""
-    if len(sequences) <= FEW:
-        yield from sequences
-        return
+    return sequences if len(sequences) <= FEW else _found(cursor, sequences)
+
+
+def _found(cursor: Any, sequences: Sequence[int]) -> Iterator[int]:
     at, last = 0, len(sequences)
     while at < last and cursor.set_range(order_key(ORDER, sequences[at])):
         found = sequence_of(cursor.key())

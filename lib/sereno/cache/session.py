@@ -88,17 +88,16 @@ class Session:
 
         When it raises, a CacheError or what the action raised, nothing of it was done.
         """
-        self._begin()
         failure: Exception | None = None
         for _ in range(TRIES):
+            # In a child that C code forked too, and so before any lock of its parent's.
+            is_due = clock.boottime_s(clock.BOOTTIME) >= self.check_at[0]
+            if is_due or self.store is None:
+                self._begin()
             with self.write_lock:
                 store = self.store
-                if (
-                    store is None
-                    or store.words[RETIRED]
-                    or clock.boottime_s(clock.BOOTTIME) >= self.check_at[0]
-                ):
-                    store = self._usable() or self._reopen()
+                if is_due or store is None or store.words[RETIRED]:
+                    self._usable() or self._reopen()
                 write = self._write
                 assert write is not None
                 try:

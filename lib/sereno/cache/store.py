@@ -71,6 +71,7 @@ class Store:
         self.directory = directory
         self.board = board
         self.words = board.words
+        self.roomy_bytes = MAP_BYTES // 16  # entries of so few bytes do not fill the map
         self.env: Any = None
         self._open_files: list[int] = []
         try:
@@ -186,8 +187,8 @@ class Store:
         return (int(self.env.info()["last_pgno"]) + 1) * int(self.env.stat()["psize"])
 
     def is_nearly_full(self, held_bytes: int) -> bool:
-        """Has the map no more room than removals may need? Asked at each write: entries of so few bytes fill none."""
-        return held_bytes > MAP_BYTES // 16 and self.used_bytes() > MAP_BYTES // 16 * 15
+        """Has the map no more room than removals may need?"""
+        return held_bytes > self.roomy_bytes and self.used_bytes() > self.roomy_bytes * 15
 
     def reserve(self) -> bool:
         """Sees to it that there is a reserve; False where the disk has no room for it."""

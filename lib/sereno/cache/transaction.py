@@ -12,8 +12,9 @@ The law of a write, and whom each part is for:
 
 from __future__ import annotations
 
+import math
 import os
-from fcntl import LOCK_UN, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from zlib import crc32
 
 import lmdb
@@ -27,26 +28,28 @@ from sereno.cache.board import (
     NEXT_SEQUENCE,
     RESERVE_IS_SPENT,
     SYNCED,
+    TALLY_AFTER,
     TALLY_AT,
+    TALLY_BEFORE,
     VISITED_MASK,
     WRITING,
 )
-from sereno.cache.entry import ORDER, Damaged, order_key
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.entry import MAX_KEY_BYTES, ORDER, Damaged, order_key
 from sereno.cache.store import (
+    MAP_BYTES,
     STATE_KEY,
     Store,
     is_full,
     pack_state,
     unpack_state,
 )
-from sereno.cache.values import (
-    State,
-)
+from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING, Expected, State, Stored, Version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, TypeGuard, TypeVar
 
     Result = TypeVar("Result")
 
@@ -54,6 +57,8 @@ MOST_EVICTED = 32
 """Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
 wait."""
 
+_ONE_STORED = Stored(1, 0)
+_EXCLUSIVE = LOCK_EX | LOCK_NB
 _expiry_of = entry.expiry_and_sequence
 
 
@@ -84,54 +89,66 @@ class Transaction:
         Waits for those of other processes. What the action did is visible to all at once, or, when anything was
         raised before that, to nobody. One that stores no entry has a reserve where the disk is full.
         """
+        fd, line, words = self.board.fd, self.board.line, self._words
+        has_reserve = False
         try:
             # LMDB has a lock for that too, which it waits for without an end. This one stands before it.
-            waiting.lock(self.board.fd, self._right)
-            self.board.line[WRITING] = 1
             try:
-                return self._transaction(action, arguments)
-            except lmdb.Error as error:
-                if self._stores or not is_full(error, self._store.directory.path):
-                    raise
+                flock(fd, _EXCLUSIVE)
+            except BlockingIOError:
+                waiting.lock(fd, self._right)
+            line[WRITING] = 1
+            while True:
+                txn: Any = None
+                try:
+                    self._txn = txn = self._begin(None, None, True)
+                    self.generation = words[LAST_WRITE] = generation = txn.id()
+                    if words[SYNCED]:
+                        mark.remove(self._store.directory, words)
+                    at = TALLY_AFTER if words[TALLY_AT] < generation else TALLY_BEFORE
+                    self._size, self._held_bytes = size, held_bytes = words[at], words[at + 1]
+                    self.evictions = 0
+                    self._stores = False
+                    result = action(self, *arguments)
+                    # Also where a killed writer announced something else under the same id.
+                    if (
+                        self._size != size
+                        or self._held_bytes != held_bytes
+                        or words[TALLY_AT] >= generation
+                    ):
+                        before = size, held_bytes
+                        board.announce(words, generation, before, self._size, self._held_bytes)
+                    txn.commit()
+                    break
+                except BaseException as error:
+                    # A signal handler may raise after any call of C code and at the start of any Python function, also
+                    # when something was raised already. There is neither between here and the abort, which must not be
+                    # missed: it releases the lock that every writer of the machine waits for. After a commit it does
+                    # nothing.
+                    if txn is not None:
+                        txn.abort()
+                    if has_reserve or self._stores or not self._is_full(error):
+                        raise
+                has_reserve = True
                 self._store.spend_reserve()
-            result = self._transaction(action, arguments)
-            self._store.reserve()
+            if has_reserve:
+                self._store.reserve()
             return result
         finally:
-            self.board.line[WRITING] = 0
+            line[WRITING] = 0
             # In C: a signal handler may raise at the start of any Python function.
-            flock(self.board.fd, LOCK_UN)
-
-    def _transaction(self, action: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
-        txn: Any = None
-        try:
-            txn = self._begin(None, None, True)
-            self._txn = txn
-            words = self._words
-            self.generation = words[LAST_WRITE] = generation = txn.id()
-            if words[SYNCED]:
-                mark.remove(self._store.directory, words)
-            before = self._size, self._held_bytes = board.committed(words, generation - 1)
-            self.evictions = 0
-            self._stores = False
-            result = action(self, *arguments)
-            # Also where a killed writer announced something else under the same id.
-            if (self._size, self._held_bytes) != before or words[TALLY_AT] >= generation:
-                board.announce(words, generation, before, self._size, self._held_bytes)
-            txn.commit()
-            return result
-        except BaseException:
-            # A signal handler may raise after any call of C code and at the start of any Python function, also when
-            # something was raised already. There is neither between here and the abort, which must not be missed: it
-            # releases the lock that every writer of the machine waits for. After a commit it does nothing.
-            if txn is not None:
-                txn.abort()
-            raise
+            flock(fd, LOCK_UN)
 
     def state(self) -> State:
         """The cache's limits."""
         if self._words[LIMITS_AT] > self._state_at:
-            self._state = unpack_state(self._txn.get(STATE_KEY))
+            self._state = state = unpack_state(self._txn.get(STATE_KEY))
+            self._default_ms = state.default_ttl_ms or NEVER_MS
+            # Up to these a `put` need not look at the limits one by one.
+            most_bytes = state.max_bytes or MAP_BYTES
+            self._small_bytes = min(state.max_value_bytes or MAP_BYTES, most_bytes - MAX_KEY_BYTES)
+            self._roomy_size = state.max_size or MAP_BYTES
+            self._roomy_bytes = min(most_bytes, self._store.roomy_bytes)
             self._state_at = self.generation - 1
         return self._state
 
@@ -140,33 +157,62 @@ class Transaction:
         self._words[LIMITS_AT] = self.generation
         self._txn.put(STATE_KEY, pack_state(state))
 
-    def put(self, stored: bytes, key: str, value: bytes, expiry_ms: int, now_ms: int) -> None:
-        """Stores an entry, evicting where the limits ask for it; TooLarge where it would not fit even alone."""
-        state = self.state()
-        state.check(stored, value)
+    def put_one(
+        self,
+        key: str,
+        stored: bytes,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        jitter: float,
+        expected: Expected,
+    ) -> Stored:
+        """Stores one entry, if what is there is as expected, evicting where the limits ask for it.
+
+        Raises:
+            TooLarge: it would not fit even alone.
+        """
+        words, txn = self._words, self._txn
+        if words[LIMITS_AT] > self._state_at:
+            self.state()
+        old = txn.get(stored)
+        if expected is not ANYTHING and not self._is_expected(key, stored, old, now_ms, expected):
+            return Stored(0, 0, False)
+        if lifetime_ms is None:
+            lifetime_ms = self._default_ms
+        if 0 < lifetime_ms < NEVER_MS and not jitter:
+            expiry_ms = now_ms + lifetime_ms
+        elif lifetime_ms:
+            expiry_ms = self._expiry_ms(lifetime_ms, old, now_ms, jitter)
+        else:
+            self.delete(stored, old)
+            return Stored(0, 0)
+        text_bytes = len(text)
+        if text_bytes > self._small_bytes:
+            self._state.check(stored, text)
         self._stores = True
-        if self._words[RESERVE_IS_SPENT]:
-            self._store.leave_room_for_removals(self._txn, len(value))
+        if words[RESERVE_IS_SPENT]:
+            self._store.leave_room_for_removals(txn, text_bytes)
         start = crc32(stored)
         self._supersede(stored, start)
-        txn = self._txn
-        old = txn.get(stored)
         if old is None:
-            more = len(value) + entry.size_bytes(stored, entry.OVERHEAD_BYTES)
-            self._make_room(state, 1, more, now_ms, 0)
+            more = entry.size_bytes(stored, entry.OVERHEAD_BYTES + text_bytes)
+            if self._size >= self._roomy_size or self._held_bytes + more > self._roomy_bytes:
+                self._make_room(1, more, now_ms, 0)
             sequence = self._next_sequence(stored)
-            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
             self._size += 1
             self._held_bytes += entry.size_bytes(stored, len(record))
         else:
             sequence = _expiry_of(old)[1]
-            record = entry.pack(stored, key, expiry_ms, sequence, value, start)
+            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
             more = len(record) - len(old)
-            if more > 0:
-                self._make_room(state, 0, more, now_ms, sequence)
+            if more > 0 and self._held_bytes + more > self._roomy_bytes:
+                self._make_room(0, more, now_ms, sequence)
             self._held_bytes += more
         board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
+        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
 
     def delete(self, stored: bytes, record: bytes | None) -> bool:
         """Removes an entry; False when there was none."""
@@ -198,12 +244,13 @@ class Transaction:
             max_bytes is not None and held_bytes > max_bytes
         )
 
-    def _make_room(self, state: State, entries: int, more: int, now_ms: int, spare: int) -> None:
+    def _make_room(self, entries: int, more: int, now_ms: int, spare: int) -> None:
         """Evicts until so many entries and bytes more are within the limits; never the entry with the number `spare`.
 
         A limit may have been lowered, and whoever did it is still trimming or was killed. So a `put` takes a few at
         most, and the cache shrinks with each.
         """
+        state = self._state
         if self._store.is_nearly_full(self._held_bytes):
             # The map's size is a limit too, and removals need some of it.
             state = state.changed({"max_bytes": self._held_bytes})
@@ -233,7 +280,7 @@ class Transaction:
                 (at for at in circle if at[0] != spare),
                 self._visited,
                 VISITED_MASK,
-                lambda stored: self._live(stored, now_ms) is None,
+                lambda stored: not _is_live(self._txn.get(stored), now_ms),
             )
         except LookupError:
             raise Damaged("entries that stand in no order") from None
@@ -245,7 +292,36 @@ class Transaction:
         self.evictions += 1
         return True
 
-    def _live(self, stored: bytes, now_ms: int) -> bytes | None:
-        """The record of a live entry."""
-        record: bytes | None = self._txn.get(stored)
-        return None if record is None or _expiry_of(record)[0] <= now_ms else record
+    def _expiry_ms(self, lifetime_ms: int, old: bytes | None, now_ms: int, jitter: float) -> int:
+        """When an entry expires that does so never, when it would have, or somewhat earlier than others."""
+        if lifetime_ms == KEPT_LIFETIME:
+            if _is_live(old, now_ms):
+                return int(_expiry_of(old)[0])
+            lifetime_ms = self._default_ms
+        if lifetime_ms == NEVER_MS:
+            return NEVER_MS
+        if jitter:
+            from random import random
+
+            lifetime_ms = max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
+        return now_ms + lifetime_ms
+
+    def _is_expected(
+        self, key: str, stored: bytes, record: bytes | None, now_ms: int, expected: Expected
+    ) -> bool:
+        if isinstance(expected, Version):
+            return (
+                self.board is expected.files
+                and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
+                and not board.was_removed(self._words, entry.utf8(key), expected.removals)
+            )
+        if not _is_live(record, now_ms) or expected is NOTHING:
+            return expected is NOTHING and not _is_live(record, now_ms)
+        return entry.value_of(entry.intact(stored, record)) == expected
+
+    def _is_full(self, error: BaseException) -> bool:
+        return isinstance(error, lmdb.Error) and is_full(error, self._store.directory.path)
+
+
+def _is_live(record: bytes | None, now_ms: int) -> TypeGuard[bytes]:
+    return record is not None and bool(_expiry_of(record)[0] > now_ms)

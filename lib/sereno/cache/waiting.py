@@ -15,8 +15,8 @@ from sereno.errors import CacheError, UsageError
 
 SETTING = "SERENO_CACHE_WAIT_S"
 WAIT_S = 5.0
-_FIRST_PAUSE_S = 0.0001
-_LONGEST_PAUSE_S = 0.005
+_FIRST_PAUSE_S = 0.00005
+_LONGEST_PAUSE_S = 0.0005
 
 
 def lock(fd: int, what: str) -> None:

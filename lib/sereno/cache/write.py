@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from zlib import crc32
 
@@ -11,7 +10,6 @@ from sereno.cache.board import (
     GENERATION_MASK,
     NEXT_SEQUENCE,
 )
-from sereno.cache.clock import NEVER_MS
 from sereno.cache.entry import ORDER, Damaged, order_key
 from sereno.cache.store import (
     MARK_KEY,
@@ -22,17 +20,7 @@ from sereno.cache.store import (
     unpack_counters,
 )
 from sereno.cache.transaction import Transaction
-from sereno.cache.values import (
-    ANYTHING,
-    KEPT_LIFETIME,
-    NOTHING,
-    Counted,
-    Expected,
-    Removed,
-    State,
-    Stored,
-    Version,
-)
+from sereno.cache.values import ANYTHING, Counted, Removed, State, Stored
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -48,7 +36,7 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
 
-_MERGE_KEY = b"\xfdmerge"
+_NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
 
 
@@ -77,39 +65,13 @@ class Write(Transaction):
             count += self.put_one(key, stored, text, lifetime_ms, now_ms, jitter, ANYTHING)[0]
         return Stored(count, self.evictions)
 
-    def put_one(
-        self,
-        key: str,
-        stored: bytes,
-        text: bytes,
-        lifetime_ms: int | None,
-        now_ms: int,
-        jitter: float,
-        expected: Expected,
-    ) -> Stored:
-        """Stores one entry, if what is there is as expected."""
-        if expected is not ANYTHING and not self._is_expected(key, stored, now_ms, expected):
-            return Stored(0, 0, False)
-        kept = self._live(stored, now_ms) if lifetime_ms == KEPT_LIFETIME else None
-        if lifetime_ms is None or lifetime_ms == KEPT_LIFETIME:
-            lifetime_ms = self.state()[1] or NEVER_MS
-        if lifetime_ms == 0:
-            self.delete(stored, self._txn.get(stored))
-            return Stored(0, 0)
-        if kept is not None:
-            lifetime_ms = _expiry_of(kept)[0]
-        elif lifetime_ms != NEVER_MS:
-            lifetime_ms = now_ms + (_shortened(lifetime_ms, jitter) if jitter else lifetime_ms)
-        self.put(stored, key, text, lifetime_ms, now_ms)
-        return Stored(1, self.evictions)
-
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
         record = self._txn.get(stored)
         # Also where there is none: there may be one in a snapshot, or about to be computed.
         if not self.delete(stored, record):
-            return Removed(0, 0)
-        return Removed(1, int(_expiry_of(record)[0] > now_ms))
+            return _NOTHING_REMOVED
+        return _ONE_REMOVED if _expiry_of(record)[0] > now_ms else _ONE_EXPIRED
 
     def remove_prefix(self, prefix: bytes, start: bytes, now_ms: int) -> Removed:
         """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
@@ -146,33 +108,32 @@ class Write(Transaction):
 
     def delete_expired(self, slots: list[int], now_ms: int, box_s: float) -> Boxed:
         """Removes what has expired in those slots of `sereno.cache.board`, for `box_s` seconds at most."""
-        # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this.
-        txn, words, generations = self._txn, self._expiries, self._generations
-        generation, following = self.generation, self._words[NEXT_SEQUENCE]
-        cursor = txn.cursor()
+        # `delete` in a loop, with everything at hand: a purge of 150,000 is mostly this. By cursors, which have found
+        # already what they are to delete.
+        words, generations, generation = self._expiries, self._generations, self.generation
+        cursor, places, entries = self._txn.cursor(), self._txn.cursor(), self._txn.cursor()
+        following = self._words[NEXT_SEQUENCE]
         oldest = order.sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
         began_s = time.monotonic()
         for slot in slots[:BOX_SLOTS]:
             earliest_ms, before = 0, size
-            sequences = board.sequences(slot, oldest, following)
-            for sequence in order.in_use(cursor, sequences):
-                at = order_key(ORDER, sequence)
-                stored = txn.get(at)
-                if stored is None:
+            for sequence in order.in_use(cursor, board.sequences(slot, oldest, following)):
+                if not places.set_key(order_key(ORDER, sequence)):
                     continue
-                record = txn.get(stored)
-                if record is None:
+                stored = places.value()
+                if not entries.set_key(stored):
                     raise Damaged(f"sequence number {sequence} has no entry")
+                record = entries.value()
                 expiry_ms = _expiry_of(record)[0]
                 if expiry_ms > now_ms:
                     earliest_ms = min(expiry_ms, earliest_ms or expiry_ms)
                     continue
                 generations[crc32(stored) & GENERATION_MASK] = generation
-                txn.delete(stored)
-                txn.delete(at)
                 held_bytes -= entry.size_bytes(stored, len(record))
                 size -= 1
+                entries.delete()
+                places.delete()
             looked_at += 1
             # A word whose entries go waits for the next cleanup: this transaction may yet be killed.
             if size == before:
@@ -189,11 +150,6 @@ class Write(Transaction):
         while self.evictions < at_most and self._is_above(state, self._size, self._held_bytes):
             self._evict(now_ms)
         return self.evictions
-
-    def merge_free_pages(self) -> None:
-        """Has LMDB put the list of its free pages in order, which many removals leave in as many pieces."""
-        self._txn.put(_MERGE_KEY, bytes(1 << 20))
-        self._txn.delete(_MERGE_KEY)
 
     def set_limits(self, changes: dict[str, int | None]) -> None:
         """Changes limits by name and leaves the others."""
@@ -217,21 +173,3 @@ class Write(Transaction):
         self.set_state(state)
         for name in (RESET_KEY, MARK_KEY):
             self._txn.put(name, b"")
-
-    def _is_expected(self, key: str, stored: bytes, now_ms: int, expected: Expected) -> bool:
-        if isinstance(expected, Version):
-            return (
-                self.board is expected.files
-                and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
-                and not board.was_removed(self.board.words, entry.utf8(key), expected.removals)
-            )
-        record = self._live(stored, now_ms)
-        if record is None or expected is NOTHING:
-            return record is None and expected is NOTHING
-        return entry.value_of(entry.intact(stored, record)) == expected
-
-
-def _shortened(lifetime_ms: int, jitter: float) -> int:
-    from random import random
-
-    return max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
