@@ -76,7 +76,7 @@ ALLOWED = {
     ("cache/store.py", "_map_privately", "open"): KERNEL,
     (
         "cache/store.py",
-        "__init__",
+        "_open",
         "lmdb.open",
     ): "a path that leads to descriptors (files.only_these)",
     ("cache/waiting.py", "_holder", "open"): KERNEL,

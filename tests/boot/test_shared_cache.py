@@ -186,3 +186,18 @@ def test_a_users_own_cache_is_not_opened_by_root_who_would_leave_files_of_his_th
     assert "it belongs to eve, and this process is root" in done.stderr
     assert "run as eve" in done.stderr
     assert works(python(machine, "eve", "print(cache.get('k'))", own)) == "1\n"
+
+
+def test_a_service_that_does_not_see_the_boots_id_is_told_so_and_empties_nothing(
+    machine: Machine,
+) -> None:
+    works(python(machine, "web", "cache.set('k', 'kept')"))
+    done = machine.run(
+        *("systemd-run", "--pipe", "--wait", "--quiet", "--property=ProcSubset=pid"),
+        *("--property=User=web", "--setenv=PYTHONPATH=/opt/sereno/lib"),
+        *("/opt/sereno/current/venv/bin/python", "-c", PRELUDE + "print(cache.get('k'))"),
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "under ProcSubset=pid a service does not see it: set ProcSubset=all" in done.stderr
+    assert works(python(machine, "etl", "print(cache.get('k'))")) == "kept\n"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, damage, files, place, session, store
+from sereno.cache import MetadataCache, damage, files, mark, place, session, store
 from sereno.cache import board as words
 from sereno.cache.directory import Directory
 from sereno.errors import CacheError, CacheFormatError
@@ -432,7 +432,7 @@ def test_a_store_other_than_the_one_that_was_marked_clean_is_dropped(filled):
 
 
 def test_after_an_unclean_reboot_the_content_is_dropped_once_however_many_open(filled):
-    run("import os\nMetadataCache(sys.argv[1]).invalidate('k1')\nos._exit(1)", filled)
+    run("import os\nc = MetadataCache(sys.argv[1])\nc.invalidate('k1')\nos._exit(1)", filled)
     forge_boot(filled)
     code = "import os\ncache = MetadataCache(sys.argv[1])\ncache.set(sys.argv[2], 1)\nassert cache.get(sys.argv[2])"
     started = [
@@ -560,6 +560,33 @@ def test_a_full_disk_is_an_error_and_earlier_entries_stay_readable(tmp_path):
     done = on_small_disk("20m", tmp_path / "disk", ballast + FILL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(errno.ENOSPC), str(tmp_path / "disk" / "cache")]
+
+
+ANOTHER_PROGRAM = """
+from sereno.cache.store import Store
+disk = os.path.dirname(sys.argv[1])
+def fill():
+    try:
+        with open(disk + '/log', 'ab', buffering=0) as log:
+            while log.write(bytes(4096)):
+                pass
+    except OSError:
+        pass
+cache = MetadataCache(sys.argv[1], max_size=None)
+cache.set_many({f'k{n}': 'v' * 2000 for n in range(200)})
+spend = Store.spend_reserve
+Store.spend_reserve = lambda store: (spend(store), fill())
+fill()
+with cache._session.store.begin():  # so that no page of before is used again
+    for n in range(50):
+        assert cache.invalidate(f'k{n}')
+print(len(cache), os.path.getsize(disk + '/log') > 0)
+"""
+
+
+def test_what_is_reserved_for_removals_goes_to_no_other_program(tmp_path):
+    done = on_small_disk("24m", tmp_path / "disk", ANOTHER_PROGRAM)
+    assert (done.stdout, done.stderr) == ("150 True\n", "")
 
 
 FILL_SEVERAL_WAYS = """
@@ -772,7 +799,6 @@ def test_a_check_beside_busy_writers_finds_nothing_wrong(filled):
 
 def test_every_file_is_closed_with_the_cache(path):
     gc.collect()
-    MetadataCache(path)  # closes those of caches that are gone
     before = os.listdir("/proc/self/fd")
     for _ in range(20):
         cache = MetadataCache(path)
@@ -782,6 +808,104 @@ def test_every_file_is_closed_with_the_cache(path):
     assert len(os.listdir("/proc/self/fd")) == len(before)
     with Directory(str(path / "format-3")) as current:
         assert files.is_current(str(path), words.Board(current))
+
+
+def blocks(path: Path) -> int:
+    return (path / "format-3" / "data.mdb").stat().st_blocks * 512
+
+
+@pytest.fixture
+def emptied(path) -> MetadataCache:
+    """Open, and of 8 MB that it has on the disk it needs a few pages."""
+    cache = MetadataCache(path)
+    cache.set_many({f"k{n}": str(n) * 1_000_000 for n in range(8)})
+    for n in range(7):
+        cache.invalidate(f"k{n}")
+    cache.set_many({f"small{n}": n for n in range(300)})
+    cache.set("k7", 7)
+    assert blocks(path) > 4 << 20
+    return cache
+
+
+def assert_is_whole(path: Path) -> None:
+    cache = MetadataCache(path)
+    assert (len(cache), cache.get("k7"), cache.get("k0")) == (301, 7, None)
+    assert cache.get_stats()["size"] == 301
+    cache.set("k7", 8)
+    for _ in range(3):
+        assert cache.get("k7") == 8
+    assert "k7" in cache._level.kept
+    MetadataCache(path).set("k7", 9)
+    assert cache.get("k7") == 9
+    version = cache._backend.version("small1")
+    assert cache.incr("small1") == 2
+    assert cache._backend.version("small1") != version
+    assert {name for name in os.listdir(path) if name != "open.lock"} == {"format-3"}
+
+
+def test_what_free_pages_take_is_given_back_by_the_last_one_to_close(path, emptied):
+    code = (
+        "cache = MetadataCache(sys.argv[1])\ncache.get('k7')\nprint(flush=True)\nsys.stdin.read()"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", "import sys\nfrom sereno.cache import MetadataCache\n" + code]
+    with subprocess.Popen(
+        [*command, path], stdin=pipe, stdout=pipe, env=os.environ | {"PYTHONPATH": str(LIB)}
+    ) as other:
+        assert other.stdout.readline() == b"\n"
+        emptied.close()
+        assert blocks(path) > 4 << 20
+    assert blocks(path) < 200_000
+    assert_is_whole(path)
+    session.session_for(str(path)).close()
+    forge_boot(path)
+    assert MetadataCache(path).get("k7") == 9
+
+
+@pytest.mark.parametrize("dies_in", ["copyfd", "fsync", "rename", "_open", "write"])
+def test_a_process_killed_while_it_gives_pages_back_loses_nothing(
+    path, emptied, dies_in, monkeypatch
+):
+    monkeypatch.setattr(store, "MOST_COPIED_BYTES", 0)
+    emptied.close()
+    monkeypatch.undo()
+    pid = os.fork()
+    if not pid:
+        cache = MetadataCache(path)
+        cache.set("k7", 7)
+        env = cache._session.store.env
+
+        class Dying:
+            def __getattr__(self, name: str) -> object:
+                return die if name == "copyfd" else getattr(env, name)
+
+        def die(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if dies_in == "copyfd":
+            cache._session.store.env = Dying()
+        elif dies_in == "_open":
+            store.Store._open = die
+        elif dies_in == "write":
+            mark.write = die
+        else:
+            setattr(os, dies_in, die)
+        cache.close()
+        os._exit(1)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    assert_is_whole(path)
+
+
+def test_a_full_disk_keeps_the_file_as_it_is(path, emptied, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    before = blocks(path)
+    emptied.close()
+    monkeypatch.undo()
+    assert blocks(path) >= before - (1 << 20)
+    assert_is_whole(path)
 
 
 def test_a_cache_that_others_have_open_was_not_lost_in_a_reboot_whatever_the_boot_id_says(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
+import itertools
 import json
 import os
 import resource
@@ -15,12 +17,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sereno.cache import MetadataCache, clock, codec, damage, entry, mark
 from sereno.cache import board as words
 from sereno.cache.backend import Backend
+from sereno.cache.session import session_for
 from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING
 from sereno.errors import CacheError, UsageError
 
@@ -131,17 +135,123 @@ def test_a_fork_waits_for_a_thread_that_loads_orjson():
     thread.join()
 
 
-def test_the_files_of_caches_that_are_gone_are_closed_with_the_next_one(tmp_path):
-    before = len(os.listdir("/proc/self/fd"))
-    for n in range(12):
-        cache = MetadataCache(tmp_path / str(n))
+def files_open() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_of_the_caches_that_are_gone_the_last_one_alone_stays_open_and_may_come_again(tmp_path):
+    before = files_open()
+    caches = [MetadataCache(tmp_path / str(n)) for n in range(12)]
+    for n, cache in enumerate(caches):
         cache.set("k", n)
-        assert cache.get("k") == n
-    one = len(os.listdir("/proc/self/fd")) - before
-    MetadataCache(tmp_path / "other").set("k", 1)
-    assert one < 30  # of two caches
-    assert MetadataCache(tmp_path / "0").get("k") == 0
-    assert cache.get("k") == 11
+    of_one = (files_open() - before) // 12
+    del cache
+    caches.clear()
+    assert files_open() <= before + of_one
+    MetadataCache(tmp_path / "0").set("k", 7)
+    store = session_for(str(tmp_path / "0")).store
+    assert MetadataCache(tmp_path / "0").get("k") == 7
+    assert session_for(str(tmp_path / "0")).store is store
+    cache, same = MetadataCache(tmp_path / "1"), MetadataCache(tmp_path / "1")
+    del same
+    assert cache.get("k") == 1
+    assert files_open() <= before + 2 * of_one
+
+
+def test_a_cache_that_goes_while_its_lock_is_held_is_closed_with_the_next_one(tmp_path):
+    cache = MetadataCache(tmp_path / "a")
+    cache.set("k", 1)
+    taken, may_end = threading.Event(), threading.Event()
+
+    def hold(lock: Any) -> None:
+        with lock:
+            taken.set()
+            may_end.wait(20)
+
+    thread = threading.Thread(target=hold, args=(cache._session.lock,))
+    thread.start()
+    taken.wait(20)
+    del cache
+    MetadataCache(tmp_path / "b").set("k", 1)  # waits for nobody
+    may_end.set()
+    thread.join()
+    of_two = files_open()
+    MetadataCache(tmp_path / "c")
+    assert files_open() < of_two
+
+
+class Interrupted(Exception):
+    """What a handler of a signal raises."""
+
+
+def interrupted_at(point: int, action: Callable[[], object]) -> bool:
+    """Raises where a function of Python begins or one of C has ended, as a signal's handler may; was there such a
+    point?"""
+    left = point
+
+    def hook(_: object, event: str, called: object) -> None:
+        nonlocal left
+        left -= event in ("call", "c_return") and called is not sys.setprofile
+        if left < 0:
+            sys.setprofile(None)
+            raise Interrupted
+
+    sys.setprofile(hook)
+    try:
+        action()
+    except Interrupted:
+        pass
+    finally:
+        sys.setprofile(None)
+    return left < 0
+
+
+def fork_and_wait() -> None:
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+# What is raised while a fork waits for its locks goes no further.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_fork_that_is_interrupted_anywhere_leaves_no_lock_taken(tmp_path):
+    cache = MetadataCache(tmp_path / "c")
+    cache.set("k", 1)
+    point, found = 0, []
+
+    def use() -> None:
+        cache.set("k", point)
+        found.append(cache.get("k"))
+        MetadataCache(tmp_path / "c")
+
+    while interrupted_at(point, fork_and_wait):
+        thread = threading.Thread(target=use, daemon=True)
+        thread.start()
+        thread.join(10)
+        assert found[-1:] == [point], f"locked since an interruption at point {point}"
+        point += 1
+    assert point > 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_opening_that_is_interrupted_at_its_end_keeps_no_line_and_no_lock(tmp_path):
+    cache = MetadataCache(tmp_path / "c")
+    cache.set("k", 1)
+    before = files_open()
+    last = next(n for n in itertools.count(500, 10) if not opening_interrupted(cache, n))
+    for point in range(last - 160, last):
+        opening_interrupted(cache, point)
+        assert (cache.get("k"), cache._session.store.board.line_number) == (1, 0)
+        gc.collect()
+        # One whose number was not noted yet.
+        assert files_open() <= before + 1, f"interrupted at point {point}"
+        before = files_open()
+
+
+def opening_interrupted(cache: MetadataCache, point: int) -> bool:
+    cache.close()
+    return interrupted_at(point, lambda: cache.get("k"))
 
 
 # Containers and sandboxes
@@ -462,6 +572,7 @@ def test_a_put_goes_through_only_where_what_is_there_is_as_expected(path):
 
 COUNT = """
 from sereno.cache.backend import Backend
+from sereno.cache.session import session_for
 from sereno.cache.values import NOTHING
 backend = Backend(sys.argv[1])
 for _ in range(200):

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from sereno.cache import MetadataCache
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.values import ANYTHING
 from sereno.cache.write import Write
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -247,7 +249,7 @@ def test_a_process_killed_inside_a_write_changes_nothing_and_blocks_nobody(path)
 
     def die_inside() -> None:
         def write_and_wait(txn: Write, _: None) -> None:
-            txn.put(b"k", "k", b'"never committed"', 1 << 62, 0)
+            txn.put_one("k", b"k", b'"never committed"', NEVER_MS, 0, 0.0, ANYTHING)
             os.write(ready_write, b"x")
             time.sleep(60)
 

@@ -105,6 +105,8 @@ class Board:
         CacheFormatError: it is one of another version.
     """
 
+    fd = -1
+
     def __init__(self, directory: Directory) -> None:
         self.path = os.path.join(directory.path, "board")
         self.line_number = -1
@@ -122,7 +124,7 @@ class Board:
                 os.posix_fallocate(mapped_fd, 0, SIZE_BYTES)
                 self._map = mmap.mmap(mapped_fd, SIZE_BYTES)
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
         self._whole = memoryview(self._map)
         self.words = self._whole[:HEADER_BYTES].cast("Q")
@@ -207,9 +209,15 @@ class Board:
         if gives_line_back and self.line_number >= 0:
             self.line[IN_USE] = 0
             self.line_number = -1
-        # What counts or marks after this does so into the void, not into a line of somebody else.
-        self.line = unused_line()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            # What counts or marks after this does so into the void, not into a line of somebody else.
+            self.line = unused_line()
+            os.close(fd)
+
+    def __del__(self) -> None:
+        # Where a signal's handler raised before anybody had it: its descriptor holds a line.
+        self.close(gives_line_back=False)
 
 
 def unused_line() -> memoryview:

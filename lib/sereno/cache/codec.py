@@ -10,7 +10,7 @@ to run code.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ else:
 _dumps: Callable[[Any, None, int], bytes] | None = None
 _strict = 0
 _loads: Callable[[bytes], Any] | None = None
-loading = allocate_lock()
+loading = RLock()
 """Held while orjson is loaded; a fork waits for it."""
 
 

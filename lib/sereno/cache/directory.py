@@ -38,10 +38,11 @@ class Directory:
         OSError: it cannot be opened, or is none.
     """
 
+    fd = -1
+
     def __init__(self, path: str, above: Directory | None = None) -> None:
         self.above = above
         self.path: str = os.path.join(above.path, path) if above else path
-        self.fd = -1
         self.fd = self._opened(path, os.O_RDONLY | os.O_DIRECTORY, above)
         self.found = os.fstat(self.fd)
         self.owner: os.stat_result = above.owner if above else self.found
@@ -94,6 +95,8 @@ class Directory:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
+
+    __del__ = close
 
     def _judge(self, name: str, found: os.stat_result, inside: Directory | None) -> None:
         if inside is None:

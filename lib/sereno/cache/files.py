@@ -67,7 +67,7 @@ def close_store(path: str, store: Store) -> None:
     """Closes a store; the last process to do so has everything written to the disk and says so there."""
     board = store.board
     try:
-        with _openers_lock(path):
+        with _openers_lock(path) as store.directory.above:
             if board.census() == 0 and not board.words[words.RETIRED]:
                 _end_cleanly(store)
             else:
@@ -187,6 +187,11 @@ def _begin_alone(store: Store) -> None:
     # From now on the file changes; after an end that is not clean its last transaction tells whether it is the same.
     store.words[words.STORE_BYTES] = 0
     store.reserve()
+    last = store.last_transaction()
+    if last + 1 < store.words[words.LAST_WRITE]:
+        # `Store.give_pages_back`: a copy counts its transactions from 1 again.
+        store.board.forget_all(0)
+        store.words[words.LIMITS_AT], store.words[words.LAST_WRITE] = 0, last
     with store.begin() as txn:
         words.correct(store.words, store.entries_in(txn), store.held_bytes())
 
@@ -213,6 +218,10 @@ def _end_cleanly(store: Store) -> None:
     board, directory = store.board, store.directory
     header = board.words
     if not header[words.SYNCED]:
+        try:
+            store.give_pages_back()
+        except (OSError, lmdb.Error):
+            pass  # no room for the copy: the next one may have it
         store.env.sync(True)
         header[words.LAST_MS] = header[words.EPOCH_MS] + clock.boottime_ms()
     transaction, used_bytes = store.last_transaction(), store.used_bytes()

@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 import weakref
-from _thread import RLock, allocate_lock
+from _thread import RLock
 
 import lmdb
 
@@ -54,9 +54,15 @@ class Session:
         self.write_lock = RLock()
         self.store: Store | None = None
         self._write: Write | None = None
-        self._users: weakref.WeakSet[Reader] = weakref.WeakSet()
+        self._users: set[weakref.ref[Reader]] = set()
         self._superseded: Superseded | None = None
         self._pid = os.getpid()
+        # By C's own functions: a signal's handler may raise at the start of any of Python's, and the lock stay taken.
+        # What is registered last comes first.
+        for lock in (self.lock, self.write_lock):
+            os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
+        # Fails where no file can be opened; a session that is left out notices the fork at its next use.
+        os.register_at_fork(after_in_child=self.after_fork_in_child)
         # [0]: until then, by CLOCK_BOOTTIME in seconds, the files are taken for those in use. The page is wiped in a
         # child, also in one that C code forked without a hook of Python's, as uWSGI does.
         self.check_at = _wiped_on_fork()
@@ -64,7 +70,7 @@ class Session:
     def add_user(self, user: Reader) -> None:
         """Has `user` told of every change from now on."""
         with self.lock:
-            self._users.add(user)
+            self._users.add(weakref.ref(user, self._forget))
             if self.store is not None:
                 user.files_changed(self.store)
 
@@ -124,11 +130,33 @@ class Session:
             if store is not None:
                 files.close_store(self.path, store)
 
+    def _forget(self, user: weakref.ref[Reader]) -> None:
+        global _unused
+        self._users.discard(user)
+        if not self._users:
+            # The one before. This one may come again: who makes an object for each request would wait for the disk at
+            # the end of each.
+            _unused, before = self, _unused
+            if before is not None and before is not self:
+                before.close_unused()
+
     def close_unused(self) -> None:
-        """`close` where the last who used it is gone. Not at once: an object may go anywhere, also in a handler of a
-        signal or while a lock is held."""
-        if self.store is not None and not self._users:
-            self.close()
+        """`close` where the last who used it is gone.
+
+        An object may go anywhere, also in a handler of a signal or while a lock is held, and whoever holds one of these
+        may wait for this thread. So nothing is waited for: what stays open is closed when the next session begins.
+        """
+        if self._users or self.store is None:
+            return
+        self._notice_fork()
+        locks = self.write_lock, self.lock
+        taken = [lock for lock in locks if lock.acquire(blocking=False)]
+        try:
+            if len(taken) == len(locks) and not self._users:
+                self.close()
+        finally:
+            for lock in taken:
+                lock.release()
 
     def _usable(self) -> Store | None:
         store = self.store
@@ -180,8 +208,10 @@ class Session:
     def _tell(self, store: Store | None) -> None:
         self.store = store
         self._write = None if store is None else Write(store)
-        for user in list(self._users):
-            user.files_changed(store)
+        for each in list(self._users):
+            user = each()
+            if user is not None:
+                user.files_changed(store)
 
     def _begin(self) -> None:
         """What comes before each use: raises where the files are a newer sereno's."""
@@ -198,8 +228,8 @@ class Session:
         """Lets go of the parent's files; called in the only thread that there is, with no transaction open."""
         self._pid = os.getpid()
         self.check_at[0] = 0.0
-        self.lock = RLock()
-        self.write_lock = RLock()
+        for lock in (self.lock, self.write_lock):
+            lock._at_fork_reinit()  # type: ignore[attr-defined]
         store = self.store
         self._tell(None)
         if store is not None:
@@ -214,8 +244,9 @@ def _wiped_on_fork() -> memoryview[float]:
 
 
 _sessions: dict[str, Session] = {}
-_registry_lock = allocate_lock()
-_held: list[Session] = []
+_registry_lock = RLock()
+_unused: Session | None = None
+"""The one that was left by its last user last."""
 
 
 def session_for(path: str) -> Session:
@@ -242,36 +273,9 @@ def _close_at_the_end_of_a_worker() -> None:
         util.Finalize(None, close_all, exitpriority=-100)
 
 
-def _before_fork() -> None:
-    # A child inherits the locks of modules that another thread is loading, and waits for them without an end.
-    codec.loading.acquire()
-    _registry_lock.acquire()
-    for session in _sessions.values():
-        session.write_lock.acquire()
-        session.lock.acquire()
-        _held.append(session)
-
-
-def _after_fork_in_parent() -> None:
-    for session in reversed(_held):
-        session.lock.release()
-        session.write_lock.release()
-    _held.clear()
-    _registry_lock.release()
-    codec.loading.release()
-
-
-def _after_fork_in_child() -> None:
-    global _registry_lock
-    _registry_lock = allocate_lock()
-    codec.loading.release()
-    held, _held[:] = [*_held], []
-    # Last, for it fails where no file can be opened; a session that is left out notices the fork at its next use.
-    for session in held:
-        session.after_fork_in_child()
-
-
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+# A child inherits the locks of modules that another thread is loading, and waits for them without an end.
+for _lock in (codec.loading, _registry_lock):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 atexit.register(close_all)

@@ -46,6 +46,9 @@ half a gigabyte, and for any removal of a batch."""
 
 _PAGES_FOR_REMOVALS = 128
 
+MOST_COPIED_BYTES = 64 << 20
+"""More is not copied when the last process closes the cache: it would wait for longer than a tenth of a second."""
+
 _STATE = struct.Struct("<4Q")
 _COUNTERS = struct.Struct(f"<{len(words.COUNTERS)}Q")
 RECORDS = STATE_KEY, RESET_KEY, MARK_KEY = RECORD + b"state", RECORD + b"reset", RECORD + b"mark"
@@ -68,12 +71,12 @@ class Store:
     """The open LMDB environment of a directory, which is closed with it; one per process, or LMDB's locks break."""
 
     def __init__(self, directory: Directory, board: Board) -> None:
+        self.env: Any = None
+        self._open_files: list[int] = []
         self.directory = directory
         self.board = board
         self.words = board.words
         self.roomy_bytes = MAP_BYTES // 16  # entries of so few bytes do not fill the map
-        self.env: Any = None
-        self._open_files: list[int] = []
         try:
             for name in ("data.mdb", "lock.mdb"):
                 self._open_files.append(directory.open(name))
@@ -82,21 +85,51 @@ class Store:
             os.posix_fallocate(lock, 0, _LOCK_BYTES)
             found = os.fstat(lock)
             board.inodes["lock.mdb"] = (found.st_dev, found.st_ino)
-            with only_these(directory, self.data, lock) as path:
-                self.env = lmdb.open(
-                    path,
-                    map_size=MAP_BYTES,
-                    max_dbs=0,
-                    max_readers=MAX_READERS,
-                    sync=False,
-                    metasync=False,
-                    writemap=False,
-                    lib_version=_ENGINE,
-                )
-            self.begin = self.env.begin
+            self._open()
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> None:
+        with only_these(self.directory, *self._open_files) as path:
+            self.env = lmdb.open(
+                path,
+                map_size=MAP_BYTES,
+                max_dbs=0,
+                max_readers=MAX_READERS,
+                sync=False,
+                metasync=False,
+                writemap=False,
+                lib_version=_ENGINE,
+            )
+        self.begin = self.env.begin
+
+    def give_pages_back(self) -> None:
+        """Where nobody else has it open: puts a copy without free pages in the file's place, if these are many.
+
+        LMDB uses a page again and never gives one back, so a file is as large as all that it ever held at one time.
+        Raises what makes that impossible; the file is then what it was.
+        """
+        tree, held_blocks = self.env.stat(), os.fstat(self.data).st_blocks
+        pages = tree["branch_pages"] + tree["leaf_pages"] + tree["overflow_pages"]
+        in_use_bytes = pages * tree["psize"]
+        if in_use_bytes > MOST_COPIED_BYTES or held_blocks * 512 < 1.4 * in_use_bytes + (1 << 20):
+            return
+        above, name = self.directory.above, f"new-{os.getpid()}-copy"
+        assert above is not None
+        copy = above.create(name)
+        try:
+            self.env.copyfd(copy, compact=True)
+            os.fsync(copy)
+            os.rename(name, "data.mdb", src_dir_fd=above.fd, dst_dir_fd=self.directory.fd)
+        except BaseException:
+            os.close(copy)
+            os.unlink(name, dir_fd=above.fd)
+            raise
+        self.env.close()
+        os.close(self.data)
+        self.data = self._open_files[0] = copy
+        self._open()
 
     def abandon(self) -> None:
         """`close` in a forked child. LMDB would free the place among the readers that the parent reads from; so it does
@@ -113,6 +146,11 @@ class Store:
         while self._open_files:
             os.close(self._open_files.pop())
         self.directory.close()
+
+    def __del__(self) -> None:
+        # Where a signal's handler raised before anybody had it.
+        if hasattr(self, "directory"):
+            self.close()
 
     def state(self) -> State:
         """The cache's limits."""
