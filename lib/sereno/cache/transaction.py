@@ -12,7 +12,6 @@ The law of a write, and whom each part is for:
 
 from __future__ import annotations
 
-import math
 import os
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from zlib import crc32
@@ -26,7 +25,6 @@ from sereno.cache.board import (
     LAST_WRITE,
     LIMITS_AT,
     NEXT_SEQUENCE,
-    RESERVE_IS_SPENT,
     SYNCED,
     TALLY_AFTER,
     TALLY_AT,
@@ -44,7 +42,7 @@ from sereno.cache.store import (
     pack_state,
     unpack_state,
 )
-from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING, Expected, State, Stored, Version
+from sereno.cache.values import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +55,6 @@ MOST_EVICTED = 32
 """Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
 wait."""
 
-_ONE_STORED = Stored(1, 0)
 _EXCLUSIVE = LOCK_EX | LOCK_NB
 _expiry_of = entry.expiry_and_sequence
 
@@ -157,63 +154,6 @@ class Transaction:
         self._words[LIMITS_AT] = self.generation
         self._txn.put(STATE_KEY, pack_state(state))
 
-    def put_one(
-        self,
-        key: str,
-        stored: bytes,
-        text: bytes,
-        lifetime_ms: int | None,
-        now_ms: int,
-        jitter: float,
-        expected: Expected,
-    ) -> Stored:
-        """Stores one entry, if what is there is as expected, evicting where the limits ask for it.
-
-        Raises:
-            TooLarge: it would not fit even alone.
-        """
-        words, txn = self._words, self._txn
-        if words[LIMITS_AT] > self._state_at:
-            self.state()
-        old = txn.get(stored)
-        if expected is not ANYTHING and not self._is_expected(key, stored, old, now_ms, expected):
-            return Stored(0, 0, False)
-        if lifetime_ms is None:
-            lifetime_ms = self._default_ms
-        if 0 < lifetime_ms < NEVER_MS and not jitter:
-            expiry_ms = now_ms + lifetime_ms
-        elif lifetime_ms:
-            expiry_ms = self._expiry_ms(lifetime_ms, old, now_ms, jitter)
-        else:
-            self.delete(stored, old)
-            return Stored(0, 0)
-        text_bytes = len(text)
-        if text_bytes > self._small_bytes:
-            self._state.check(stored, text)
-        self._stores = True
-        if words[RESERVE_IS_SPENT]:
-            self._store.leave_room_for_removals(txn, text_bytes)
-        start = crc32(stored)
-        self._supersede(stored, start)
-        if old is None:
-            more = entry.size_bytes(stored, entry.OVERHEAD_BYTES + text_bytes)
-            if self._size >= self._roomy_size or self._held_bytes + more > self._roomy_bytes:
-                self._make_room(1, more, now_ms, 0)
-            sequence = self._next_sequence(stored)
-            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
-            self._size += 1
-            self._held_bytes += entry.size_bytes(stored, len(record))
-        else:
-            sequence = _expiry_of(old)[1]
-            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
-            more = len(record) - len(old)
-            if more > 0 and self._held_bytes + more > self._roomy_bytes:
-                self._make_room(0, more, now_ms, sequence)
-            self._held_bytes += more
-        board.note(self._expiries, sequence, expiry_ms)
-        txn.put(stored, record)
-        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
-
     def delete(self, stored: bytes, record: bytes | None) -> bool:
         """Removes an entry; False when there was none."""
         self._supersede(stored, crc32(stored))
@@ -280,7 +220,7 @@ class Transaction:
                 (at for at in circle if at[0] != spare),
                 self._visited,
                 VISITED_MASK,
-                lambda stored: not _is_live(self._txn.get(stored), now_ms),
+                lambda stored: not is_live(self._txn.get(stored), now_ms),
             )
         except LookupError:
             raise Damaged("entries that stand in no order") from None
@@ -292,36 +232,9 @@ class Transaction:
         self.evictions += 1
         return True
 
-    def _expiry_ms(self, lifetime_ms: int, old: bytes | None, now_ms: int, jitter: float) -> int:
-        """When an entry expires that does so never, when it would have, or somewhat earlier than others."""
-        if lifetime_ms == KEPT_LIFETIME:
-            if _is_live(old, now_ms):
-                return int(_expiry_of(old)[0])
-            lifetime_ms = self._default_ms
-        if lifetime_ms == NEVER_MS:
-            return NEVER_MS
-        if jitter:
-            from random import random
-
-            lifetime_ms = max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
-        return now_ms + lifetime_ms
-
-    def _is_expected(
-        self, key: str, stored: bytes, record: bytes | None, now_ms: int, expected: Expected
-    ) -> bool:
-        if isinstance(expected, Version):
-            return (
-                self.board is expected.files
-                and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
-                and not board.was_removed(self._words, entry.utf8(key), expected.removals)
-            )
-        if not _is_live(record, now_ms) or expected is NOTHING:
-            return expected is NOTHING and not _is_live(record, now_ms)
-        return entry.value_of(entry.intact(stored, record)) == expected
-
     def _is_full(self, error: BaseException) -> bool:
         return isinstance(error, lmdb.Error) and is_full(error, self._store.directory.path)
 
 
-def _is_live(record: bytes | None, now_ms: int) -> TypeGuard[bytes]:
+def is_live(record: bytes | None, now_ms: int) -> TypeGuard[bytes]:
     return record is not None and bool(_expiry_of(record)[0] > now_ms)

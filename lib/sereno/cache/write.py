@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from zlib import crc32
 
 from sereno.cache import board, entry, order
-from sereno.cache.board import (
-    GENERATION_MASK,
-    NEXT_SEQUENCE,
-)
+from sereno.cache.board import GENERATION_MASK, LIMITS_AT, NEXT_SEQUENCE, RESERVE_IS_SPENT
+from sereno.cache.clock import NEVER_MS
 from sereno.cache.entry import ORDER, Damaged, order_key
 from sereno.cache.store import (
     MARK_KEY,
@@ -19,8 +18,18 @@ from sereno.cache.store import (
     since,
     unpack_counters,
 )
-from sereno.cache.transaction import Transaction
-from sereno.cache.values import ANYTHING, Counted, Removed, State, Stored
+from sereno.cache.transaction import Transaction, is_live
+from sereno.cache.values import (
+    ANYTHING,
+    KEPT_LIFETIME,
+    NOTHING,
+    Counted,
+    Expected,
+    Removed,
+    State,
+    Stored,
+    Version,
+)
 from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
@@ -36,6 +45,7 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
 
+_ONE_STORED = Stored(1, 0)
 _NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
 
@@ -64,6 +74,63 @@ class Write(Transaction):
         for key, stored, text in puts:
             count += self.put_one(key, stored, text, lifetime_ms, now_ms, jitter, ANYTHING)[0]
         return Stored(count, self.evictions)
+
+    def put_one(
+        self,
+        key: str,
+        stored: bytes,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        jitter: float,
+        expected: Expected,
+    ) -> Stored:
+        """Stores one entry, if what is there is as expected, evicting where the limits ask for it.
+
+        Raises:
+            TooLarge: it would not fit even alone.
+        """
+        words, txn = self._words, self._txn
+        if words[LIMITS_AT] > self._state_at:
+            self.state()
+        old = txn.get(stored)
+        if expected is not ANYTHING and not self._is_expected(key, stored, old, now_ms, expected):
+            return Stored(0, 0, False)
+        if lifetime_ms is None:
+            lifetime_ms = self._default_ms
+        if 0 < lifetime_ms < NEVER_MS and not jitter:
+            expiry_ms = now_ms + lifetime_ms
+        elif lifetime_ms:
+            expiry_ms = self._expiry_ms(lifetime_ms, old, now_ms, jitter)
+        else:
+            self.delete(stored, old)
+            return Stored(0, 0)
+        text_bytes = len(text)
+        if text_bytes > self._small_bytes:
+            self._state.check(stored, text)
+        self._stores = True
+        if words[RESERVE_IS_SPENT]:
+            self._store.leave_room_for_removals(txn, text_bytes)
+        start = crc32(stored)
+        self._supersede(stored, start)
+        if old is None:
+            more = entry.size_bytes(stored, entry.OVERHEAD_BYTES + text_bytes)
+            if self._size >= self._roomy_size or self._held_bytes + more > self._roomy_bytes:
+                self._make_room(1, more, now_ms, 0)
+            sequence = self._next_sequence(stored)
+            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
+            self._size += 1
+            self._held_bytes += entry.size_bytes(stored, len(record))
+        else:
+            sequence = _expiry_of(old)[1]
+            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
+            more = len(record) - len(old)
+            if more > 0 and self._held_bytes + more > self._roomy_bytes:
+                self._make_room(0, more, now_ms, sequence)
+            self._held_bytes += more
+        board.note(self._expiries, sequence, expiry_ms)
+        txn.put(stored, record)
+        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
 
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
@@ -173,3 +240,30 @@ class Write(Transaction):
         self.set_state(state)
         for name in (RESET_KEY, MARK_KEY):
             self._txn.put(name, b"")
+
+    def _expiry_ms(self, lifetime_ms: int, old: bytes | None, now_ms: int, jitter: float) -> int:
+        """When an entry expires that does so never, when it would have, or somewhat earlier than others."""
+        if lifetime_ms == KEPT_LIFETIME:
+            if is_live(old, now_ms):
+                return int(_expiry_of(old)[0])
+            lifetime_ms = self._default_ms
+        if lifetime_ms == NEVER_MS:
+            return NEVER_MS
+        if jitter:
+            from random import random
+
+            lifetime_ms = max(1, math.ceil(lifetime_ms * (1 - jitter * random())))
+        return now_ms + lifetime_ms
+
+    def _is_expected(
+        self, key: str, stored: bytes, record: bytes | None, now_ms: int, expected: Expected
+    ) -> bool:
+        if isinstance(expected, Version):
+            return (
+                self.board is expected.files
+                and self._generations[crc32(stored) & GENERATION_MASK] == expected.generation
+                and not board.was_removed(self._words, entry.utf8(key), expected.removals)
+            )
+        if not is_live(record, now_ms) or expected is NOTHING:
+            return expected is NOTHING and not is_live(record, now_ms)
+        return entry.value_of(entry.intact(stored, record)) == expected
