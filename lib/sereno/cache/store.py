@@ -108,7 +108,7 @@ class Store:
         """Where nobody else has it open: puts a copy without free pages in the file's place, if these are many.
 
         LMDB uses a page again and never gives one back, so a file is as large as all that it ever held at one time.
-        Raises what makes that impossible; the file is then what it was.
+        The copy is on the disk when the next `sync` was. Raises what makes it impossible; the file is then what it was.
         """
         tree, held_blocks = self.env.stat(), os.fstat(self.data).st_blocks
         pages = tree["branch_pages"] + tree["leaf_pages"] + tree["overflow_pages"]
@@ -120,7 +120,6 @@ class Store:
         copy = above.create(name)
         try:
             self.env.copyfd(copy, compact=True)
-            os.fsync(copy)
             os.rename(name, "data.mdb", src_dir_fd=above.fd, dst_dir_fd=self.directory.fd)
         except BaseException:
             os.close(copy)
