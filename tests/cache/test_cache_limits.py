@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 import random
 import subprocess
@@ -251,6 +253,38 @@ def test_a_limit_of_the_process_is_told_by_its_name(tmp_path, resource, limit, n
     said = said_by(tmp_path / "c", f"resource.setrlimit(resource.{resource}, ({limit}, {limit}))")
     assert said.startswith(f"{number} ")
     assert way_out in said
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "number", "why"),
+    [
+        (mmap, "mmap", errno.ENODEV, "lets no file be mapped"),
+        (fcntl, "flock", errno.ENOLCK, "locks no files"),
+        (fcntl, "fcntl", errno.ENOLCK, "locks no files"),
+        (os, "posix_fallocate", errno.EOPNOTSUPP, "does not do what a cache needs"),
+        (os, "symlink", errno.EOPNOTSUPP, "does not do what a cache needs"),
+    ],
+)
+def test_what_a_foreign_file_system_does_not_do_is_told_and_leaves_nothing(
+    tmp_path, monkeypatch, module, call, number, why
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    cache = MetadataCache(tmp_path / "c")
+    with monkeypatch.context() as patch:
+        patch.setattr(module, call, refuse)
+        with pytest.raises(CacheError) as caught:
+            cache.set("k", 1)
+    assert caught.value.errno == number
+    assert why in caught.value.hint
+    assert "SERENO_CACHE_DIR" in caught.value.hint
+    assert {each.partition("-")[0] for each in os.listdir(tmp_path / "c")} <= {
+        "open.lock",
+        "format",
+    }
+    cache.set("k", 1)
+    assert cache.get("k") == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
