@@ -479,7 +479,7 @@ def main() -> None:
         start = measure_start(base)
         os.sched_setaffinity(0, cores)
         shared_count = min(max(sizes), 100_000)
-        measure_processes(shared, shared_count, min(rounds, 3), calls, base)
+        measure_processes(shared, shared_count, min(rounds, 3), max(calls, 10_000), base)
         table.samples.update(shared.samples)
         print("measured 4 processes", file=sys.stderr, flush=True)
         cleanup = measure_cleanup(max(sizes), base)
