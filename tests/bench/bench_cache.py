@@ -454,7 +454,7 @@ def targets(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2,000 entries only, a few seconds")
+    parser.add_argument("--quick", action="store_true", help="2,000 entries only, a minute or two")
     parser.add_argument(
         "--full", action="store_true", help="also 1,000,000 entries (half an hour, 10 GB of disk)"
     )
@@ -462,7 +462,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables there as well")
     arguments = parser.parse_args()
     sizes = [2_000] if arguments.quick else [2_000, 100_000] + [1_000_000] * arguments.full
-    rounds, calls = (2, 2_000) if arguments.quick else (arguments.rounds, 20_000)
+    rounds, calls = (5, 2_000) if arguments.quick else (arguments.rounds, 20_000)
     base = tempfile.mkdtemp(prefix="sereno-bench-", dir=os.environ.get("SERENO_BENCH_DIR"))
     cores = os.sched_getaffinity(0)
     table, shared = Table(), Table()
@@ -472,14 +472,14 @@ def main() -> None:
             measure_operations(table, count, size, rounds, calls, base)
             print(f"measured {count:,} × {size} B", file=sys.stderr, flush=True)
         # A backend's process has been at work for a while: fewer calls would measure how it begins.
-        measure_mixed(table, rounds, 20_000, base)
+        measure_mixed(table, min(rounds, 3), 20_000, base)
         measure_after_batches(table, rounds, calls // 4, base)
         blocks = measure_blocks(10_000 if arguments.full else 1_000, base)
         print("measured mixed loads", file=sys.stderr, flush=True)
         start = measure_start(base)
         os.sched_setaffinity(0, cores)
         shared_count = min(max(sizes), 100_000)
-        measure_processes(shared, shared_count, min(rounds, 3), max(calls, 10_000), base)
+        measure_processes(shared, shared_count, min(rounds, 2), max(calls, 10_000), base)
         table.samples.update(shared.samples)
         print("measured 4 processes", file=sys.stderr, flush=True)
         cleanup = measure_cleanup(max(sizes), base)
