@@ -67,6 +67,7 @@ def close_store(path: str, store: Store) -> None:
     """Closes a store; the last process to do so has everything written to the disk and says so there."""
     board = store.board
     try:
+        # That of the opening is closed.
         with _openers_lock(path) as store.directory.above:
             if board.census() == 0 and not board.words[words.RETIRED]:
                 _end_cleanly(store)

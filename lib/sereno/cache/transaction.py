@@ -195,9 +195,8 @@ class Transaction:
             # The map's size is a limit too, and removals need some of it.
             state = state.changed({"max_bytes": self._held_bytes})
         for _ in range(MOST_EVICTED if state.max_bytes is not None else 2):
-            if not self._is_above(state, self._size + entries, self._held_bytes + more):
-                return
-            if not self._evict(now_ms, spare):
+            is_above = self._is_above(state, self._size + entries, self._held_bytes + more)
+            if not (is_above and self._evict(now_ms, spare)):
                 return
 
     def _next_sequence(self, stored: bytes) -> int:

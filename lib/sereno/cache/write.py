@@ -125,7 +125,8 @@ class Write(Transaction):
             sequence = _expiry_of(old)[1]
             record = entry.pack(stored, key, expiry_ms, sequence, text, start)
             more = len(record) - len(old)
-            if more > 0 and self._held_bytes + more > self._roomy_bytes:
+            is_full = self._held_bytes + more > self._roomy_bytes or self._size > self._roomy_size
+            if is_full and more > 0:
                 self._make_room(0, more, now_ms, sequence)
             self._held_bytes += more
         board.note(self._expiries, sequence, expiry_ms)
