@@ -124,7 +124,9 @@ class Systemctl:
     def stop(self, units: Iterable[str]) -> None:
         """Stop units; one that is not loaded counts as stopped."""
         # Only what is active: systemd loads an inactive unit, tells of it and unloads it, a hundred of them in 25 s.
-        self._units("stop", [unit for unit, state in self._states(units) if state != "inactive"])
+        stopped = [unit for unit, state in self._states(units) if state != "inactive"]
+        # Quiet: or systemctl asks of each what could start it again, for which systemd loads what it has just unloaded.
+        self._units("stop", stopped, "--quiet")
 
     def reset_failed(self, units: Iterable[str]) -> None:
         """Forget the failed state of units; one that is not loaded has none."""
