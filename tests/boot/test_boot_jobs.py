@@ -32,6 +32,30 @@ WantedBy=network-online.target
 """
 
 
+# A backend that is there before its timers are: what starts them is slow here, as it is on a busy machine.
+EARLY = """\
+[Unit]
+After=sereno.target
+
+[Service]
+Type=oneshot
+Environment=PYTHONPATH=/opt/sereno/lib:/srv/shop
+ExecStart=/srv/shop/venv/bin/python /srv/shop/early.py
+
+[Install]
+WantedBy=multi-user.target
+"""
+EARLY_JOBS = f"""\
+import shop_jobs
+from sereno import get_scheduler
+scheduler = get_scheduler(app="shop")
+scheduler.{WARM_UP}
+scheduler.add_interval_job(shop_jobs.quick, "often", hours=5)
+scheduler.start()
+"""
+SLOW_START = "/etc/systemd/system/sereno-start@shop.service.d/slow.conf"
+
+
 def what_starts_no_job(shop: Shop, *, by_sereno: bool) -> Iterator[str]:
     """Carries out every change that is none of a boot's, and says each when it is done.
 
@@ -104,6 +128,34 @@ def test_each_boot_runs_it_once_and_no_change_of_anything_does(shop: Shop) -> No
         )
     assert runs_settled(machine, shop) == 2
     assert "warm_up" in machine.run("sereno", "list").stdout
+
+
+@pytest.mark.every_systemd
+def test_a_backend_that_starts_before_its_timers_are_up_takes_no_boot_from_them_and_begins_no_interval_again(
+    shop: Shop,
+) -> None:
+    machine = shop.machine
+    machine.write("/srv/shop/early.py", EARLY_JOBS)
+    machine.write("/etc/systemd/system/early.service", EARLY)
+    machine.write(SLOW_START, "[Service]\nExecStartPre=/bin/sleep 6\n")
+    shop.call(EARLY_JOBS)
+    before_us = shop.next_elapse("often")
+    machine.run("systemctl", "enable", "early.service")
+    machine.reboot()
+    machine.wait_for(lambda: moment_us(machine, "early.service", "Exit"), what="the backend")
+    # It was there first, or this shows nothing.
+    began_us = moment_us(machine, "early.service", "Start")
+    timer = machine.show("sereno@often.timer", "ActiveEnterTimestampMonotonic")
+    assert began_us < int(timer["ActiveEnterTimestampMonotonic"])
+    assert machine.show("early.service", "Result") == {"Result": "success"}
+    machine.wait_for(lambda: shop.runs("warm_up", FINISHED), what="the run of this boot")
+    after_us = shop.next_elapse("often")
+    assert before_us is not None
+    assert after_us is not None
+    assert abs(after_us - before_us) < 1_000_000
+    machine.run("systemctl", "disable", "early.service")
+    machine.run("rm", "-r", SLOW_START, "/etc/systemd/system/early.service")
+    machine.run("systemctl", "daemon-reload")
 
 
 @pytest.mark.every_systemd

@@ -89,7 +89,10 @@ class FakeManager(Systemctl):
             unit: Elapse(NEXT, None) for unit in self.active | failed if unit.endswith(".timer")
         }
 
-    def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
+    def is_starting(self, *patterns: str) -> bool:
+        return False
+
+    def list_units(self, *patterns: str, state: str = "") -> dict[str, dict[str, str]]:
         self.asked.append(patterns)
         states = {**dict.fromkeys(self.loaded, "inactive"), **dict.fromkeys(self.active, "active")}
         states |= self.service_states

@@ -32,6 +32,12 @@ def jobs_target_name(app: str) -> str:
     return f"sereno-jobs@{app}.target"
 
 
+def starters(app: str) -> tuple[str, ...]:
+    """The units that start an application's timers in a boot, each by the one before."""
+    of_app = app_target_name(app), f"sereno-start@{app}.service", jobs_target_name(app)
+    return TARGET, "sereno-start.service", APPS_TARGET, *of_app
+
+
 def drop_in_name(job_id: str) -> str:
     return f"{service_name(job_id)}.d/{DROP_IN}"
 

@@ -185,6 +185,11 @@ class Systemctl:
             for row in json.loads(text or "[]")
         }
 
+    def is_starting(self, *patterns: str) -> bool:
+        """Whether a unit that matches is about to be started: a job waits in the manager's queue, or is at it."""
+        listed = self._run("list-jobs", "--plain", "--no-legend", "--", *patterns).stdout
+        return any(row.split()[2:3] == ["start"] for row in listed.splitlines())
+
     def loaded_s(self) -> float:
         """When the manager last began to read unit files, at boot or by a daemon-reload: seconds since the epoch."""
         # The second one is empty until the first daemon-reload.

@@ -20,6 +20,7 @@ from sereno.manager.names import (
     TEMPLATE,
     app_target_name,
     service_name,
+    starters,
     timer_name,
 )
 from sereno.manager.scope import Scope, of_this_process
@@ -32,8 +33,8 @@ from sereno.units.living import Living
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
 
-# How often the manager is asked whether runs have ended.
-POLL_S = 0.1
+# How often the manager is asked whether runs have ended, or a boot has started the timers; how long that is waited for.
+POLL_S, _BOOT_S = 0.1, 30.0
 _logger = logging.getLogger("sereno.scheduler")
 
 
@@ -162,6 +163,9 @@ class Installation:
             pruned = [job.id for job in found.jobs.values() if prune and prune(job)]
             targets = (TARGET, app_target_name(app))
             active = self._active(found.jobs, *targets, of={*pruned, *job_ids})
+            own = {timer_name(job_id) for job_id in job_ids if job_id in found.jobs}
+            if active is not None and not own <= active and self._waited_for_boot(app):
+                active = self._active(found.jobs, *targets, of={*pruned, *job_ids})
             start = start and active is not None and self._may_start(app, enable_app, active)
             todo = plan.build(
                 jobs,
@@ -183,6 +187,19 @@ class Installation:
             manager.start(now, wait=False)
             _warn(cautions.of_jobs(self.scope, self.units.find().jobs, job_ids))
         return todo.lines()
+
+    def _waited_for_boot(self, app: str) -> bool:
+        """Let a start of the timers that is under way come to its end; return whether there was one.
+
+        One that it has yet to start is not active, and would be started as one that somebody stopped is: without what
+        it missed, and an interval from its beginning.
+        """
+        give_up = time.monotonic() + _BOOT_S
+        waited = False
+        while self.manager.is_starting(*starters(app)) and time.monotonic() < give_up:
+            waited = True
+            time.sleep(POLL_S)
+        return waited
 
     def _living(self, app: str) -> Living:
         return self._lives.setdefault(app, Living(self.scope.state / f"lives@{app}"))
