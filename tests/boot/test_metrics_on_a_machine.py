@@ -98,7 +98,7 @@ def test_a_removed_job_takes_its_files_along_also_when_a_run_of_it_is_under_way(
     for job_id in ("kept", "idle", "busy"):
         begin(job_id, 1)
         stop(job_id, 1)
-        # What sereno-failed@.service keeps of a job that failed.
+        # What sereno-failed.service keeps of a job that failed.
         for name in (f"{job_id}.json", f"{job_id}.failing"):
             machine.run("install", "-D", "/dev/null", f"{STATE}/{name}")
     begin("busy", 2)

@@ -24,7 +24,7 @@ EXPOSURES = {
     "sereno@cache_cleanup_hourly.service": 5,
     "sereno-seed.service": 5,
     "sereno-notify.service": 66,
-    "sereno-failed@x.service": 66,
+    "sereno-failed.service": 66,
 }
 GAMES, NOBODY = 5, 65534
 # Below /srv: what the probes look for. /srv/open is games', /srv/writable the runs'.

@@ -17,7 +17,7 @@ from sereno.records.printable import printable
 def add_notify(sub: argparse.ArgumentParser) -> None:
     what = sub.add_mutually_exclusive_group(required=True)
     what.add_argument("--test", action="store_true", help="send it, and report each handler")
-    what.add_argument("--failed", metavar="JOB", help="used by sereno-failed@JOB.service")
+    what.add_argument("--failures", action="store_true", help="used by sereno-failed.service")
     what.add_argument("--listen", action="store_true", help="used by sereno-notify.service")
     add_scope(sub)
     sub.set_defaults(command=_notify)
@@ -28,7 +28,7 @@ def _notify(arguments: argparse.Namespace) -> int:
         return _test(arguments)
     # Its records go to the journal; by the command's own handler, on stderr, each would be there twice.
     logging.getLogger().handlers.clear()
-    return service.run(arguments.failed, os.environ)
+    return service.run(os.environ, of_failures=arguments.failures)
 
 
 def _test(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
 from sereno.install.places import Order
 from sereno.install.releases import prune, sweep
-from sereno.manager.names import TARGET, job_of, timer_name
+from sereno.manager.names import TARGET, TELLER, TEMPLATE, job_of, service_name, timer_name
 from sereno.units.durable import link_of
 
 
@@ -57,14 +57,11 @@ def verify(order: Order) -> None:
         done = ask(*_command(order.code), "render", "--to", place)
         if done.returncode:
             raise SerenoError(f"the shipped jobs' units could not be made: {cause(done)}")
-        units = ["sereno-notify.socket", "sereno-notify.service"]
+        units = ["sereno-notify.socket", "sereno-notify.service", TELLER]
         for timer in Path(place).glob(timer_name("?*")):
-            for template in ("sereno", "sereno-failed"):
-                if (template_file := Path(place, f"{template}@.service")).exists():
-                    service = Path(place, f"{template}@{job_of(timer.name)}.service")
-                    service.symlink_to(template_file.name)
-                    units.append(service.name)
-            units.append(timer.name)
+            service = Path(place, service_name(job_of(timer.name) or ""))
+            service.symlink_to(TEMPLATE)
+            units += [service.name, timer.name]
         done = ask(
             *("systemd-analyze", "verify", "--man=no", "--recursive-errors=no"),
             *(f"{place}/{unit}" for unit in units),

@@ -28,7 +28,7 @@ from sereno.setting_names import TEXTFILE_DIR
 # Of every kind of unit that sereno ever had.
 UNITS = (
     *(ALL_JOBS, ALL_APPS, "sereno.*"),
-    *("sereno-seed.*", "sereno-start*", "sereno-failed@*", "sereno-notify.*"),
+    *("sereno-seed.*", "sereno-start*", "sereno-failed*", "sereno-notify.*"),
 )
 
 
@@ -55,9 +55,7 @@ def remove(order: Order) -> None:
         update_catalog(order)
         if order.running:
             changes.run(*order.systemctl, "daemon-reload")
-            changes.run(
-                *order.systemctl, "reset-failed", ALL_JOBS, "sereno-failed@*", "sereno-notify.*"
-            )
+            changes.run(*order.systemctl, "reset-failed", *UNITS)
             if not places.is_user:
                 changes.remove_empty("/run/sereno")
     if order.purge:

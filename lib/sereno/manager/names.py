@@ -7,11 +7,14 @@ TIMER_TEMPLATE = "sereno@.timer"
 """No file: an administrator's drop-ins for all timers have its name."""
 TARGET = "sereno.target"
 SEED_SERVICE = "sereno-seed.service"
+TELLER = "sereno-failed.service"
+"""Tells of failed jobs: OnFailure= of them all."""
 APPS_TARGET = "sereno-apps.target"
 """Starts the applications that are linked into it, and is gone."""
 DROP_IN = "50-sereno.conf"
-# For systemctl: the timers, the timers and services, and the targets of applications.
-ALL_TIMERS, ALL_JOBS, ALL_APPS = "sereno@*.timer", "sereno@*", "sereno-app@*"
+# For systemctl: the timers, the services, both, and the targets of applications.
+ALL_TIMERS, ALL_SERVICES = "sereno@*.timer", "sereno@*.service"
+ALL_JOBS, ALL_APPS = "sereno@*", "sereno-app@*"
 _JOB, _APP = "sereno@", "sereno-app@"
 
 

@@ -173,9 +173,14 @@ class Systemctl:
                 shown[key] = f"{shown[key]}\n{value}" if key in shown else value
         return found
 
-    def list_units(self, *patterns: str) -> dict[str, dict[str, str]]:
-        """LoadState, ActiveState and SubState of every loaded unit that matches, by unit name: one call for all."""
-        text = self._run("list-units", "--all", "--output=json", "--", *patterns).stdout
+    def list_units(self, *patterns: str, state: str = "") -> dict[str, dict[str, str]]:
+        """LoadState, ActiveState and SubState of every loaded unit that matches, by unit name: one call for all.
+
+        Args:
+            state: of which all have to be, such as "failed"; "": any.
+        """
+        chosen = f"--state={state}" if state else "--all"
+        text = self._run("list-units", chosen, "--output=json", "--", *patterns).stdout
         return {
             row["unit"]: {
                 "LoadState": row["load"],

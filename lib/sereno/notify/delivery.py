@@ -1,13 +1,14 @@
 """Messages on their way, by all handlers at once, with a record in the journal for each: it left, or why not.
 
-No handler waits for another, and none's failure stops another. All of it has one deadline, for systemd kills what takes
-longer than TimeoutStartSec=, and then nothing would tell what did not leave.
+No handler waits for another, and none's failure stops another. What waits for one is told in one message where it is
+much of a kind. All of it has one deadline, for systemd kills what takes longer than its limit, and then nothing would
+tell what did not leave.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from math import inf
 from queue import SimpleQueue
@@ -16,13 +17,16 @@ from traceback import extract_tb
 from typing import Any, NamedTuple
 
 from sereno.notify.config import Handler
-from sereno.notify.event import TEST, Event
-from sereno.notify.message import compose
+from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.message import compose, compose_all
 from sereno.notify.senders import DeliveryError, send
 from sereno.records import messages
 from sereno.records.log import Logger
 
-_MOST_UNDER_WAY = 500
+# A thousand jobs may fail of one cause, and have ten handlers.
+_MOST_UNDER_WAY = 10_000
+# So many events of a kind have a message each; more that wait for a handler share one.
+MOST_ALONE = 3
 _logger = Logger("sereno.notify")
 
 
@@ -49,17 +53,24 @@ class Task(NamedTuple):
     answer: Callable[[Delivery], Any] = lambda delivery: None
 
 
+# A task and its key.
+Waiting = tuple[object, Task]
+
+
 class Deliveries:
-    """Events on their way; each handler tells them one after the other.
+    """Events on their way; each handler tells them one after the other, or many at once.
 
     Args:
         deadline_s: what has not left by then (time.monotonic) never does.
         send: as `senders.send`; tests put their own here.
+        gather_s: how long a handler waits for more of what comes first.
     """
 
-    def __init__(self, deadline_s: float, send: Callable[..., None] = send) -> None:
-        self._deadline_s, self._send = deadline_s, send
-        self._queues: dict[str, SimpleQueue[tuple[object, Task]]] = {}
+    def __init__(
+        self, deadline_s: float, send: Callable[..., None] = send, gather_s: float = 0.0
+    ) -> None:
+        self._deadline_s, self._send, self._gather_s = deadline_s, send, gather_s
+        self._queues: dict[str, SimpleQueue[Waiting]] = {}
         self._under_way: dict[object, Task] = {}
         self._unsettled, self._one_is_over = set[object](), Condition()
         self.done: list[Delivery] = []
@@ -97,35 +108,41 @@ class Deliveries:
     def _left_s(self) -> float:
         return max(self._deadline_s - time.monotonic(), 0.0)
 
-    def _tell_all(self, queue: SimpleQueue[tuple[object, Task]]) -> None:
+    def _tell_all(self, queue: SimpleQueue[Waiting]) -> None:
         while True:
-            key, task = queue.get()
-            if self._left_s():
-                event, error = self._tell(task)
-                self._settle(key, task, event, error)
+            waiting = [queue.get()]
+            if waiting[0][1].event.kind != TEST:
+                time.sleep(min(self._gather_s, self._left_s()))
+            while not queue.empty():
+                waiting.append(queue.get())
+            for group in _groups(waiting):
+                if self._left_s():
+                    self._tell(group)
 
-    def _tell(self, task: Task) -> tuple[Event | None, str | None]:
-        event: Event | None = task.event
-        error = None
+    def _tell(self, group: Sequence[Waiting]) -> None:
+        handler, error = group[0][1].handler, None
+        events: dict[object, Event | None] = {key: task.event for key, task in group}
         try:
-            event = task.due(task.event)
-            if event and task.handler.wants(event.kind, event.job):
-                pause = partial(self._pause, task)
-                self._send(task.handler, compose(event), pause=pause, left_s=self._left_s)
+            events = {key: task.due(task.event) for key, task in group}
+            wanted = [one for one in events.values() if one and handler.wants(one.kind, one.job)]
+            if wanted:
+                pause = partial(self._pause, [task for _, task in group])
+                self._send(handler, compose_all(wanted), pause=pause, left_s=self._left_s)
         except DeliveryError as failure:
             error = str(failure)
         except Exception as failure:
             # Its text may be a URL with its secrets.
             place = extract_tb(failure.__traceback__)[-1]
             error = f"{type(failure).__name__} ({place.filename}:{place.lineno})"
-            _logger.error(messages.HANDLER_BROKE, task.handler.name)
-        if event and error is None:
-            task.done(event)
-        return event, error
+            _logger.error(messages.HANDLER_BROKE, handler.name)
+        for key, task in group:
+            if (event := events[key]) and error is None:
+                task.done(event)
+            self._settle(key, task, event, error)
 
-    def _pause(self, task: Task, seconds: float) -> None:
+    def _pause(self, tasks: Sequence[Task], seconds: float) -> None:
         time.sleep(min(seconds, self._left_s()))
-        if task.due(task.event) is None:
+        if all(task.due(task.event) is None for task in tasks):
             raise DeliveryError("a later event was told before it")
 
     def _settle(self, key: object, task: Task, event: Event | None, error: str | None) -> None:
@@ -143,6 +160,14 @@ class Deliveries:
         with self._one_is_over:
             del self._under_way[key]
             self._one_is_over.notify_all()
+
+
+def _groups(waiting: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
+    """What a handler tells in one message each. Whether a recovery is due depends on the failures told before it."""
+    for kind in (FAILURE, RECOVERY, ALERT, TEST):
+        of_kind = [each for each in waiting if each[1].event.kind == kind]
+        alone = kind == TEST or len(of_kind) <= MOST_ALONE
+        yield from [[each] for each in of_kind] if alone else [of_kind]
 
 
 def _record(event: Event, delivery: Delivery) -> None:

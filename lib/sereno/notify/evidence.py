@@ -14,16 +14,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno.errors import SerenoError
-from sereno.manager.names import service_name
+from sereno.manager.names import is_of_a_job, job_of_service, service_name
 from sereno.notify.throttle import Moment
 from sereno.records import journal, journal_reader
 from sereno.records.account import Account, exit_status
 from sereno.records.journal_reader import is_of_manager
 from sereno.records.log import Logger
-from sereno.records.run_record import FIELDS, PROCESS_EXITED, UNIT_FAILED, run_id_of, runs_of, text
+from sereno.records.run_record import (
+    FIELDS,
+    PROCESS_EXITED,
+    START_FAILED,
+    UNIT_FAILED,
+    run_id_of,
+    runs_of,
+    text,
+)
 
-# Of a run's end, or of the runs since another; a job may log without limit.
-_RECORDS = 500
+# Of a run's end, or of the runs since another; a job may log without limit. Of the failures of all jobs.
+_RECORDS, _MOST_OF_MANAGER = 500, 10_000
+# What becomes of a start that never was one, and is a failure all the same (OnFailure= in systemd.unit(5)).
+_NOT_STARTED = ("dependency", "timeout")
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _WAIT_S, _POLL_S = 2.0, 0.05
 _FIELDS = FIELDS | journal_reader.FIELDS | {"SERENO_ALERT", "__MONOTONIC_TIMESTAMP"}
@@ -76,6 +86,7 @@ class Journal:
         self._prefix, self._read = "USER_" if user else "", read
         self._vouching = journal_reader.Vouching(user=user)
         self._is_readable, self._wait_s, self._waited_for = True, _WAIT_S, set[str]()
+        self._boot: Any = None
 
     def _own(self, job_id: str, *alternatives: Sequence[str | bytes]) -> Iterator[Record]:
         found = self._all(*alternatives)
@@ -109,7 +120,7 @@ class Journal:
             return self._own(job_id, *named) if run_id else iter(())
 
         # Once for each run: whoever may send datagrams may send the same ones all the time.
-        wait_s = self._wait_s if wait and run_id not in self._waited_for else 0.0
+        wait_s = self._wait_s if wait and run_id and run_id not in self._waited_for else 0.0
         self._waited_for.add(run_id)
         give_up = time.monotonic() + wait_s
         while True:
@@ -134,18 +145,39 @@ class Journal:
         """When the manager last said something of a run, which was its end if it is over; None: it has nothing."""
         found = self._own(job_id, [f"{self._prefix}INVOCATION_ID={run_id}"]) if run_id else ()
         for record in filter(is_of_manager, found):
-            monotonic_us, boot = record["__MONOTONIC_TIMESTAMP"]
-            # In a container /proc of a sandbox may have the boot id of the host: the newest record is of this boot.
-            _, this_boot = next(self._all(), record)["__MONOTONIC_TIMESTAMP"]
-            at_s = monotonic_us / 1e6
-            return moment(at_s) if boot == this_boot else Moment(boot.hex(), at_s)
+            at_s, boot = self._recorded(record)
+            return Moment(boot, at_s) if boot else moment(at_s)
         return None
+
+    def _recorded(self, record: Record) -> tuple[float, str]:
+        """When a record was made: seconds since a boot, and the id of that; "": this one."""
+        monotonic_us, boot = record["__MONOTONIC_TIMESTAMP"]
+        if self._boot is None:
+            # In a container /proc of a sandbox may have the boot id of the host: the newest record is of this boot.
+            _, self._boot = next(self._all(), record)["__MONOTONIC_TIMESTAMP"]
+        return monotonic_us / 1e6, "" if boot == self._boot else boot.hex()
+
+    def failures(self, since_s: float) -> dict[str, dict[str, Account]]:
+        """What the manager recorded of failed runs since then (time.monotonic()), by job and run, oldest first."""
+        by_job: dict[str, list[Record]] = {}
+        manager = "_SYSTEMD_USER_UNIT=init.scope" if self._prefix else "_PID=1"
+        kinds = (UNIT_FAILED, PROCESS_EXITED, START_FAILED)
+        records = self._all(*([manager, f"MESSAGE_ID={kind}"] for kind in kinds))
+        for record in islice(records, _MOST_OF_MANAGER):
+            at_s, other_boot = self._recorded(record)
+            if other_boot or at_s < since_s:
+                break
+            unit = text(record, f"{self._prefix}UNIT")
+            job_id = job_of_service(unit)
+            if is_of_a_job(unit) and self._vouching.vouches(record, job_id):
+                by_job.setdefault(job_id, []).append(record)
+        return {
+            job_id: {run.run_id: run for run in joined(records[::-1])}
+            for job_id, records in by_job.items()
+        }
 
     def since(self, job_id: str, run_id: str, since_s: float = 0.0) -> list[Account]:
         """The job's runs after the run `run_id` as `joined` has them, oldest first.
-
-        systemd starts a unit once at a time: what OnFailure= asks for while the failure before is being told joins the
-        start under way, and leaves a trace here alone.
 
         Args:
             since_s: none before this counts, should the journal not have that run; seconds since the epoch.
@@ -186,6 +218,10 @@ def joined(records: Sequence[Record]) -> list[Account]:
         of_kind.setdefault(text(record, "MESSAGE_ID"), {})[run_id_of(record)] = record
     found = {}
     for run_id in map(run_id_of, records):
+        # It is recorded with the id of the run before.
+        start = of_kind.get(START_FAILED, {}).get(run_id, {})
+        if (result := text(start, "JOB_RESULT")) in _NOT_STARTED:
+            found[""] = Account("", True, result)
         if failed := of_kind[UNIT_FAILED].get(run_id):
             exited = of_kind[PROCESS_EXITED].get(run_id, {})
             code, status = text(exited, "EXIT_CODE"), text(exited, "EXIT_STATUS")

@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,8 +19,9 @@ from sereno.notify import config, evidence, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.message import LINE_LENGTH
 from sereno.notify.state import States
-from sereno.notify.throttle import Moment, State
+from sereno.notify.throttle import Last, Moment, State
 from sereno.records import account, messages
 from sereno.records.account import Account
 from sereno.records.log import Logger
@@ -30,8 +31,9 @@ TRY_IT = "to try it: sereno notify --test"
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
 # success tells the same.
 _END_S = 30.0
-# How often it is looked what becomes of a job whose failure takes long to tell.
-_LOOK_S = 2.0
+# What a start of this process may have waited for, such as the network, or the process before: of what failed earlier
+# somebody was told, or nobody wanted to be.
+_START_S = 600.0
 _logger = Logger("sereno.notify")
 
 
@@ -53,7 +55,7 @@ class Handling:
         *,
         now_s: Callable[[], float] = time.time,
         journal: evidence.Journal | None = None,
-        ask: Callable[[Collection[str]], Mapping[str, Account]] | None = None,
+        ask: Callable[..., Mapping[str, Account]] | None = None,
     ) -> None:
         missing = [name for name in (NOTIFY_CONFIG, NOTIFY_STATE) if name not in environ]
         if missing:
@@ -65,29 +67,76 @@ class Handling:
         self._deliveries, self._now_s = deliveries, now_s
         self._journal = journal or evidence.Journal(self._user)
         self._ask = ask or partial(account.ask, Systemctl(user=self._user))
+        # Of `look`: failures that it has seen, by job and run; jobs whose failure is being told; and of successes after
+        # that, the handlers that owed the recovery when they were offered it.
+        self._seen, self._watched = dict[str, set[str]](), set[str]()
+        self._offered = dict[tuple[str, str], set[str]]()
+        self._oldest_s = time.monotonic() - _START_S
 
-    def failed(self, job_id: str, run: Account) -> None:
-        """The job's run failed."""
+    def look(self, since_s: float) -> bool:
+        """Have told what failed since then (time.monotonic()), and what becomes of it while it is being told.
+
+        By the journal, and by the manager, which needs none but knows of each job's latest run only.
+
+        Returns:
+            Whether nothing is left to tell.
+        """
+        found = self._journal.failures(max(since_s, self._oldest_s))
+        latest = self._ask({*found, *self._watched}, failed=True)
+        for job_id, one in latest.items():
+            if one.has_failed and one.ended_s >= self._oldest_s:
+                found.setdefault(job_id, {}).setdefault(one.run_id, one)
+        for job_id, runs in found.items():
+            for run_id in self._new(job_id, [*runs]):
+                self._watched.add(job_id)
+                self.failed(job_id, runs[run_id], latest.get(job_id))
+        is_over = self._deliveries.are_over
+        for job_id in self._watched:
+            self._recovered(job_id, latest.get(job_id))
+        if is_over:
+            self._watched.clear()
+        return is_over and self._deliveries.are_over
+
+    def _recovered(self, job_id: str, latest: Account | None) -> None:
+        """Offer the success after a failure: once, and again to each handler that has told the failure since."""
+        if latest and latest.has_succeeded:
+            told = self._states.read(job_id).told
+            owing = {name for name, one in told.items() if one.owed}
+            key = job_id, latest.run_id
+            if key not in self._offered or owing - self._offered[key]:
+                self._offered.setdefault(key, set()).update(owing)
+                self.succeeded(job_id, latest.run_id, latest)
+
+    def _new(self, job_id: str, run_ids: list[str]) -> list[str]:
+        """Those of a job's runs, oldest first, that were neither seen here nor told by a process before."""
+        seen = self._seen.setdefault(job_id, set())
+        new = [run_id for run_id in run_ids if run_id not in seen]
+        seen.update(run_ids)
+        if new and (state := self._states.read(job_id)).run in filter(None, run_ids):
+            later = run_ids[run_ids.index(state.run) + 1 :]
+            # The last one that was counted is told if that process was killed, or what it sent was not taken.
+            lasts = [state.of(name).last.get("", Last()) for name in self._handlers(job_id)]
+            is_untold = any(last.untold and not last.at_s for last in lasts)
+            again = [state.run] if is_untold and not later else []
+            new = [one for one in (*again, *later) if one in new]
+        return new
+
+    def failed(self, job_id: str, run: Account, latest: Account | None) -> None:
+        """The job's run failed; `latest` is the manager's account of the job."""
         found = self._evidence(job_id, run.run_id)
         if not found.told:
             # Somebody stopped it, whatever its process made of that.
             return
         error = "; ".join(words for words in (found.error, found.hint) if words) or None
         event = self._event(FAILURE, job_id, run, found, error=error)
-        ended = self._ended(job_id, self._ask([job_id]).get(job_id), run.run_id)
-        is_first, is_new = self._is_first(job_id, run.run_id), False
-
-        def change(state: State) -> State:
-            nonlocal is_new
-            is_new = not run.run_id or state.run != run.run_id
-            if not is_new:
-                return state
-            handlers = self._handlers(job_id)
-            return throttle.failed(state, event, ended, self._rule, handlers, is_first=is_first)
-
-        state = self._states.change(job_id, change)
-        if is_new:
-            self._offer(event, state)
+        state = self._states.read(job_id)
+        if not run.run_id or state.run != run.run_id:
+            count = partial(
+                throttle.failed, event=event, ended=self._ended(job_id, latest, run.run_id), rule=self._rule,
+                handlers=self._handlers(job_id), is_first=self._is_first(job_id, run.run_id),
+            )  # fmt: skip
+            state = self._states.change(job_id, count)
+        self._offer(event, state)
 
     def _is_first(self, job_id: str, run_id: str) -> bool:
         """Whether the job succeeded between the last failure that was counted and this run: that may be told later."""
@@ -97,31 +146,6 @@ class Handling:
         later = self._journal.since(job_id, last.run, last.failing.since_s)
         between = takewhile(lambda one: one.run_id != run_id, later)
         return any(one.has_succeeded for one in between)
-
-    def follow(self, job_id: str, run_id: str, since_s: float) -> None:
-        """Tell what becomes of the job from `since_s` on, while its failure in the run `run_id` is being told.
-
-        By the journal, and by the manager, which needs none but knows of the latest run only.
-        """
-        seen, is_over = {run_id}, False
-        while not is_over:
-            is_over = self._deliveries.wait(_LOOK_S)
-            latest = self._ask([job_id]).get(job_id)
-            later = self._journal.since(job_id, run_id, since_s)
-            # What a success has followed is over.
-            runs = [*takewhile(lambda one: one.has_failed, reversed(later))][::-1]
-            if latest and latest.has_failed:
-                runs.append(latest)
-            for run in runs:
-                if run.run_id not in seen:
-                    self.failed(job_id, run)
-                    seen.add(run_id := run.run_id)
-                    is_over = False
-            # At the end again: of what was under way until then the end is yet to be told.
-            if latest and latest.has_succeeded and (is_over or latest.run_id not in seen):
-                self.succeeded(job_id, latest.run_id, latest)
-                seen.add(latest.run_id)
-        self._deliveries.wait()
 
     def succeeded(
         self, job_id: str, run_id: str, latest: Account | None, alerts: tuple[str, ...] = ()
@@ -142,7 +166,7 @@ class Handling:
         ended, handlers = self._ended(job_id, latest, run_id), self._handlers(job_id)
         recover = partial(throttle.succeeded, ended=ended, handlers=handlers)
         self._offer(event, self._states.change(job_id, recover))
-        for alert, text in found.alerts.items():
+        for alert, text in (found.alerts if alerts else {}).items():
             event = replace(event, kind=ALERT, alert=alert, error=text)
             count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
             self._offer(event, self._states.change(job_id, count))
@@ -202,7 +226,9 @@ class Handling:
     ) -> Event:
         scope, time_s = "user" if self._user else "system", self._now_s()
         how = run.result, run.exit_code, run.exit_status
-        log = found.lines[: self._config.log_lines] if found else ()
+        lines = found.lines[: self._config.log_lines] if found else ()
+        # Many events may wait for a handler.
+        log = tuple(line[:LINE_LENGTH] for line in lines)
         host = platform.node()
         return Event(kind, job_id, run.run_id, host, scope, time_s, *how, error=error, log=log)
 

@@ -6,6 +6,7 @@ can neither add a line to a header nor write to a terminal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,13 @@ from sereno.records import messages
 from sereno.records.printable import printable
 
 SUBJECT_LENGTH, LINE_LENGTH = 200, 1000
+_OF_MANY = {
+    FAILURE: messages.TITLE_FAILURES,
+    RECOVERY: messages.TITLE_RECOVERIES,
+    ALERT: messages.TITLE_ALERTS,
+}
+# Of what shares a message, each has these in the one payload; the log of each is in the journal.
+_OF_ALL = ("subject", "text", "log", "more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +61,32 @@ def compose(event: Event) -> Message:
         "untold": event.untold,
         "quiet_until": _iso(event.quiet_until_s),
         "log": [line[:LINE_LENGTH] for line in event.log],
+        "more": [],
         "subject": subject,
         "text": f"{subject}\n\n{body}",
     }
     return Message(subject, body, payload)
+
+
+def compose_all(events: Sequence[Event]) -> Message:
+    """The message about events of one kind. Its payload is that of the first, with the others in `more`."""
+    first = compose(events[0])
+    if len(events) == 1:
+        return first
+    jobs = ", ".join(event.job for event in events)
+    headline = str(_OF_MANY[events[0].kind]) % (len(events), jobs)
+    subject = printable(f"[sereno] {events[0].host}: {headline}", SUBJECT_LENGTH)
+    is_failure = events[0].kind == FAILURE
+    rows = [
+        f"{_headline(one)}: {_error(one)}" if is_failure and one.error else _headline(one)
+        for one in events
+    ]
+    rows += ["", in_scope("journalctl SERENO_JOB=JOB", user=events[0].scope == "user")]
+    body = "".join(f"{printable(row, SUBJECT_LENGTH)}\n" for row in rows)
+    others = (compose(event).payload for event in events[1:])
+    more = [{key: one[key] for key in one if key not in _OF_ALL} for one in others]
+    text = f"{subject}\n\n{body}"
+    return Message(subject, body, {**first.payload, "more": more, "subject": subject, "text": text})
 
 
 def _headline(event: Event) -> str:

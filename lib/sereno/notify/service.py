@@ -1,56 +1,100 @@
-"""What the units of systemd/ start: a failure by OnFailure=, everything else by the datagrams of `wake`."""
+"""What the units of systemd/ start: failures by OnFailure=, everything else by the datagrams of `wake`."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from select import select
 
 from sereno.errors import SerenoError, UsageError
+from sereno.manager.names import TELLER
+from sereno.manager.systemctl import Systemctl
 from sereno.notify.datagram import Heard, fair, receive
 from sereno.notify.delivery import Deliveries
 from sereno.notify.handling import TRY_IT, Handling
-from sereno.records import account, journal, messages
+from sereno.records import journal, messages
 from sereno.records.log import Logger
 from sereno.setting_names import NOTIFY_STATE
 
 IDENTIFIER = "sereno-notify"
 # SD_LISTEN_FDS_START
 _FIRST_DESCRIPTOR = 3
-# All of a start: TimeoutStartSec= of the units is 600 s, and the slowest webhook takes 580 s. What comes after
-# `_LISTEN_S` is left to the next start.
+# All of a start: the units' limit is 600 s, and the slowest webhook takes 580 s. What comes after `_LISTEN_S` is left
+# to the next start.
 DEADLINE_S, _LISTEN_S = 590.0, 560.0
-# From a failure to its handler, on a busy machine.
-_START_S = 5.0
+# What fails in the same seconds is told together.
+GATHER_S = 2.0
+# Between two looks at what fails meanwhile; how much later the journal may have it.
+_LOOK_S, _JOURNAL_S = 2.0, 5.0
+# For the manager's answer, should it not know what is asked.
+_BARRIER_S = 5.0
 # Between two looks at runs that are not over; how many datagrams are handled between two looks at the socket.
 _PAUSE_S, _AT_ONCE = 0.02, 16
 _logger = Logger("sereno.notify")
 
 
-def run(failed: str | None, environ: Mapping[str, str]) -> int:
-    """Do what a unit asks for: the job `failed` failed, or None: datagrams wait in systemd's socket (sd_listen_fds(3)).
+def run(environ: Mapping[str, str], *, of_failures: bool) -> int:
+    """Do what a unit asks for: tell of failures, or of what the datagrams in systemd's socket say (sd_listen_fds(3)).
 
     Returns:
         The exit status: 0; 1 if a handler failed, so that `systemctl --failed` shows it; an error's own.
     """
     journal.set_up_as(IDENTIFIER)
-    deliveries = Deliveries(time.monotonic() + DEADLINE_S)
+    deliveries = Deliveries(time.monotonic() + DEADLINE_S, gather_s=GATHER_S)
     try:
-        if failed is None:
-            _listen(environ, deliveries)
+        if of_failures:
+            _tell_failures(environ, deliveries)
         else:
-            since_s = time.time() - _START_S
-            handling = Handling(environ, deliveries)
-            first = account.of_monitored(environ)
-            handling.failed(failed, first)
-            handling.follow(failed, first.run_id, since_s)
+            _listen(environ, deliveries)
     except SerenoError as error:
-        fields = {"SERENO_ERROR": error.message, "SERENO_JOB": failed}
-        _logger.error(messages.NONE_SENT, error.message, extra=fields)
+        _logger.error(messages.NONE_SENT, error.message, extra={"SERENO_ERROR": error.message})
         return error.exit_code
     return int(any(delivery.error is not None for delivery in deliveries.done))
+
+
+def _tell_failures(environ: Mapping[str, str], deliveries: Deliveries) -> None:
+    """Tell what failed since the last start, and what does until that is told.
+
+    A unit that is active is not started by what fails meanwhile. So it says that it stops before it looks for the last
+    time: from then on a failure starts it again when this process is gone.
+    """
+    give_up, since_s = time.monotonic() + _LISTEN_S, _last_look_s(environ)
+    handling, is_over = Handling(environ, deliveries), False
+    while not is_over and time.monotonic() < give_up:
+        deliveries.wait(_LOOK_S)
+        now_s = time.monotonic()
+        is_over, since_s = handling.look(since_s), max(since_s, now_s - _JOURNAL_S)
+    with suppress(OSError):
+        _stops(environ.get("NOTIFY_SOCKET", ""))
+    handling.look(since_s)
+    deliveries.wait()
+
+
+def _last_look_s(environ: Mapping[str, str]) -> float:
+    """When the process before said that it stops (time.monotonic()); 0: there was none in this boot."""
+    name, shown = "ActiveExitTimestampMonotonic", dict[str, str]()
+    with suppress(SerenoError):
+        shown = Systemctl.of_this_process(environ).show(TELLER, name)
+    return int(shown.get(name) or 0) / 1e6
+
+
+def _stops(address: str) -> None:
+    """Return when the manager knows that this unit stops (sd_notify(3), STOPPING=1 and BARRIER=1)."""
+    if not address:
+        return
+    reading, writing = os.pipe()
+    with open(reading, "rb"), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        with open(writing, "wb"):
+            sender.connect("\0" + address[1:] if address[0] == "@" else address)
+            sender.send(b"STOPPING=1")
+            rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [writing])
+            sender.sendmsg([b"BARRIER=1"], [rights])
+        # It closes what it was sent after it has handled what came before.
+        select([reading], [], [], _BARRIER_S)
 
 
 def _listen(environ: Mapping[str, str], deliveries: Deliveries) -> None:

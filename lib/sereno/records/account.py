@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from sereno.errors import SerenoError
-from sereno.manager.names import service_name
-from sereno.manager.systemctl import Systemctl, is_running
+from sereno.manager.names import ALL_SERVICES, job_of_service, service_name
+from sereno.manager.systemctl import FEW, Systemctl, is_running
 from sereno.records.run_record import Run, judged
 from sereno.records.verdict import EXITS, SUCCESS, Seen
 
@@ -51,13 +51,6 @@ class Account(NamedTuple):
     @property
     def has_failed(self) -> bool:
         return self.is_over and self.result != SUCCESS
-
-
-def of_monitored(environ: Mapping[str, str]) -> Account:
-    """The account of a failed run in the variables that a handler of OnFailure= gets (systemd.exec(5))."""
-    names = ("INVOCATION_ID", "SERVICE_RESULT", "EXIT_CODE", "EXIT_STATUS")
-    run_id, result, code, status = (environ.get(f"MONITOR_{name}", "") for name in names)
-    return Account(run_id, True, result, code, status)
 
 
 def of(shown: Mapping[str, str]) -> Account | None:
@@ -139,12 +132,21 @@ def shown_of(
     return {services[unit]: properties for unit, properties in shown.items()}
 
 
-def ask(manager: Systemctl, job_ids: Collection[str]) -> dict[str, Account]:
-    """The accounts of those of the jobs whose service is loaded; of none where there is no manager to ask."""
-    units = [service_name(job_id) for job_id in job_ids]
+def ask(
+    manager: Systemctl, job_ids: Collection[str], *, failed: bool = False
+) -> dict[str, Account]:
+    """The accounts of those of the jobs whose service is loaded; of none where there is no manager to ask.
+
+    `failed`: and of all jobs whose service failed and was neither started nor reset since.
+    """
+    units = {service_name(job_id) for job_id in job_ids}
     try:
-        shown = shown_of(manager, job_ids, manager.list_units(*units) if units else ())
+        names = units if len(units) <= FEW else (ALL_SERVICES,)
+        loaded = units.intersection(manager.list_units(*names) if units else ())
+        if failed:
+            loaded |= manager.list_units(ALL_SERVICES, state="failed").keys()
+        shown = manager.show_all(sorted(loaded), *PROPERTIES)
     except SerenoError:
         return {}
-    found = {job_id: of(properties) for job_id, properties in shown.items()}
+    found = {job_of_service(unit): of(properties) for unit, properties in shown.items()}
     return {job_id: account for job_id, account in found.items() if account is not None}

@@ -163,6 +163,9 @@ NO_HEARTBEATS = Message("Tarea %s: sin latidos: %s", "Job %s: no heartbeats: %s"
 # What people get to read.
 TITLE_FAILURE = Message("%s fallida (%s)", "%s failed (%s)")
 TITLE_RECOVERY = Message("%s recuperada", "%s recovered")
+TITLE_FAILURES = Message("%d tareas fallidas: %s", "%d jobs failed: %s")
+TITLE_RECOVERIES = Message("%d tareas recuperadas: %s", "%d jobs recovered: %s")
+TITLE_ALERTS = Message("%d avisos: %s", "%d alerts: %s")
 TITLE_TEST = Message("mensaje de prueba", "test message")
 BODY_TEST = Message(
     "Los avisos de sereno en %s llegan por esta vía.",

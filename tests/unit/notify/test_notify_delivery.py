@@ -30,16 +30,17 @@ from sereno.errors import NotAvailable
 from sereno.notify import datagram, evidence, service, state, trial, wake
 from sereno.notify.config import Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
-from sereno.notify.delivery import Deliveries, Delivery, Task
-from sereno.notify.event import FAILURE, Event
+from sereno.notify.delivery import MOST_ALONE, Deliveries, Delivery, Task
+from sereno.notify.event import FAILURE, RECOVERY, Event
 from sereno.notify.evidence import Evidence, Journal
 from sereno.notify.handling import Handling
-from sereno.notify.message import compose
+from sereno.notify.message import Message, compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
 from sereno.notify.throttle import Moment, Row, Told
 from sereno.records import journal, sending
 from sereno.records.account import Account
 from sereno.records.journal import FINISHED
+from sereno.records.run_record import PROCESS_EXITED, UNIT_FAILED
 from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_SOCKET, NOTIFY_STATE
 
 if TYPE_CHECKING:
@@ -419,6 +420,55 @@ def test_three_handlers_of_which_each_takes_all_of_its_time_end_at_the_deadline(
     assert [one.error is None for one in deliveries.done] == [False] * 3
 
 
+def test_much_of_a_kind_that_waits_for_a_handler_is_one_message_and_little_has_one_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    sent: list[Message] = []
+    deliveries = Deliveries(
+        time.monotonic() + 10, lambda one, message, **_: sent.append(message), gather_s=0.3
+    )
+    (one,) = handlers("a")
+    done: list[str] = []
+    for number in range(MOST_ALONE + 2):
+        event = replace(EVENT, job=f"j{number}", run=run_id(number))
+        # The third is no longer to be told.
+        due = (lambda event: None) if number == 2 else (lambda event: event)
+        deliveries.start(Task(one, event, due, lambda event: done.append(event.job)))
+    for number in range(MOST_ALONE):
+        deliveries.start(Task(one, replace(EVENT, kind=RECOVERY, job=f"j{number}")))
+    deliveries.wait()
+    together, *alone = sent
+    assert [message.payload["event"] for message in alone] == ["recovery"] * MOST_ALONE
+    assert [message.payload["more"] for message in alone] == [[]] * MOST_ALONE
+    told = [together.payload, *together.payload["more"]]
+    assert [(one["job"], one["run"]) for one in told] == [
+        (f"j{number}", run_id(number)) for number in (0, 1, 3, 4)
+    ]
+    assert done == ["j0", "j1", "j3", "j4"]
+    assert "4 tareas fallidas: j0, j1, j3, j4" in together.subject
+    assert together.body.count("(exit-code, 1): ñandú\n") == 4
+    # Each has its record all the same.
+    failures = [one for one in caplog.records if getattr(one, "SERENO_EVENT", "") == FAILURE]
+    assert [record.SERENO_JOB for record in failures] == done
+
+
+def test_of_what_shares_a_message_that_does_not_leave_nothing_counts_as_told() -> None:
+    done: list[str] = []
+
+    def refused(*_: object, **__: object) -> None:
+        raise DeliveryError("refused")
+
+    deliveries = Deliveries(time.monotonic() + 10, refused, gather_s=0.2)
+    (one,) = handlers("a")
+    for number in range(MOST_ALONE + 1):
+        event = replace(EVENT, job=f"j{number}")
+        deliveries.start(Task(one, event, done=lambda event: done.append(event.job)))
+    deliveries.wait()
+    assert deliveries.done == [Delivery("a", "refused")] * (MOST_ALONE + 1)
+    assert done == []
+
+
 # --- what the units start -----------------------------------------------------------------------------------------
 
 RUN = "1" * 32
@@ -452,6 +502,7 @@ class Desk:
         self.asked: list[str] = []
         self.meanwhile: Any = lambda name: None
         self.course: list[Account] = []
+        self.has_journal = True
 
     def send(self, one: Handler, message: Any, **_: object) -> None:
         self.meanwhile(one.name)
@@ -470,20 +521,36 @@ class Desk:
         ids = [one.run_id for one in self.course]
         return self.course[ids.index(run_id) + 1 if run_id in ids else 0 :]
 
+    def failures(self, since_s: float) -> dict[str, dict[str, Account]]:
+        return {"j": {one.run_id: one for one in self.course if one.has_failed}}
+
     def handling(self) -> tuple[Handling, Deliveries]:
         deliveries = Deliveries(time.monotonic() + 10, self.send)
         options: dict[str, Any] = {"journal": self}
-        ask = lambda job_ids: {job: one for job, one in self.accounts.items() if job in job_ids}  # noqa: E731
+
+        def ask(job_ids: Any, *, failed: bool = False) -> dict[str, Account]:
+            found = self.accounts.items()
+            return {job: one for job, one in found if job in job_ids or (failed and one.has_failed)}
+
         return Handling(
             self.environ, deliveries, now_s=lambda: self.now_s, ask=ask, **options
         ), deliveries
 
     def fail(self, number: int, result: str = "exit-code") -> None:
-        handling, _ = self.handling()
+        handling, deliveries = self.handling()
         self.now_s += 1
         self.last.setdefault(run_id(number), evidence.moment(self.now_s - 1e9))
-        handling.failed("j", Account(run_id(number), True, result, "exited", "1"))
-        handling.follow("j", run_id(number), 0.0)
+        failed = Account(run_id(number), True, result, "exited", "1", ended_s=time.monotonic())
+        if self.has_journal:
+            self.course.append(failed)
+        else:
+            self.accounts["j"] = failed
+        self.watch(handling, deliveries)
+
+    def watch(self, handling: Handling, deliveries: Deliveries) -> None:
+        """As the service does."""
+        while not handling.look(0.0):
+            deliveries.wait(0.05)
 
     def succeed(self, number: int, **options: Any) -> None:
         handling, deliveries = self.handling()
@@ -547,7 +614,7 @@ def test_a_handler_that_is_down_hides_nothing_of_another_and_tells_later_what_it
     assert not (desk.state / "j.failing").exists()
 
 
-def test_what_a_process_that_was_killed_had_not_told_is_told_at_the_next_failure(
+def test_what_a_process_that_was_killed_had_not_told_is_told_once_by_the_next(
     tmp_path: Path,
 ) -> None:
     desk = Desk(tmp_path)
@@ -556,8 +623,15 @@ def test_what_a_process_that_was_killed_had_not_told_is_told_at_the_next_failure
         desk.fail(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert (desk.state / "j.failing").exists()
+    # By the process that systemd starts in its place, and by no later one again.
+    desk.course = [Account(run_id(1), True, "exit-code", "exited", "1")]
+    for _ in range(2):
+        desk.watch(*desk.handling())
+    assert desk.told("a", "failures", "untold") == [("failure", 1, 0)]
+    assert desk.told("b") == ["failure"]
+    desk.now_s += 86_400
     desk.fail(2)
-    assert desk.told("a", "failures", "untold") == [("failure", 2, 1)]
+    assert desk.told("a", "failures", "untold")[1:] == [("failure", 2, 0)]
 
 
 def test_each_handler_is_asked_only_for_the_events_and_jobs_that_it_wants(tmp_path: Path) -> None:
@@ -601,6 +675,7 @@ def test_what_came_while_a_failure_was_being_told_is_told_after_it(tmp_path: Pat
 
 def test_without_a_journal_the_managers_word_alone_tells_of_a_recovery(tmp_path: Path) -> None:
     desk = Desk(tmp_path, status="", error=None, lines=())
+    desk.has_journal = False
     desk.fail(1)
     desk.accounts["j"] = Account(run_id(2), True, "success", "exited", "0", 5e9, 6e9)
     handling, deliveries = desk.handling()
@@ -608,7 +683,6 @@ def test_without_a_journal_the_managers_word_alone_tells_of_a_recovery(tmp_path:
     deliveries.wait()
     assert desk.told("a", "run") == [("failure", run_id(1)), ("recovery", run_id(2))]
     # What the journal has of it must not say otherwise: the run has left no closing record.
-    desk.accounts["j"] = Account(run_id(3), True, "exit-code", "exited", "1", 7e9, 8e9)
     desk.fail(3)
     desk.accounts["j"] = Account(run_id(4), True, "success", "exited", "0", 9e9, 10e9)
     desk.found["lines"] = ("started",)
@@ -617,15 +691,23 @@ def test_without_a_journal_the_managers_word_alone_tells_of_a_recovery(tmp_path:
     assert desk.told().count("recovery") == 1
 
 
-def test_without_a_journal_a_failure_that_joined_another_is_counted(tmp_path: Path) -> None:
+def test_without_a_journal_the_manager_tells_of_every_job_that_failed_and_of_none_twice(
+    tmp_path: Path,
+) -> None:
     desk = Desk(tmp_path, status="", error=None, lines=())
-    desk.accounts["j"] = Account(run_id(2), True, "timeout", "killed", "KILL", 5.0, 6.0)
+    desk.has_journal = False
+    long_ago = Account(run_id(8), True, "timeout", "killed", "KILL", ended_s=-1e9)
+    desk.accounts = {"k": long_ago, "m": long_ago._replace(ended_s=time.monotonic())}
     desk.fail(1)
-    # systemd then starts a handler for it after all.
+    desk.fail(1)
     desk.fail(2)
     desk.now_s += 86_400
     desk.fail(3)
-    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 3, 1)]
+    assert sorted(desk.told("a", "job", "failures", "untold")) == [
+        ("failure", "j", 1, 0),
+        ("failure", "j", 3, 1),
+        ("failure", "m", 1, 0),
+    ]
 
 
 def test_a_journal_that_cannot_be_read_holds_up_no_message(
@@ -638,10 +720,12 @@ def test_a_journal_that_cannot_be_read_holds_up_no_message(
         yield
 
     handling, deliveries = desk.handling()
-    handling = Handling(desk.environ, deliveries, journal=Journal(False, broken), ask=lambda _: {})
+    handling = Handling(
+        desk.environ, deliveries, journal=Journal(False, broken), ask=lambda *_, **__: {}
+    )
     start_s = time.monotonic()
-    handling.failed("j", Account(run_id(1), True, "exit-code", "exited", "1"))
-    handling.follow("j", run_id(1), 0.0)
+    handling.failed("j", Account(run_id(1), True, "exit-code", "exited", "1"), None)
+    desk.watch(handling, deliveries)
     assert time.monotonic() - start_s < 1.5
     assert desk.told() == ["failure"]
     assert caplog.text.count("Bad message") == 1
@@ -659,30 +743,66 @@ def test_a_run_that_somebody_stopped_is_no_failure_whatever_its_process_made_of_
 
 def test_what_failed_again_while_a_failure_was_being_told_is_counted(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.course = [Account(run_id(number), True, "timeout") for number in (1, 2, 3, 4)]
-    desk.fail(1)
+    desk.course = [Account(run_id(number), True, "timeout") for number in (1, 2, 3)]
+    desk.fail(4)
     desk.now_s += 86_400
     desk.fail(5)
-    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 5, 3)]
+    told = desk.told("a", "failures", "untold")
+    assert (told[-1][1], sum(1 + untold for _, _, untold in told)) == (5, 5)
 
 
 def test_a_success_between_two_failures_that_one_start_tells_ends_the_row(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     good = Account(run_id(2), True, "success", "exited", "0")
-    desk.course = [Account(run_id(1), True, "timeout"), good, Account(run_id(3), True, "timeout")]
-    desk.fail(1)
-    assert desk.told("a", "failures", "untold") == [("failure", 1, 0), ("failure", 1, 0)]
+    desk.course = [Account(run_id(1), True, "timeout"), good]
+    desk.fail(3)
+    # In one message, or in two.
+    assert {*desk.told("a", "failures")} == {("failure", 1)}
+    before = len(desk.told())
     # Also where each has a start of its own, and word of the success comes after both.
-    desk.course += [good._replace(run_id=run_id(4)), Account(run_id(5), True, "timeout")]
+    desk.course.append(good._replace(run_id=run_id(4)))
     desk.fail(5)
-    desk.course.append(Account(run_id(6), True, "timeout"))
     desk.fail(6)
     desk.last[run_id(4)] = evidence.moment(1.0)
     desk.succeed(4)
-    assert desk.told("a", "failures")[2:] == [("failure", 1)]
+    assert desk.told("a", "failures")[before:] == [("failure", 1)]
     assert (desk.state / "j.failing").exists()
     desk.succeed(7)
-    assert desk.told("a", "failures")[3:] == [("recovery", 2)]
+    assert desk.told("a", "failures")[-1:] == [("recovery", 2)]
+
+
+def test_a_recovery_is_told_once_the_failure_is_and_a_broken_handler_is_not_asked_for_ever(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+    told_late, both_tried = threading.Event(), threading.Event()
+
+    def meanwhile(name: str) -> None:
+        if name == "b":
+            told_late.wait(10)
+        elif desk.told("a"):
+            both_tried.set()
+            raise DeliveryError("out of order")
+
+    desk.meanwhile = meanwhile
+    desk.found["status"] = ""
+    handling, deliveries = desk.handling()
+    desk.last = {run_id(1): evidence.moment(1.0), run_id(2): evidence.moment(2.0)}
+    desk.course = [Account(run_id(1), True, "exit-code", "exited", "1")]
+    assert not handling.look(0.0)
+    desk.found["status"] = "success"
+    desk.accounts["j"] = Account(run_id(2), True, "success", "exited", "0", 2.0, 2.0)
+    give_up = time.monotonic() + 10
+    while not both_tried.is_set() and time.monotonic() < give_up:
+        deliveries.wait(0.02)
+        assert not handling.look(0.0)
+    told_late.set()
+    desk.watch(handling, deliveries)
+    assert desk.told("b") == ["failure", "recovery"]
+    assert desk.told("a") == ["failure"]
+    errors = [one for one in deliveries.done if one.error]
+    assert 1 <= len(errors) <= 3
+    assert {one.handler for one in errors} == {"a"}
 
 
 def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Path) -> None:
@@ -701,8 +821,11 @@ def test_a_success_that_the_journal_does_not_confirm_tells_nothing(tmp_path: Pat
 
 def test_each_alert_of_a_success_is_told(tmp_path: Path) -> None:
     desk = Desk(tmp_path, alerts={"capacity": "95 %", "hit_rate": "3 %"})
-    desk.succeed(1)
-    desk.succeed(2)
+    desk.succeed(1, alerts=("hit_rate",))
+    desk.succeed(2, alerts=("hit_rate",))
+    # What looks for recoveries alone tells of none.
+    desk.succeed(3)
+    assert len(desk.told("b")) == 2
     assert sorted(desk.told("b", "alert", "error")) == [
         ("alert", "capacity", "95 %"),
         ("alert", "hit_rate", "3 %"),
@@ -890,13 +1013,13 @@ def test_a_lock_that_is_never_given_back_holds_no_message_back(
     desk.fail(1)
     # Whoever may read the directory may lock it; the lock's own file opens to its user alone.
     assert (desk.state / ".lock").stat().st_mode & 0o777 == 0o600
-    for path in (desk.state, desk.state / ".lock"):
+    for number, path in enumerate((desk.state, desk.state / ".lock"), 2):
         with contextlib.ExitStack() as stack:
             descriptor = os.open(path, os.O_RDONLY)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             desk.now_s += 86_400
-            desk.fail(2)
+            desk.fail(number)
     assert desk.told() == ["failure"] * 3
 
 
@@ -997,7 +1120,7 @@ def test_a_broken_file_is_recorded_and_is_the_units_failure(
     monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
     (tmp_path / "notify.toml").write_text("x = 1")
     environ = {NOTIFY_CONFIG: str(tmp_path / "notify.toml"), NOTIFY_STATE: str(tmp_path)}
-    assert service.run("j", environ) == 2
+    assert service.run(environ, of_failures=True) == 2
     assert [record.MESSAGE_ID for record in caplog.records] == [journal.NOT_DELIVERED]
 
 
@@ -1006,6 +1129,7 @@ class Inbox:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
+        monkeypatch.setattr(service, "GATHER_S", 0.0)
         self.desk = Desk(tmp_path)
         monkeypatch.setattr(service, "Handling", lambda environ, deliveries: self.made(deliveries))
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -1032,7 +1156,7 @@ class Inbox:
 
     def start(self, monkeypatch: pytest.MonkeyPatch) -> int:
         monkeypatch.setattr(service, "_FIRST_DESCRIPTOR", os.dup(self.socket.fileno()))
-        return service.run(None, self.environ)
+        return service.run(self.environ, of_failures=False)
 
 
 @pytest.fixture
@@ -1147,8 +1271,9 @@ def test_without_the_journals_socket_messages_leave_all_the_same(
         monkeypatch.setattr(sending, "SOCKET", str(address))
         monkeypatch.setenv("INVOCATION_ID", RUN)
         inbox.desk.meanwhile = lambda name: address.unlink(missing_ok=True)
-        environ = {**inbox.environ, "MONITOR_INVOCATION_ID": run_id(1)}
-        return service.run("j", environ) == 0 and inbox.desk.told() == ["failure"]
+        inbox.desk.course = [Account(run_id(1), True, "exit-code", "exited", "1")]
+        done = service.run(inbox.environ, of_failures=True)
+        return done == 0 and inbox.desk.told() == ["failure"]
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
         if away == "later":
@@ -1211,10 +1336,85 @@ def test_a_test_message_is_answered_by_the_service_without_a_journal(
         list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=0.1))
 
 
-@pytest.mark.parametrize(("failed", "says"), [("j", "SERENO_NOTIFY_CONFIG"), (None, "LISTEN_FDS")])
+@pytest.mark.parametrize(
+    ("of_failures", "says"), [(True, "SERENO_NOTIFY_CONFIG"), (False, "LISTEN_FDS")]
+)
 def test_what_the_units_start_is_refused_by_hand_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failed: str | None, says: str
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, of_failures: bool, says: str
 ) -> None:
     monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
-    assert service.run(failed, {}) == 2
+    assert service.run({}, of_failures=of_failures) == 2
     assert f"{says}: " in caplog.text
+
+
+def manager_record(
+    job: str, run: str, kind: str, at_s: float, boot: bytes, **fields: str
+) -> dict[str, Any]:
+    return {
+        "MESSAGE_ID": kind, "INVOCATION_ID": run, "UNIT": f"sereno@{job}.service", "_PID": "1", "_UID": "0",
+        "__MONOTONIC_TIMESTAMP": (at_s * 1e6, boot), **fields,
+    }  # fmt: skip
+
+
+def test_only_what_the_manager_recorded_in_this_boot_since_the_last_look_is_a_new_failure() -> None:
+    new, old = bytes([7] * 16), bytes([8] * 16)
+    failed, exited = {"UNIT_RESULT": "exit-code"}, {"EXIT_CODE": "exited", "EXIT_STATUS": "3"}
+    records = [
+        # Newest first, as they are read; the last is of the boot before, and late in it.
+        manager_record("k", run_id(3), UNIT_FAILED, 9.0, new, **failed),
+        manager_record("j", run_id(2), UNIT_FAILED, 8.0, new, **failed),
+        manager_record("j", run_id(2), PROCESS_EXITED, 7.9, new, **exited),
+        manager_record(
+            "forged", run_id(4), UNIT_FAILED, 7.0, new, **failed, _PID="77", _UID="1000"
+        ),
+        {**manager_record("x", run_id(4), UNIT_FAILED, 6.5, new, **failed), "UNIT": "cron.service"},
+        manager_record("j", run_id(1), UNIT_FAILED, 6.0, new, UNIT_RESULT="timeout"),
+        manager_record("m", run_id(5), UNIT_FAILED, 4.9, new, **failed),
+        manager_record("n", run_id(6), UNIT_FAILED, 99.0, old, **failed),
+    ]
+    read = lambda *alternatives: iter(records)  # noqa: E731
+    found = Journal(False, read).failures(5.0)
+    assert found == {
+        "k": {run_id(3): Account(run_id(3), True, "exit-code")},
+        "j": {
+            run_id(1): Account(run_id(1), True, "timeout"),
+            run_id(2): Account(run_id(2), True, "exit-code", "exited", "3"),
+        },
+    }  # fmt: skip
+    quiet = [{**records[0], "UNIT": "cron.service", "MESSAGE_ID": "", "_PID": "9"}, records[-1]]
+    read = lambda *alternatives: iter(quiet[1:] if alternatives else quiet)  # noqa: E731
+    assert Journal(False, read).failures(5.0) == {}
+
+
+def test_what_fails_after_the_last_look_is_left_to_the_next_start_which_the_manager_knows_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "set_up_as", lambda identifier: None)
+    monkeypatch.setattr(service, "_last_look_s", lambda environ: 0.0)
+    address, said = str(tmp_path / "notify"), list[bytes]()
+    looks = [False, True, True]
+
+    class Looks:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def look(self, since_s: float) -> bool:
+            said.append(b"look")
+            return looks.pop(0)
+
+    def manager() -> None:
+        for _ in range(2):
+            data, rights, _flags, _address = socket.recv_fds(receiver, 100, 1)
+            time.sleep(0.2)
+            said.append(data)
+            for descriptor in rights:
+                os.close(descriptor)
+
+    monkeypatch.setattr(service, "Handling", Looks)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(address)
+        thread = threading.Thread(target=manager)
+        thread.start()
+        assert service.run({"NOTIFY_SOCKET": address}, of_failures=True) == 0
+        thread.join()
+    assert said == [b"look", b"look", b"STOPPING=1", b"BARRIER=1", b"look"]

@@ -17,7 +17,7 @@ from sereno.notify.evidence import Evidence, joined, judge
 from sereno.notify.message import compose
 from sereno.notify.senders import compose_mail, environment
 from sereno.records import journal
-from sereno.records.account import Account, ask, of, of_monitored
+from sereno.records.account import Account, ask, of
 from sereno.records.printable import printable
 from sereno.records.run_record import PROCESS_EXITED, START_FAILED, UNIT_FAILED, UNIT_STOPPED
 
@@ -183,6 +183,9 @@ def test_runs_are_read_back_as_systemd_would_have_told_them() -> None:
         # It crashed after it had said so.
         said("bien", MESSAGE_ID=journal.FINISHED, SERENO_RUN="e"),
         {"MESSAGE_ID": UNIT_FAILED, "INVOCATION_ID": "e", "UNIT_RESULT": "core-dump"},
+        # What it requires did not start: recorded with the id of the run before.
+        {"MESSAGE_ID": START_FAILED, "INVOCATION_ID": "f", "JOB_RESULT": "dependency"},
+        {"MESSAGE_ID": START_FAILED, "INVOCATION_ID": RUN, "JOB_RESULT": "failed"},
     ]  # fmt: skip
     assert joined(records) == [
         Account(RUN, True, "oom-kill", "killed", "KILL"),
@@ -190,6 +193,7 @@ def test_runs_are_read_back_as_systemd_would_have_told_them() -> None:
         Account("c", True, "resources"),
         Account("d", True, "success", "exited", "0"),
         Account("e", True, "core-dump"),
+        Account("", True, "dependency"),
     ]
 
 
@@ -212,14 +216,6 @@ def test_the_managers_account_of_a_run_says_how_it_ended_and_when() -> None:
     )
     assert killed is not None
     assert killed[2:5] == ("signal", "killed", "KILL")
-    assert of_monitored(
-        {
-            "MONITOR_INVOCATION_ID": RUN,
-            "MONITOR_SERVICE_RESULT": "signal",
-            "MONITOR_EXIT_CODE": "killed",
-            "MONITOR_EXIT_STATUS": "KILL",
-        }
-    ) == killed._replace(began_s=0.0, ended_s=0.0)
     # Nothing is believed of a unit that never ran.
     assert of({"InvocationID": "", "ActiveState": "inactive", "Result": "success"}) is None
     assert of({}) is None
@@ -255,18 +251,20 @@ def test_only_services_that_the_manager_knows_are_asked_for() -> None:
     asked: list[tuple[str, ...]] = []
 
     class Manager:
-        def list_units(self, *patterns: str) -> dict[str, Any]:
-            return {"sereno@a.service": {}}
+        def list_units(self, *patterns: str, state: str = "") -> dict[str, Any]:
+            return {"sereno@c.service": {}} if state == "failed" else {"sereno@a.service": {}}
 
         def show_all(self, units: Any, *properties: str) -> dict[str, Any]:
             asked.append(tuple(units))
             return dict.fromkeys(units, SHOWN)
 
     assert ask(Manager(), ["a", "b"]).keys() == {"a"}
-    assert asked == [("sereno@a.service",)]
+    assert ask(Manager(), ["a", "b"], failed=True).keys() == {"a", "c"}
+    assert ask(Manager(), [f"j{n}" for n in range(99)]) == {}
+    assert asked == [("sereno@a.service",), ("sereno@a.service", "sereno@c.service"), ()]
 
     class Away(Manager):
-        def list_units(self, *patterns: str) -> dict[str, Any]:
+        def list_units(self, *patterns: str, state: str = "") -> dict[str, Any]:
             raise NotAvailable("systemd: no manager")
 
     assert ask(Away(), ["a"]) == {}

@@ -54,7 +54,7 @@ function _shtab_sereno_using
 end
 
 set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain export 'export kubernetes' notify cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
-set -g _shtab_sereno_opts_with_value --app --cron --days --every --failed --image --interval --jobs --namespace --root --run --timezone --to --ttl -n -o
+set -g _shtab_sereno_opts_with_value --app --cron --days --every --image --interval --jobs --namespace --root --run --timezone --to --ttl -n -o
 
 complete -c sereno -e
 complete -c sereno -f
@@ -175,7 +175,7 @@ complete -c sereno -n '_shtab_sereno_using export kubernetes' -l timezone -x -d 
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a notify -d 'send a test message by every handler of notify.toml'
 complete -c sereno -n '_shtab_sereno_using notify' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using notify' -l test -d 'send it, and report each handler'
-complete -c sereno -n '_shtab_sereno_using notify' -l failed -xka "(_sereno_job_ids)" -d 'used by sereno-failed@JOB.service'
+complete -c sereno -n '_shtab_sereno_using notify' -l failures -d 'used by sereno-failed.service'
 complete -c sereno -n '_shtab_sereno_using notify' -l listen -d 'used by sereno-notify.service'
 complete -c sereno -n '_shtab_sereno_using notify' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using notify' -l user -d 'the user scope (default: system for root, user for others)'

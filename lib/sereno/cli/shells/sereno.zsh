@@ -234,7 +234,7 @@ _shtab_sereno_new_defaults_added=0
 _shtab_sereno_notify_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--test[send it, and report each handler]"
-  "--failed[used by sereno-failed\@JOB.service]:JOB:_sereno_job_ids"
+  "--failures[used by sereno-failed.service]"
   "--listen[used by sereno-notify.service]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"

@@ -10,6 +10,7 @@ from sereno.manager.names import (
     DROP_IN,
     SEED_SERVICE,
     TARGET,
+    TELLER,
     TEMPLATE,
     TIMER_TEMPLATE,
     drop_in_name,
@@ -20,9 +21,7 @@ from sereno.observe.doctor.job_facts import JobFacts, Properties, by_cause, grou
 
 SOCKET, LISTENER = "sereno-notify.socket", "sereno-notify.service"
 ADDRESS = "/run/sereno/notify"
-# An instance of no job stands for the template.
-TELLER = "sereno-failed@doctor.service"
-# Of sereno's own units: what does not happen without it.
+# Of sereno's own units: what does not happen without it. An instance of no job stands for a template.
 OWN_UNITS = {
     TARGET: "no timer starts",
     "sereno-start.service": "no timer starts at boot",
@@ -215,7 +214,7 @@ def elsewhere(facts: Facts) -> Iterator[Finding]:
         yield from _by_drop_in(facts, astray, problem, "[Timer]", "Unit=", "Unit", unit,
                                "the timer starts this in place of {}")  # fmt: skip
     silent = [job for job in facts.jobs if facts.tells and ("[Unit]", "OnFailure", "") in job.settings
-              and not any("sereno-failed@" in line for line in job.values("OnFailure", "[Unit]"))]  # fmt: skip
+              and not any("sereno-failed" in line for line in job.values("OnFailure", "[Unit]"))]  # fmt: skip
     yield from _by_drop_in(facts, silent, warning, "[Unit]", "OnFailure=", "OnFailure", "(empty)",
                            "nobody is told of failures of {}")  # fmt: skip
 
