@@ -168,7 +168,9 @@ def quiet_until_s(told: Told, event: Event, now_s: float, rule: Rule) -> float |
 def delivered(state: State, handler: str, event: Event, now_s: float, rule: Rule) -> State:
     """The state after a handler has told an event."""
     told = state.of(handler)
-    told = told._replace(last={**told.last, name_of(event): Last(now_s)})
+    # What came while it was on its way is yet to be told.
+    untold = max(told.last.get(name_of(event), Last()).untold - event.untold - 1, 0)
+    told = told._replace(last={**told.last, name_of(event): Last(now_s, untold)})
     if event.kind == RECOVERY:
         told = told._replace(last={**told.last, "": Last()}, owed=None)
     elif event.kind == FAILURE:
