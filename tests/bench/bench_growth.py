@@ -3,9 +3,10 @@
 Run it as root, after tests/run has made the environment: python tests/bench/bench_growth.py [few] [many] [suite]
 
 Each figure is CPU of process 1, in milliseconds: the median of the rounds, from before a call of the scheduler until
-the manager has nothing left to do. Half of the jobs are intervals. The bare beside them is what systemd takes for one
-daemon-reload with the same number of hand-written timers and services. The last lines are one application of a
-thousand jobs, and twenty that share as many, started one after the other.
+the manager has nothing left to do. Half of the jobs are intervals. Bare is the same number of hand-written timers with
+services. Then come one application of so many jobs, and twenty that share as many, started one after the other; what
+pruning them takes, process 1 and the caller together; the seed of a boot in which all of them are intervals; and 200
+jobs that fail together, told by a webhook that takes two seconds for each message. The last lines are the targets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "boot"))
 
@@ -21,11 +23,19 @@ from machine import Machine, why_not
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PYTHON = "/opt/sereno/current/venv/bin/python3"
-APPS = 20
+APPS, FAILURES, RECEIVER_S = 20, 200, 2.0
+RELOADS = (300, 2000, 5000)
 
+JOBS = """
+def work():
+    return None
+
+def fails():
+    raise ValueError("no such table: ventas")
+"""
 # argv: what to measure, how many jobs.
 WORK = """
-import json, statistics, subprocess, sys, time
+import json, statistics, subprocess, sys, time, resource
 sys.path[:0] = ["/opt/sereno/lib", "/srv/bench"]
 import bench_jobs
 from sereno.scheduler import Scheduler
@@ -44,10 +54,14 @@ def settled(action):
         if now - last < 0.5:
             return now - before
 
-def registered(app, numbers):
+def own_ms():
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used) * 1000
+
+def registered(app, numbers, intervals=False):
     scheduler = Scheduler(app)
     for number in numbers:
-        if number % 2:
+        if number % 2 or intervals:
             scheduler.add_interval_job(bench_jobs.work, f"j{number}", hours=5 + number)
         else:
             scheduler.add_cron_job(bench_jobs.work, f"j{number}", minute=number % 60, hour=3, day=1)
@@ -78,11 +92,76 @@ if what == "changes":
     figures |= {name: statistics.median(each) for name, each in rounds.items()}
     reload = lambda: subprocess.run(["systemctl", "daemon-reload"], check=True)
     figures["a daemon-reload"] = statistics.median(settled(reload) for _ in range(3))
+elif what == "reload":
+    registered("bench", range(jobs)).start()
+    reload = lambda: subprocess.run(["systemctl", "daemon-reload"], check=True)
+    figures["reload"] = statistics.median(settled(reload) for _ in range(3))
+elif what == "prune":
+    for name, scheduler in (("start", registered("bench", range(jobs))), ("prune", Scheduler("bench"))):
+        before = own_ms()
+        figures[name] = settled(scheduler.start) + own_ms() - before
+elif what == "intervals":
+    registered("bench", range(jobs), intervals=True).start()
 else:
     apps = int(what)
     schedulers = [registered(f"bench{n}", range(n, jobs, apps)) for n in range(apps)]
     figures[f"start() of {apps} applications"] = settled(lambda: [each.start() for each in schedulers])
 print(json.dumps(figures))
+"""
+# argv: how many jobs, the receiver's seconds.
+FAILING = """
+import glob, json, os, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+sys.path[:0] = ["/opt/sereno/lib", "/srv/bench"]
+import bench_jobs
+from sereno.scheduler import Scheduler
+jobs, receiver_s = int(sys.argv[1]), float(sys.argv[2])
+told, messages, most = set(), 0, {"processes": 0, "mb": 0.0}
+
+class Web(BaseHTTPRequestHandler):
+    def do_POST(self):
+        global messages
+        payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        time.sleep(receiver_s)
+        messages += 1
+        told.update(one["job"] for one in (payload, *payload["more"]))
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+
+def watch():
+    places = [f"/sys/fs/cgroup/{place}sereno-[fn]*.service/cgroup.procs"
+              for place in ("system.slice/", "systemd/system.slice/", "unified/system.slice/", "*/*.slice/")]
+    while True:
+        pids = {pid for place in places for path in glob.glob(place) for pid in open(path).read().split()}
+        kb = 0
+        for pid in pids:
+            try:
+                rows = open(f"/proc/{pid}/smaps_rollup").read().splitlines()
+                kb += sum(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+            except OSError:
+                pass
+        most["processes"], most["mb"] = max(most["processes"], len(pids)), max(most["mb"], kb / 1024)
+        time.sleep(0.05)
+
+server = ThreadingHTTPServer(("127.0.0.1", 8099), Web)
+for target in (server.serve_forever, watch):
+    threading.Thread(target=target, daemon=True).start()
+os.makedirs("/etc/sereno", exist_ok=True)
+with open("/etc/sereno/notify.toml", "w") as file:
+    file.write('[[handler]]\\ntype = "webhook"\\nurl = "http://127.0.0.1:8099/"\\ntimeout_s = 60\\n')
+scheduler = Scheduler("bench")
+for number in range(jobs):
+    scheduler.add_interval_job(bench_jobs.fails, f"f{number}", hours=5)
+scheduler.start()
+begin = time.monotonic()
+subprocess.run(["systemctl", "start", *(f"sereno@f{n}.service" for n in range(jobs))], capture_output=True)
+last = time.monotonic()
+while len(told) < jobs and time.monotonic() < last + 300:
+    time.sleep(0.05)
+print(json.dumps({"told": len(told), "messages": messages, "ran_s": last - begin,
+                  "told_s": time.monotonic() - last, **most}))
 """
 BARE = """
 import statistics, subprocess, sys, os
@@ -96,7 +175,15 @@ subprocess.run(["systemctl", "daemon-reload"], check=True)
 subprocess.run(["systemctl", "start", *(f"bare{n}.timer" for n in range(int(sys.argv[1])))], check=True)
 reload = lambda: subprocess.run(["systemctl", "daemon-reload"], check=True)
 print(json.dumps({"bare daemon-reload": statistics.median(settled(reload) for _ in range(3))}))
+subprocess.run(["systemctl", "stop", "bare*.timer"], check=True)
+subprocess.run("rm /etc/systemd/system/bare*; systemctl daemon-reload", shell=True, check=True)
 """
+
+
+class Figure(NamedTuple):
+    name: str
+    value: float
+    most: float
 
 
 def measured(machine: Machine, *words: str) -> dict[str, float]:
@@ -104,6 +191,79 @@ def measured(machine: Machine, *words: str) -> dict[str, float]:
         machine.run(PYTHON, "-I", *words, timeout=600).stdout.splitlines()[-1]
     )
     return found
+
+
+def of_changes(machine: Machine, few: int, many: int) -> list[Figure]:
+    at_few = measured(machine, "/srv/bench/work.py", "changes", str(few))
+    at_many = measured(machine, "/srv/bench/work.py", "changes", str(many))
+    print(f"CPU of process 1, ms: {few} jobs, {many} jobs, how many times as much")
+    for name in at_few:
+        print(
+            f"{name:24}{at_few[name]:9.1f}{at_many[name]:10.1f}{at_many[name] / at_few[name]:8.1f}"
+        )
+    ratios = (
+        "add a cron job",
+        "add an interval",
+        "pause",
+        "pause an interval",
+        "remove",
+        "remove an interval",
+    )
+    found = [
+        Figure(f"{name}: {many} jobs / {few}", at_many[name] / at_few[name], 3) for name in ratios
+    ]
+    for name in ("change an interval", "resume an interval"):
+        found.append(
+            Figure(f"{name} / change a cron job", at_many[name] / at_many["change a cron job"], 1.2)
+        )
+    return found
+
+
+def of_many(machine: Machine, many: int) -> list[Figure]:
+    apps: dict[str, float] = {}
+    for number in (1, APPS):
+        machine.run("sereno", "remove", "--all", timeout=300)
+        apps |= measured(machine, "/srv/bench/work.py", str(number), str(many))
+    machine.run("sereno", "remove", "--all", timeout=300)
+    one, twenty = apps.values()
+    pruned = measured(machine, "/srv/bench/work.py", "prune", str(many))
+    measured(machine, "/srv/bench/work.py", "intervals", str(many))
+    machine.reboot()
+    at = "ExecMainExitTimestampMonotonic"
+    machine.wait_for(lambda: machine.show("sereno-seed.service", at)[at] != "0", what="the seed")
+    seed_s = int(machine.show("sereno-seed.service", "CPUUsageNSec")["CPUUsageNSec"]) / 1e9
+    machine.run("sereno", "remove", "--all", timeout=300)
+    return [
+        Figure(f"start of {APPS} applications / of one with as many jobs", twenty / one, 2),
+        Figure(f"pruning {many} / starting them", pruned["prune"] / pruned["start"], 2),
+        Figure(f"seed at boot with {many} intervals, s of CPU", seed_s, 0.5),
+    ]
+
+
+def of_reloads(machine: Machine) -> list[Figure]:
+    found = []
+    for number in RELOADS:
+        machine.run("sereno", "remove", "--all", timeout=300)
+        ours = measured(machine, "/srv/bench/work.py", "reload", str(number))["reload"]
+        machine.run("sereno", "remove", "--all", timeout=300)
+        bare = measured(machine, "/srv/bench/bare.py", str(number))["bare daemon-reload"]
+        print(f"daemon-reload, {number} jobs: {ours:.0f} ms, bare {bare:.0f} ms")
+        found.append(Figure(f"daemon-reload with {number} jobs / bare", ours / bare, 1.5))
+    return found
+
+
+def of_failures(machine: Machine) -> list[Figure]:
+    told = measured(machine, "/srv/bench/failing.py", str(FAILURES), str(RECEIVER_S))
+    print(
+        f"{told['told']:.0f} of {FAILURES} failures told in {told['messages']:.0f} messages,"
+        f" {told['told_s']:.1f} s after the last"
+    )
+    late_s = told["told_s"] - RECEIVER_S * told["messages"]
+    return [
+        Figure(f"{FAILURES} failures: processes that tell", told["processes"], 8),
+        Figure(f"{FAILURES} failures: MB of these", told["mb"], 100),
+        Figure(f"{FAILURES} failures: s after the last, less the receiver's own", late_s, 10),
+    ]
 
 
 def main() -> None:
@@ -117,25 +277,20 @@ def main() -> None:
     with Machine([prepared], binds={"/src": REPOSITORY, "/wheels": wheels}) as machine:
         machine.start()
         machine.run("/src/install.sh", "--wheels", "/wheels", timeout=300)
-        machine.write("/srv/bench/bench_jobs.py", "def work():\n    return None\n")
-        machine.write("/srv/bench/work.py", WORK)
-        machine.write("/srv/bench/bare.py", BARE)
-        at_few = measured(machine, "/srv/bench/work.py", "changes", str(few))
-        at_many = measured(machine, "/srv/bench/work.py", "changes", str(many))
-        print(f"CPU of process 1, ms: {few} jobs, {many} jobs, how many times as much")
-        for name in at_few:
-            print(
-                f"{name:24}{at_few[name]:9.1f}{at_many[name]:10.1f}{at_many[name] / at_few[name]:8.1f}"
-            )
-        apps: dict[str, float] = {}
-        for number in (1, APPS):
-            machine.run("sereno", "remove", "--all", timeout=300)
-            apps |= measured(machine, "/srv/bench/work.py", str(number), str(many))
-        machine.run("sereno", "remove", "--all", timeout=300)
-        machine.run("systemctl", "daemon-reload")
-        apps |= measured(machine, "/srv/bench/bare.py", str(many))
-        for name, figure in apps.items():
-            print(f"{name:33}{figure:10.1f}")
+        for name, text in (
+            ("bench_jobs", JOBS),
+            ("work", WORK),
+            ("bare", BARE),
+            ("failing", FAILING),
+        ):
+            machine.write(f"/srv/bench/{name}.py", text)
+        figures = of_changes(machine, few, many)
+        figures += of_many(machine, many)
+        figures += of_failures(machine)
+        figures += of_reloads(machine)
+    print("target")
+    for name, value, most in figures:
+        print(f"{name:66}{value:8.2f}  ≤ {most:g}  {'met' if value <= most else 'missed'}")
 
 
 if __name__ == "__main__":
