@@ -15,6 +15,8 @@ DROP_IN = "50-sereno.conf"
 # For systemctl: the timers, the services, both, and the targets of applications.
 ALL_TIMERS, ALL_SERVICES = "sereno@*.timer", "sereno@*.service"
 ALL_JOBS, ALL_APPS = "sereno@*", "sereno-app@*"
+# What starts timers in a boot, each by the one before.
+STARTERS = TARGET, "sereno-start*", "sereno-app*", "sereno-jobs@*"
 _JOB, _APP = "sereno@", "sereno-app@"
 
 
@@ -33,12 +35,6 @@ def app_target_name(app: str) -> str:
 def jobs_target_name(app: str) -> str:
     """The target that starts an application's timers and is gone: `enable` and `disable` link them into it."""
     return f"sereno-jobs@{app}.target"
-
-
-def starters(app: str) -> tuple[str, ...]:
-    """The units that start an application's timers in a boot, each by the one before."""
-    of_app = app_target_name(app), f"sereno-start@{app}.service", jobs_target_name(app)
-    return TARGET, "sereno-start.service", APPS_TARGET, *of_app
 
 
 def drop_in_name(job_id: str) -> str:

@@ -174,11 +174,8 @@ class Systemctl:
         return found
 
     def list_units(self, *patterns: str, state: str = "") -> dict[str, dict[str, str]]:
-        """LoadState, ActiveState and SubState of every loaded unit that matches, by unit name: one call for all.
-
-        Args:
-            state: of which all have to be, such as "failed"; "": any.
-        """
+        """LoadState, ActiveState and SubState of every loaded unit that matches and is in `state` ("failed"; "": any),
+        by unit name: one call for all."""
         chosen = f"--state={state}" if state else "--all"
         text = self._run("list-units", chosen, "--output=json", "--", *patterns).stdout
         return {

@@ -16,11 +16,11 @@ from sereno.declare.job import Job
 from sereno.errors import Conflict, InvalidJob, NoSuchJob, NotAvailable, SerenoError, did_you_mean
 from sereno.manager.names import (
     ALL_TIMERS,
+    STARTERS,
     TARGET,
     TEMPLATE,
     app_target_name,
     service_name,
-    starters,
     timer_name,
 )
 from sereno.manager.scope import Scope, of_this_process
@@ -164,7 +164,7 @@ class Installation:
             targets = (TARGET, app_target_name(app))
             active = self._active(found.jobs, *targets, of={*pruned, *job_ids})
             own = {timer_name(job_id) for job_id in job_ids if job_id in found.jobs}
-            if active is not None and not own <= active and self._waited_for_boot(app):
+            if active is not None and not own <= active and self._waited_for_boot():
                 active = self._active(found.jobs, *targets, of={*pruned, *job_ids})
             start = start and active is not None and self._may_start(app, enable_app, active)
             todo = plan.build(
@@ -188,7 +188,7 @@ class Installation:
             _warn(cautions.of_jobs(self.scope, self.units.find().jobs, job_ids))
         return todo.lines()
 
-    def _waited_for_boot(self, app: str) -> bool:
+    def _waited_for_boot(self) -> bool:
         """Let a start of the timers that is under way come to its end; return whether there was one.
 
         One that it has yet to start is not active, and would be started as one that somebody stopped is: without what
@@ -196,7 +196,7 @@ class Installation:
         """
         give_up = time.monotonic() + _BOOT_S
         waited = False
-        while self.manager.is_starting(*starters(app)) and time.monotonic() < give_up:
+        while self.manager.is_starting(*STARTERS) and time.monotonic() < give_up:
             waited = True
             time.sleep(POLL_S)
         return waited
