@@ -131,9 +131,12 @@ def did_you_mean(word: str, known: list[str]) -> str | None:
     """A hint that names what was probably meant by a word that is not known; None: nothing is near it."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, n=1, cutoff=0.7) or [
-        one for one in known if word in one or one in word
-    ]
+    is_long = len(word) > 2
+    near = (
+        [one for one in known if is_long and one.startswith(word)]
+        or get_close_matches(word, known, n=1, cutoff=0.7)
+        or [one for one in known if is_long and (word in one or one in word)]
+    )
     return f"did you mean {near[0]!r}?" if near else None
 
 

@@ -872,6 +872,21 @@ def test_the_last_process_that_started_them_stops_the_timers(scheduler, units, m
     assert not scheduler.is_running
 
 
+def test_a_schedule_that_is_probably_a_mistake_is_warned_of_once(
+    scheduler, units, manager, caplog
+) -> None:
+    scheduler.add_cron_job(backend_jobs.sync, "often", cron_expression="*/90 * * * *")
+    scheduler.add_cron_job(backend_jobs.sync, "either", cron_expression="0 3 13 * fri")
+    scheduler.add_cron_job(backend_jobs.sync, "nightly", cron_expression="0 3 * * *")
+    scheduler.start()
+    assert "job often: minute: */90 is its first value alone" in caplog.text
+    assert "job either: day and weekday are both restricted" in caplog.text
+    assert "nightly" not in caplog.text
+    caplog.clear()
+    scheduler.start()
+    assert caplog.text == ""
+
+
 def test_a_job_after_one_whose_jitter_may_make_it_later_is_warned_of(
     scheduler, units, manager, caplog
 ) -> None:

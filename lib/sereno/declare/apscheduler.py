@@ -49,6 +49,12 @@ _ANSWERS = {
 }
 # By name; that of an argument ends with "=".
 ANSWERS = {name: answer for answer, names in _ANSWERS.items() for name in names.split()}
+# Names that others have for an argument, where no letters tell which one is meant.
+_MEANT = {
+    **dict.fromkeys(("weekday", "dow"), "day_of_week"), **dict.fromkeys(("at", "time"), "hour"),
+    **dict.fromkeys(("crontab", "schedule"), "cron_expression"), "tz": "timezone", "retry": "retries",
+    **dict.fromkeys(("every", "interval", "period"), "minutes"),
+}  # fmt: skip
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _NTH = {"1st": "#1", "2nd": "#2", "3rd": "#3", "4th": "#4", "5th": "#5", "last": "L"}
 _ADD_JOB = ("func", "trigger", "args", "kwargs", "id", "name", "misfire_grace_time", "coalesce",
@@ -125,7 +131,8 @@ def _refusal(
     unknown = [name for name in kwargs if name not in known]
     said = unknown if not theirs else [name for name in unknown if name not in _FIELDS]
     lines = [f"{name}=: {ANSWERS.get(f'{name}=', f'no argument of {method}')}" for name in said]
-    hint = next((did_you_mean(name, known) for name in said if f"{name}=" not in ANSWERS), None)
+    unheard = [_MEANT.get(name, name) for name in said if f"{name}=" not in ANSWERS]
+    hint = next((did_you_mean(name, known) for name in unheard), None)
     if not method.startswith("add_"):
         about = "Scheduler" if method == "__init__" else method
         return UsageError(_joined(about, lines or [str(why)]), hint=hint)

@@ -86,8 +86,8 @@ def check_seconds(
         raise InvalidJob(f"{field}: {value!r} is not a number of seconds")
     # Written so that not-a-number is refused too.
     if not (above < value and least <= value <= most):
-        low = f"above {above:g}" if above >= 0 else f"{least:g}"
-        raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:g} s")
+        low = f"above {above:g}" if above >= 0 else f"{least:.6f}".rstrip("0").rstrip(".")
+        raise InvalidJob(f"{field}: {value!r} s is not in the range {low} to {most:.0f} s")
 
 
 def check_truth(field: str, value: object) -> None:

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sereno.errors import InvalidConfig, NotAllowed, SerenoError, rights_hint
+from sereno.errors import InvalidConfig, NotAllowed, SerenoError, did_you_mean, rights_hint
 from sereno.manager.scope import xdg
 from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
 from sereno.records.files import content
@@ -53,7 +53,7 @@ def _number(least: float, most: float, default: float, *types: type) -> Kind:
     def fits(value: Any) -> bool:
         return type(value) in types and least <= value <= most
 
-    return Kind(fits, f"{noun} from {least:g} to {most:g}", default)
+    return Kind(fits, f"{noun} from {least} to {most}", default)
 
 
 def _text(fits: Callable[[str], Any], text: str, default: Any = REQUIRED) -> Kind:
@@ -196,7 +196,10 @@ def parse(text: str, path: str) -> Config:
 def _handler(table: dict[str, Any], place: str) -> Handler:
     kind = table.pop("type", None)
     if not isinstance(kind, str) or kind not in HANDLERS:
-        raise InvalidConfig(f"{place}: type: {kind!r} is not one of {', '.join(HANDLERS)}")
+        raise InvalidConfig(
+            f"{place}: type: {kind!r} is not one of {', '.join(HANDLERS)}",
+            hint=did_you_mean(str(kind), list(HANDLERS)),
+        )
     values = _checked(table, {**COMMON, **HANDLERS[kind]}, f"{place} ({kind})")
     return Handler(type=kind, **{key: values.pop(key) for key in COMMON}, settings=values)
 
@@ -204,7 +207,10 @@ def _handler(table: dict[str, Any], place: str) -> Handler:
 def _checked(table: Mapping[str, Any], kinds: Mapping[str, Kind], place: str) -> dict[str, Any]:
     for key in table:
         if key not in kinds:
-            raise InvalidConfig(f"{place}: {key}: unknown key; known are {', '.join(kinds)}")
+            raise InvalidConfig(
+                f"{place}: {key}: unknown key; known are {', '.join(kinds)}",
+                hint=_where(key) or did_you_mean(key, [*kinds]),
+            )
     values = {}
     for key, kind in kinds.items():
         value = table.get(key, kind.default)
@@ -215,6 +221,16 @@ def _checked(table: Mapping[str, Any], kinds: Mapping[str, Kind], place: str) ->
             raise InvalidConfig(f"{place}: {key}: {shown} is not {kind.text}")
         values[key] = value
     return values
+
+
+def _where(key: str) -> str | None:
+    """The way out where a key is a right one in another place: what is below a [[handler]] belongs to that one."""
+    if key in SETTINGS:
+        return "it goes above the first [[handler]]"
+    if key in COMMON:
+        return "it goes below a [[handler]]"
+    kinds = [kind for kind, keys in HANDLERS.items() if key in keys]
+    return f"it is a key of type = {kinds[0]!r}" if kinds else None
 
 
 def _with_names(handlers: list[Handler], path: str) -> tuple[Handler, ...]:

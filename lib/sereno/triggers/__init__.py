@@ -8,7 +8,7 @@ from datetime import tzinfo
 from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
-from sereno.triggers.explain import Trigger, describe, warnings
+from sereno.triggers.explain import Trigger, describe, surprises, warnings
 from sereno.triggers.interval import IntervalTrigger
 from sereno.triggers.stored import in_words, parse_text
 from sereno.triggers.zone import machine_zone
@@ -24,6 +24,7 @@ __all__ = [
     "in_words",
     "machine_zone",
     "parse_text",
+    "surprises",
     "warnings",
 ]
 

@@ -108,9 +108,9 @@ def _refuse_count(words: list[str], whole: str) -> NoReturn:
         hint = "name the zone with timezone="
     elif len(words) > 7:
         hint = "put the text in quotes: the shell writes names of files in the place of each *"
-    elif len(words) == 7 or (len(words) == 6 and re.match(r"(19|20)\d\d", words[5])):
+    elif len(words) > 5 and re.match(r"(19|20)\d\d" + r"|[*?]$" * (len(words) == 7), words[-1]):
         hint = "cron has no field of the year; seconds are given with second="
-    elif len(words) == 6:
+    elif len(words) > 5:
         hint = "seconds are given with second=, and a crontab's user name or command is not part of the schedule"
     place = pointer(whole, 0, len(whole)) if whole else ""
     raise InvalidTrigger(

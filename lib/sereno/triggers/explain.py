@@ -153,7 +153,14 @@ def warnings(trigger: Trigger, *, local_zone: str | None = None) -> tuple[str, .
     zone = trigger.timezone
     if zone is None and local_zone is not None:
         zone = check_zone("local_zone", local_zone)
-    return (*_about_steps(trigger), *_about_days(trigger), *_about_clocks(trigger, zone))
+    return (*surprises(trigger), *_about_clocks(trigger, zone))
+
+
+def surprises(trigger: Trigger) -> tuple[str, ...]:
+    """Of the warnings those that hold on each day, and so are probably a mistake."""
+    if not isinstance(trigger, CronTrigger):
+        return ()
+    return (*_about_steps(trigger), *_about_days(trigger))
 
 
 def _about_steps(trigger: CronTrigger) -> list[str]:

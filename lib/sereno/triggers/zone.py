@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
-from sereno.errors import InvalidTrigger
+from sereno.errors import InvalidTrigger, did_you_mean
 
 # The database that systemd reads (tzset(3)). Not that of the Python package tzdata, which may know other names.
 ZONE_DATABASE = Path("/usr/share/zoneinfo")
@@ -68,6 +68,8 @@ def check_zone(field: str, name: object) -> str:
     if name != "UTC" and not _is_zone_file(ZONE_DATABASE / name):
         if not ZONE_DATABASE.is_dir():
             hint = "this machine has no zone database: install the package tzdata"
+        elif meant := did_you_mean(name, sorted(available_timezones())):
+            hint = meant
         raise InvalidTrigger(f"{field}: this machine has no time zone {name!r}", hint=hint)
     return name
 

@@ -15,6 +15,7 @@ from sereno.errors import InvalidJob, NotAvailable, SystemdError, in_scope
 from sereno.manager import analyze
 from sereno.manager.names import timer_name
 from sereno.manager.scope import Scope, others
+from sereno.triggers import surprises
 from sereno.units.plan import Plan
 from sereno.units.unit_text import Installed
 
@@ -42,6 +43,12 @@ def without_predecessor(todo: Plan) -> Iterator[str]:
         yield (
             f"the job {job_id!r} comes after {gone!r}, which is removed: register it without, or its start() fails"
         )
+
+
+def surprising(jobs: Iterable[Job]) -> Iterator[str]:
+    """Of schedules that probably mean something else."""
+    for job in jobs:
+        yield from (f"job {job.id}: {sentence}" for sentence in surprises(job.trigger))
 
 
 def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:

@@ -180,6 +180,8 @@ class Installation:
             if announce is not None:
                 announce(todo.diff(found.jobs))
             _warn(cautions.without_predecessor(todo))
+            other = {*todo.create, *todo.update}
+            _warn(cautions.surprising(job for job in jobs if job.id in other))
             if not dry_run:
                 self._apply(todo, app, enable_app=enable_app, start=start)
         if manager is not None and not dry_run:

@@ -23,6 +23,7 @@ from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 from sample_jobs import of_a_shop as sync
 from sample_jobs import stats as tick
+from sample_jobs import stats_async as tick_async
 
 from sereno.declare.apscheduler import ANSWERS, answered
 from sereno.declare.options import Registration
@@ -107,7 +108,7 @@ def call_that_says_the_same(scheduler: Scheduler, error: SerenoError) -> dict[st
     """Follow the hint to the letter; return what `get_jobs()` has of the job."""
     call = str(error.hint).partition("; what else differs: docs/from-apscheduler.md")[0]
     assert call.startswith("scheduler.add_"), error
-    names = {"scheduler": scheduler, "of_a_shop": sync, "stats": tick}
+    names = {"scheduler": scheduler, "of_a_shop": sync, "stats": tick, "stats_async": tick_async}
     job_id = eval(call, names)  # the page tells people to write it down
     (job,) = [job for job in scheduler.get_jobs() if job["id"] == job_id]
     return job
@@ -137,6 +138,44 @@ def test_what_else_was_said_of_the_job_is_in_that_call(scheduler: Scheduler) -> 
     assert job.inputs.kwargs == {"shop": "lima", "deep": True}
     assert job.trigger.text == "cron[0 3 * * * timezone=Europe/Madrid]"
     assert scheduler._run_now == {"x"}
+
+
+# Five jobs as an administrator has them in a script of APScheduler's: the call as it is there, what `list` says of what
+# the answer makes of it, and which of its differences are named.
+SCRIPT: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str, list[str]]] = [
+    (tick, (CronTrigger.from_crontab("30 6 * * 1-5", timezone="Europe/Madrid"),),
+     {"id": "report", "misfire_grace_time": 3600}, "at 06:30 on Tuesday to Saturday, Europe/Madrid",
+     ["misfire_grace=3600", "day_of_week='tue-sat'"]),
+    (sync, ("interval",), {"minutes": 15, "args": ["lima"], "id": "prices", "max_instances": 1},
+     "every 15min", ["kwargs={'shop': 'lima'}", "`kwargs=`, by their names"]),
+    (tick, ("cron",), {"hour": 3, "jitter": 300, "id": "database", "executor": "processpool", "coalesce": True},
+     "at 03:00 every day", ["jitter=300", "each run is a process of its own", "was missed is made up once"]),
+    (tick, ("interval",), {"hours": 6, "id": "media", "next_run_time": datetime(2026, 1, 1, tzinfo=UTC)},
+     "every 6h", ["run_immediately=True"]),
+    (tick_async, ("cron",), {"day": "last", "hour": 23, "id": "month", "replace_existing": True, "jobstore": "db"},
+     "at 23:00 on the last day of the month", ["day='L'", "systemd keeps the jobs"]),
+]  # fmt: skip
+
+
+def test_an_administrators_five_jobs_are_right_at_the_second_try_and_the_first_says_how(
+    scheduler: Scheduler,
+) -> None:
+    for func, args, kwargs, schedule, told in SCRIPT:
+        with pytest.raises(InvalidJob) as caught:
+            scheduler.add_job(func, *args, **kwargs)
+        assert scheduler.get_job_status(kwargs["id"]) is None
+        for words in (*told, "what else differs: docs/from-apscheduler.md"):
+            assert words in str(caught.value), (kwargs["id"], words)
+        assert call_that_says_the_same(scheduler, caught.value)["schedule"] == schedule
+    assert len(scheduler.get_jobs()) == len(SCRIPT)
+    # What no call shows, the page has: it is named in each answer.
+    for difference in (
+        "Numbers of weekdays",
+        "Time limit of a run",
+        "The network",
+        "backend's environment",
+    ):
+        assert difference in PAGE
 
 
 @pytest.mark.parametrize(
@@ -203,6 +242,16 @@ def test_it_runs_at_the_times_at_which_apscheduler_ran_it(
         (CRON, (tick, "x"), {"day_of_week": 1, "coalesce": True}, "APScheduler counts from Monday, cron"),
         (CRON, (tick, "x"), {"hours": 3}, "did you mean 'hour'?"),
         (CRON, (tick, "x"), {"cron": "0 3 * * *"}, "did you mean 'cron_expression'?"),
+        (CRON, (tick, "x"), {"weekday": "mon", "hour": 3}, "did you mean 'day_of_week'?"),
+        (CRON, (tick, "x"), {"crontab": "0 3 * * *"}, "did you mean 'cron_expression'?"),
+        (CRON, (tick, "x"), {"at": "03:00"}, "did you mean 'hour'?"),
+        (CRON, (tick, "x"), {"hour": 3, "tz": "UTC"}, "did you mean 'timezone'?"),
+        (CRON, (tick, "x"), {"hour": 3, "timezone": "Europe/Madird"}, "did you mean 'Europe/Madrid'?"),
+        (CRON, (tick, "x"), {"hour": 3, "timezone": "europe/madrid"}, "did you mean 'Europe/Madrid'?"),
+        (INTERVAL, (tick, "x"), {"every": "5m"}, "did you mean 'minutes'?"),
+        (INTERVAL, (tick, "x"), {"minutes": 3, "retry": 2}, "did you mean 'retries'?"),
+        (INTERVAL, (tick, "x"), {"minutes": "5"}, "hint: it is text: write minutes=5, without quotes"),
+        (INTERVAL, (tick, "x"), {"minutes": 5, "timeout": 0}, "0 s is not in the range 0.000001 to 31622400 s"),
         (CRON, (tick, "x", "0 3 * * *"), {}, "hint: cron_expression='0 3 * * *'"),
         (CRON, (tick, "x"), {"day": "2nd mon"}, "hint: day_of_week='mon#2'"),
         (CRON, (tick, "x"), {"day": "last mon"}, "hint: day_of_week='monL'"),

@@ -189,8 +189,8 @@ def test_seconds_that_a_timer_cannot_hold_are_refused_by_name(field, trigger, va
     ("fields", "says"),
     [
         ({"jitter_s": 3600}, "jitter: 3600 s is not less than the interval, 3600 s"),
-        ({"accuracy_s": 3601}, "accuracy: 3601 s is not in the range 1e-06 to 3600 s"),
-        ({"accuracy_s": 0}, "accuracy: 0 s is not in the range 1e-06 to 3600 s"),
+        ({"accuracy_s": 3601}, "accuracy: 3601 s is not in the range 0.000001 to 3600 s"),
+        ({"accuracy_s": 0}, "accuracy: 0 s is not in the range 0.000001 to 3600 s"),
         ({"persistent": False}, "persistent: an interval is kept over a reboot"),
         ({"misfire_grace_s": 60}, "misfire_grace: an interval counts from its last run"),
         ({"persistent": 1}, "persistent: 1 is neither True nor False"),

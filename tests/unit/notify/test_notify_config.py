@@ -47,7 +47,7 @@ def test_handlers_without_a_name_get_names_that_differ() -> None:
     ("text", "says"),
     [
         ("repeat_after_s = ", "f: "),
-        ("repeat_after_s = 5", "f: repeat_after_s: 5 is not a number from 60 to 3.16224e+07"),
+        ("repeat_after_s = 5", "f: repeat_after_s: 5 is not a number from 60 to 31622400"),
         ("repeat_after_s = true", "repeat_after_s: True is not a number"),
         ("repeat_after = 60", "f: repeat_after: unknown key; known are repeat_after_s,"),
         ("handler = 3", "f: handler: is not an array of tables"),
@@ -131,3 +131,23 @@ def test_a_file_that_the_caller_may_not_read_is_refused_by_name(tmp_path: Path) 
 def test_tables_nested_without_end_are_refused() -> None:
     with pytest.raises(InvalidConfig, match="f: "):
         parse("x = " + "[" * 100_000, "f")
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("repeat_after = 60", "did you mean 'repeat_after_s'?"),
+        ("max_failure = 6", "did you mean 'max_failures'?"),
+        (WEBHOOK + 'header = {a = "b"}', "did you mean 'headers'?"),
+        (WEBHOOK + 'event = ["failure"]', "did you mean 'events'?"),
+        (MAIL.replace("mail", "email", 1), "did you mean 'mail'?"),
+        (MAIL + "log_lines = 3", "it goes above the first [[handler]]"),
+        ('jobs = ["*"]', "it goes below a [[handler]]"),
+        (MAIL + 'urls = ["x"]', "it is a key of type = 'apprise'"),
+        (MAIL + "colour = 3", None),
+    ],
+)
+def test_a_key_that_is_nearly_right_or_elsewhere_is_told_what_is_meant(text, hint) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        parse(text, "f")
+    assert caught.value.hint == hint
