@@ -8,7 +8,24 @@ from chromium import PROGRAM, Chromium
 from sample import a_report, html
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no chromium (package chromium)")
-PHONE = 390
+PHONE = 360
+# Everything that is shown: what of it reaches out of the page, and words that are on two lines.
+OUT_OF_VIEW = """[...document.querySelectorAll('body *')].filter(each => {
+    const at = each.getBoundingClientRect();
+    return at.width > 1 && at.right > innerWidth + .5 && !each.closest('.skip-link, thead');
+}).map(each => each.outerHTML.slice(0, 80))"""
+BROKEN = """(() => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), broken = [];
+    while (texts.nextNode()) {
+        for (const word of texts.currentNode.data.matchAll(/[^\\s]{1,30}/g)) {
+            const range = document.createRange();
+            range.setStart(texts.currentNode, word.index);
+            range.setEnd(texts.currentNode, word.index + word[0].length);
+            if (new Set([...range.getClientRects()].map(at => Math.round(at.top))).size > 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +55,13 @@ def test_the_page_asks_for_nothing_runs_nothing_and_complains_of_nothing(browser
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_the_page_fits_a_phone_in_light_and_dark(browser, url, dark: bool, tmp_path) -> None:
     browser.open(url, width=PHONE, dark=dark)
+    browser.value("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert browser.value("document.documentElement.scrollWidth") == PHONE
+    assert browser.value(OUT_OF_VIEW) == []
+    scrolled = "[...document.querySelectorAll('.wide')].filter(each => each.scrollWidth > each.clientWidth).length"
+    assert browser.value(scrolled) == 0
+    # A browser breaks markup where a tag ends or a query begins, and so may we.
+    assert [word for word in browser.value(BROKEN) if not {*word} & {*"<>&'?\\"}] == []
     widths = (
         "[...document.querySelectorAll('.job svg')].map(each => each.getBoundingClientRect().width)"
     )
@@ -65,6 +88,12 @@ def test_a_screen_reader_gets_headings_tables_and_images_with_words(browser, url
     columns = [node["name"] for node in nodes if node["role"] == "columnheader"]
     assert columns[:4] == ["When", "Job", "Result", "Why"]
     assert {"main", "banner", "navigation"} <= {node["role"] for node in nodes}
+    # A phone's tables are lines, and tables to it still.
+    browser.open(url, width=PHONE)
+    on_a_phone = browser.nodes()
+    for role in ("table", "row", "columnheader", "rowheader", "cell"):
+        there = [node["name"] for node in nodes if node["role"] == role]
+        assert len(there) == sum(node["role"] == role for node in on_a_phone), role
 
 
 def test_the_keyboard_reaches_everything_in_the_order_of_the_page(browser, url) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,9 +14,10 @@ from sample import NASTY, NOW_S, WINDOW, a_report, a_run, a_state, html
 from sereno.errors import SerenoError
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
+from sereno.observe.report.page import tick, ticks
 from sereno.observe.report.writing import write
 
-EMPTY = {"meta", "link", "path", "br"}
+EMPTY = {"meta", "link", "path", "wbr"}
 
 
 class Elements(HTMLParser):
@@ -131,6 +133,31 @@ def luminance(colour: str) -> float:
     parts = (int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5))
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]  # fmt: skip
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize(
+    ("days", "labels"),
+    [
+        (7, ["Thu 30", "Sat 01", "Mon 03", "Wed 05"]),
+        (1, ["18:00", "Wed 05", "06:00", "12:00"]),
+        (0.4, ["06:00", "09:00", "12:00"]),
+        (90, ["08 Aug", "31 Aug", "23 Sep", "16 Oct"]),
+    ],
+)
+def test_an_axis_has_days_or_hours_whichever_the_time_is_made_of(
+    days: float, labels: list[str]
+) -> None:
+    window = model.window_of(days, NOW_S)
+    shown = [tick(datetime.fromtimestamp(at, UTC), window) for at in ticks(window, UTC)]
+    assert shown == labels
+
+
+def test_a_long_id_goes_on_after_an_underscore_and_a_short_one_stays_whole() -> None:
+    long_id = "nightly_recalculation_of_all_prices"
+    text = html(a_report(*(model.job_view(a_state(one), [], WINDOW) for one in (long_id, "a_b"))))
+    assert "nightly_<wbr>recalculation_<wbr>of_<wbr>all_<wbr>prices</h3>" in text
+    assert ">a_b</h3>" in text
+    assert long_id in Elements(text).text
 
 
 def test_the_page_of_a_machine_without_jobs_is_a_page_too() -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sereno.observe.report.ahead import DAY_S
 from sereno.observe.report.model import Report, tally
 from sereno.observe.report.plots import HEIGHT, Window
 from sereno.records.printable import printable
 from sereno.records.run_record import iso
 
 _MOST_LABELS = 4
+# Letters of a heading on a phone.
+_MOST_ON_A_LINE = 24
 
 
 def page(
@@ -45,16 +48,23 @@ def page(
         finalize=harmless,
         trim_blocks=True,
         lstrip_blocks=True,
+        # The page is made once by a process: it would take longer than it saves.
+        optimized=False,
     )
     environment.filters.update(
         filters,
         moment=lambda moment_s: _at(moment_s, zone).strftime("%a %Y-%m-%d %H:%M:%S"),
         clock=lambda moment_s: _at(moment_s, zone).strftime("%H:%M"),
-        day=lambda moment_s: _at(moment_s, zone).strftime("%a %d %b"),
+        tick=lambda moment_s: tick(_at(moment_s, zone), report.window),
+        id=lambda job_id: _breaking(printable(job_id)),
         iso=lambda moment_s: iso(moment_s, zone),
     )
+    now_s = report.window.until_s
+    day = report.window._replace(since_s=now_s, until_s=now_s + DAY_S)
     return environment.get_template("page.html.j2").render(
         report=report,
+        day=day,
+        day_ticks=ticks(day, zone),
         states=tally(report.jobs),
         installed={job.state.job.id for job in report.jobs},
         ticks=ticks(report.window, zone),
@@ -67,15 +77,30 @@ def _at(moment_s: float, zone: tzinfo | None) -> datetime:
     return datetime.fromtimestamp(moment_s, UTC).astimezone(zone)
 
 
+def _breaking(job_id: str) -> str:
+    """Where a phone has no room for it, it goes on after an underscore; a screen reader pauses there, so not always."""
+    return Markup("_<wbr>").join(job_id.split("_")) if len(job_id) > _MOST_ON_A_LINE else job_id
+
+
+def tick(at: datetime, window: Window) -> str:
+    """A label of at most six characters: there is room for no more on a phone."""
+    is_long = window.until_s - window.since_s > 27 * DAY_S
+    return at.strftime("%H:%M" if at.hour else "%d %b" if is_long else "%a %d")
+
+
 def ticks(window: Window, zone: tzinfo | None) -> list[float]:
-    """The midnights of a window that get a label: seconds since the epoch, a few, evenly spread."""
+    """The midnights of a window, or hours of a short one, that get a label: seconds since the epoch, evenly spread."""
     hour_s = 3_600
     first = int(window.since_s // hour_s + 1) * hour_s
     # Offsets of zones are quarters of an hour.
-    midnights = [
-        float(moment_s)
-        for moment_s in range(first, int(window.until_s), hour_s // 4)
-        if (at := _at(moment_s, zone)).hour == at.minute == 0
+    quarters = range(first, int(window.until_s), hour_s // 4)
+    hours = [
+        (float(moment_s), at.hour)
+        for moment_s in quarters
+        if (at := _at(moment_s, zone)).minute == 0
     ]
-    step = -(-len(midnights) // _MOST_LABELS) or 1
-    return midnights[::step]
+    for apart in (3, 6, 12, 24):
+        found = [moment_s for moment_s, hour in hours if hour % apart == 0]
+        if len(found) <= _MOST_LABELS:
+            break
+    return found[:: -(-len(found) // _MOST_LABELS) or 1]
