@@ -30,7 +30,8 @@ Installs sereno from this checkout: code, its Python environment, units, timers;
   --purge       with --uninstall: the data, the timers' stamps, the users and their groups too; what you wrote stays
   --help        this text
 
-Exit status: 0 done, 1 something is missing, foreign or failed, 2 wrong use.
+The last line is `changed` or `unchanged`; with --dry-run it says which it would be.
+Exit status: 0 done, 1 something is missing, foreign or failed, 2 wrong use, 129, 130 or 143 ended by a signal.
 END
 }
 
@@ -52,9 +53,28 @@ wrong_use() {
 }
 
 run() {
-    "$@" >"$tmp/error" 2>&1 ||
+    timed "$@" >"$tmp/error" 2>&1 ||
         die "this failed: $*: $(cause)" "What was installed before still works. Mend the cause, then run install.sh again."
     cat "$tmp/error" >&2
+}
+
+# Runs a command; on a terminal its seconds are counted meanwhile.
+timed() {
+    [ "$terminal" = yes ] || { "$@"; return; }
+    # It ends with this shell too, and holds no lock.
+    (seconds=0; while sleep 1 && kill -0 $$; do printf '%ss\r' "$((seconds += 1))" >&8; done) >/dev/null 2>&1 9>&- &
+    ticker=$! timed_status=0
+    "$@" || timed_status=$?
+    stop_ticker
+    return "$timed_status"
+}
+
+stop_ticker() {
+    [ -n "$ticker" ] || return 0
+    kill "$ticker" 2>/dev/null || :
+    wait "$ticker" 2>/dev/null || :
+    ticker=''
+    printf '\033[K' >&8
 }
 
 # Why the command failed whose words are in $tmp/error: the last error of apt or pip, else the last line.
@@ -144,6 +164,7 @@ check_packages() {
     packages=$(missing_packages | tr '\n' ' ')
     if [ -n "$packages" ] && [ "$uid$staged" = 0no ] && command -v apt-get >/dev/null; then
         say "Installing ${packages% }"
+        changed=yes
         if [ "$dry_run" = yes ]; then say "would run: apt-get install ${packages% }"; return; fi
         export DEBIAN_FRONTEND=noninteractive
         # Lists that are missing, or too old for the mirror: the same again with new ones.
@@ -161,7 +182,7 @@ check_packages() {
 # first boot's `apt-get update` holds.
 apt_get() {
     waited_s=0
-    until apt-get --quiet --yes --no-install-recommends "$@" >/dev/null 2>"$tmp/error" </dev/null; do
+    until timed apt-get --quiet --yes --no-install-recommends "$@" >/dev/null 2>"$tmp/error" </dev/null; do
         grep -q 'Could not get lock' "$tmp/error" && [ "$waited_s" -lt "$patience_s" ] || return
         [ "$waited_s" -gt 0 ] ||
             say "apt is busy; waiting up to $((patience_s / 60)) minutes: $(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$tmp/error")"
@@ -194,7 +215,7 @@ make_environment() {
     installer "$here" pip-settings
     for name in $(env | sed -n 's/^\(PIP_[A-Za-z_]*\)=.*/\1/p'); do unset "$name"; done
     while [ -z "$wheels" ] && IFS= read -r setting; do export "${setting?}"; done <"$tmp/settings"
-    pip "$python" download --dest "$tmp/wheels" ${wheels:+--no-index --find-links "$wheels"} >"$tmp/error" 2>&1 || die \
+    timed pip "$python" download --dest "$tmp/wheels" ${wheels:+--no-index --find-links "$wheels"} >"$tmp/error" 2>&1 || die \
         "the packages cannot be had: $(cause)$(sed -n "s/.*connection broken by '\(.*\)': .*/; \1/p" "$tmp/error" | tail -n 1)" \
         "$(sed -n 's/^# \(Wheels for .*\)\. To move.*/\1/p' lib/requirements.txt). Here: Python $python_version, $(uname -m)." \
         "By a mirror or proxy: index-url and proxy in pip.conf; PIP_INDEX_URL, HTTPS_PROXY." \
@@ -234,6 +255,7 @@ installer() { # installer DIRECTORY ACTION
 finish() {
     status=$?
     trap '' HUP INT TERM
+    stop_ticker
     [ "$status" -eq 0 ] || [ "$told" = yes ] || say "install.sh: it ended before it was done" >&2
     if [ "$status" -ne 0 ] && [ -e "$tmp/undo" ]; then
         say "What this run made is removed again."
@@ -265,7 +287,8 @@ main() {
     # `su` without `-` leaves out where root's programs are.
     export LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
     export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d : -f 6)}"
-    changed=no told=no release='' environment=''
+    changed=no told=no release='' environment='' terminal=no ticker=''
+    if [ -t 1 ] && [ -t 2 ] && [ "${TERM-dumb}" != dumb ]; then terminal=yes; exec 8>&2; fi
     parse_arguments "$@"
     here=$(dirname -- "$(readlink -f -- "$0")")
     { [ -f "$0" ] && [ -f "$here/bin/sereno" ] && [ -d "$here/lib/sereno" ] && [ -d "$here/systemd/system" ]; } ||
@@ -280,7 +303,7 @@ main() {
     find_python
     [ "$uninstall" = yes ] || check_packages
     # So ends a dry run that has said what would be installed first.
-    [ -n "$python" ] || return 0
+    [ -n "$python" ] || { say "$changed"; return; }
     installer "$here" check
     read -r prefix <"$tmp/prefix"
     lock

@@ -1,7 +1,7 @@
 """README.md and the pages of docs/ as a list of blocks, each with the comment above it that says what it is.
 
 <!-- file: PATH -->      a file; a relative path is one of the checkout (or of the example's own folder)
-<!-- run: WHERE -->      commands: server, tests, checkout, fastapi; or Python: cache
+<!-- run: WHERE -->      commands: server, tests, checkout, fastapi, archive, image; or Python: cache
 <!-- jobs: MODULE -->    a module with functions and their `register`
 <!-- part of: PATH -->   lines of a file on the server
 <!-- shows: COMMAND -->  what a command prints on the server, but for the figures
@@ -62,7 +62,7 @@ def fences(*pages: Path) -> int:
 def write_into_checkout(checkout: Path) -> None:
     """Do to a checkout what the section on a job that ships says."""
     for block in blocks():
-        if block.kind == "file" and not block.argument.startswith(("/", "shop/")):
+        if block.kind == "file" and not block.argument.startswith(("/", "shop/", "servers/")):
             path = checkout / block.argument
             path.write_text(block.text)
             if path.parent.name == "bin":

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import partial
@@ -16,6 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from staged_system import RELEASES, Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+
+from pages import blocks
 
 from shipped import REPOSITORY, copy_of_checkout
 
@@ -136,8 +141,9 @@ def test_an_internal_mirror_and_a_proxy_are_used_as_pips_settings_say(
 ) -> None:
     """Settings beside them that would put the packages elsewhere do nothing."""
     address = f"http://127.0.0.1:{mirror.server_port}"
+    (page,) = (block.text for block in blocks() if block.argument == "servers/pip.conf")
     lines = {
-        "pip.conf": f"index-url = {address}/simple/",
+        "pip.conf": page.replace("https://pypi.example.org", address).removeprefix("[global]\n"),
         "environment": "index-url = http://127.0.0.1:9/simple/",
         "proxy": f"index-url = http://mirror.invalid/simple/\nproxy = {address}\ntrusted-host =\n    mirror.invalid",
     }

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from staged_system import RELEASES, TARGET_LINK, TEMPLATE, TIMER, Image
 
+from pseudo_terminal import PseudoTerminal
+
 pytestmark = pytest.mark.staged
 GOLDEN = Path(__file__).with_name("golden") / "tree.txt"
 # Made by systemd-tmpfiles, which needs root.
 NEEDS_ROOT = re.compile(r" var/cache/sereno.*$")
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout.splitlines()[-1]
 
 
 def listing_for_people(image: Image) -> str:
@@ -68,10 +74,10 @@ def test_every_program_and_unit_names_the_release_that_is_current(installed_once
 def test_a_second_install_changes_nothing_and_says_so(installed: Image, checkout: Path) -> None:
     before = installed.listing()
     done = installed.install(checkout, stop_at=0)
-    assert "unchanged: sereno " in done.stdout
+    assert last_line(done) == "unchanged"
     assert installed.calls == []
     assert installed.listing() == before
-    assert "Nothing would be changed" in installed.install(checkout, "--dry-run").stdout
+    assert installed.install(checkout, "--dry-run").stdout == "unchanged\n"
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])
@@ -95,6 +101,7 @@ def test_a_dry_run_prints_every_change_and_makes_none(
     installed: Image, empty: Image, newer_checkout: Path, checkout: Path, tmp_path: Path
 ) -> None:
     first = Image(tmp_path / "nothing", empty.scratch).install(checkout, "--dry-run")
+    assert last_line(first) == "changed"
     assert not (tmp_path / "nothing").exists()
     assert f"{tmp_path}/nothing/{TEMPLATE}" in first.stdout
     before = installed.listing()
@@ -102,7 +109,35 @@ def test_a_dry_run_prints_every_change_and_makes_none(
     assert f"{installed.root}/{TEMPLATE}" in upgrade.stdout
     removal = installed.install(newer_checkout, "--uninstall", "--purge", "--dry-run")
     assert f"would remove {installed.root}/{TEMPLATE}" in removal.stdout
+    assert (last_line(upgrade), last_line(removal)) == ("changed", "changed")
     assert installed.listing() == before
+
+
+def test_a_dry_run_tells_of_a_timer_that_is_gone(installed: Image, checkout: Path) -> None:
+    (installed.root / TIMER).unlink()
+    dry = installed.install(checkout, "--dry-run")
+    assert "would create sereno@cache_cleanup_hourly.timer" in dry.stdout
+    assert last_line(dry) == "changed"
+    assert not (installed.root / TIMER).exists()
+    assert last_line(installed.install(checkout)) == "changed"
+    assert last_line(installed.install(checkout, "--dry-run")) == "unchanged"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_on_a_terminal_the_seconds_of_what_takes_long_are_counted(
+    installed: Image, newer_checkout: Path, shell: str, tmp_path: Path
+) -> None:
+    slow = tmp_path / "slow/mkdir"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\nPATH=${PATH#*:}\nsleep 2.5\nexec mkdir "$@"\n')
+    slow.chmod(0o755)
+    words = [shell, str(newer_checkout / "install.sh"), "--root", str(installed.root)]
+    environ = {"PATH": f"{slow.parent}:{os.environ['PATH']}", "TERM": "xterm"}
+    with PseudoTerminal(words, environ, columns=160) as shown:
+        assert shown.ended(deadline_s=120) == 0
+        assert b"1s\r2s\r\x1b[K" in shown.sent
+        assert shown.shown()[-1] == "changed"
+        assert "Terminated" not in "\n".join(shown.shown())
 
 
 @pytest.mark.parametrize(
@@ -282,6 +317,7 @@ def test_uninstall_works_when_half_of_it_is_gone(
 def test_uninstall_of_nothing_says_so(empty: Image, checkout: Path) -> None:
     done = empty.install(checkout, "--uninstall", "--purge")
     assert "Nothing is installed" in done.stdout
+    assert last_line(done) == "unchanged"
     assert not empty.root.exists()
 
 

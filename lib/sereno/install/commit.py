@@ -156,16 +156,21 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
         changes.run(*order.systemctl, "start", TARGET)
     words = ["apply", "--prune", "--no-diff", order.scope_option]
     words += [*order.offline, *([] if order.start else ["--no-start"])]
+    code = order.code
     if order.dry_run:
-        # The checkout, which is read now, has no environment: the command will be the installed one.
-        print(f"would run: {places.command} {' '.join(words)}")
-        return
-    done = ask(*_command(order.code), *words)
+        # The checkout, which is read now, has no environment: the command is the installed one.
+        code = Path(f"{places.home}/releases/{order.release}")
+        if not os.path.exists(code / "MANIFEST"):
+            print(f"would run: {places.command} {' '.join(words)}")
+            return
+        words.append("--dry-run")
+    done = ask(*_command(code), *words)
     if done.returncode:
         raise SerenoError(f"the timers could not be made: {cause(done)}")
     print(end=done.stderr, file=sys.stderr)
     if done.stdout != "nothing to do\n":
-        print(end=done.stdout)
+        for line in done.stdout.splitlines():
+            print("would " * order.dry_run + line)
         changes.made = True
 
 

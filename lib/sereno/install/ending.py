@@ -12,20 +12,25 @@ from sereno.install.places import JOB, Order
 from sereno.manager.names import ALL_JOBS, TARGET
 
 
+def tell(changed: bool) -> None:
+    """The last line, for programs: whether anything was changed, or in a dry run would be."""
+    print("changed" if changed else "unchanged")
+
+
 def report(order: Order, changed: bool) -> None:
     name = f"sereno {order.release}"
     if order.dry_run:
-        if not changed:
-            print(f"Nothing would be changed: {name} is installed.")
+        tell(changed)
         return
     prefix = order.places.prefix
     print(
         f"Installed: {name} in {prefix}"
         if changed
-        else f"unchanged: {name} is installed in {prefix}"
+        else f"Nothing was changed: {name} is installed in {prefix}"
     )
     runs = order.start and changed
     {"staged": _staged, "absent": _absent, "running": _running}[order.manager](order, runs)
+    tell(changed)
 
 
 def _staged(order: Order, runs: bool) -> None:

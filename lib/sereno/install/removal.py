@@ -12,6 +12,7 @@ from sereno.errors import SerenoError
 from sereno.install.changes import Changes, ask
 from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.commit import update_catalog
+from sereno.install.ending import tell
 from sereno.install.manifest import Manifest
 from sereno.install.places import JOB, Order
 from sereno.manager.names import (
@@ -73,6 +74,7 @@ def remove(order: Order) -> None:
             f"only partly uninstalled; this failed: {'; '.join(changes.failed)}",
             hint="Mend the cause, then run install.sh --uninstall again.",
         )
+    tell(changes.made)
 
 
 def _metrics_directory(order: Order) -> str | None:
