@@ -31,7 +31,12 @@ JOB_IDS: dict[str, str | dict[str, str]] = {
     },
 }
 # An argument's placeholder in the help → what completes it.
-_BY_METAVAR: dict[str, Any] = {"JOB": JOB_IDS, "DIR": shtab.DIRECTORY, "FILE": shtab.FILE}
+_BY_METAVAR: dict[str, Any] = {
+    "JOB": JOB_IDS,
+    "PATTERN": JOB_IDS,
+    "DIR": shtab.DIRECTORY,
+    "FILE": shtab.FILE,
+}
 
 
 def script(parser: Parser, shell: str) -> str:

@@ -172,7 +172,7 @@ def test_run_job_returns_reported_errors_and_raises_for_runs_without_statistics(
         result = str(error)
     """
     assert "no such table: ventas" in shop.call(caught.format("raised"))
-    assert "ended without a record: killed by SIGKILL" in shop.call(caught.format("gone"))
+    assert "failed: killed by SIGKILL" in shop.call(caught.format("gone"))
 
 
 @pytest.mark.every_systemd

@@ -127,7 +127,7 @@ def test_every_elapse_has_its_run_and_nothing_is_left_behind(
         raise AssertionError(told) from error
 
     shop.remove_all()
-    counted = json.loads(machine.run("sereno", "cache", "stats").stdout)
+    counted = json.loads(machine.run("sereno", "cache", "stats", "--json").stdout)
     machine.wait_for(
         lambda: left_behind(machine) == before,
         what=f"the state before: {told}, {before}, {left_behind(machine)}",

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import import_module
 
 from sereno import __version__
+from sereno.cli import progress
 from sereno.cli.arguments import Parser, add_command
 from sereno.errors import NotAvailable, SerenoError
 
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
-        status = int(arguments.command(arguments) or 0)
+        with progress.counting():
+            status = int(arguments.command(arguments) or 0)
         # Here and not at the interpreter's end, where a full disk or a closed pipe could only be a traceback.
         sys.stdout.flush()
         return status

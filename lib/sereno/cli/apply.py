@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from sereno.cli.arguments import add_scope, installation_of
 from sereno.cli.discovery import of_entry_points, register_from, register_shipped
-from sereno.cli.terminal import Screen
+from sereno.cli.terminal import Screen, when
 from sereno.errors import SerenoError, UsageError
+from sereno.manager.names import service_name, timer_name
 from sereno.records.printable import printable
 from sereno.scheduler import DEFAULT_APP, Scheduler
 from sereno.setting_names import APP
+from sereno.units.installation import Installation
 from sereno.units.seed import machine_id, seed
 
 
@@ -94,27 +98,40 @@ def registered(arguments: argparse.Namespace) -> list[Scheduler]:
 
 
 def _apply(arguments: argparse.Namespace) -> None:
-    is_backend = arguments.jobs is not None or arguments.entry_points
-    lines = [
-        line
-        for scheduler in registered(arguments)
-        for line in scheduler.apply(
+    announce = partial(_print_diff, with_new=arguments.dry_run)
+    lines: list[str] = []
+    for scheduler in registered(arguments):
+        changes = scheduler.apply(
             start=not arguments.no_start,
             dry_run=arguments.dry_run,
-            shipped=not is_backend,
+            shipped=arguments.jobs is None and not arguments.entry_points,
             prune=arguments.prune,
-            announce=None if arguments.no_diff else _print_diff,
+            announce=None if arguments.no_diff else announce,
         )
-    ]
+        lines += changes if arguments.dry_run else _with_next(changes, scheduler.installation)
     print("\n".join(lines) or "nothing to do")
 
 
-def _print_diff(lines: list[str]) -> None:
-    """Print a unified diff of unit files; it is there to be read before anything is changed."""
+def _with_next(changes: Sequence[str], installation: Installation) -> Iterator[str]:
+    """The lines of changes, each with the time at which its timer elapses next."""
+    timers = [line.split()[1] for line in changes if not line.startswith("remove ")]
+    is_asked = timers and not installation.is_staged
+    elapses = installation.manager.list_timers(*timers) if is_asked else {}
+    for line in changes:
+        elapse = elapses.get(line.split()[1])
+        yield f"{line}; next {when(elapse.next)}" if elapse and elapse.next else line
+
+
+def _print_diff(lines: list[str], *, with_new: bool) -> None:
+    """Print a unified diff of unit files, to be read before anything is changed; `with_new`: also new files."""
     screen = Screen()
     colours = {"+": "green", "-": "red", "@": "cyan"}
+    is_shown = True
     for line in lines:
         heading = line.startswith(("+++ ", "--- "))
+        is_shown = (with_new or line != "--- /dev/null") if line[:4] == "--- " else is_shown
+        if not is_shown:
+            continue
         print(screen.coloured(printable(line), "bold" if heading else colours.get(line[:1])))
     screen.stream.flush()
 
@@ -125,8 +142,20 @@ def _remove(arguments: argparse.Namespace) -> None:
         lines = installation.remove_all()
     else:
         job = installation.job(arguments.job)
-        lines = installation.remove(job.app, [job.id])
+        lines = [*installation.remove(job.app, [job.id]), *_what_stays(installation, job.id)]
     print("\n".join(lines) or "nothing to do")
+
+
+def _what_stays(installation: Installation, job_id: str) -> list[str]:
+    """What is left of a job that was removed, and how it comes back."""
+    past = installation.scope.command(f"journalctl SERENO_JOB={job_id}")
+    drop_ins = installation.units.drop_ins()
+    yours = [*drop_ins.get(timer_name(job_id), ()), *drop_ins.get(service_name(job_id), ())]
+    return [
+        f"its past stays: {past}",
+        *(f"your drop-in stays: {path}" for path in yours),
+        "a run under way goes on; the job comes back when it is registered again",
+    ]
 
 
 def _render(arguments: argparse.Namespace) -> None:

@@ -17,6 +17,12 @@ from typing import Any, NoReturn
 from sereno.errors import UsageError, did_you_mean
 from sereno.records.printable import printable_json
 
+# Words of systemctl and of others, where no letters tell which one is meant.
+_MEANT = {
+    "start": "run", "stop": "pause", "disable": "pause", "enable": "resume", "show": "status", "ls": "list",
+    "jobs": "list", "delete": "remove", "rm": "remove", "install": "apply", "--lines": "-n",
+}  # fmt: skip
+
 
 class Parser(argparse.ArgumentParser):
     """With the usage of the subcommand that was meant, and the word that was, where one is not known.
@@ -50,7 +56,9 @@ class Parser(argparse.ArgumentParser):
         known = [*self._option_string_actions]
         for action in self._actions:
             known += action.choices or ()
-        meant = did_you_mean(word[1], known) if word else None
+        meant = did_you_mean(_MEANT.get(word[1], word[1]), known) if word else None
+        message = re.sub("invalid float value: (.*)", r"\1 is not a number", message)
+        message = re.sub("invalid int value: (.*)", r"\1 is not a whole number", message)
         super().error(f"{message}\nhint: {meant}" if meant else message)
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from sereno.cli.arguments import Parser, add_command, print_json
+from sereno.cli.terminal import in_columns, size
 from sereno.errors import CacheError, UsageError
 
 # Exit status of a key that is not there; `sereno.cli` lists them all.
@@ -19,12 +20,16 @@ NOT_FOUND = 3
 def add_cache(parser: Parser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     add = partial(add_command, actions)
-    add("stats", "print size, limits and counters as JSON", command=_stats)
+    add("stats", "show size, limits and counters", _add_json, command=_stats)
     add("get", "print the value of a key as JSON", _add_key, command=_get)
     add("set", "store a value", _add_value, command=_set)
     add("delete", "remove a key", _add_key, command=_delete)
     add("clear", "remove every entry", command=_clear)
     add("cleanup", "remove the expired entries", command=_cleanup)
+
+
+def _add_json(sub: Parser) -> None:
+    sub.add_argument("--json", action="store_true", help="print them as JSON")
 
 
 def _add_key(sub: Parser) -> None:
@@ -57,10 +62,9 @@ def _ask(method: str, *arguments: Any) -> Any:
     try:
         os.lstat(path)
     except FileNotFoundError as error:
-        # To look is not to make one: it would be another than that of the service that was meant.
-        if method != "set":
-            hint = f"{SETTING} names another; the machine's is for root and the group {GROUP}"
-            raise CacheError(f"cache: there is none at {path}", hint=hint) from error
+        # None is made here: it would be another than that of the service that was meant.
+        hint = f"{SETTING} names another; the machine's is for root and the group {GROUP}"
+        raise CacheError(f"cache: there is none at {path}", hint=hint) from error
     except OSError:
         pass  # told by who opens it
     if method not in ("cleanup", "clear"):
@@ -70,14 +74,24 @@ def _ask(method: str, *arguments: Any) -> Any:
     return as_owner.ask(path, method, within_s=_LONG_S)
 
 
-def _stats(_arguments: argparse.Namespace) -> None:
-    print_json(_ask("get_stats"))
+def _stats(arguments: argparse.Namespace) -> None:
+    stats = _ask("get_stats")
+    # It is the answer of a process that read what others may write.
+    if arguments.json or not isinstance(stats, dict):
+        print_json(stats)
+        return
+    for name, value in stats.items():
+        is_size = name.endswith("_bytes") and isinstance(value, int)
+        stats[name] = size(value) if is_size else "no limit" if value is None else value
+    print("\n".join(in_columns(stats)))
 
 
 def _get(arguments: argparse.Namespace) -> int:
     value = _ask("get", arguments.key)
     if value is None:
         return _not_found(arguments.key)
+    if sys.stdout.isatty():
+        print(f"from {_path()}:", file=sys.stderr)
     print_json(value, indent=None)
     return 0
 
@@ -95,6 +109,7 @@ def _set(arguments: argparse.Namespace) -> None:
         _ask("set", arguments.key, value, arguments.ttl)
     except TypeError as error:
         raise UsageError(str(error)) from error
+    print(f"stored {arguments.key!r} in {_path()}")
 
 
 def _refuse_constant(name: str) -> None:
@@ -102,7 +117,10 @@ def _refuse_constant(name: str) -> None:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    return 0 if _ask("invalidate", arguments.key) else _not_found(arguments.key)
+    if not _ask("invalidate", arguments.key):
+        return _not_found(arguments.key)
+    print(f"removed {arguments.key!r} from {_path()}")
+    return 0
 
 
 def _not_found(key: str) -> int:
@@ -112,7 +130,8 @@ def _not_found(key: str) -> int:
 
 def _clear(_arguments: argparse.Namespace) -> None:
     _ask("clear")
+    print(f"removed every entry from {_path()}")
 
 
 def _cleanup(_arguments: argparse.Namespace) -> None:
-    print(f"{_ask('cleanup')} expired entries removed")
+    print(f"removed {_ask('cleanup')} expired entries from {_path()}")

@@ -34,6 +34,7 @@ _DAY_S = 86_400
 _SHOWN_ID = 8
 # Characters of what a run came to, also where no terminal's width cuts it.
 _MOST_WHAT = 500
+_LEVELS = "emerg alert crit err warning notice info debug".split()
 _RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 # The run's own measure; a job may have a statistic duration_ms of its own.
 _DURATION = "run_duration_ms"
@@ -57,6 +58,17 @@ def add_logs(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("-f", "--follow", action="store_true", help="go on as it is logged")
     sub.add_argument("--run", metavar="ID", help="one run: its id or the beginning of it")
     sub.add_argument("-n", metavar="COUNT", type=int, dest="count", help="the last lines only")
+    sub.add_argument(
+        "-S", "--since", metavar="TIME",
+        help="from then on: '2026-11-29 04:00', 'yesterday', '-2h'; see systemd.time(7)",
+    )  # fmt: skip
+    sub.add_argument("-U", "--until", metavar="TIME", help="up to then")
+    # "-2h" is a time, and no option.
+    sub._negative_number_matcher = re.compile(r"-\d")
+    sub.add_argument(
+        "-p", "--priority", "--level", metavar="LEVEL", type=str.lower, choices=_LEVELS,
+        help=f"this level and graver ones: {', '.join(_LEVELS)}",
+    )  # fmt: skip
     add_reading(sub, "journalctl's records, one a line")
     add_scope(sub)
     sub.set_defaults(command=_logs)
@@ -156,6 +168,9 @@ def _logs(arguments: argparse.Namespace) -> None:
     job = installation.job(arguments.job)
     run_id = None if arguments.run is None else _run_id(installation, job.id, arguments.run)
     words = ["journalctl", *_matches(installation, job.id, run_id)]
+    for name in ("since", "until", "priority"):
+        value = getattr(arguments, name)
+        words += [f"--{name}={value}"] if value is not None else []
     words += ["--follow"] if arguments.follow else []
     words += [f"--lines={arguments.count}"] if arguments.count is not None else []
     words += ["--output=json", "--all"] if arguments.json else []

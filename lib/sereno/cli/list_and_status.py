@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import tzinfo
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from sereno.cli.arguments import add_job, add_reading, add_scope, installation_of, print_json
-from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, duration, when
-from sereno.errors import NotAvailable
+from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, duration, in_columns, when
+from sereno.errors import NotAvailable, did_you_mean
 from sereno.manager import systemctl
 from sereno.manager.names import timer_name
 from sereno.manager.scope import of_this_process
@@ -30,6 +31,12 @@ _LOG_LINES = 8
 
 
 def add_list(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "patterns", nargs="*", metavar="PATTERN",
+        help="only these jobs: ids, or shell patterns such as 'shop_*'",
+    )  # fmt: skip
+    sub.add_argument("--failing", action="store_true", help="only jobs whose last run failed")
+    sub.add_argument("--app", metavar="NAME", help="only jobs of this application")
     add_reading(sub, "an array of jobs")
     add_scope(sub)
     sub.set_defaults(command=_list)
@@ -46,17 +53,33 @@ def _list(arguments: argparse.Namespace) -> None:
     user = of_this_process(arguments.scope).is_user
     question = Question(systemctl.Systemctl(user=user))
     installation = installation_of(arguments)
-    jobs = survey(installation.jobs(), installation, question)
+    installed = installation.jobs()
+    wanted = {
+        job_id: job
+        for job_id, job in installed.items()
+        if arguments.app in (None, job.app)
+        and any(fnmatchcase(job_id, each) for each in arguments.patterns or "*")
+    }
+    jobs = survey(wanted, installation, question)
+    if arguments.failing:
+        jobs = [job for job in jobs if job.failing]
     if arguments.json:
         print_json([job.as_json(arguments.zone) for job in jobs])
-    elif not jobs:
+    elif jobs:
+        _print_list(jobs, arguments.zone)
+    elif installed:
+        # As systemctl says it: that none is what was asked for is no error.
+        print(f"0 of {len(installed)} jobs listed", file=sys.stderr)
+        known = [*installed, *{job.app for job in installed.values()}]
+        words = {*arguments.patterns, arguments.app or ""} - {"", *known}
+        for meant in filter(None, (did_you_mean(word, known) for word in sorted(words))):
+            print(f"hint: {meant}", file=sys.stderr)
+    else:
         other = "system" if installation.scope.is_user else "user"
         print(
             f"no jobs in the {installation.scope.name} scope; --{other} shows the other one",
             file=sys.stderr,
         )
-    else:
-        _print_list(jobs, arguments.zone)
 
 
 def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
@@ -149,8 +172,6 @@ def _message(record: dict[str, Any]) -> str:
 
 
 def _about_last(screen: Screen, job: JobState, zone: tzinfo | None) -> list[tuple[str, str]]:
-    from sereno.records.journal import to_json
-
     run = job.last
     if run is None:
         return [("last", "no run is known: there was none, or this user may not read the journal")]
@@ -162,8 +183,8 @@ def _about_last(screen: Screen, job: JobState, zone: tzinfo | None) -> list[tupl
         lines.append(("error", screen.coloured(printable(run.error, MOST_SHOWN) + result, "red")))
     if run.hint:
         lines.append(("hint", printable(run.hint, MOST_SHOWN)))
-    if run.stats is not None:
-        lines.append(("statistics", printable(to_json(run.stats), MOST_SHOWN)))
+    figures = in_columns(run.stats or {})
+    lines += [("" if number else "statistics", line) for number, line in enumerate(figures)]
     return [*lines, ("run", printable(run.run_id))]
 
 

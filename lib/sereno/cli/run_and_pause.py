@@ -7,7 +7,7 @@ import sys
 from threading import Thread
 
 from sereno.cli.arguments import add_job, add_scope, installation_of, print_json
-from sereno.cli.terminal import MOST_SHOWN
+from sereno.cli.terminal import MOST_SHOWN, in_columns
 from sereno.errors import JobFailed
 from sereno.manager.names import service_name
 from sereno.observe import run_and_wait, runs
@@ -21,7 +21,7 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     sub.add_argument(
         "--wait", action="store_true",
-        help="follow its log on standard error, print its statistics as JSON, end with its status",
+        help="follow its log on standard error, print its statistics (JSON but on a terminal), end with its status",
     )  # fmt: skip
     add_scope(sub)
     sub.set_defaults(command=_run)
@@ -50,26 +50,32 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"started {job_id}; to follow it: {logs}; what became of it: {status}")
         return 0
     try:
-        run = _followed(installation, job_id)
+        run, said = _followed(installation, job_id)
     except KeyboardInterrupt:
         logs = command(f"sereno logs -f {job_id}")
         print(f"\nno longer followed; the run goes on: {logs}", file=sys.stderr)
         return 130
-    if run.stats is not None:
+    if run.stats is not None and sys.stdout.isatty():
+        print("\n".join(in_columns(run.stats)))
+    elif run.stats is not None:
         print_json(run.stats, indent=None)
     if run.status != "success":
         hint = run.hint
         if hint is None and run.run_id:
             hint = command(f"sereno logs {job_id} --run {run.run_id}")
-        error = JobFailed(printable(run.message, MOST_SHOWN), hint=hint)
+        # What its log has just said need not be said twice.
+        is_told = run.error is not None and any(run.error in line for line in said)
+        outcome = run.status if is_told else run.outcome
+        error = JobFailed(printable(f"{job_id}: {outcome}", MOST_SHOWN), hint=hint)
         error.exit_code = verdict.exit_of(run.status)
         raise error
     return 0
 
 
-def _followed(installation: Installation, job_id: str) -> Run:
-    """Run a job, print what it logs as it comes, and return its run."""
+def _followed(installation: Installation, job_id: str) -> tuple[Run, list[str]]:
+    """Run a job, print what it logs as it comes, and return its run and the last of these lines."""
     ended: list[Run | BaseException] = []
+    said: list[str] = []
 
     def run() -> None:
         try:
@@ -84,11 +90,13 @@ def _followed(installation: Installation, job_id: str) -> Run:
         # A daemon: whoever stops following must not wait for the run.
         Thread(target=run, daemon=True).start()
         for record in lines:
-            print(printable(text(record, "MESSAGE"), MOST_SHOWN), file=sys.stderr, flush=True)
+            # Its closing record is among the last: systemd's words of the unit come after it.
+            said = [*said[-20:], text(record, "MESSAGE")]
+            print(printable(said[-1], MOST_SHOWN), file=sys.stderr, flush=True)
     (result,) = ended
     if isinstance(result, BaseException):
         raise result
-    return result
+    return result, said
 
 
 def _pause(arguments: argparse.Namespace) -> None:

@@ -198,6 +198,25 @@ def short_span(seconds: float, units: int = 2) -> str:
     return " ".join(part for part in parts[:units] if part[0] != "0" or len(parts) == 1)
 
 
+def size(bytes_: int) -> str:
+    """A number of bytes: `812 B`, `19.5 KiB`, `2.3 MiB`."""
+    power = min(max(bytes_.bit_length() - 1, 0) // 10, 4)
+    return f"{bytes_ / 1024**power:.{power and 1}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def in_columns(figures: Mapping[str, object]) -> list[str]:
+    """A line for each of some statistics: its name, and its value, as JSON where it is neither text nor a number."""
+    from sereno.records.journal import to_json
+    from sereno.records.printable import printable
+
+    shown = {
+        printable(name): printable(value if isinstance(value, str) else to_json(value), MOST_SHOWN)
+        for name, value in figures.items()
+    }
+    width = max(map(columns, shown), default=0)
+    return [f"{name}{' ' * (width - columns(name))}  {value}" for name, value in shown.items()]
+
+
 def number(value: float | None) -> str:
     """A figure of a statistic: whole as it is, else with two digits."""
     if value is None:

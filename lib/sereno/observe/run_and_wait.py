@@ -88,7 +88,7 @@ def statistics(job_id: str, manager: Systemctl, scope: Scope) -> dict[str, Any] 
     if found.status == "success" or (reported and found.stats is not None):
         return found.stats
     raise JobFailed(
-        f"job {job_id}: {found.message}",
+        f"job {job_id}: {found.outcome}",
         hint=found.hint or scope.command(f"journalctl SERENO_RUN={found.run_id}"),
     )
 

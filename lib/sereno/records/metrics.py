@@ -40,7 +40,7 @@ CACHE_METRICS = {
     "sereno_cache_entries": ("gauge", "Entries after the last cleanup."),
     "sereno_cache_max_entries": ("gauge", "Entries above which the cache evicts."),
     "sereno_cache_bytes": ("gauge", "Bytes of the keys and values that the cache holds."),
-    "sereno_cache_file_bytes": ("gauge", "Size of the cache's file, a sparse map."),
+    "sereno_cache_file_bytes": ("gauge", "Size of the cache's file, with its free pages."),
     "sereno_cache_hit_ratio": ("gauge", "Hits among the requests between the last two cleanups, 0 to 1."),
     "sereno_cache_hits_total": ("counter", "Requests that found a value."),
     "sereno_cache_misses_total": ("counter", "Requests that found none."),

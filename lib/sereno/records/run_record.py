@@ -93,9 +93,15 @@ class Run(NamedTuple):
         return self.end_s if self.start_s is None else self.start_s
 
     @property
+    def outcome(self) -> str:
+        """Its status and why, which the closing record's own text has in the log's language."""
+        return f"{self.status}: {self.error}" if self.error else self.status
+
+    @property
     def what(self) -> str:
-        """Why it failed, else what it returned."""
-        return self.error or ("" if self.stats is None else to_json(self.stats))
+        """Why it failed, else what it returned: `name=value name=value`."""
+        shown = ((name, to_json(value)) for name, value in (self.stats or {}).items())
+        return self.error or " ".join(f"{name}={value}" for name, value in shown)
 
     def as_json(self, zone: tzinfo | None = None) -> dict[str, Any]:
         """For `json.dumps`, with ISO 8601 times in `zone` (None: the local one)."""

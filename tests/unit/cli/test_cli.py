@@ -1,14 +1,16 @@
 """The command: what it prints, and the exit status of every kind of error."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import sample_jobs
 from fake_systemd import FakeManager
 
-from sereno import cli, scheduler
+from sereno import MetadataCache, cli, scheduler
 from sereno.cli import list_and_status
 from sereno.errors import (
     CacheError,
@@ -36,7 +38,7 @@ def call(*words: str) -> int:
 
 def test_apply_installs_the_shipped_jobs_and_twice_is_nothing_to_do(capsys) -> None:
     assert call("apply", "--user", "--no-diff") == 0
-    assert capsys.readouterr().out == "create sereno@cache_cleanup_hourly.timer\n"
+    assert capsys.readouterr().out.startswith("create sereno@cache_cleanup_hourly.timer; next 20")
     assert call("apply", "--user") == 0
     assert capsys.readouterr().out == "nothing to do\n"
 
@@ -65,14 +67,81 @@ def test_remove_takes_a_job_of_any_application_and_all_takes_them_all(capsys, un
     call("apply", "--user", "--no-diff")
     assert call("remove", "--user", "--all") == 0
     assert call("remove", "--user", "--all") == 0
-    assert capsys.readouterr().out.splitlines() == [
+    assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines()] == [
         "create sereno@cache_cleanup_hourly.timer",
         "remove sereno@cache_cleanup_hourly.timer",
+        "its past stays: journalctl --user SERENO_JOB=cache_cleanup_hourly",
+        "a run under way goes on",
         "create sereno@cache_cleanup_hourly.timer",
         "remove sereno@cache_cleanup_hourly.timer",
         "nothing to do",
     ]
     assert list(units.iterdir()) == []
+
+
+def test_remove_names_what_stays_of_a_job(capsys, units, manager) -> None:
+    call("apply", "--user", "--no-diff")
+    drop_in = units / "sereno@cache_cleanup_hourly.service.d/mine.conf"
+    drop_in.write_text("[Service]\nNice=1\n")
+    capsys.readouterr()
+    assert call("remove", "--user", "cache_cleanup_hourly") == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "its past stays: journalctl --user SERENO_JOB=cache_cleanup_hourly",
+        f"your drop-in stays: {drop_in}",
+        "a run under way goes on; the job comes back when it is registered again",
+    ]
+
+
+def test_apply_shows_what_changes_in_a_unit_and_names_a_new_one(capsys, units) -> None:
+    assert call("apply", "--user") == 0
+    (created,) = capsys.readouterr().out.splitlines()
+    assert created.startswith("create ")
+    timer = units / "sereno@cache_cleanup_hourly.timer"
+    timer.write_text(timer.read_text().replace("*:00:00", "*:30:00"))
+    assert call("apply", "--user") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "-OnCalendar=*-*-* *:30:00" in shown
+    assert "+OnCalendar=*-*-* *:00:00" in shown
+    assert shown[-1].startswith("update sereno@cache_cleanup_hourly.timer; next ")
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        ((), ["cache_cleanup_hourly", "shop_carts", "shop_prices"]),
+        (("shop_*",), ["shop_carts", "shop_prices"]),
+        (("*_carts", "cache_cleanup_hourly"), ["cache_cleanup_hourly", "shop_carts"]),
+        (("--app", "shop", "*prices"), ["shop_prices"]),
+        (("--failing",), ["shop_carts"]),
+        (("--failing", "--app", "sereno"), []),
+    ],
+)
+def test_list_shows_the_jobs_that_are_asked_for(words, listed, capsys, manager) -> None:
+    install_three(manager, capsys)
+    assert call("list", "--user", "--json", *words) == 0
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == listed
+    assert call("list", "--user", *words) == 0
+    shown = capsys.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()[1:]] == listed
+    assert listed or shown.err == "0 of 3 jobs listed\n"
+
+
+@pytest.mark.parametrize("words", [("shop_cart",), ("--app", "shopp")])
+def test_a_list_of_nothing_is_no_error_and_says_what_may_be_meant(words, capsys, manager) -> None:
+    install_three(manager, capsys)
+    assert call("list", "--user", *words) == 0
+    meant = {"shop_cart": "shop_carts", "shopp": "shop"}[words[-1]]
+    assert capsys.readouterr().err.endswith(f" listed\nhint: did you mean {meant!r}?\n")
+
+
+def install_three(manager: FakeManager, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("apply", "--user", "--no-diff") == 0
+    shop = scheduler.Scheduler("shop", scope="user")
+    for job_id in ("shop_carts", "shop_prices"):
+        shop.add_interval_job(sample_jobs.stats, job_id, hours=1)
+    shop.start()
+    capsys.readouterr()
+    manager.service_states["sereno@shop_carts.service"] = "failed"
 
 
 def test_render_writes_what_apply_would_install(tmp_path: Path) -> None:
@@ -149,6 +218,19 @@ def test_wrong_use_ends_with_2_and_the_usage(words, capsys) -> None:
     assert "usage: sereno" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("history", "x", "--days", "a"), "argument --days: 'a' is not a number"),
+        (("logs", "x", "-n", "1.5"), "argument -n: '1.5' is not a whole number"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_plain_words(words, says, capsys) -> None:
+    with pytest.raises(SystemExit):
+        call(*words)
+    assert says in capsys.readouterr().err
+
+
 def test_an_unknown_job_is_status_3(capsys) -> None:
     assert call("run", "--user", "nobody") == 3
     assert "'nobody' is not installed in the user scope" in capsys.readouterr().err
@@ -160,6 +242,11 @@ def test_an_unknown_job_is_status_3(capsys) -> None:
         (("lst",), "usage: sereno [", "list"),
         (("remov", "x"), "usage: sereno [", "remove"),
         (("cache", "stat"), "usage: sereno cache ", "stats"),
+        (("hist", "x"), "usage: sereno [", "history"),
+        (("start", "x"), "usage: sereno [", "run"),
+        (("rm", "x"), "usage: sereno [", "remove"),
+        (("list", "--failed"), "usage: sereno list ", "--failing"),
+        (("logs", "x", "--lines", "3"), "usage: sereno logs ", "-n"),
         (("list", "--josn"), "usage: sereno list ", "--json"),
         (("run", "--wiat", "x"), "usage: sereno run ", "--wait"),
         (("status", "cache_clenup_hourly", "--user"), "", "cache_cleanup_hourly"),
@@ -184,9 +271,11 @@ def test_a_word_that_is_near_nothing_is_refused_without_a_guess(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("stats",), ("get", "a"), ("delete", "a"), ("clear",), ("cleanup",)]
+    "words",
+    [("stats",), ("get", "a"), ("set", "a", "1"), ("delete", "a"), ("clear",), ("cleanup",)],
+    ids=lambda words: words[0],
 )
-def test_to_look_into_a_cache_makes_none_and_names_the_place(
+def test_no_command_makes_a_cache_and_each_names_the_place(
     words: tuple[str, ...], tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
@@ -201,20 +290,30 @@ def test_to_look_into_a_cache_makes_none_and_names_the_place(
 
 def test_the_cache_can_be_looked_into(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setenv("SERENO_CACHE_DIR", str(tmp_path / "cache"))
+    place = tmp_path / "cache/metadata"
+    MetadataCache(place).get_stats()
     assert call("cache", "set", "a", '{"n": 1}', "--ttl", "60") == 0
+    assert capsys.readouterr().out == f"stored 'a' in {place}\n"
     assert call("cache", "get", "a") == 0
     assert json.loads(capsys.readouterr().out) == {"n": 1}
-    assert call("cache", "stats") == 0
+    assert call("cache", "stats", "--json") == 0
     stats = json.loads(capsys.readouterr().out)
     assert (stats["name"], stats["size"], stats["hits"]) == ("metadata", 1, 1)
+    assert call("cache", "stats") == 0
+    table = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (table.keys(), table["path"]) == (stats.keys(), str(place))
+    assert (table["max_size"], table["max_bytes"]) == ("2000", "no limit")
+    assert re.fullmatch(r"\d+ B", table["memory_bytes"])
+    assert re.fullmatch(r"\d+\.\d KiB", table["file_bytes"])
     assert call("cache", "delete", "a") == 0
+    assert capsys.readouterr().out == f"removed 'a' from {place}\n"
     assert call("cache", "delete", "a") == 3
     assert call("cache", "get", "a") == 3
     where = f"key: 'a' is not in the cache {tmp_path / 'cache/metadata'}, or expired"
     assert capsys.readouterr().err.count(where) == 2
     assert call("cache", "clear") == 0
     assert call("cache", "cleanup") == 0
-    capsys.readouterr()
+    assert capsys.readouterr().out.count(str(place)) == 2
     assert call("cache", "set", "a", "{bad") == 2
     assert "is not JSON" in capsys.readouterr().err
     for value in ("NaN", "123456789012345678901234567890", "null", '"\\ud800"'):

@@ -1,6 +1,9 @@
 """What reaches a terminal: nothing that it would obey, and never wider than it is."""
 
 import io
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -8,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pseudo_terminal import PseudoTerminal
 from sereno.cli import terminal
-from sereno.cli.terminal import Screen, columns, duration, number, shortened, when
+from sereno.cli.terminal import Screen, columns, duration, number, shortened, size, when
 from sereno.records.printable import printable
 
 HEADER = ("JOB", "SCHEDULE", "STATE")
@@ -126,3 +130,39 @@ def test_figures_are_whole_or_have_two_digits() -> None:
     assert [number(value) for value in (None, 3, 3.0, 78.456, -0.5)] == [
         "-", "3", "3", "78.46", "-0.50",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "shown"),
+    [(0, "0 B"), (1023, "1023 B"), (20480, "20.0 KiB"), (5 << 20, "5.0 MiB"), (3 << 50, "3072.0 TiB")],
+)  # fmt: skip
+def test_a_size_has_the_unit_in_which_it_is_short(bytes_: int, shown: str) -> None:
+    assert size(bytes_) == shown
+
+
+WAITS = """
+import sys, time
+from sereno.cli import progress
+progress._QUIET_S = 0.1
+with progress.counting():
+    time.sleep(0.5)
+    print("a", file=sys.stderr)
+    time.sleep(0.5)
+    print("b")
+"""
+
+
+def test_what_takes_long_is_counted_on_a_terminal_and_leaves_no_trace() -> None:
+    words = [sys.executable, "-c", WAITS]
+    environ = {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    with PseudoTerminal(words, environ) as shown:
+        shown.wait_for(lambda: shown.line("3s"))
+        assert shown.ended() == 0
+        # Nothing is counted any more once there was something to show.
+        assert shown.shown() == ["a", "b"]
+        assert b"6s" not in shown.sent
+    with PseudoTerminal(words, environ | {"TERM": "dumb"}) as shown:
+        assert shown.ended() == 0
+        assert shown.sent == b"a\r\nb\r\n"
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("b\n", "a\n")

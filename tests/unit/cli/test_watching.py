@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -235,6 +236,14 @@ def test_a_manager_that_refuses_is_an_error_and_no_empty_list(manager, monkeypat
     assert capsys.readouterr().err == "sereno: systemctl list-timers: refused\n"
 
 
+def test_status_shows_statistics_as_a_table(capsys) -> None:
+    FakeRuns.past = [a_run(stats={"entries_removed": 150, "hit_rate": 78.5, "by": {"a": [1]}})]
+    assert call("status", "report") == 0
+    text = capsys.readouterr().out
+    assert "statistics: entries_removed  150\n            hit_rate         78.5\n" in text
+    assert '            by               {"a": [1]}\n' in text
+
+
 def test_status_says_why_a_job_failed_and_what_to_do(units, capsys) -> None:
     FakeRuns.past = [a_run("failed", error="ValueError: \x1b]0;no", result="exit-code", stats=None)]
     FakeRuns.log = [{"__REALTIME_TIMESTAMP": START_S * 1e6, "MESSAGE": b"Tarea \x1b[2J fallida"}]
@@ -433,6 +442,21 @@ def test_what_is_no_runs_id_never_reaches_journalctl(given, executed, capsys) ->
     assert "is not a run's id" in capsys.readouterr().err
 
 
+def test_logs_are_of_a_time_and_a_level_in_journalctls_words(executed, capsys) -> None:
+    assert call("logs", "report", "--since", "-2h", "-U", "now", "--level", "WARNING") == 0
+    assert call("logs", "report", "-p", "err", "-S", "yesterday") == 0
+    assert [words[-3:] for words in executed] == [
+        ["--since=-2h", "--until=now", "--priority=warning"],
+        [executed[1][-3], "--since=yesterday", "--priority=err"],
+    ]
+    for level, meant in (("error", "err"), ("critical", "crit"), ("warn", "warning"), ("", "")):
+        with pytest.raises(SystemExit) as ended:
+            call("logs", "report", "--level", level)
+        assert ended.value.code == 2
+        assert not meant or f"hint: did you mean {meant!r}?" in capsys.readouterr().err
+    assert len(executed) == 2
+
+
 def test_run_starts_a_job_and_says_how_to_follow_it(manager, capsys) -> None:
     manager.calls.clear()
     assert call("run", "report") == 0
@@ -452,19 +476,26 @@ def test_run_and_wait_prints_the_log_and_ends_with_the_statistics_and_status(cap
     said = capsys.readouterr()
     assert (said.out, said.err.splitlines()[-2:]) == (
         "",
-        ["sereno: fallida", f"hint: sereno logs report --run {RUN} --user"],
+        ["sereno: report: failed", f"hint: sereno logs report --run {RUN} --user"],
     )
+    # Why is told once, and what the command itself says is English.
+    FakeRuns.past = [a_run("failed", stats=None, message="fallida: why", error="why")]
+    assert call("run", "report", "--wait") == 1
+    assert capsys.readouterr().err.splitlines()[-2] == "sereno: report: failed: why"
+    FakeRuns.log = [{"MESSAGE": "fallida: why"}, {"MESSAGE": "Failed with result 'exit-code'."}]
+    assert call("run", "report", "--wait") == 1
+    assert capsys.readouterr().err.splitlines()[-2] == "sereno: report: failed"
 
 
 @pytest.mark.parametrize(
     ("status", "exit_status"), [("interrupted", 143), ("skipped", 77), ("lost", 1), ("failed", 1)]
 )
 def test_run_and_wait_ends_with_what_became_of_the_run(status, exit_status, capsys) -> None:
-    FakeRuns.past = [a_run(status, message="why\x1b", hint="home=True")]
+    FakeRuns.past = [a_run(status, error="why\x1b", hint="home=True")]
     assert call("run", "report", "--wait") == exit_status
     said = capsys.readouterr()
     assert json.loads(said.out) == STATS
-    assert said.err.splitlines()[-2:] == [r"sereno: why\x1b", "hint: home=True"]
+    assert said.err.splitlines()[-2:] == [rf"sereno: report: {status}: why\x1b", "hint: home=True"]
 
 
 OTHER = "f" * 32
@@ -568,9 +599,9 @@ def test_run_job_raises_for_a_crash_after_a_good_end_and_returns_what_was_report
     assert shop.run_job("report") == STATS
     error = "it had ended as 'success', then: killed by SIGSEGV"
     for run in (
-        a_run("failed", said="success", result="core-dump", message=error),
-        a_run("failed", said="failed", result="signal", message=error),
-        a_run("lost", message=error),
+        a_run("failed", said="success", result="core-dump", error=error),
+        a_run("failed", said="failed", result="signal", error=error),
+        a_run("lost", error=error),
     ):
         FakeRuns.past = [run]
         with pytest.raises(JobFailed, match="killed by SIGSEGV"):
@@ -671,7 +702,9 @@ def test_apply_prunes_only_when_told_and_only_its_own_application(
 def test_the_diff_is_shown_before_anything_is_changed(units, monkeypatch) -> None:
     there = []
     timer = units / "sereno@cache_cleanup_hourly.timer"
-    monkeypatch.setattr("sereno.cli.apply._print_diff", lambda lines: there.append(timer.exists()))
+    monkeypatch.setattr(
+        "sereno.cli.apply._print_diff", lambda lines, **_: there.append(timer.exists())
+    )
     assert call("apply") == 0
     assert (there, timer.exists()) == ([False], True)
 
@@ -695,6 +728,7 @@ def test_a_dry_run_announces_what_apply_does_and_nothing_else(switch, manager, c
     capsys.readouterr()
     said = [call("apply", "--dry-run") or capsys.readouterr() for _ in range(2)]
     done = call("apply") or capsys.readouterr()
+    done = done._replace(out=re.sub("; next .*", "", done.out))
     assert said == [done, done]
     assert ("start" in done.out) == (switch == "sereno.target")
 
@@ -705,7 +739,7 @@ def test_a_failed_timer_counts_as_not_active_and_is_started_again(manager, capsy
     manager.service_states = {"sereno@cache_cleanup_hourly.timer": "failed"}
     capsys.readouterr()
     assert call("apply") == 0
-    assert capsys.readouterr().out == "start sereno@cache_cleanup_hourly.timer\n"
+    assert capsys.readouterr().out.startswith("start sereno@cache_cleanup_hourly.timer; next ")
 
 
 def test_what_a_job_did_last_is_known_when_the_journal_has_forgotten_it(shop, capsys) -> None:

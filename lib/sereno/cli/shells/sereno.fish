@@ -54,7 +54,7 @@ function _shtab_sereno_using
 end
 
 set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain export 'export kubernetes' notify cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
-set -g _shtab_sereno_opts_with_value --app --cron --days --every --image --interval --jobs --namespace --root --run --timezone --to --ttl -n -o
+set -g _shtab_sereno_opts_with_value --app --cron --days --every --image --interval --jobs --level --namespace --priority --root --run --since --timezone --to --ttl --until -S -U -n -o -p
 
 complete -c sereno -e
 complete -c sereno -f
@@ -63,10 +63,13 @@ complete -c sereno -n _shtab_sereno_using -s h -l help -d 'show this help messag
 complete -c sereno -n _shtab_sereno_using -l version -d 'show program'"'"'s version number and exit'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a list -d 'show every job: schedule, next and last run, result, state'
 complete -c sereno -n '_shtab_sereno_using list' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using list' -l failing -d 'only jobs whose last run failed'
+complete -c sereno -n '_shtab_sereno_using list' -l app -x -d 'only jobs of this application'
 complete -c sereno -n '_shtab_sereno_using list' -l json -d 'print an array of jobs, times as ISO 8601'
 complete -c sereno -n '_shtab_sereno_using list' -l utc -d 'show times in UTC instead of the local zone'
 complete -c sereno -n '_shtab_sereno_using list' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using list' -l user -d 'the user scope (default: system for root, user for others)'
+complete -c sereno -n '_shtab_sereno_using list; and test $_shtab_sereno_npos -ge 0' -ka "(_sereno_job_ids)" -d 'only these jobs: ids, or shell patterns such as '"'"'shop_*'"'"''
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a status -d 'show all of one job: why it failed, its log, its files'
 complete -c sereno -n '_shtab_sereno_using status' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using status' -l json -d 'print one job as in `list`, with timer, files and log, times as ISO 8601'
@@ -94,6 +97,9 @@ complete -c sereno -n '_shtab_sereno_using logs' -s h -l help -d 'show this help
 complete -c sereno -n '_shtab_sereno_using logs' -s f -l follow -d 'go on as it is logged'
 complete -c sereno -n '_shtab_sereno_using logs' -l run -x -d 'one run: its id or the beginning of it'
 complete -c sereno -n '_shtab_sereno_using logs' -s n -x -d 'the last lines only'
+complete -c sereno -n '_shtab_sereno_using logs' -s S -l since -x -d 'from then on: '"'"'2026-11-29 04:00'"'"', '"'"'yesterday'"'"', '"'"'-2h'"'"'; see systemd.time(7)'
+complete -c sereno -n '_shtab_sereno_using logs' -s U -l until -x -d 'up to then'
+complete -c sereno -n '_shtab_sereno_using logs' -s p -l priority -l level -xka "emerg alert crit err warning notice info debug" -d 'this level and graver ones: emerg, alert, crit, err, warning, notice, info, debug'
 complete -c sereno -n '_shtab_sereno_using logs' -l json -d 'print journalctl'"'"'s records, one a line, times as ISO 8601'
 complete -c sereno -n '_shtab_sereno_using logs' -l utc -d 'show times in UTC instead of the local zone'
 complete -c sereno -n '_shtab_sereno_using logs' -l system -d 'the system scope (default: system for root, user for others)'
@@ -108,7 +114,7 @@ complete -c sereno -n '_shtab_sereno_using report' -l system -d 'the system scop
 complete -c sereno -n '_shtab_sereno_using report' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a run -d 'run a job now'
 complete -c sereno -n '_shtab_sereno_using run' -s h -l help -d 'show this help message and exit'
-complete -c sereno -n '_shtab_sereno_using run' -l wait -d 'follow its log on standard error, print its statistics as JSON, end with its status'
+complete -c sereno -n '_shtab_sereno_using run' -l wait -d 'follow its log on standard error, print its statistics (JSON but on a terminal), end with its status'
 complete -c sereno -n '_shtab_sereno_using run' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using run' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using run; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
@@ -181,8 +187,9 @@ complete -c sereno -n '_shtab_sereno_using notify' -l system -d 'the system scop
 complete -c sereno -n '_shtab_sereno_using notify' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a cache -d 'look into the shared metadata cache'
 complete -c sereno -n '_shtab_sereno_using cache' -s h -l help -d 'show this help message and exit'
-complete -c sereno -n '_shtab_sereno_using cache; and test $_shtab_sereno_npos -eq 0' -a stats -d 'print size, limits and counters as JSON'
+complete -c sereno -n '_shtab_sereno_using cache; and test $_shtab_sereno_npos -eq 0' -a stats -d 'show size, limits and counters'
 complete -c sereno -n '_shtab_sereno_using cache stats' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using cache stats' -l json -d 'print them as JSON'
 complete -c sereno -n '_shtab_sereno_using cache; and test $_shtab_sereno_npos -eq 0' -a get -d 'print the value of a key as JSON'
 complete -c sereno -n '_shtab_sereno_using cache get' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using cache; and test $_shtab_sereno_npos -eq 0' -a set -d 'store a value'

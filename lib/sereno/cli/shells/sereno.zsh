@@ -41,7 +41,7 @@ _shtab_sereno_cache_commands() {
     delete:'remove a key'
     get:'print the value of a key as JSON'
     set:'store a value'
-    stats:'print size, limits and counters as JSON'
+    stats:'show size, limits and counters'
   )
   _describe 'sereno cache commands' _commands
 }
@@ -127,6 +127,7 @@ _shtab_sereno_cache_set_defaults_added=0
 
 _shtab_sereno_cache_stats_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--json[print them as JSON]"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -197,10 +198,13 @@ _shtab_sereno_history_defaults_added=0
 
 _shtab_sereno_list_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--failing[only jobs whose last run failed]"
+  "--app[only jobs of this application]:NAME:"
   "--json[print an array of jobs, times as ISO 8601]"
   "--utc[show times in UTC instead of the local zone]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
+  "(*)::only these jobs\: ids, or shell patterns such as \'shop_\*\':_sereno_job_ids"
 )
 
 # guard to ensure default positional specs are added only once per session
@@ -211,6 +215,9 @@ _shtab_sereno_logs_options=(
   {-f,--follow}"[go on as it is logged]"
   "--run[one run\: its id or the beginning of it]:ID:"
   "-n[the last lines only]:COUNT:"
+  {-S,--since}"[from then on\: \'2026-11-29 04\:00\', \'yesterday\', \'-2h\'\; see systemd.time(7)]:TIME:"
+  {-U,--until}"[up to then]:TIME:"
+  {-p,--priority,--level}"[this level and graver ones\: emerg, alert, crit, err, warning, notice, info, debug]:LEVEL:(emerg alert crit err warning notice info debug)"
   "--json[print journalctl\'s records, one a line, times as ISO 8601]"
   "--utc[show times in UTC instead of the local zone]"
   "--system[the system scope (default\: system for root, user for others)]"
@@ -297,7 +304,7 @@ _shtab_sereno_resume_defaults_added=0
 
 _shtab_sereno_run_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
-  "--wait[follow its log on standard error, print its statistics as JSON, end with its status]"
+  "--wait[follow its log on standard error, print its statistics (JSON but on a terminal), end with its status]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   ":a job\'s id, as \`sereno list\` shows it:_sereno_job_ids"

@@ -10,6 +10,7 @@ import pwd
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -77,8 +78,13 @@ def gather(installation: Installation) -> Facts:
     attempts = _Attempts()
     ask, scope = attempts.ask, installation.scope
     found, files = installation.units.find(), UnitFiles(scope)
-    facts = _with_jobs(attempts, installation, found, files)
+    with ThreadPoolExecutor() as pool:
+        # Of a hundred jobs' units it takes the manager as long as all else takes here.
+        own, manager = installation.units.path, installation.manager
+        stale = pool.submit(ask, "reload", partial(_stale, files, found.jobs, own, manager), [])
+        facts = _with_jobs(attempts, installation, found, files)
     facts = _with_files(facts, attempts, found, files, installation)
+    facts = replace(facts, stale_files=tuple(stale.result()))
     facts = _with_units(facts, attempts, files, installation.manager)
     facts = _with_machine(facts, attempts, scope)
     # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
@@ -150,14 +156,13 @@ def _with_files(
     facts: Facts, attempts: _Attempts, found: Found, files: UnitFiles, installation: Installation
 ) -> Facts:
     """What is on disk beside what was generated."""
-    ask, own, manager = attempts.ask, installation.units.path, installation.manager
+    ask, own = attempts.ask, installation.units.path
     orphans: dict[str, str] = ask("lost timers", lambda: machine.orphans(own, found.jobs), {})
     runtime = installation.scope.runtime
     return replace(
         facts,
         has_template=files.template is not None,
         foreign=tuple((str(own / name), is_mask(own / name)) for name in sorted(found.foreign)),
-        stale_files=tuple(ask("reload", lambda: _stale(files, found.jobs, own, manager), [])),
         drop_ins={path: files.settings(path) for job in facts.jobs for path in job.drop_ins},
         odd_files=tuple(files.odd),
         orphans=orphans,
