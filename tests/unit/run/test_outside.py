@@ -200,24 +200,28 @@ def test_how_a_run_ends_is_its_status_and_its_last_record(
     assert "SERENO_HINT" not in records[-1]
 
 
-def ago(minutes: float) -> str:
-    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
+# What the elapse before now by so many minutes is called.
+FORMS = {
+    "a time": lambda minutes: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(),
+    "a Job's": lambda minutes: f"shop-sync-{time.time() // 60 - minutes:.0f}",
+    "a Job's by hand": lambda minutes: "shop-sync-by-hand",
+}
 
 
 @pytest.mark.parametrize(
-    ("elapse", "settings", "status", "said"),
+    ("form", "minutes", "settings", "status", "said"),
     [
-        (ago(10), {}, 77, "skipped"),
-        (ago(10), {"SERENO_EXIT_SKIPPED": "0"}, 0, "skipped"),
-        (ago(1), {"SERENO_EXIT_SKIPPED": "0"}, 0, "success"),
-        ("shop-sync-by-hand", {}, 0, "success"),
-        (f"shop-sync-{time.time() // 60 - 10:.0f}", {}, 77, "skipped"),
+        ("a time", 10, {}, 77, "skipped"),
+        ("a time", 10, {"SERENO_EXIT_SKIPPED": "0"}, 0, "skipped"),
+        ("a time", 1, {"SERENO_EXIT_SKIPPED": "0"}, 0, "success"),
+        ("a Job's by hand", 10, {}, 0, "success"),
+        ("a Job's", 10, {}, 77, "skipped"),
     ],
 )
 def test_a_run_that_starts_too_late_after_its_elapse_is_left_out(
-    run: Any, elapse: str, settings: dict[str, str], status: int, said: str
+    run: Any, form: str, minutes: int, settings: dict[str, str], status: int, said: str
 ) -> None:
-    grace = {"SERENO_MISFIRE_GRACE_S": "300", "SERENO_ELAPSE": elapse}
+    grace = {"SERENO_MISFIRE_GRACE_S": "300", "SERENO_ELAPSE": FORMS[form](minutes)}
     ended, records, _ = run("def f(): pass\n", **grace, **settings)
     assert (ended, status_of(records)) == (status, said)
     assert ("SERENO_LATE_S" in records[-1]) is (said == "skipped")
