@@ -10,8 +10,7 @@
 set -eu
 
 python_min=3.11
-# For apt, or another install.sh, to end.
-patience_s=600
+patience_s=600 # for apt, or another install.sh, to end
 
 usage() {
     cat <<'END'
@@ -53,28 +52,17 @@ wrong_use() {
 }
 
 run() {
-    timed "$@" >"$tmp/error" 2>&1 ||
+    "$@" >"$tmp/error" 2>&1 ||
         die "this failed: $*: $(cause)" "What was installed before still works. Mend the cause, then run install.sh again."
     cat "$tmp/error" >&2
 }
 
-# Runs a command; on a terminal its seconds are counted meanwhile.
-timed() {
-    [ "$terminal" = yes ] || { "$@"; return; }
-    # It ends with this shell too, and holds no lock.
-    (seconds=0; while sleep 1 && kill -0 $$; do printf '%ss\r' "$((seconds += 1))" >&8; done) >/dev/null 2>&1 9>&- &
-    ticker=$! timed_status=0
-    "$@" || timed_status=$?
-    stop_ticker
-    return "$timed_status"
-}
-
-stop_ticker() {
-    [ -n "$ticker" ] || return 0
-    kill "$ticker" 2>/dev/null || :
-    wait "$ticker" 2>/dev/null || :
-    ticker=''
-    printf '\033[K' >&8
+# On a terminal: whoever waits for pip or apt sees that something goes on.
+count_seconds() {
+    [ -t 1 ] && [ -t 2 ] && [ "${TERM-dumb}" != dumb ] || return 0
+    # It ends with this shell too.
+    (seconds=0; while sleep 1 && kill -0 $$ 2>/dev/null; do printf '%ss\r' "$((seconds += 1))" >&2; done) &
+    counter=$!
 }
 
 # Why the command failed whose words are in $tmp/error: the last error of apt or pip, else the last line.
@@ -86,18 +74,17 @@ cause() {
 parse_arguments() {
     user=no root='' staged=no prefix='' wheels='' start=yes dry_run=no uninstall=no purge=no
     while [ $# -gt 0 ]; do
-        value=${2-}
-        case $1 in --*=*) value=${1#*=} ;; esac
+        name=$1 value=${2-}
         case $1 in
-            --prefix | --wheels | --root | --prefix=* | --wheels=* | --root=*)
-                [ -n "$value" ] || wrong_use "${1%%=*} needs a directory"
-                case $1 in
-                    --prefix*) prefix=$value ;;
-                    --wheels*) wheels=$(readlink -m -- "$value") ;;
-                    --root*) root=$(readlink -m -- "$value" | sed 's|^/$||') staged=yes ;;
-                esac
-                case $1 in *=*) ;; *) shift ;; esac
-                ;;
+            --prefix=* | --wheels=* | --root=*) name=${1%%=*} value=${1#*=} ;;
+            --prefix | --wheels | --root) [ $# -eq 1 ] || shift ;;
+            *) value=none ;;
+        esac
+        [ -n "$value" ] || wrong_use "$name needs a directory"
+        case $name in
+            --prefix) prefix=$value ;;
+            --wheels) wheels=$(readlink -m -- "$value") ;;
+            --root) root=$(readlink -m -- "$value" | sed 's|^/$||') staged=yes ;;
             --user) user=yes ;;
             --no-start) start=no ;;
             --dry-run) dry_run=yes ;;
@@ -112,8 +99,6 @@ parse_arguments() {
     [ "$purge$uninstall" != yesno ] || wrong_use "--purge goes with --uninstall"
     [ -z "$wheels" ] || [ -d "$wheels" ] || wrong_use "--wheels: $wheels is not a directory"
 }
-
-# --- checks: nothing is touched, except that root gets the packages that are missing -------------------------------
 
 check_rights() {
     manager=running uid=$(id -u)
@@ -166,7 +151,6 @@ check_packages() {
         say "Installing ${packages% }"
         changed=yes
         if [ "$dry_run" = yes ]; then say "would run: apt-get install ${packages% }"; return; fi
-        export DEBIAN_FRONTEND=noninteractive
         # Lists that are missing, or too old for the mirror: the same again with new ones.
         # shellcheck disable=SC2086  # package names, one word each
         apt_get install $packages || { apt_get update && apt_get install $packages; } || die "this failed: apt-get install $packages: $(cause)" \
@@ -182,7 +166,7 @@ check_packages() {
 # first boot's `apt-get update` holds.
 apt_get() {
     waited_s=0
-    until timed apt-get --quiet --yes --no-install-recommends "$@" >/dev/null 2>"$tmp/error" </dev/null; do
+    until apt-get --quiet --yes --no-install-recommends "$@" >/dev/null 2>"$tmp/error" </dev/null; do
         grep -q 'Could not get lock' "$tmp/error" && [ "$waited_s" -lt "$patience_s" ] || return
         [ "$waited_s" -gt 0 ] ||
             say "apt is busy; waiting up to $((patience_s / 60)) minutes: $(sed -n 's/^E: \(Could not get lock .*\)/\1/p' "$tmp/error")"
@@ -215,13 +199,12 @@ make_environment() {
     installer "$here" pip-settings
     for name in $(env | sed -n 's/^\(PIP_[A-Za-z_]*\)=.*/\1/p'); do unset "$name"; done
     while [ -z "$wheels" ] && IFS= read -r setting; do export "${setting?}"; done <"$tmp/settings"
-    timed pip "$python" download --dest "$tmp/wheels" ${wheels:+--no-index --find-links "$wheels"} >"$tmp/error" 2>&1 || die \
+    pip "$python" download --dest "$tmp/wheels" ${wheels:+--no-index --find-links "$wheels"} >"$tmp/error" 2>&1 || die \
         "the packages cannot be had: $(cause)$(sed -n "s/.*connection broken by '\(.*\)': .*/; \1/p" "$tmp/error" | tail -n 1)" \
         "$(sed -n 's/^# \(Wheels for .*\)\. To move.*/\1/p' lib/requirements.txt). Here: Python $python_version, $(uname -m)." \
         "By a mirror or proxy: index-url and proxy in pip.conf; PIP_INDEX_URL, HTTPS_PROXY." \
         "Without a network: ./install.sh --wheels DIR, which \`pip download -r\` of lib/requirements*.txt has filled elsewhere."
     say "Making the environment ${environment#"$root"}"
-    run mkdir -p "${environment%/*}"
     run "$python" -I -m venv --system-site-packages --without-pip "$environment"
     # Where the tree is staged, this line names a path that will not exist.
     run sed -i '/^command = /d' "$environment/pyvenv.cfg"
@@ -234,8 +217,7 @@ make_environment() {
 }
 
 pip() { # pip PYTHON COMMAND OPTION...
-    interpreter=$1
-    shift
+    interpreter=$1; shift
     PIP_CONFIG_FILE=/dev/null "$interpreter" -I "$tmp/pip/pip" -q --no-input --disable-pip-version-check --no-cache-dir "$@" --no-deps \
         --require-hashes --only-binary :all: -r lib/requirements.txt -r lib/requirements-command.txt
 }
@@ -255,7 +237,7 @@ installer() { # installer DIRECTORY ACTION
 finish() {
     status=$?
     trap '' HUP INT TERM
-    stop_ticker
+    [ -z "$counter" ] || { kill "$counter" && wait "$counter" || printf '\033[K'; } 2>/dev/null
     [ "$status" -eq 0 ] || [ "$told" = yes ] || say "install.sh: it ended before it was done" >&2
     if [ "$status" -ne 0 ] && [ -e "$tmp/undo" ]; then
         say "What this run made is removed again."
@@ -285,10 +267,9 @@ main() {
     # What the caller's environment may hold that the commands here would go by, or search for words.
     unset CDPATH LANGUAGE LD_LIBRARY_PATH LD_PRELOAD POSIXLY_CORRECT PYTHONHOME PYTHONPATH SYSTEMD_LOG_LEVEL SYSTEMD_UNIT_PATH
     # `su` without `-` leaves out where root's programs are.
-    export LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+    export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
     export HOME="${HOME:-$(getent passwd "$(id -u)" | cut -d : -f 6)}"
-    changed=no told=no release='' environment='' terminal=no ticker=''
-    if [ -t 1 ] && [ -t 2 ] && [ "${TERM-dumb}" != dumb ]; then terminal=yes; exec 8>&2; fi
+    changed=no told=no release='' environment='' counter=''
     parse_arguments "$@"
     here=$(dirname -- "$(readlink -f -- "$0")")
     { [ -f "$0" ] && [ -f "$here/bin/sereno" ] && [ -d "$here/lib/sereno" ] && [ -d "$here/systemd/system" ]; } ||
@@ -300,6 +281,7 @@ main() {
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    count_seconds
     find_python
     [ "$uninstall" = yes ] || check_packages
     # So ends a dry run that has said what would be installed first.
@@ -307,16 +289,11 @@ main() {
     installer "$here" check
     read -r prefix <"$tmp/prefix"
     lock
-    if [ "$uninstall" = yes ]; then
-        read -r code <"$tmp/code"
-        installer "$code" remove
-        return
-    fi
+    if [ "$uninstall" = yes ]; then read -r code <"$tmp/code"; installer "$code" remove; return; fi
     installer "$here" prepare
     read -r release environment <"$tmp/chosen"
     code=$here tree=$root$prefix/releases/$release
-    [ "$dry_run" = yes ] || [ -e "$tree/MANIFEST" ] || stage
-    [ "$dry_run" = yes ] || code=$tree
+    [ "$dry_run" = yes ] || { [ -e "$tree/MANIFEST" ] || stage; code=$tree; }
     installer "$code" commit
 }
 
