@@ -535,7 +535,7 @@ def test_the_test_message_takes_the_real_way_and_reports_every_handler(office: O
     assert [hook["event"] for hook in office.hooks()] == ["test"]
     assert len(office.sink.got("mail")) == 1
     # Who is at work goes by the file as it was.
-    office.settle("none")
+    office.settle()
     office.configure('[[handler]]\ntype = "command"\ncommand = ["/bin/false"]\n')
     done = office.machine.run("sereno", "notify", "--test", check=False)
     assert done.returncode == 1

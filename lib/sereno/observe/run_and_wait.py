@@ -16,7 +16,7 @@ from sereno.records.run_record import Run
 
 # From the end of a run to what the journal shows of it.
 _JOURNAL_S = 5.0
-_CONDITION = "a condition of its unit (systemd.unit(5), Condition…=) is not met"
+_CONDITION = "it did not start: a condition of its unit (systemd.unit(5), Condition…=) is not met"
 _PROPERTIES = (*PROPERTIES, "ConditionResult", "ConditionTimestamp")
 
 
@@ -47,8 +47,7 @@ def run(job_id: str, manager: Systemctl, *, user: bool) -> Run:
             hint = in_scope(f"systemctl status {service}", user=user)
             raise JobFailed(f"job {job_id}: it did not start: {failure.message}", hint=hint)
         if _was_skipped(after, since_s):
-            message = f"job {job_id}: it did not start: {_CONDITION}"
-            return Run(job_id, "", "skipped", message=message, error=_CONDITION)
+            return Run(job_id, "", "skipped", error=_CONDITION)
 
     def is_meant(run: Run) -> bool:
         return (run.run_id == before_id) is is_under_way
