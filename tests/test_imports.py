@@ -29,14 +29,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": LEAVES | {"manager"},
     "cache": LEAVES,
     "declare": LEAVES | {"triggers", "records"},
-    "notify": LEAVES | {"manager", "records"},
-    "run": LEAVES | {"manager", "records"},
+    "notify": LEAVES | {"manager", "records", "fleet"},
+    # The place of a fleet's claims; one machine has none.
+    "fleet": LEAVES,
+    "run": LEAVES | {"manager", "records", "fleet"},
     "units": LEAVES | {"triggers", "manager", "records", "declare", "notify"},
     "export": LEAVES | {"triggers", "declare"},
     "jobs": LEAVES | {"records", "cache"},
     # sereno itself on a machine, before there are dependencies.
     "install": LEAVES | {"manager", "units"},
-    "observe": LEAVES | {"triggers", "manager", "records", "cache", "declare", "notify", "units", "jobs"},
+    "observe": LEAVES | {"triggers", "manager", "records", "cache", "declare", "notify", "units", "jobs",
+                        "fleet"},
     "scheduler": LEAVES | {"triggers", "manager", "declare", "units", "observe"},
     "runner": LEAVES | {"manager", "records", "declare", "notify", "run"},
 }  # fmt: skip
@@ -50,6 +53,7 @@ NOT_LOADED_BY = {
     "sereno.runner": {f"sereno.{part}" for part in SCHEDULING}
     | {"sereno.manager.systemctl", "sereno.records.verdict", "sereno.records.journal_reader"}
     | {"sereno.cache", "sereno.run.lateness", "sereno.manager.analyze", "asyncio", "lmdb", "orjson"}
+    | {"sereno.fleet", "sereno.run.claiming", "psycopg2", "psycopg"}
     | {"sereno.run.only_if_success", "sereno.declare.retry", "sereno.run.credentials", "subprocess"}
     | {"sereno.run.outside", "select", "uuid"}
     | {"sereno.run.failure", "sereno.run.hints", "json", "logging", "re", "signal", "typing"}
@@ -65,11 +69,20 @@ NOT_LOADED_BY = {
     | {"asyncio", "orjson"},
     "sereno.cache": {f"sereno.{part}" for part in {*SCHEDULING, "runner", "jobs"}}
     | {"asyncio", "orjson"},
-    "sereno.scheduler": {"sereno.cache", "sereno.runner", "asyncio", "lmdb", "orjson"},
+    "sereno.observe.doctor": {"sereno.fleet", "psycopg2", "psycopg"},
+    "sereno.notify.handling": {"sereno.fleet"},
+    "sereno.scheduler": {
+        "sereno.fleet",
+        "sereno.cache",
+        "sereno.runner",
+        "asyncio",
+        "lmdb",
+        "orjson",
+    },
     "sereno.install.__main__": {f"sereno.{part}" for part in MAY_IMPORT}
     - {f"sereno.{part}" for part in ("install", "errors", "manager", "setting_names", "units")}
     | {"cachetools", "lmdb", "orjson", "systemd"},
-    "sereno.cli": {"sereno.cache", "jinja2", "lmdb", "orjson", "urwid"},
+    "sereno.cli": {"sereno.fleet", "sereno.cache", "jinja2", "lmdb", "orjson", "urwid"},
 }
 
 

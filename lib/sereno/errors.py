@@ -14,6 +14,7 @@ The tree::
     ├── SystemdError                 1   systemctl refused or failed
     ├── CacheError                   1   the cache cannot be opened or written; also an OSError
     │   └── CacheFormatError             the cache file is of another version
+    ├── FleetError                   1   the store of a fleet's claims cannot be asked
     └── JobFailed                    1   a run that was waited for did not succeed
 
 `RunInterrupted` is apart: SIGTERM raises it in the plain function of a run. It is no `Exception`, as KeyboardInterrupt
@@ -104,6 +105,10 @@ class CacheError(SerenoError, OSError):
 
 class CacheFormatError(CacheError):
     """A cache written by a version of sereno with another file format."""
+
+
+class FleetError(SerenoError):
+    """The place where the hosts of a fleet claim their runs cannot be asked, or refuses; the message has its words."""
 
 
 class JobFailed(SerenoError):

@@ -1,0 +1,147 @@
+"""A PostgreSQL of the tests' own: Debian's server, started as an ordinary user on a unix socket in a directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+# As root the server refuses to start.
+NOBODY = 65534
+SCHEMA = Path(__file__).resolve().parents[1] / "lib/sereno/fleet/schema.sql"
+
+
+def programs() -> Path | None:
+    """Where Debian has the server's programs, of the newest version that is installed."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("[0-9]*/bin"), key=lambda path: int(path.parts[4])
+    )
+    return found[-1] if found else None
+
+
+def why_not() -> str | None:
+    """Why no server can be started here; None when one can."""
+    if programs() is None:
+        return "claims need a PostgreSQL (package postgresql)"
+    if not any(map(find_spec, ("psycopg2", "psycopg"))):
+        return "claims need a driver (package python3-psycopg2)"
+    return None
+
+
+class Database:
+    """A server with the tables of sereno, which everybody on this machine may use.
+
+    Attributes:
+        place: the directory of its socket, for machines to bind.
+    """
+
+    def __init__(self) -> None:
+        reason = why_not()
+        if reason is not None:
+            pytest.skip(reason)
+        self.home = Path(tempfile.mkdtemp(prefix="sereno-database-"))
+        self.place = self.home / "socket"
+        self.place.mkdir()
+        if os.geteuid() == 0:
+            for path in (self.home, self.place):
+                os.chown(path, NOBODY, NOBODY)
+        self.home.chmod(0o755)
+        self._call(
+            "initdb", "--pgdata", self._data, "--auth=trust", "--username=sereno", "--no-sync",
+            "--encoding=UTF8", "--locale=C.UTF-8",
+        )  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+        self.sql(SCHEMA.read_text())
+
+    @property
+    def _data(self) -> str:
+        return str(self.home / "data")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://sereno@/postgres?host={self.place}"
+
+    def _words(self, program: str, *words: str) -> list[str]:
+        found = programs()
+        assert found is not None
+        as_nobody = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        user = as_nobody if os.geteuid() == 0 else []
+        # A test process that is killed leaves no server.
+        return ["setpriv", *user, "--pdeathsig=KILL", "--", str(found / program), *words]
+
+    def _call(self, program: str, *words: str) -> None:
+        subprocess.run(self._words(program, *words), check=True, capture_output=True, cwd="/")
+
+    def start(self) -> None:
+        """Start the server, and wait until it answers."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.place),
+            "shared_buffers": "16MB",
+            "autovacuum": "off",
+        }
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.home / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self._words("postgres", "-D", self._data, *words),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True,
+            )  # fmt: skip
+        for _ in range(600):
+            asked = self._words("pg_isready", "--quiet", "--host", str(self.place), "--timeout=1")
+            if subprocess.run(asked, check=False).returncode == 0:
+                return
+            assert self.process.poll() is None, (self.home / "log").read_text()[-2000:]
+        raise AssertionError((self.home / "log").read_text()[-2000:])
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes at once."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        # Each backend is in a session of its own; without the first process they end.
+        self.process.wait()
+
+    def freeze(self, *, thaw: bool = False) -> None:
+        """Have all of its processes stand still: connections are taken by the kernel, and nobody answers."""
+        assert self.process is not None
+        pid, number = self.process.pid, signal.SIGCONT if thaw else signal.SIGSTOP
+        # The first one first: it starts the others.
+        os.kill(pid, number)
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
+    def sql(self, text: str) -> list[list[str]]:
+        """The rows that statements give."""
+        words = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--field-separator=\t"]
+        words += [
+            "--set=ON_ERROR_STOP=1",
+            "--host",
+            str(self.place),
+            "--username=sereno",
+            "--dbname=postgres",
+        ]
+        done = subprocess.run(
+            self._words("psql", *words),
+            input=text,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+        assert done.returncode == 0, done.stderr
+        return [line.split("\t") for line in done.stdout.splitlines()]
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.freeze(thaw=True)
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+        shutil.rmtree(self.home)
