@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sereno.cache import MetadataCache as MetadataCache
     from sereno.cache import get_metadata_cache as get_metadata_cache
     from sereno.errors import SerenoError as SerenoError
+    from sereno.run.claiming import fence as fence
     from sereno.run.credentials import credential as credential
     from sereno.scheduler import Scheduler as Scheduler
     from sereno.scheduler import get_scheduler as get_scheduler
@@ -27,12 +28,14 @@ _HOMES = {
     "get_scheduler": "sereno.scheduler",
     "SerenoError": "sereno.errors",
     "credential": "sereno.run.credentials",
+    "fence": "sereno.run.claiming",
 }
 __all__ = [
     "MetadataCache",
     "Scheduler",
     "SerenoError",
     "credential",
+    "fence",
     "get_metadata_cache",
     "get_scheduler",
 ]

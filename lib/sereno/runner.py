@@ -29,6 +29,7 @@ from sereno.setting_names import (
     LOG,
     MISFIRE_GRACE_S,
     NOTIFY_STATE,
+    ONCE_PER,
     ONLY_IF_SUCCESS,
     RETRIES,
     RUN_ID,
@@ -80,7 +81,7 @@ def _main(job_id: str, function: str) -> int:
     # of a short run. Not later: what the job makes is collected as ever.
     gc.freeze()
     start_s = time()
-    skipped = _skipped(job_id, start_s, outside)
+    skipped = _skipped(job_id, start_s, outside) or _claimed_elsewhere(run, start_s)
     status = _run(run) if skipped is None else run.skip(*skipped)
     if status == SUCCESS and counts:
         _wake_notifier(job_id, run_id)
@@ -117,6 +118,23 @@ def _skipped(
         from sereno.run import only_if_success
 
         skipped = only_if_success.skip(job_id)
+    return skipped
+
+
+def _claimed_elsewhere(run: Run, start_s: float) -> tuple[str, dict[str, str], int] | None:
+    """The same, with its level, of one that has to be the only one in a fleet, and is not known to be."""
+    if not run.counts or ONCE_PER not in os.environ:
+        return None
+    from sereno.run.claiming import Claiming
+
+    def lost() -> None:
+        from sereno.notify.wake import LOST, wake
+
+        wake(run.job_id, run.run_id, LOST)
+
+    claiming = Claiming(run.job_id, run.run_id, run.environ, lost)
+    skipped = claiming.skip(start_s)
+    run.claiming = None if skipped else claiming
     return skipped
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from sereno.declare.apscheduler import answered, answering
-from sereno.declare.job import Job, check_name
+from sereno.declare.job import FLEET, Job, check_name
 from sereno.declare.options import Options, Registration, declare, refusals_name
 from sereno.errors import Conflict, InvalidJob, InvalidTrigger, NoSuchJob
 from sereno.manager.systemctl import Systemctl
 from sereno.observe import run_and_wait
 from sereno.observe.job_state import JobState
+from sereno.observe.pause_and_resume import switch
 from sereno.observe.survey import ask, survey
 from sereno.setting_names import APP
 from sereno.triggers import IntervalTrigger, Trigger, cron_trigger, from_cron_text, in_words
@@ -149,6 +150,9 @@ class Scheduler:
                 user_scope=self.installation.scope.is_user,
                 **options,
             )
+            if run_immediately and job.once_per == FLEET:
+                fault = "run_immediately: each host would have a run of its own, of no elapse"
+                raise InvalidJob(fault, hint="once the hosts have it: run_job, on one of them")
         with self._lock:
             if not replace_existing and job_id in self._jobs:
                 raise Conflict(
@@ -283,18 +287,22 @@ class Scheduler:
     def pause_job(self, job_id: str) -> None:
         """Stop a job's timer until `resume_job`, also over a reboot and over `start()`.
 
+        A job with once_per="fleet" is paused on all hosts.
+
         Raises:
             NoSuchJob: no installed job has the id.
+            FleetError: the fleet's database cannot be asked; nothing was changed.
         """
-        self.installation.pause(self._installed(job_id))
+        switch(self.installation, self._installed(job_id), on=False)
 
     def resume_job(self, job_id: str) -> None:
         """Let a paused job elapse again. What it missed is not made up.
 
         Raises:
             NoSuchJob: no installed job has the id.
+            FleetError: as `pause_job`.
         """
-        self.installation.resume(self._installed(job_id))
+        switch(self.installation, self._installed(job_id), on=True)
 
     def remove_job(self, job_id: str) -> bool:
         """Remove a job, registered or installed; a run that is under way goes on. False when there was none.

@@ -16,6 +16,13 @@ RETRY_BACKOFF = "SERENO_RETRY_BACKOFF"  # declare.retry
 RETRY_DELAY_MAX_S = "SERENO_RETRY_DELAY_MAX_S"  # declare.retry
 PING_URL = "SERENO_PING_URL"  # run.closing; run.heartbeat
 PING_URL_FILE = "SERENO_PING_URL_FILE"  # run.closing; run.heartbeat
+ONCE_PER = "SERENO_ONCE_PER"  # runner
+FLEET_URL_FILE = "SERENO_FLEET_URL_FILE"  # run.claiming
+FLEET_APP = "SERENO_FLEET_APP"  # run.claiming
+DECLARATION = "SERENO_DECLARATION"  # run.claiming, for `sereno doctor` on other hosts
+
+# Left by a run's claim for the job and what it starts.
+FENCE = "SERENO_FENCE"
 
 # Written in the templates (systemd/system, systemd/user). Read by notify, and runner for the last one.
 NOTIFY_CONFIG = "SERENO_NOTIFY_CONFIG"

@@ -62,8 +62,8 @@ class Page(NamedTuple):
 FROM_DOCS = {
     "sereno-jobs.5": Page(
         "declaring jobs of sereno, and bringing them onto a machine",
-        ("jobs", "backend"),
-        without=("A job that ships",),
+        ("jobs", "backend", "many-hosts"),
+        without=("A job that ships", "A cluster", "An image", "Another scheduler that you have"),
         synopsis="/srv/shop/shop/jobs.py",
     ),
     "sereno-notify.5": Page("who is told when a job of sereno fails", ("notify",)),

@@ -37,6 +37,7 @@ COMMANDS = {
     "explain": ("explain", "show what a schedule means and when it elapses; changes nothing"),
     "export": ("export", "print a backend's jobs for another scheduler"),
     "notify": ("notify", "send a test message by every handler of notify.toml"),
+    "fleet": ("fleet", "prepare the database by which jobs run once in a fleet"),
     "cache": ("cache", "look into the shared metadata cache"),
     "completion": ("completion", "print the completion script of a shell"),
 }

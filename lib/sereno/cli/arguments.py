@@ -101,6 +101,14 @@ def add_reading(sub: argparse.ArgumentParser, shape: str) -> None:
     add_zone(sub)
 
 
+def add_fleet(sub: argparse.ArgumentParser, what: str, show: Callable[..., None]) -> None:
+    """The option that has the fleet's database asked, by `show`, in place of this host."""
+    sub.add_argument(
+        "--fleet", dest="command", action="store_const", const=show,
+        help=f'{what} of a job with once_per="fleet", on all hosts',
+    )  # fmt: skip
+
+
 def add_days(sub: argparse.ArgumentParser) -> None:
     """The option that says how much of the past is shown."""
     sub.add_argument(

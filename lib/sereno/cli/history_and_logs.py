@@ -10,8 +10,10 @@ from collections.abc import Iterable, Sequence
 from datetime import tzinfo
 from typing import Any
 
+from sereno.cli import fleet
 from sereno.cli.arguments import (
     add_days,
+    add_fleet,
     add_job,
     add_reading,
     add_scope,
@@ -49,6 +51,7 @@ def add_history(sub: argparse.ArgumentParser) -> None:
         help="runs to list, the newest (default: 20); totals are of all",
     )  # fmt: skip
     add_reading(sub, "an object with runs, totals and means")
+    add_fleet(sub, "the runs", fleet.show_job)
     add_scope(sub)
     sub.set_defaults(command=_history)
 

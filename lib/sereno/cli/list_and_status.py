@@ -9,7 +9,15 @@ from datetime import tzinfo
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from sereno.cli.arguments import add_job, add_reading, add_scope, installation_of, print_json
+from sereno.cli import fleet
+from sereno.cli.arguments import (
+    add_fleet,
+    add_job,
+    add_reading,
+    add_scope,
+    installation_of,
+    print_json,
+)
 from sereno.cli.terminal import MOST_SHOWN, Screen, colour_of, duration, in_columns, when
 from sereno.errors import NotAvailable, did_you_mean
 from sereno.manager import systemctl
@@ -38,6 +46,7 @@ def add_list(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--failing", action="store_true", help="only jobs whose last run failed")
     sub.add_argument("--app", metavar="NAME", help="only jobs of this application")
     add_reading(sub, "an array of jobs")
+    add_fleet(sub, "the latest run", fleet.show_list)
     add_scope(sub)
     sub.set_defaults(command=_list)
 
@@ -45,6 +54,7 @@ def add_list(sub: argparse.ArgumentParser) -> None:
 def add_status(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     add_reading(sub, "one job as in `list`, with timer, files and log")
+    add_fleet(sub, "the latest runs", fleet.show_job)
     add_scope(sub)
     sub.set_defaults(command=_status)
 

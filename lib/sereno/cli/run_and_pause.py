@@ -8,13 +8,16 @@ from threading import Thread
 
 from sereno.cli.arguments import add_job, add_scope, installation_of, print_json
 from sereno.cli.terminal import MOST_SHOWN, in_columns
+from sereno.declare.job import FLEET
 from sereno.errors import JobFailed
 from sereno.manager.names import service_name
 from sereno.observe import run_and_wait, runs
+from sereno.observe.pause_and_resume import switch
 from sereno.records import verdict
 from sereno.records.printable import printable
 from sereno.records.run_record import Run, text
 from sereno.units.installation import Installation
+from sereno.units.unit_text import Installed
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
@@ -28,15 +31,22 @@ def add_run(sub: argparse.ArgumentParser) -> None:
 
 
 def add_pause(sub: argparse.ArgumentParser) -> None:
-    add_job(sub)
-    add_scope(sub)
+    _add_switch(sub)
     sub.set_defaults(command=_pause)
 
 
 def add_resume(sub: argparse.ArgumentParser) -> None:
-    add_job(sub)
-    add_scope(sub)
+    _add_switch(sub)
     sub.set_defaults(command=_resume)
+
+
+def _add_switch(sub: argparse.ArgumentParser) -> None:
+    add_job(sub)
+    sub.add_argument(
+        "--host", action="store_true",
+        help='of a job with once_per="fleet": on this host alone, not on all',
+    )  # fmt: skip
+    add_scope(sub)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -100,18 +110,23 @@ def _followed(installation: Installation, job_id: str) -> tuple[Run, list[str]]:
 
 
 def _pause(arguments: argparse.Namespace) -> None:
-    installation = installation_of(arguments)
-    job = installation.job(arguments.job)
-    installation.pause(job)
-    resume = installation.scope.command(f"sereno resume {job.id}")
-    print(f"paused {job.id}; {resume} lets it run again")
+    job, where, resume, _ = _switched(arguments, on=False)
+    print(f"paused {job.id}{where}; {resume} lets it run again")
 
 
 def _resume(arguments: argparse.Namespace) -> None:
+    job, where, resume, was_paused = _switched(arguments, on=True)
+    print(f"resumed {job.id}{where}" if was_paused else f"{job.id} is not paused{where}")
+    if where and not arguments.host and not job.enabled:
+        print(f"on this host it stays paused by itself: {resume} --host")
+
+
+def _switched(arguments: argparse.Namespace, *, on: bool) -> tuple[Installed, str, str, bool]:
+    """The job; where it is paused or resumed, if that is not plain; what resumes it there; whether that changed it."""
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
-    if job.enabled:
-        print(f"{job.id} is not paused")
-        return
-    installation.resume(job)
-    print(f"resumed {job.id}")
+    resume, where = installation.scope.command(f"sereno resume {job.id}"), ""
+    if job.once_per == FLEET:
+        where = " on this host alone" if arguments.host else " in the whole fleet"
+        resume += " --host" * arguments.host
+    return job, where, resume, switch(installation, job, on=on, on_host=arguments.host)

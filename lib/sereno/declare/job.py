@@ -13,7 +13,7 @@ from sereno.declare.ping import Ping
 from sereno.declare.quantities import check_seconds, check_truth
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
-from sereno.triggers import BootTrigger, IntervalTrigger, Trigger
+from sereno.triggers import BootTrigger, CronTrigger, GridTrigger, IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"
 # are left out: they mean something to systemd-escape(1), shells or unit templates. 200 leaves room for
@@ -26,6 +26,8 @@ USER_PATTERN = re.compile(r"[a-z_][a-z0-9_-]{0,30}|[0-9]{1,10}")
 MAX_S = 366 * 24 * 3600
 # systemd counts in microseconds, and takes an AccuracySec= of 0 for "not set".
 FINEST_S = 1e-6
+# What runs once at each elapse: a job on each host that has it, or in all of them together.
+HOST, FLEET = "host", "fleet"
 # Why a calendar job alone has a word on late and missed runs.
 _NO_LATE_RUN = {
     "misfire_grace": {
@@ -80,6 +82,7 @@ class Job:
     inputs: Inputs = field(default_factory=Inputs)
     after: tuple[str, ...] = ()
     only_if_success: bool = False
+    once_per: str = HOST
     ping: Ping = field(default_factory=Ping)
 
     def __post_init__(self) -> None:
@@ -90,6 +93,7 @@ class Job:
         check_line("trigger", self.trigger.text)
         if self.timeout_s is not None:
             check_seconds("timeout", self.timeout_s, least=FINEST_S, most=MAX_S)
+        self._check_fleet()
         self._check_timing()
         check_retry(self.retry, self.timeout_s)
         self._check_after()
@@ -146,6 +150,29 @@ class Job:
             raise InvalidJob(
                 "only_if_success: True without after= names no job that must have succeeded"
             )
+
+    def _check_fleet(self) -> None:
+        if self.once_per == HOST:
+            return
+        if self.once_per != FLEET:
+            raise InvalidJob(f"once_per: {self.once_per!r} is neither {HOST!r} nor {FLEET!r}")
+        trigger, reason = self.trigger, None
+        if isinstance(trigger, IntervalTrigger):
+            # Counted from the last run, it would have another phase on each host.
+            object.__setattr__(self, "trigger", GridTrigger(trigger.interval_s))
+        elif self.at_boot:
+            reason = "@reboot is a run of each host, at no time that they share", "leave one away"
+        elif isinstance(trigger, CronTrigger) and trigger.timezone is None:
+            needed = "timezone= is needed, for the hosts of a fleet may be in several zones"
+            reason = needed, "timezone='UTC', or the zone that is meant"
+        if self.after:
+            asked = "after= asks this host, and the other job's run may have been on another"
+            reason = asked, "leave after= away"
+        elif not self.access.network:
+            # Not implied, as with ping_url.
+            reason = "the run itself asks a database, and has no network", "add network=True"
+        if reason is not None:
+            raise InvalidJob(f"once_per: {reason[0]}", hint=reason[1])
 
     def _check_start(self) -> None:
         start = self.inputs.working_directory

@@ -110,6 +110,10 @@ class Options(TypedDict, total=False):
     only_if_success: Annotated[bool, Field(Job, "only_if_success")]
     """Skip a run unless the latest run of each job in `after=` succeeded, since boot, and was neither skipped nor
     stopped; never one that somebody starts. Default: `False`."""
+    once_per: Annotated[str, Field(Job, "once_per")]
+    """`"fleet"`: of all hosts that have the job, the one that claims an elapse first, in [a database that they
+    share](many-hosts.md#a-few-hosts-and-a-database), runs it; needs `network=True`, and `timezone=` or an interval that
+    divides a day. Default: `"host"`."""
     ping_url: Annotated[str | None, Field(Ping, "url")]
     """URL of a monitor's check, which everybody on the machine can read: each run tells it start, success and failure,
     and waits 8 s at most for it; needs `network=True`. Default: none."""

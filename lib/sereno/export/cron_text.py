@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sereno.errors import InvalidTrigger
-from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
+from sereno.triggers import CronTrigger, GridTrigger, IntervalTrigger, Trigger
 from sereno.triggers.days import EVERY_DAY, EVERY_WEEKDAY, DayRule
 from sereno.triggers.explain import clock_times
 from sereno.triggers.interval import full_span
@@ -53,7 +53,7 @@ def cron_text(trigger: Trigger, zone: str) -> CronText:
     weekdays: Iterable[int] = EVERY_WEEKDAY
     months: Iterable[int] = range(1, 13)
     is_local = False
-    if isinstance(trigger, IntervalTrigger):
+    if isinstance(trigger, GridTrigger | IntervalTrigger):
         hours, minutes = _grid_of(trigger.interval_s)
         zone = "UTC"
     elif not isinstance(trigger, CronTrigger):

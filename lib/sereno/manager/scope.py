@@ -42,6 +42,11 @@ class Scope:
         return in_scope(words, user=self.is_user)
 
     @property
+    def fleet_url(self) -> Path:
+        """File with the URL of the database by which jobs run once in a fleet."""
+        return self.units.parents[1] / "sereno/fleet.url"
+
+    @property
     def state(self) -> Path:
         """Files of sereno's own that live until the next boot."""
         return self.runtime.parents[1] / "sereno"

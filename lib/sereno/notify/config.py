@@ -24,12 +24,12 @@ from typing import Any, NamedTuple
 
 from sereno.errors import InvalidConfig, NotAllowed, SerenoError, did_you_mean, rights_hint
 from sereno.manager.scope import xdg
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST
+from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST
 from sereno.records.files import content
 from sereno.records.url import is_http_url
 
 SYSTEM_FILE = "/etc/sereno/notify.toml"
-EVENTS = (FAILURE, RECOVERY, ALERT)
+EVENTS = (FAILURE, RECOVERY, ALERT, LOST)
 # One address as sendmail's -t reads it from the header; the quoting of RFC 5322 is left out on purpose.
 _ADDRESS = re.compile(r"[A-Za-z0-9._%+=/-]+(@[A-Za-z0-9.-]+)?")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")

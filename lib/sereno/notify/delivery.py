@@ -17,7 +17,7 @@ from traceback import extract_tb
 from typing import Any, NamedTuple
 
 from sereno.notify.config import Handler
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST, Event
 from sereno.notify.message import compose, compose_all
 from sereno.notify.senders import DeliveryError, send
 from sereno.records import messages
@@ -164,7 +164,7 @@ class Deliveries:
 
 def _groups(waiting: Sequence[Waiting]) -> Iterator[Sequence[Waiting]]:
     """What a handler tells in one message each. Whether a recovery is due depends on the failures told before it."""
-    for kind in (FAILURE, RECOVERY, ALERT, TEST):
+    for kind in (FAILURE, RECOVERY, ALERT, LOST, TEST):
         of_kind = [each for each in waiting if each[1].event.kind == kind]
         alone = kind == TEST or len(of_kind) <= MOST_ALONE
         yield from [[each] for each in of_kind] if alone else [of_kind]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FAILURE, RECOVERY, ALERT, TEST = "failure", "recovery", "alert", "test"
+FAILURE, RECOVERY, ALERT, LOST, TEST = "failure", "recovery", "alert", "lost", "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Event:
     """Something that people are told of.
 
     Attributes:
-        kind: FAILURE, RECOVERY, ALERT or TEST.
+        kind: FAILURE, RECOVERY, ALERT, LOST (a run of the fleet that nobody ended) or TEST.
         job, run: the job's id, and the run's invocation id.
         scope: "system" or "user".
         time_s: when, in seconds since the epoch.
@@ -20,7 +20,7 @@ class Event:
         exit_code: how the process ended: "exited", "killed", "dumped"; "" if there was none.
         exit_status: its status, or the name of the signal.
         error: the run's own words, None if it left none.
-        alert: name of the alert, of an alert.
+        alert: name of the alert; of a lost run LOST.
         failing_since_s: when the first of the failures in a row was.
         failures: how many in a row, this one included.
         untold: how many events like this one there were since the last message.

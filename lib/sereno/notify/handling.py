@@ -15,10 +15,10 @@ from itertools import takewhile
 
 from sereno.errors import UsageError
 from sereno.manager.systemctl import Systemctl, is_of_a_user
-from sereno.notify import config, evidence, throttle, wake
+from sereno.notify import config, evidence, killed, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST, Event
 from sereno.notify.message import LINE_LENGTH
 from sereno.notify.state import States
 from sereno.notify.throttle import Last, Moment, State
@@ -64,7 +64,7 @@ class Handling:
         self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[NOTIFY_STATE])
         self._user = is_of_a_user(environ)
-        self._deliveries, self._now_s = deliveries, now_s
+        self._deliveries, self._now_s, self._environ = deliveries, now_s, environ
         self._journal = journal or evidence.Journal(self._user)
         self._ask = ask or partial(account.ask, Systemctl(user=self._user))
         # Of `look`: failures that it has seen, by job and run; jobs whose failure is being told; and of successes after
@@ -124,6 +124,8 @@ class Handling:
     def failed(self, job_id: str, run: Account, latest: Account | None) -> None:
         """The job's run failed; `latest` is the manager's account of the job."""
         found = self._evidence(job_id, run.run_id)
+        if why := killed.end(run.run_id, found.error, self._environ):
+            _logger.warning(messages.UNRECORDED, job_id, why)
         if not found.told:
             # Somebody stopped it, whatever its process made of that.
             return
@@ -186,7 +188,8 @@ class Handling:
             if one.what == wake.SUCCEEDED
             and (one.alerts or self._states.read(one.job_id).wants_success)
         ]
-        accounts, unfinished = self._ask({one.job_id for one in news}), []
+        accounts = self._ask({one.job_id for one in news})
+        unfinished = [one for one in waiting if one.what == wake.LOST and not self._lost(one)]
         for one in news:
             latest = accounts.get(one.job_id)
             is_latest = latest is not None and latest.run_id == one.run_id
@@ -198,6 +201,20 @@ class Handling:
                 # Of a run before that nobody knows any more, the one under way will tell as much.
                 unfinished.append(one._replace(run_id=latest.run_id))
         return unfinished
+
+    def _lost(self, one: Datagram) -> bool:
+        """Tell of the lost run that a run has found; False: the journal may have its record a moment later."""
+        found = self._evidence(one.job_id, one.run_id, (LOST,), wait=False)
+        if LOST not in found.alerts:
+            return time.monotonic() > one.heard_s + _END_S
+        event = self._event(LOST, one.job_id, Account(one.run_id, True), found)
+        event, handlers = (
+            replace(event, alert=LOST, error=found.alerts[LOST]),
+            self._handlers(one.job_id),
+        )
+        count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
+        self._offer(event, self._states.change(one.job_id, count))
+        return True
 
     def _handlers(self, job_id: str) -> list[str]:
         return [one.name for one in self._config.handlers if one.is_for(job_id)]

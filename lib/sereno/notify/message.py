@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from sereno.errors import OVER_LIMIT, in_scope
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
+from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST, Event
 from sereno.records import messages
 from sereno.records.printable import printable
 
@@ -21,6 +21,7 @@ _OF_MANY = {
     FAILURE: messages.TITLE_FAILURES,
     RECOVERY: messages.TITLE_RECOVERIES,
     ALERT: messages.TITLE_ALERTS,
+    LOST: messages.TITLE_LOST,
 }
 # Of what shares a message, each has these in the one payload; the log of each is in the journal.
 _OF_ALL = ("subject", "text", "log", "more")
@@ -94,7 +95,7 @@ def _headline(event: Event) -> str:
         return str(messages.TITLE_FAILURE) % (event.job, _how(event))
     if event.kind == RECOVERY:
         return str(messages.TITLE_RECOVERY) % event.job
-    if event.kind == ALERT:
+    if event.kind in (ALERT, LOST):
         return f"{event.job}: {event.error or event.alert}"
     return str(messages.TITLE_TEST)
 
@@ -120,7 +121,7 @@ def _body(event: Event) -> list[str]:
         (messages.ROW_JOB, event.job),
         (messages.ROW_HOST, event.host),
         (messages.ROW_TIME, _local(event.time_s)),
-        (messages.ROW_RESULT, _how(event) if event.kind != ALERT else None),
+        (messages.ROW_RESULT, _how(event) if event.kind not in (ALERT, LOST) else None),
         (messages.ROW_ERROR if event.kind == FAILURE else messages.ROW_MESSAGE, _error(event)),
         (messages.ROW_FAILURES, since and str(messages.FAILURES_SINCE) % (event.failures, since)),
         (messages.ROW_UNTOLD, event.untold and str(messages.UNTOLD) % event.untold),

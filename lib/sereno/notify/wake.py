@@ -15,19 +15,22 @@ from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_SOCKET
 
-SUCCEEDED, TRIED = "succeeded", "test"
+SUCCEEDED, TRIED, LOST = "succeeded", "test", "lost"
 # A datagram of unix(7) holds twice as much, and a thousand messages would help nobody.
 MOST_BYTES = 64 << 10
 _logger = Logger("sereno.runner")
 
 
-def wake(job_id: str, run_id: str) -> None:
-    """Tell that a run succeeded, unless nobody wants to be told. Never raises for a socket that does not take it."""
+def wake(job_id: str, run_id: str, what: str = SUCCEEDED) -> None:
+    """Tell that a run succeeded, or that it found another to be lost, unless nobody wants to be told.
+
+    Never raises for a socket that does not take it.
+    """
     address = os.environ.get(NOTIFY_SOCKET)
     if not address or not os.path.exists(os.environ.get(NOTIFY_CONFIG, "")):
         return
     try:
-        send(address, SUCCEEDED, job_id, run_id, sorted(journal.alerts))
+        send(address, what, job_id, run_id, sorted(journal.alerts))
     except OSError as error:
         _logger.warning(messages.NOT_ASKED_FOR, job_id, address, error)
 

@@ -104,6 +104,33 @@ OTHER_WAS_SKIPPED = Message("fue omitida", "was skipped")
 OTHER_WAS_INTERRUPTED = Message("fue interrumpida", "was interrupted")
 OTHER_ENDED = Message("terminó con estado %s", "ended with status %s")
 
+# A run that is to be the only one of its elapse in a fleet.
+FLEET_TAKEN = Message(
+    "su hora de %s es de %s (%s) en la flota", "its time of %s is that of %s (%s) in the fleet"
+)
+FLEET_RUNNING = Message("se ejecuta en %s desde %s", "it runs on %s since %s")
+FLEET_PAUSED = Message("en pausa en toda la flota desde %s", "paused in the whole fleet since %s")
+FLEET_RESUMED = Message(
+    "su hora de %s es anterior al fin de la pausa de la flota",
+    "its time of %s came before the fleet's pause was over",
+)
+FLEET_APART = Message(
+    "el reloj está a %+.1fs del de la flota, más de %gs",
+    "the clock is %+.1fs from the fleet's, more than %gs",
+)
+FLEET_UNASKED = Message("no se puede pedir su turno: %s", "its turn cannot be asked for: %s")
+FLEET_LATE = Message("se dio antes por perdida", "it had been given up as lost")
+LOST = Message(
+    "Tarea %s perdida: de su hora de %s en %s nadie anotó el fin (ejecución %s)",
+    "Job %s lost: of its time of %s on %s nobody recorded the end (run %s)",
+    "7c3f1be0a4d2495f8e66d0c9b1a75e34",
+)
+UNRECORDED = Message(
+    "Tarea %s: su fin no se anotó en la flota: %s",
+    "Job %s: its end was not recorded in the fleet: %s",
+    "e18a52d7c60b4f6c9d3a7f42b85c0196",
+)
+
 # The cleanup of the cache.
 CLEANUP_STARTED = Message(
     "Iniciando limpieza programada de caché de metadatos",
@@ -166,6 +193,7 @@ TITLE_RECOVERY = Message("%s recuperada", "%s recovered")
 TITLE_FAILURES = Message("%d tareas fallidas: %s", "%d jobs failed: %s")
 TITLE_RECOVERIES = Message("%d tareas recuperadas: %s", "%d jobs recovered: %s")
 TITLE_ALERTS = Message("%d avisos: %s", "%d alerts: %s")
+TITLE_LOST = Message("%d ejecuciones perdidas: %s", "%d lost runs: %s")
 TITLE_TEST = Message("mensaje de prueba", "test message")
 BODY_TEST = Message(
     "Los avisos de sereno en %s llegan por esta vía.",

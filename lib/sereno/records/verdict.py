@@ -102,7 +102,10 @@ def verdict(seen: Seen) -> Verdict:
         # Also where something of it outlasted the stop, or its own handler made another end of SIGTERM.
         error = seen.error if seen.record in ("failed", "interrupted") else None
         return Verdict("interrupted", error or f"it was stopped, then: {words}", told=False)
-    if seen.record in ("success", "skipped"):
+    if seen.record == "skipped" and seen.error and seen.exit_status == str(errors.FAILURE):
+        # It could not ask whether it may run.
+        words = seen.error
+    elif seen.record in ("success", "skipped"):
         words = f"it had ended as {seen.record!r}, then: {words}"
     elif seen.record == "failed" and seen.error:
         # The status 1 is how such a run ends; a limit is told of by the record itself.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sereno.records.metrics import Recorder
+    from sereno.run.claiming import Claiming
     from sereno.run.heartbeat import Heartbeat
 
 MOST_MESSAGE_CHARACTERS = 2_000
@@ -60,6 +61,7 @@ class Run:
     Attributes:
         tries: how many there were, the one under way included.
         status: what the process ends with; None until the closing record is sent.
+        claiming: what has claimed the run in its fleet and is to hear of its end; None: it has none.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Run:
     ) -> None:  # fmt: skip
         self._sandboxed = sandboxed
         self.job_id, self.function, self.counts = job_id, function, counts
+        self.run_id = run_id
+        self.claiming: Claiming | None = None
         self.tries = 1
         self.status: int | None = None
         self.environ, self._manager = environ, manager
@@ -110,10 +114,14 @@ class Run:
             self._heartbeat.begin()
         self._began = perf_counter()
 
-    def skip(self, text: str, fields: Mapping[str, str]) -> int:
-        """Close a run that is left out."""
+    def skip(self, text: str, fields: Mapping[str, str], level: int = log.WARNING) -> int:
+        """Close a run that is left out: one that could not be judged with an error, which is a failure."""
         fields = {"MESSAGE_ID": messages.SKIPPED_LATE.kind, **fields}
-        return self._close("skipped", SKIPPED, log.WARNING, text, fields, 0.0)
+        if level == log.INFO:
+            # Another host has the run, and tells the monitor.
+            self._heartbeat = None
+        status = FAILURE if level == log.ERROR else SKIPPED
+        return self._close("skipped", status, level, text, fields, 0.0)
 
     def end(self, tried: Tried, reason: str | None, *, stopped: bool) -> int:
         """Close the run; return the status of its process.
@@ -194,6 +202,10 @@ class Run:
             self._heartbeat.end(status, text)
         if self._recorder is not None:
             self._recorder.write(status, duration_s, stats)
+        if self.claiming is not None:
+            self.claiming.end(
+                status, duration_s, fields.get("SERENO_ERROR"), closing.get("SERENO_STATS")
+            )
         return exit_status
 
     def _tell_manager(self, status: str) -> None:

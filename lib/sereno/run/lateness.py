@@ -65,7 +65,7 @@ class Misfires:
             window_s = self.grace_s + self.slack_s
             if _latest(calendars, start_s - window_s, start_s) is not None:
                 return None
-            elapse = _search(calendars, start_s, window_s)
+            elapse = latest_before(calendars, start_s, window_s)
         except (SerenoError, OSError) as error:
             _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
             return None
@@ -84,7 +84,7 @@ class Misfires:
             _logger.info(messages.OVERRUN_UNKNOWN, self.job_id, error)
             return
         if elapse is not None:
-            told, extra = (_shown(elapse), end_s - start_s), {ELAPSE: elapse.isoformat()}
+            told, extra = (shown(elapse), end_s - start_s), {ELAPSE: elapse.isoformat()}
             _logger.warning(messages.OVERRUN_ELAPSE, self.job_id, *told, extra=extra)
 
 
@@ -95,7 +95,7 @@ def too_late(
     late_s = start_s - elapse.timestamp()
     if late_s <= grace_s:
         return None
-    told = (job_id, _shown(elapse), late_s, grace_s)
+    told = (job_id, shown(elapse), late_s, grace_s)
     fields = {ELAPSE: elapse.isoformat(), "SERENO_LATE_S": f"{late_s:.3f}"}
     return str(messages.SKIPPED_LATE) % told, fields
 
@@ -115,12 +115,12 @@ def _latest(calendars: Sequence[str], after_s: float, until_s: float) -> datetim
     return latest
 
 
-def _search(calendars: Sequence[str], until_s: float, without_s: float) -> datetime | None:
-    """The last elapse before `until_s`, when there is none in the last `without_s` seconds.
+def latest_before(calendars: Sequence[str], until_s: float, near_s: float) -> datetime | None:
+    """The last elapse before `until_s`, looked for in the last `near_s` seconds twice over, then further back.
 
-    Further back in steps that double: systemd computes forward only, and a step never holds many elapses.
+    In steps that double: systemd computes forward only, and a step never holds many elapses.
     """
-    back_s = max(without_s, 1.0)
+    back_s = max(near_s, 1.0)
     while back_s < _LONGEST_SEARCH_S:
         back_s *= 2
         elapse = _latest(calendars, until_s - back_s, until_s)
@@ -129,5 +129,5 @@ def _search(calendars: Sequence[str], until_s: float, without_s: float) -> datet
     return None
 
 
-def _shown(moment: datetime) -> str:
+def shown(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -9,6 +9,7 @@ from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.explain import Trigger, describe, surprises, warnings
+from sereno.triggers.grid import GridTrigger
 from sereno.triggers.interval import IntervalTrigger
 from sereno.triggers.stored import in_words, parse_text
 from sereno.triggers.zone import machine_zone
@@ -16,6 +17,7 @@ from sereno.triggers.zone import machine_zone
 __all__ = [
     "BootTrigger",
     "CronTrigger",
+    "GridTrigger",
     "IntervalTrigger",
     "Trigger",
     "cron_trigger",

@@ -149,6 +149,11 @@ class CronTrigger:
         return f"<CronTrigger {self.text}>"
 
     @property
+    def by_the_minute(self) -> bool:
+        """Whether it elapses at full minutes alone."""
+        return self.seconds == (0,)
+
+    @property
     def every_hour(self) -> bool:
         """Whether it names no hour, day, weekday or month: the same minutes of every hour."""
         return (

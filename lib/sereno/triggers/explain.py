@@ -9,11 +9,12 @@ from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import LONGEST, DayRule
 from sereno.triggers.fields import CRON_FIELDS
+from sereno.triggers.grid import GridTrigger
 from sereno.triggers.interval import IntervalTrigger, full_span
 from sereno.triggers.oncalendar import runs
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
-Trigger = BootTrigger | CronTrigger | IntervalTrigger
+Trigger = BootTrigger | CronTrigger | GridTrigger | IntervalTrigger
 """Each has its `text`, and the lines of the `[Timer]` section that make the schedule."""
 # Written out, not taken from the calendar module, whose names follow the locale.
 _MONTHS = """
@@ -36,6 +37,8 @@ def describe(trigger: Trigger) -> str:
         return "Once after each boot, for the first time after the next one."
     if isinstance(trigger, IntervalTrigger):
         return f"Every {full_span(trigger.interval_s)}, counted from the start of the run before."
+    if isinstance(trigger, GridTrigger):
+        return f"Every {full_span(trigger.interval_s)}, counted from midnight in UTC."
     zone = f"{trigger.timezone} time" if trigger.timezone else "in the machine's time zone"
     words = _words(trigger)
     return f"{words[0].upper()}{words[1:]}, {zone}."
@@ -51,6 +54,8 @@ def summary(trigger: Trigger) -> str:
         return "after each boot"
     if isinstance(trigger, IntervalTrigger):
         return f"every {full_span(trigger.interval_s)}"
+    if isinstance(trigger, GridTrigger):
+        return f"every {full_span(trigger.interval_s)} from midnight, UTC"
     return _words(trigger) + (f", {trigger.timezone}" if trigger.timezone else "")
 
 
@@ -148,7 +153,7 @@ def warnings(trigger: Trigger, *, local_zone: str | None = None) -> tuple[str, .
         return (
             "its line alone never elapses: sereno has systemd make up for it, once in each boot",
         )
-    if isinstance(trigger, IntervalTrigger):
+    if isinstance(trigger, GridTrigger | IntervalTrigger):
         return ()
     zone = trigger.timezone
     if zone is None and local_zone is not None:

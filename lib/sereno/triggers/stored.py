@@ -10,12 +10,13 @@ from sereno.triggers.cron import CronTrigger
 from sereno.triggers.crontext import read_expression
 from sereno.triggers.explain import Trigger, summary
 from sereno.triggers.fields import CRON_FIELDS
+from sereno.triggers.grid import GridTrigger
 from sereno.triggers.interval import IntervalTrigger
 
 _CRON = re.compile(
     r"cron\[(?P<fields>.+?)(?: second=(?P<second>\S+))?(?: timezone=(?P<zone>\S+))?\]"
 )
-_INTERVAL = re.compile(r"interval\[(\d+):(\d\d):(\d\d)\]")
+_INTERVAL = re.compile(r"interval\[(\d+):(\d\d):(\d\d)( UTC)?\]")
 
 
 def parse_text(text: str) -> Trigger:
@@ -28,8 +29,10 @@ def parse_text(text: str) -> Trigger:
     IntervalTrigger(seconds=5400)
     """
     if found := _INTERVAL.fullmatch(text):
-        hours, minutes, seconds = map(int, found.groups())
-        return IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+        *parts, in_utc = found.groups()
+        hours, minutes, seconds = map(int, parts)
+        interval = IntervalTrigger(hours=hours, minutes=minutes, seconds=seconds)
+        return GridTrigger(interval.interval_s) if in_utc else interval
     if text == BootTrigger().text:
         return BootTrigger()
     found = _CRON.fullmatch(text)

@@ -6,9 +6,18 @@ can change them with `systemctl edit` like all others.
 
 from __future__ import annotations
 
-from sereno.declare.job import Job
+from sereno.declare.job import HOST, Job
 from sereno.manager.names import service_name
-from sereno.setting_names import KWARGS, ONLY_IF_SUCCESS, PING_URL, PING_URL_FILE
+from sereno.setting_names import (
+    DECLARATION,
+    FLEET_APP,
+    FLEET_URL_FILE,
+    KWARGS,
+    ONCE_PER,
+    ONLY_IF_SUCCESS,
+    PING_URL,
+    PING_URL_FILE,
+)
 from sereno.units.quoting import plain, quote
 
 # Of the user scope's template, what a machine that gives users no namespaces cannot make.
@@ -46,6 +55,7 @@ def run_lines(job: Job) -> list[str]:
         *([f"UMask={inputs.umask}"] if inputs.umask is not None else []),
         *([f"WorkingDirectory={plain(start)}"] if start is not None else []),
         *_ping_lines(job),
+        *_fleet_lines(job),
         *_limit_lines(job),
     ]
 
@@ -62,6 +72,24 @@ def _ping_lines(job: Job) -> list[str]:
     return [
         f"LoadCredential=sereno_ping_url:{plain(job.ping.file or '')}",
         f"Environment={PING_URL_FILE}=%d/sereno_ping_url",
+    ]
+
+
+def _fleet_lines(job: Job) -> list[str]:
+    """What sereno.run.claiming goes by; the declaration is for `sereno doctor` on other hosts."""
+    if job.once_per == HOST:
+        return []
+    declaration = f"{DECLARATION}={job.trigger.text} {job.function}"
+    lines = [
+        f"Environment={ONCE_PER}={job.once_per} {FLEET_APP}={job.app}",
+        f"Environment={quote(declaration)}",
+    ]
+    if not job.sandboxed:
+        return [*lines, f"Environment={FLEET_URL_FILE}=%E/sereno/fleet.url"]
+    return [
+        *lines,
+        "LoadCredential=sereno_fleet_url:/etc/sereno/fleet.url",
+        f"Environment={FLEET_URL_FILE}=%d/sereno_fleet_url",
     ]
 
 

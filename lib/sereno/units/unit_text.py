@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sereno.declare.job import Job
+from sereno.declare.job import HOST, Job
 from sereno.errors import in_scope
 from sereno.manager.names import (
     SEED_SERVICE,
@@ -24,7 +24,7 @@ from sereno.manager.names import (
 )
 from sereno.manager.systemctl import seconds
 from sereno.setting_names import CALENDAR_STEP_S, INTERVAL_S, MISFIRE_GRACE_S, TIMER_SLACK_S
-from sereno.triggers import CronTrigger
+from sereno.triggers import CronTrigger, GridTrigger
 from sereno.units.quoting import exact_span, plain, quote, quote_argument
 from sereno.units.service_text import access_lines, account_lines, ordering_lines, run_lines
 
@@ -96,10 +96,10 @@ def _service_settings(job: Job) -> list[str]:
             settings.append("Environment=" + quote("PYTHONPATH=" + ":".join(job.import_paths)))
     # The run compares its duration with the interval, to record an overrun.
     variables: dict[str, float | None] = {INTERVAL_S: job.interval_s}
-    if isinstance(job.trigger, CronTrigger):
+    if isinstance(job.trigger, CronTrigger | GridTrigger):
         # What the runner and sereno.run.lateness go by: all elapses are whole multiples of the step, since the offsets
         # of zones are whole minutes, and the timer itself may be late by the slack.
-        variables[CALENDAR_STEP_S] = 60 if job.trigger.seconds == (0,) else 1
+        variables[CALENDAR_STEP_S] = 60 if job.trigger.by_the_minute else 1
         variables[TIMER_SLACK_S] = job.jitter_s + accuracy_s(job)
     variables[MISFIRE_GRACE_S] = job.misfire_grace_s
     settings += [
@@ -121,6 +121,7 @@ def _own(job: Job) -> list[str]:
         "JitterSec": job.jitter_s if job.interval_s is not None and job.jitter_s else None,
         "AtBoot": "yes" if job.at_boot else None,
         "Persistent": None if job.persistent else "no",
+        "OncePer": None if job.once_per == HOST else job.once_per,
         "After": " ".join(job.after) or None,
         "Kwargs": job.inputs.kwargs_json or None,
     }
@@ -157,6 +158,7 @@ class Installed:
         jitter_s: an interval's alone; for others see `delay_s`.
         enabled: whether its timer is started with its application; False: paused.
         files: its generated files, {file name: text}.
+        once_per: as in the `Job`.
     """
 
     id: str
@@ -173,6 +175,7 @@ class Installed:
     after: tuple[str, ...]
     kwargs: dict[str, Any]
     files: dict[str, str]
+    once_per: str = HOST
 
     @property
     def by_stamp(self) -> bool:
@@ -228,6 +231,7 @@ def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | No
         after=tuple(keys.get("After", "").split()),
         kwargs=json.loads(keys.get("Kwargs", "{}")),
         files=files,
+        once_per=keys.get("OncePer", HOST),
     )
 
 

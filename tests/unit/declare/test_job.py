@@ -12,8 +12,8 @@ from sereno.declare.function import function_reference, how_to_run, import_root,
 from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
 from sereno.declare.ping import Ping
-from sereno.errors import InvalidJob
-from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
+from sereno.errors import InvalidJob, UsageError
+from sereno.triggers import BootTrigger, CronTrigger, GridTrigger, IntervalTrigger
 
 EVERY_HOUR = IntervalTrigger(hours=1)
 
@@ -247,6 +247,31 @@ def test_a_monitor_needs_the_network_in_either_scope() -> None:
         with pytest.raises(InvalidJob, match="ping_url: the run itself calls the monitor"):
             Job("j", "m:f", trigger, ping=Ping("https://h/a"), sandboxed=sandboxed)
     Job("j", "m:f", trigger, ping=Ping("https://h/a"), access=Access(network=True))
+
+
+@pytest.mark.parametrize(
+    ("trigger", "options", "says"),
+    [
+        (CronTrigger.from_fields(hour=3), {}, "once_per: timezone= is needed"),
+        (BootTrigger(), {}, "once_per: @reboot is a run of each host"),
+        (IntervalTrigger(minutes=7), {}, "a day is no multiple of 7min"),
+        (EVERY_HOUR, {"after": ("other",)}, "once_per: after= asks this host"),
+        (EVERY_HOUR, {"access": Access()}, "once_per: the run itself asks a database"),
+        (EVERY_HOUR, {"once_per": "cluster"}, "once_per: 'cluster' is neither 'host' nor 'fleet'"),
+        (EVERY_HOUR, {"once_per": None}, "once_per: None is neither"),
+    ],
+)  # fmt: skip
+def test_what_hosts_cannot_share_is_refused_by_name(trigger, options, says) -> None:
+    with pytest.raises(UsageError) as error:
+        Job("j", "m:f", trigger, **{"once_per": "fleet", "access": Access(network=True), **options})
+    assert says in error.value.message
+
+
+def test_an_interval_of_a_fleet_is_a_calendar_job_and_what_such_a_job_may_have_it_may() -> None:
+    shared = {"once_per": "fleet", "access": Access(network=True)}
+    job = Job("j", "m:f", EVERY_HOUR, misfire_grace_s=60, persistent=False, jitter_s=7200, **shared)
+    assert (job.trigger, job.interval_s) == (GridTrigger(3600), None)
+    assert Job("j", "m:f", CronTrigger.from_fields(hour=3, timezone="UTC"), **shared)
 
 
 def test_a_run_starts_in_a_home_only_where_it_finds_homes() -> None:

@@ -28,7 +28,7 @@ from nobody import ID, as_nobody, in_a_child
 
 from sereno.errors import NotAvailable
 from sereno.notify import datagram, evidence, service, state, trial, wake
-from sereno.notify.config import Handler, parse
+from sereno.notify.config import EVENTS, Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import MOST_ALONE, Deliveries, Delivery, Task
 from sereno.notify.event import FAILURE, RECOVERY, Event
@@ -1418,3 +1418,22 @@ def test_what_fails_after_the_last_look_is_left_to_the_next_start_which_the_mana
         assert service.run({"NOTIFY_SOCKET": address}, of_failures=True) == 0
         thread.join()
     assert said == [b"look", b"look", b"STOPPING=1", b"BARRIER=1", b"look"]
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_every_kind_of_event_is_told_alone_and_together(kind: str) -> None:
+    (one,) = handlers("a")
+    for number in (1, MOST_ALONE + 1):
+        sent: list[Message] = []
+        deliveries = Deliveries(
+            time.monotonic() + 10,
+            lambda one, message, sent=sent, **_: sent.append(message),
+            gather_s=0.1,
+        )
+        for job in range(number):
+            event = replace(EVENT, kind=kind, job=f"j{job}", run=run_id(job), alert=f"a{job}")
+            deliveries.start(Task(one, event))
+        deliveries.wait()
+        (message,) = sent
+        assert message.payload["event"] == kind
+        assert len(message.payload["more"]) == number - 1

@@ -15,13 +15,14 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
 from sereno.declare.job import Job
+from sereno.fleet.views import FleetHost
 from sereno.manager.names import TARGET as TARGET_UNIT
 from sereno.manager.names import timer_name
 from sereno.manager.systemctl import is_running, seconds
 from sereno.observe import doctor, runs_of_many
 from sereno.observe.doctor import CHECKS, examine, gather
 from sereno.observe.doctor.cache import cache_facts
-from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, Words
+from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, FleetFacts, Words
 from sereno.observe.doctor.files import settings_in
 from sereno.observe.doctor.job_facts import JobFacts, Place
 from sereno.observe.doctor.places import look, module_place, open_at, text_of
@@ -156,6 +157,20 @@ def cache(**changes: Any) -> Facts:
     return replace(facts, cache=replace(facts.cache, **changes))
 
 
+def fleet(**changes: Any) -> Facts:
+    return machine(fleet=FleetFacts("/f.url", **changes))
+
+
+def shares(host: str, **changes: Any) -> FleetHost:
+    given = {
+        "machine": "a" * 32 if host != "cala" else "",
+        "declaration": "at 3",
+        "ahead_s": 0.0,
+        **changes,
+    }
+    return FleetHost(app="shop", job="books", host=host, seen_s=NOW_S, **given)
+
+
 def test_a_machine_that_is_well_has_no_findings() -> None:
     assert examine(machine()) == []
     assert examine(replace(machine(), scope="user", lingers=True)) == []
@@ -206,6 +221,15 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "/etc/machine-id", "id", "uninitialized"), "machine-id-setup"),
     ("machine id", machine(bus_id="1" * 32),
      ("warning", "/var/lib/dbus/machine-id", "id", "1" * 32), "ln -sf /etc/machine-id"),
+    ("fleet", fleet(is_open=True), ("problem", "/f.url", "mode", "open to others"), "chmod 600 /f.url"),
+    ("fleet", fleet(error="fleet: no answer"), ("problem", "fleet", "database", "not asked"), "mend the URL"),
+    ("fleet", fleet(ahead_s=-1.5), ("problem", "fleet", "clock", "-1.5 s"), "set-ntp true"),
+    ("fleet", fleet(hosts=(shares("alba", ahead_s=3.0),)),
+     ("warning", "fleet: alba", "clock", "+3.0 s"), "on that host"),
+    ("fleet", fleet(hosts=(shares("alba"), shares("brisa"), shares("cala", machine="c" * 32))),
+     ("warning", "fleet", "machine id", "a" * 32), "systemd-machine-id-setup, on the copies"),
+    ("fleet", fleet(hosts=(shares("alba"), shares("cala", machine="c" * 32, declaration="at 4"))),
+     ("warning", "fleet: books", "declaration", "alba: at 3; cala: at 4"), "same release"),
     ("cache rights", cache(missing=("/c",)), ("problem", "/c", "directory", "missing"), "systemd-tmpfiles"),
     ("cache rights", cache(directories=(Entry("/c", 0o755, "root", "root"),)),
      ("problem", "/c", "mode, owner, group", "0755 root root"), "systemd-tmpfiles --create sereno.conf"),
@@ -379,6 +403,11 @@ def test_a_check_names_what_is_wrong_and_the_way_out_and_no_other_check_joins_in
     assert (found.level, found.subject, found.field, found.value) == expected
     assert hint in found.hint
     assert found.message and "\n" not in found.message + found.hint
+
+
+def test_that_another_host_has_a_run_of_the_fleet_is_no_finding() -> None:
+    shared = job(installed=installed(once_per="fleet"), last_status="skipped")
+    assert examine(machine(shared)) == []
 
 
 def test_every_check_has_a_case() -> None:

@@ -116,6 +116,13 @@ def test_a_run_that_ran_out_of_memory_while_it_was_stopped_is_a_failure() -> Non
     assert found == Verdict("failed", "out of memory", told=True)
 
 
+def test_a_run_that_was_left_out_as_a_failure_has_its_own_words() -> None:
+    seen = Seen(
+        "skipped", "not run: no store", result="exit-code", exit_code="exited", exit_status="1"
+    )
+    assert verdict(seen) == Verdict("failed", "not run: no store", told=True)
+
+
 def test_a_skipped_run_keeps_its_reason() -> None:
     assert verdict(seen("skipped")) == Verdict("skipped", E, told=False)
 

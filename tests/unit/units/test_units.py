@@ -71,6 +71,25 @@ JOBS = [
         ping=Ping(file="/etc/shop/ping 100%"),
         **BACKEND,
     ),
+    Job(
+        "once_nightly",
+        "shop.jobs:f",
+        CronTrigger.from_fields(hour=3, timezone="Europe/Madrid"),
+        app="shop",
+        access=Access(network=True),
+        once_per="fleet",
+        jitter_s=20,
+        **BACKEND,
+    ),
+    Job(
+        "once_each_45_s",
+        "shop.jobs:f",
+        IntervalTrigger(seconds=45),
+        access=Access(network=True),
+        once_per="fleet",
+        sandboxed=False,
+        **BACKEND,
+    ),
     Job("every_90_s", "shop.jobs:f", IntervalTrigger(seconds=90), app="shop", **BACKEND),
     Job("every_2_s", "shop.jobs:f", IntervalTrigger(seconds=2), app="shop", **BACKEND),
     Job(
@@ -242,9 +261,8 @@ def test_a_job_is_read_back_from_its_own_files(job: Job) -> None:
     assert (installed.id, installed.app, installed.name) == (job.id, job.app, job.name)
     assert (installed.function, installed.trigger) == (job.function, job.trigger.text)
     assert installed.has_entry_script is (job.interpreter is None)
-    expected = getattr(job.trigger, "interval_s", None)
-    assert installed.interval_s == expected
-    assert installed.jitter_s == (0 if expected is None else job.jitter_s)
+    assert (installed.interval_s, installed.once_per) == (job.interval_s, job.once_per)
+    assert installed.jitter_s == (0 if job.interval_s is None else job.jitter_s)
     assert installed.persistent is job.persistent
     assert (installed.after, installed.kwargs) == (job.after, job.inputs.kwargs)
 

@@ -53,8 +53,8 @@ function _shtab_sereno_using
   test "$_shtab_sereno_cmdpath" = "$argv"
 end
 
-set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain export 'export kubernetes' notify cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
-set -g _shtab_sereno_opts_with_value --app --cron --days --every --image --interval --jobs --level --namespace --priority --root --run --since --timezone --to --ttl --until -S -U -n -o -p
+set -g _shtab_sereno_commands list status watch history logs report run pause resume doctor apply remove render seed new explain export 'export kubernetes' notify fleet 'fleet init' cache 'cache stats' 'cache get' 'cache set' 'cache delete' 'cache clear' 'cache cleanup' completion
+set -g _shtab_sereno_opts_with_value --app --cron --days --every --image --interval --jobs --level --namespace --priority --role --root --run --since --timezone --to --ttl --until --url-file -S -U -n -o -p
 
 complete -c sereno -e
 complete -c sereno -f
@@ -67,6 +67,7 @@ complete -c sereno -n '_shtab_sereno_using list' -l failing -d 'only jobs whose 
 complete -c sereno -n '_shtab_sereno_using list' -l app -x -d 'only jobs of this application'
 complete -c sereno -n '_shtab_sereno_using list' -l json -d 'print an array of jobs, times as ISO 8601'
 complete -c sereno -n '_shtab_sereno_using list' -l utc -d 'show times in UTC instead of the local zone'
+complete -c sereno -n '_shtab_sereno_using list' -l fleet -d 'the latest run of a job with once_per="fleet", on all hosts'
 complete -c sereno -n '_shtab_sereno_using list' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using list' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using list; and test $_shtab_sereno_npos -ge 0' -ka "(_sereno_job_ids)" -d 'only these jobs: ids, or shell patterns such as '"'"'shop_*'"'"''
@@ -74,6 +75,7 @@ complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' 
 complete -c sereno -n '_shtab_sereno_using status' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using status' -l json -d 'print one job as in `list`, with timer, files and log, times as ISO 8601'
 complete -c sereno -n '_shtab_sereno_using status' -l utc -d 'show times in UTC instead of the local zone'
+complete -c sereno -n '_shtab_sereno_using status' -l fleet -d 'the latest runs of a job with once_per="fleet", on all hosts'
 complete -c sereno -n '_shtab_sereno_using status' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using status' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using status; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
@@ -89,6 +91,7 @@ complete -c sereno -n '_shtab_sereno_using history' -l days -x -d 'how far back 
 complete -c sereno -n '_shtab_sereno_using history' -s n -x -d 'runs to list, the newest (default: 20); totals are of all'
 complete -c sereno -n '_shtab_sereno_using history' -l json -d 'print an object with runs, totals and means, times as ISO 8601'
 complete -c sereno -n '_shtab_sereno_using history' -l utc -d 'show times in UTC instead of the local zone'
+complete -c sereno -n '_shtab_sereno_using history' -l fleet -d 'the runs of a job with once_per="fleet", on all hosts'
 complete -c sereno -n '_shtab_sereno_using history' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using history' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using history; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
@@ -120,11 +123,13 @@ complete -c sereno -n '_shtab_sereno_using run' -l user -d 'the user scope (defa
 complete -c sereno -n '_shtab_sereno_using run; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a pause -d 'stop a job'"'"'s timer until it is resumed, also over a reboot'
 complete -c sereno -n '_shtab_sereno_using pause' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using pause' -l host -d 'of a job with once_per="fleet": on this host alone, not on all'
 complete -c sereno -n '_shtab_sereno_using pause' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using pause' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using pause; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a resume -d 'let a paused job run on schedule again; nothing is made up'
 complete -c sereno -n '_shtab_sereno_using resume' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using resume' -l host -d 'of a job with once_per="fleet": on this host alone, not on all'
 complete -c sereno -n '_shtab_sereno_using resume' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using resume' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using resume; and test $_shtab_sereno_npos -eq 0' -ka "(_sereno_job_ids)" -d 'a job'"'"'s id, as `sereno list` shows it'
@@ -185,6 +190,15 @@ complete -c sereno -n '_shtab_sereno_using notify' -l failures -d 'used by seren
 complete -c sereno -n '_shtab_sereno_using notify' -l listen -d 'used by sereno-notify.service'
 complete -c sereno -n '_shtab_sereno_using notify' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using notify' -l user -d 'the user scope (default: system for root, user for others)'
+complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a fleet -d 'prepare the database by which jobs run once in a fleet'
+complete -c sereno -n '_shtab_sereno_using fleet' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using fleet; and test $_shtab_sereno_npos -eq 0' -a init -d 'show the tables that it needs, or make them'
+complete -c sereno -n '_shtab_sereno_using fleet init' -s h -l help -d 'show this help message and exit'
+complete -c sereno -n '_shtab_sereno_using fleet init' -l apply -d 'make what is missing, as the user of the URL; again changes nothing'
+complete -c sereno -n '_shtab_sereno_using fleet init' -l role -x -d 'also grant this role what hosts need, so that they need not be the owner'
+complete -c sereno -n '_shtab_sereno_using fleet init' -l url-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the owner'"'"'s URL, postgresql://… (default: that of the hosts, fleet.url)'
+complete -c sereno -n '_shtab_sereno_using fleet init' -l system -d 'the system scope (default: system for root, user for others)'
+complete -c sereno -n '_shtab_sereno_using fleet init' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a cache -d 'look into the shared metadata cache'
 complete -c sereno -n '_shtab_sereno_using cache' -s h -l help -d 'show this help message and exit'
 complete -c sereno -n '_shtab_sereno_using cache; and test $_shtab_sereno_npos -eq 0' -a stats -d 'show size, limits and counters'

@@ -16,6 +16,7 @@ _shtab_sereno_commands() {
     doctor:'look for what goes wrong and say how to mend it; mends nothing'
     explain:'show what a schedule means and when it elapses; changes nothing'
     export:'print a backend'"'"'s jobs for another scheduler'
+    fleet:'prepare the database by which jobs run once in a fleet'
     history:'show a job'"'"'s runs, with totals, means and sparklines'
     list:'show every job: schedule, next and last run, result, state'
     logs:'show what a job logged, by journalctl'
@@ -51,6 +52,13 @@ _shtab_sereno_export_commands() {
     kubernetes:'print CronJobs as JSON, for kubectl apply -f -; asks no cluster'
   )
   _describe 'sereno export commands' _commands
+}
+
+_shtab_sereno_fleet_commands() {
+  local _commands=(
+    init:'show the tables that it needs, or make them'
+  )
+  _describe 'sereno fleet commands' _commands
 }
 
 _shtab_sereno_options=(
@@ -182,12 +190,32 @@ _shtab_sereno_export_kubernetes_options=(
 # guard to ensure default positional specs are added only once per session
 _shtab_sereno_export_kubernetes_defaults_added=0
 
+_shtab_sereno_fleet_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_sereno_fleet_defaults_added=0
+
+_shtab_sereno_fleet_init_options=(
+  "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--apply[make what is missing, as the user of the URL\; again changes nothing]"
+  "--role[also grant this role what hosts need, so that they need not be the owner]:role:"
+  "--url-file[a file with the owner\'s URL, postgresql\:\/\/\… (default\: that of the hosts, fleet.url)]:FILE:_files"
+  "--system[the system scope (default\: system for root, user for others)]"
+  "--user[the user scope (default\: system for root, user for others)]"
+)
+
+# guard to ensure default positional specs are added only once per session
+_shtab_sereno_fleet_init_defaults_added=0
+
 _shtab_sereno_history_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--days[how far back (default\: 7)]:N:"
   "-n[runs to list, the newest (default\: 20)\; totals are of all]:COUNT:"
   "--json[print an object with runs, totals and means, times as ISO 8601]"
   "--utc[show times in UTC instead of the local zone]"
+  "--fleet[the runs of a job with once_per\=\"fleet\", on all hosts]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   ":a job\'s id, as \`sereno list\` shows it:_sereno_job_ids"
@@ -202,6 +230,7 @@ _shtab_sereno_list_options=(
   "--app[only jobs of this application]:NAME:"
   "--json[print an array of jobs, times as ISO 8601]"
   "--utc[show times in UTC instead of the local zone]"
+  "--fleet[the latest run of a job with once_per\=\"fleet\", on all hosts]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   "(*)::only these jobs\: ids, or shell patterns such as \'shop_\*\':_sereno_job_ids"
@@ -252,6 +281,7 @@ _shtab_sereno_notify_defaults_added=0
 
 _shtab_sereno_pause_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--host[of a job with once_per\=\"fleet\"\: on this host alone, not on all]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   ":a job\'s id, as \`sereno list\` shows it:_sereno_job_ids"
@@ -294,6 +324,7 @@ _shtab_sereno_report_defaults_added=0
 
 _shtab_sereno_resume_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
+  "--host[of a job with once_per\=\"fleet\"\: on this host alone, not on all]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   ":a job\'s id, as \`sereno list\` shows it:_sereno_job_ids"
@@ -326,6 +357,7 @@ _shtab_sereno_status_options=(
   "(- : *)"{-h,--help}"[show this help message and exit]"
   "--json[print one job as in \`list\`, with timer, files and log, times as ISO 8601]"
   "--utc[show times in UTC instead of the local zone]"
+  "--fleet[the latest runs of a job with once_per\=\"fleet\", on all hosts]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
   ":a job\'s id, as \`sereno list\` shows it:_sereno_job_ids"
@@ -370,6 +402,7 @@ _shtab_sereno() {
         doctor) _arguments -C -s $_shtab_sereno_doctor_options ;;
         explain) _arguments -C -s $_shtab_sereno_explain_options ;;
         export) _shtab_sereno_export ;;
+        fleet) _shtab_sereno_fleet ;;
         history) _arguments -C -s $_shtab_sereno_history_options ;;
         list) _arguments -C -s $_shtab_sereno_list_options ;;
         logs) _arguments -C -s $_shtab_sereno_logs_options ;;
@@ -435,6 +468,29 @@ _shtab_sereno_export() {
       curcontext="${curcontext%:*:*}:_shtab_sereno_export-$line[1]:"
       case $line[1] in
         kubernetes) _arguments -C -s $_shtab_sereno_export_kubernetes_options ;;
+      esac
+  esac
+}
+
+_shtab_sereno_fleet() {
+  local context state line curcontext="$curcontext" one_or_more='(*)' remainder='(-)*:' default='*::: :->fleet'
+
+  # Add default positional/remainder specs only if none exist, and only once per session
+  if (( ! _shtab_sereno_fleet_defaults_added )); then
+    if (( ${_shtab_sereno_fleet_options[(I)${(q)one_or_more}*]} +          ${_shtab_sereno_fleet_options[(I)${(q)remainder}*]} +          ${_shtab_sereno_fleet_options[(I)${(q)default}]} == 0 )); then
+      _shtab_sereno_fleet_options+=(': :_shtab_sereno_fleet_commands' '*::: :->fleet')
+    fi
+    _shtab_sereno_fleet_defaults_added=1
+  fi
+  _arguments -C -s $_shtab_sereno_fleet_options
+
+  case $state in
+    fleet)
+      words=($line[1] "${words[@]}")
+      (( CURRENT += 1 ))
+      curcontext="${curcontext%:*:*}:_shtab_sereno_fleet-$line[1]:"
+      case $line[1] in
+        init) _arguments -C -s $_shtab_sereno_fleet_init_options ;;
       esac
   esac
 }

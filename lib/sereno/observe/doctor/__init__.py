@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sereno.observe.doctor import (
     cache_checks,
+    fleet,
     job_checks,
     machine_checks,
     run_checks,
@@ -44,6 +45,7 @@ CHECKS = {
     "disk": Check(machine_checks.disks, paths=machine_checks.WRITTEN),
     "mounts": Check(machine_checks.mounts),
     "machine id": Check(machine_checks.machine_ids),
+    "fleet": Check(fleet.fleet),
     "cache rights": Check(cache_checks.rights),
     "cache": Check(cache_checks.health),
     "stamp": Check(machine_checks.stamps),

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sereno.errors import in_scope
 from sereno.manager.names import TIMER_TEMPLATE
 from sereno.observe.doctor.job_facts import JobFacts, Place, Properties, Settings
+
+if TYPE_CHECKING:
+    from sereno.fleet.views import FleetHost
 
 # A job does not run, or not as it was registered.
 PROBLEM = "problem"
@@ -88,6 +91,23 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """The fleet that jobs of this host are in.
+
+    Attributes:
+        path, is_open: the file with the database's URL; whether others can read it.
+        error: why the database could not be asked; "": it was.
+        ahead_s: this host's clock before the database's.
+    """
+
+    path: str
+    is_open: bool = False
+    error: str = ""
+    ahead_s: float = 0.0
+    hosts: tuple[FleetHost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """One scope of a machine."""
 
@@ -132,6 +152,7 @@ class Facts:
     lingers: bool | None = None  # whether the user's manager outlives the session
     clock_synchronized: bool | None = None  # None: not known, or a container's, which is its host's
     cache: CacheFacts | None = None  # None: there is none and need not be one
+    fleet: FleetFacts | None = None  # None: no job runs once in a fleet
     untold: tuple[str, ...] = ()  # what keeps messages about failures from leaving
     unread: tuple[str, ...] = ()  # what could not be looked at, and why
 

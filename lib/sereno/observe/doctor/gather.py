@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from sereno import __version__
+from sereno.declare.job import FLEET
 from sereno.errors import NotAvailable, SerenoError
 from sereno.manager.names import ALL_JOBS, TARGET, app_target_name, unit_of
 from sereno.manager.scope import Scope
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
-from sereno.observe.doctor import CHECKS, machine
+from sereno.observe.doctor import CHECKS, fleet, machine
 from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import Facts
 from sereno.observe.doctor.files import UnitFiles, is_mask
@@ -90,6 +91,9 @@ def gather(installation: Installation) -> Facts:
     # Looked at as its owner: without that user, or without lmdb, what fails has a finding of its own.
     if not attempts.lacking and None not in facts.accounts.values():
         facts = replace(facts, cache=ask("cache", lambda: cache_facts(scope.is_user), None))
+    if any(job.installed.once_per == FLEET for job in facts.jobs):
+        path = str(scope.fleet_url)
+        facts = replace(facts, fleet=ask("fleet", lambda: fleet.fleet_facts(path), None))
     # Whether people were told, the journal knows.
     if facts.has_python_systemd and facts.at(facts.config_path).kind == "file":
         facts = replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from sereno.declare.job import FLEET
 from sereno.errors import in_scope
 from sereno.manager.names import timer_name
 from sereno.observe.doctor.facts import Facts, Finding, for_each, problem, shown_time, warning
@@ -112,7 +113,7 @@ def twice(facts: Facts) -> Iterator[Finding]:
 
 def runs(facts: Facts) -> Iterator[Finding]:
     """A failure is the job's own; but what systemd or the machine did to runs is one cause for all of them."""
-    open_ones = (job for job in facts.jobs if _has_failed(job) or job.last.status in _NOT_WELL)
+    open_ones = (job for job in facts.jobs if _has_failed(job) or _is_not_well(job))
     judged = [job for job in open_ones if not cannot_start(facts, job)]
     begun = (job for job in judged if _refusal(job) is None)
     for _, jobs in by_cause(begun, _fate):
@@ -128,6 +129,12 @@ def runs(facts: Facts) -> Iterator[Finding]:
 def _has_failed(job: JobFacts) -> bool:
     # A run that somebody stopped, and that was killed for not heeding it, is no failure.
     return job.service.get("ActiveState") == "failed" and job.last.status != "interrupted"
+
+
+def _is_not_well(job: JobFacts) -> bool:
+    # Of a job of the fleet another host has the run.
+    is_elsewhere = job.last.status == "skipped" and job.installed.once_per == FLEET
+    return job.last.status in _NOT_WELL and not is_elsewhere
 
 
 def _refusal(job: JobFacts) -> int | None:

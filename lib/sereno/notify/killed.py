@@ -1,0 +1,26 @@
+"""What the handler of failures does for a run of the fleet that could not record its own end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from sereno.errors import SerenoError
+from sereno.setting_names import FLEET_URL_FILE
+
+_NONE = "none"
+"""What systemd gives in place of a URL where the host has none."""
+
+
+def end(run_id: str, error: str | None, environ: Mapping[str, str]) -> str | None:
+    """Record that a run failed, if the store has it as running; return why it could not be asked, if it could not."""
+    path = environ.get(FLEET_URL_FILE, "")
+    if not os.path.exists(path) or os.path.getsize(path) <= len(_NONE):
+        return None
+    from sereno.fleet.postgresql import PostgreSQL
+
+    try:
+        PostgreSQL.of_file(path).end(run_id, "failed", None, error, None)
+    except SerenoError as failure:
+        return failure.message
+    return None
