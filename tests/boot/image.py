@@ -2,7 +2,7 @@
 
 `fresh` is what a newly set up server has: systemd, dbus, python3, apt; neither python3-venv nor python3-systemd, but
 the package lists and the .deb files of these two, so that `apt-get install` works inside without a network.
-`prepared` is `fresh` with these two installed.
+`prepared` is `fresh` with these two installed, and what some jobs need.
 
 The key of the cache is the hash of this file, the recipe, and the release. A tree is renamed into place when it is
 complete and never written again; machines boot on overlays of it.
@@ -45,6 +45,8 @@ PACKAGES = (
 )
 # What install.sh adds on a server.
 INSTALLED_BY_US = ("python3-venv", "python3-systemd")
+# What some jobs need beside it: the driver of a fleet's database.
+FOR_JOBS = ("python3-psycopg2",)
 DEADLINE_S = 900
 # A tree that no run has used for so long is removed.
 KEPT_S = 7 * 86_400.0
@@ -108,14 +110,15 @@ def _make(home: Path, suite: str) -> None:
         *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--console=pipe"),
         *("--private-network", "--timezone=off", "--resolv-conf=off", f"--directory={prepared}"),
         "--setenv=DEBIAN_FRONTEND=noninteractive",
-        *("apt-get", "install", "--yes", "--no-install-recommends", *INSTALLED_BY_US),
+        *("apt-get", "install", "--yes", "--no-install-recommends", *INSTALLED_BY_US, *FOR_JOBS),
     )
     making.rename(home)
 
 
 def _mmdebstrap(suite: str, tree: Path, sources: list[Path]) -> list[str | Path]:
     apt_get = 'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get'
-    download = f"install --yes --download-only --no-install-recommends {' '.join(INSTALLED_BY_US)}"
+    packages = " ".join((*INSTALLED_BY_US, *FOR_JOBS))
+    download = f"install --yes --download-only --no-install-recommends {packages}"
     return [
         *("mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase"),
         f"--include={','.join(PACKAGES)}",
