@@ -21,6 +21,7 @@ FOR_A_SCOPE = {"in_scope", "command", "sereno", "rights_hint"}
 EXEMPT = {
     "cli/__init__.py": "the interpreter lacks a package: no scope is known yet",
     "cli/arguments.py": "help, of both scopes",
+    "cli/export.py": "help, of both scopes",
     "cli/new.py": "a checkout that install.sh has never seen",
     "observe/doctor/cache_checks.py": "the command of the cache is of no scope",
     "observe/doctor/machine_checks.py": "journald is the machine's",
