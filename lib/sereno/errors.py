@@ -13,7 +13,8 @@ The tree::
     ├── Conflict                     6   a file or a job id belongs to somebody else
     ├── SystemdError                 1   systemctl refused or failed
     ├── CacheError                   1   the cache cannot be opened or written; also an OSError
-    │   └── CacheFormatError             the cache file is of another version
+    │   ├── CacheFormatError             the cache file is of another version
+    │   └── CacheUnavailable             a cache's server does not answer: whether it did what was asked is not known
     ├── FleetError                   1   the store of a fleet's claims cannot be asked
     └── JobFailed                    1   a run that was waited for did not succeed
 
@@ -105,6 +106,10 @@ class CacheError(SerenoError, OSError):
 
 class CacheFormatError(CacheError):
     """A cache written by a version of sereno with another file format."""
+
+
+class CacheUnavailable(CacheError):
+    """The server of a cache of many hosts does not answer. What was asked of it may have been done or not."""
 
 
 class FleetError(SerenoError):

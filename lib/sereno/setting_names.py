@@ -31,6 +31,8 @@ NOTIFY_STATE = "SERENO_NOTIFY_STATE"
 
 # Written by an administrator. Read by run.closing and the cleanup; doctor.
 TEXTFILE_DIR = "SERENO_TEXTFILE_DIR"
+# Read by cache.place.
+CACHE_URL = "SERENO_CACHE_URL"
 # Read by messages.
 LANGUAGE = "SERENO_LANG"
 # By a backend's, for its scheduler and command.

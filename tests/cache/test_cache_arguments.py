@@ -105,6 +105,8 @@ TAKE_NO_ARGUMENT = {
     *("clear", "live_keys", "cleanup", "run_cleanup", "get_stats", "reset_stats", "close"),
     *("keys", "items", "values", "popitem", "max_size", "max_bytes", "default_ttl"),
     "files_changed",  # the session calls it
+    "look_into",  # a server's level
+    "server",
 }
 
 

@@ -1,4 +1,4 @@
-"""The names and values of the contract, on one process."""
+"""The names and values of the contract, on one process: the machine's cache, and that of many hosts on a server."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ import pytest
 from sereno.cache import CleanupReport, MetadataCache
 from sereno.errors import CacheError, UsageError
 
-
-class Clock:
-    """Time that only the test moves, in seconds."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def tick(self, seconds: float) -> None:
-        self.now_s += seconds
+EVICTION = "a server evicts by its maxmemory, and max_size is refused"
+EXPIRY = "what has expired the server removes by itself; no cleanup meets it"
+FOR_EVER = "on a server 30 days: what has no lifetime would not be evicted"
+# Where the two differ: tests of the machine's cache alone. The server's side is in test_cache_of_many_hosts.py.
+OF_THE_MACHINE = {
+    "test_a_default_ttl_of_none_means_no_expiry": FOR_EVER,
+    "test_an_infinite_ttl_never_ends": FOR_EVER,
+    "test_a_new_cache_has_the_documented_limits": EVICTION,
+    "test_limits_are_stored_with_the_cache_and_hold_where_they_are_left_out": EVICTION,
+    "test_the_limits_of_a_closed_cache_are_there_when_it_is_opened_again": EVICTION,
+    "test_a_lower_limit_evicts_what_it_has_no_room_for": EVICTION,
+    "test_max_size_is_never_exceeded_and_what_was_read_lately_stays": EVICTION,
+    "test_what_counts_as_a_read_lets_an_entry_stay": EVICTION,
+    "test_expired_entries_go_before_living_ones": EVICTION,
+    "test_clear_removes_everything_and_keeps_the_limits": EVICTION,
+    "test_the_statistics_have_the_contracts_names_and_json_can_hold_them": EVICTION,
+    "test_invalidate_tells_whether_there_was_a_live_entry": EXPIRY,
+    "test_cleanup_removes_what_has_expired_and_nothing_else": EXPIRY,
+    "test_a_cleanup_report_counts_the_bytes_that_the_removed_entries_held": EXPIRY,
+    "test_a_failed_cleanup_moves_no_mark": EXPIRY,
+}
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def cache(tmp_path, clock):
-    cache = MetadataCache(tmp_path / "cache", clock=clock)
+def cache(opened):
+    cache = opened("cache")
     yield cache
     cache.close()
 
@@ -150,9 +154,9 @@ def test_a_prefix_of_any_length_takes_exactly_the_keys_that_start_with_it(cache,
 
 def test_an_entry_lives_for_its_ttl_and_not_longer(cache, clock):
     cache.set("key", 1, ttl=10)
-    clock.tick(9.999)
+    clock.tick(10 - clock.moment_s)
     assert cache.get("key") == 1
-    clock.tick(0.001)
+    clock.tick(clock.moment_s)
     assert cache.get("key") is None
     assert "key" not in cache
 
@@ -180,8 +184,8 @@ def test_an_infinite_ttl_never_ends(cache, clock):
     assert cache.get("key") == 1
 
 
-def test_a_default_ttl_of_none_means_no_expiry(tmp_path, clock):
-    cache = MetadataCache(tmp_path / "c", default_ttl=None, clock=clock)
+def test_a_default_ttl_of_none_means_no_expiry(opened, clock):
+    cache = opened("c", default_ttl=None)
     cache.set("key", 1)
     clock.tick(1e9)
     assert cache.get("key") == 1
@@ -204,9 +208,9 @@ def test_a_default_ttl_of_none_means_no_expiry(tmp_path, clock):
         ("name", ""),
     ],
 )
-def test_a_wrong_argument_is_refused_before_anything_is_made(tmp_path, field, value):
+def test_a_wrong_argument_is_refused_before_anything_is_made(opened, tmp_path, field, value):
     with pytest.raises(UsageError, match=f"{field}: "):
-        MetadataCache(tmp_path / "c", **{field: value})
+        opened("c", **{field: value})
     assert not (tmp_path / "c").exists()
 
 
@@ -221,34 +225,34 @@ def test_a_new_cache_has_the_documented_limits(cache):
     assert cache.default_ttl == 3600
 
 
-def test_limits_are_stored_with_the_cache_and_hold_where_they_are_left_out(tmp_path):
-    MetadataCache(tmp_path / "c", max_size=7, default_ttl=0.5).set("key", 1)
-    other = MetadataCache(tmp_path / "c")
+def test_limits_are_stored_with_the_cache_and_hold_where_they_are_left_out(opened):
+    opened("c", max_size=7, default_ttl=0.5).set("key", 1)
+    other = opened("c")
     assert (other.max_size, other.default_ttl) == (7, 0.5)
-    MetadataCache(tmp_path / "c", default_ttl=None).set("key", 1)
+    opened("c", default_ttl=None).set("key", 1)
     assert (other.max_size, other.default_ttl) == (7, None)
-    MetadataCache(tmp_path / "c", max_size=None).set("key", 1)
+    opened("c", max_size=None).set("key", 1)
     assert (other.max_size, other.default_ttl) == (None, None)
 
 
-def test_the_limits_of_a_closed_cache_are_there_when_it_is_opened_again(tmp_path):
-    cache = MetadataCache(tmp_path / "c", max_size=9)
+def test_the_limits_of_a_closed_cache_are_there_when_it_is_opened_again(opened):
+    cache = opened("c", max_size=9)
     cache.set("key", 1)
     cache.close()
-    assert MetadataCache(tmp_path / "c").max_size == 9
+    assert opened("c").max_size == 9
 
 
-def test_a_lower_limit_evicts_what_it_has_no_room_for(tmp_path):
-    cache = MetadataCache(tmp_path / "c", max_size=500)
+def test_a_lower_limit_evicts_what_it_has_no_room_for(opened):
+    cache = opened("c", max_size=500)
     cache.set_many({f"k{n}": n for n in range(500)})
-    lower = MetadataCache(tmp_path / "c", max_size=10)
+    lower = opened("c", max_size=10)
     assert lower.max_size == 10
     assert len(lower) == lower.get_stats()["size"] == 10
     assert cache.get_stats()["evictions"] == 490
 
 
-def test_max_size_is_never_exceeded_and_what_was_read_lately_stays(tmp_path):
-    cache = MetadataCache(tmp_path / "c", max_size=50)
+def test_max_size_is_never_exceeded_and_what_was_read_lately_stays(opened):
+    cache = opened("c", max_size=50)
     cache.set("read", 1)
     for number in range(500):
         cache.set(f"k{number}", number)
@@ -267,16 +271,16 @@ def test_max_size_is_never_exceeded_and_what_was_read_lately_stays(tmp_path):
     ],
     ids=["get_many", "[]", "peek", "in"],
 )
-def test_what_counts_as_a_read_lets_an_entry_stay(tmp_path, read, stays):
-    cache = MetadataCache(tmp_path / "c", max_size=2)
+def test_what_counts_as_a_read_lets_an_entry_stay(opened, read, stays):
+    cache = opened("c", max_size=2)
     cache.set_many({"a": 1, "b": 2})
     assert read(cache)
     cache.set("new", 3)
     assert cache.is_live("a") is stays
 
 
-def test_expired_entries_go_before_living_ones(tmp_path, clock):
-    cache = MetadataCache(tmp_path / "c", max_size=10, clock=clock)
+def test_expired_entries_go_before_living_ones(opened, clock):
+    cache = opened("c", max_size=10)
     for number in range(10):
         cache.set(f"k{number}", number, ttl=5 if number == 7 else 100)
         cache.get(f"k{number}")
@@ -296,8 +300,8 @@ def test_invalidate_tells_whether_there_was_a_live_entry(cache, clock):
     assert (stats["invalidations"], stats["expired_removals"]) == (1, 1)
 
 
-def test_clear_removes_everything_and_keeps_the_limits(tmp_path):
-    cache = MetadataCache(tmp_path / "c", max_size=5)
+def test_clear_removes_everything_and_keeps_the_limits(opened):
+    cache = opened("c", max_size=5)
     cache.set("key", 1)
     assert cache.get("key") == 1
     cache.clear()
@@ -346,8 +350,8 @@ def test_reset_stats_starts_every_counter_at_zero(cache):
     assert cache.get_stats()["misses"] == 1
 
 
-def test_without_statistics_nothing_is_counted(tmp_path):
-    cache = MetadataCache(tmp_path / "c", enable_stats=False)
+def test_without_statistics_nothing_is_counted(opened):
+    cache = opened("c", enable_stats=False)
     cache.set("key", 1)
     cache.get("key")
     cache.get("nothing")

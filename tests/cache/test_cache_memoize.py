@@ -31,9 +31,30 @@ LIB = Path(__file__).parents[2] / "lib"
 UNKNOWN = object()
 
 
+# On the cache of many hosts too. The others are about this machine's locks, or of this process alone.
+ON_BOTH = {
+    "test_a_result_is_computed_once_for_each_set_of_arguments",
+    "test_a_result_of_none_is_kept_too",
+    "test_invalidate_forgets_the_result_of_these_arguments",
+    "test_an_exception_is_raised_and_not_kept",
+    "test_threads_wait_for_the_one_that_computes",
+    "test_coroutines_wait_for_the_one_that_computes_and_block_no_loop",
+    "test_what_was_changed_during_its_computation_is_not_stored",
+    "test_other_changes_during_a_computation_do_not_keep_its_result_out",
+    "test_who_waits_for_a_value_that_is_invalidated_meanwhile_gets_a_newer_one",
+    "test_a_second_removal_of_what_is_not_there_is_seen_during_a_computation_too",
+    "test_cachetools_cached_takes_the_cache",
+    "test_the_cache_is_a_mutable_mapping",
+    "test_get_many_gives_what_there_is_and_counts_each_key_once",
+    "test_set_many_checks_everything_before_it_stores_anything",
+    "test_each_who_waited_has_a_result_of_his_own",
+    "test_who_comes_after_a_change_does_not_follow_a_computation_from_before_it",
+}
+
+
 @pytest.fixture
-def cache(tmp_path):
-    cache = MetadataCache(tmp_path / "cache")
+def cache(opened):
+    cache = opened("cache")
     yield cache
     cache.close()
 

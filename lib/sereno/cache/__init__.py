@@ -6,23 +6,26 @@ import os
 
 from sereno.cache.cleanup import CleanupReport
 from sereno.cache.metadata import MetadataCache
+from sereno.cache.place import SETTING
+from sereno.setting_names import CACHE_URL
 
 __all__ = ["CleanupReport", "MetadataCache", "get_metadata_cache"]
 
-_process_cache: dict[str | None, MetadataCache] = {}
+_SETTINGS = (SETTING, CACHE_URL, "CREDENTIALS_DIRECTORY")
+_process_cache: dict[tuple[str | None, ...], MetadataCache] = {}
 
 
 def get_metadata_cache() -> MetadataCache:
-    """The process's cache, on the machine's shared files; the same object at every call.
+    """The process's cache, the machine's or that of many hosts; the same object at every call.
 
-    Another one once `SERENO_CACHE_DIR` names another directory. Its limits are those stored with the cache. Who wants
-    others opens `MetadataCache(max_size=…, default_ttl=…)` once, in the backend's start-up code.
+    Another one once `SERENO_CACHE_DIR` or `SERENO_CACHE_URL` names another place. Its limits are those stored with the
+    cache. Who wants others opens `MetadataCache(max_size=…, default_ttl=…)` once, in the backend's start-up code.
     """
-    directory = os.environ.get("SERENO_CACHE_DIR")
-    cache = _process_cache.get(directory)
+    place = tuple(map(os.environ.get, _SETTINGS))
+    cache = _process_cache.get(place)
     if cache is None:
         cache = MetadataCache()
         # The one before ends with its last user.
         _process_cache.clear()
-        cache = _process_cache.setdefault(directory, cache)
+        cache = _process_cache.setdefault(place, cache)
     return cache

@@ -109,12 +109,14 @@ def figures(stats: Any, path: str) -> dict[str, Any]:
     return found
 
 
-def method(path: str, name: str, *arguments: Any) -> Any:
-    """What `ask` has done."""
+def method(path: str | None, name: str, *arguments: Any) -> Any:
+    """What `ask` has done; path None: of the cache on the server that is set."""
     from sereno.cache import MetadataCache
 
     cache = MetadataCache(path)
     try:
+        if path is None:
+            cache.max_size  # noqa: B018  # no answer is an error here, and no miss
         return getattr(cache, name)(*arguments)
     finally:
         cache.close()

@@ -132,8 +132,8 @@ class Backend:
         """How a key is now."""
         return self.session.reading(Store.version, entry.store_key(key))
 
-    def lock(self, key: str) -> KeyLock:
-        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
+    def lock(self, key: str, wait_s: float = 0.0) -> KeyLock:
+        """The right to compute the value of a key: `try_to_take`, in the end `release`; others wait `wait_s` for it."""
         return KeyLock(self.session.path, LOCK, key)
 
     def limits(self) -> State:

@@ -31,7 +31,8 @@ class CleanupReport(NamedTuple):
 
     `bytes_freed`: bytes of the keys and values that were removed; the file itself does not shrink, its pages are
     used again. `hits` to `expired_removals` and `hit_rate_percent` (0 to 100, 0.0 without requests) count since the
-    previous report. `default_ttl` is in seconds.
+    previous report. `default_ttl` is in seconds. `server_bytes`: of a cache on a server what its memory holds and may
+    hold; None: it is on this machine, or may hold anything.
     """
 
     entries_before: int
@@ -46,6 +47,7 @@ class CleanupReport(NamedTuple):
     size: int
     max_size: int | None
     default_ttl: int | float | None
+    server_bytes: tuple[int, int] | None = None
 
 
 class Swept(NamedTuple):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from _thread import RLock
 
+from sereno.errors import CacheFormatError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +58,17 @@ def encode(value: Json, name: str = "value") -> bytes:
 
 
 def decode(text: bytes) -> Json:
-    """The value, new at each call, so that its owner may change it."""
-    return decoder()(text)
+    """The value, new at each call, so that its owner may change it.
+
+    Raises:
+        CacheFormatError: it is no JSON: not from here.
+    """
+    try:
+        return decoder()(text)
+    except ValueError as error:
+        raise CacheFormatError(
+            f"cache: {short(text)} is no JSON, so sereno did not store it: {error}"
+        ) from None
 
 
 def decoder() -> Callable[[bytes], Any]:

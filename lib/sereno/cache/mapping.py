@@ -9,6 +9,7 @@ from sereno.errors import CacheError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
+    from typing import Any
 else:
     # `collections` itself is more than a run shall load.
     from _collections_abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
@@ -69,7 +70,7 @@ class CacheMapping(Upkeep, MutableMapping[object, Json]):  # type: ignore[misc] 
 
     def _live(self, *, with_values: bool) -> Iterator[tuple[str, bytes | None]]:
         keys: list[str] = []
-        start: bytes | None = None
+        start: Any = None
         while True:
             try:
                 self._prepare()

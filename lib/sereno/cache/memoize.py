@@ -69,7 +69,7 @@ class _Flight:
     def __init__(self, cache: MetadataCache, key: str, ttl_ms: int | None, wait_s: float) -> None:
         self._cache, self._key, self._ttl_ms = cache, key, ttl_ms
         self._deadline_s = time.monotonic() + wait_s
-        self._lock = cache._backend.lock(key)
+        self._lock = cache._backend.lock(key, wait_s)
         self._led: Future[_Outcome] = Future()
         self._led.set_running_or_notify_cancel()  # a follower that is cancelled cancels itself alone
         self._version: Version | None = None
@@ -110,7 +110,7 @@ class _Flight:
         try:
             yield from self._lead()
         except OSError as error:
-            self._cache._bear(error)
+            self._cache._bear(error, is_read=True)
 
     def _lead(self) -> Iterator[tuple[Future[_Outcome], float]]:
         pause_s = FIRST_PAUSE_S
@@ -138,7 +138,7 @@ class _Flight:
             try:
                 self._version = self._cache._backend.version(self._key)
             except CacheError as error:
-                self._cache._bear(error)
+                self._cache._bear(error, is_read=True)
         return bool(self.found)
 
     def keep(self, result: object) -> None:

@@ -14,12 +14,14 @@ from sereno.cache.mapping import CacheMapping
 from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
 from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING
 from sereno.errors import CacheError, UsageError
+from sereno.setting_names import CACHE_URL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ParamSpec, Self, TypeVar
 
+    from sereno.cache.fleet.store import FleetStore
     from sereno.cache.values import Expected, Removed, Stored
 
     Parameters = ParamSpec("Parameters")
@@ -40,7 +42,8 @@ class MetadataCache(CacheMapping):
     Wrong arguments of any method are a TypeError or a UsageError, which is a ValueError; then nothing was changed.
 
     Args:
-        path: the directory that holds the cache's files; created when missing, `~` is the user's home. None:
+        path: the directory that holds the cache's files; created when missing, `~` is the user's home. None: the
+            server that `SERENO_CACHE_URL` names, or the credential `sereno_cache_url`; else
             `$SERENO_CACHE_DIR/<name>`, else `/var/cache/sereno/<name>` where the caller may use that, else
             `~/.cache/sereno/<name>`.
         max_size: at most that many entries; None: no limit. Stored with the cache; left out, what is stored holds
@@ -98,14 +101,22 @@ class MetadataCache(CacheMapping):
         reports.checked_count("level_bytes", level_bytes, "an int of at least 0 (bytes)", 0)
         checked_type("enable_stats", enable_stats, bool, "True or False")
         checked_type("clock", clock, Callable | None, "None or a function")
-        if path is None:
-            self.path = place.default_path(name)
-            reports.warn_of_a_private_one(self.path)
+        backend: Backend | FleetStore
+        if path is None and (url := place.server_url()):
+            from sereno.cache.fleet.store import store_for
+
+            backend = store_for(url, name)
+            backend.check(again)
+            self.path, self._again = backend.path, again | {"server": backend.path}
         else:
-            self.path = reports.checked_path(path)
-        self._again = again | {"path": self.path}
+            if path is None:
+                self.path = place.default_path(name)
+                reports.warn_of_a_private_one(self.path)
+            else:
+                self.path = reports.checked_path(path)
+            backend, self._again = Backend(self.path), again | {"path": self.path}
         super().__init__(
-            Backend(self.path),
+            backend,
             level_bytes=level_bytes,
             counts=enable_stats,
             own_clock=clock,
@@ -116,8 +127,11 @@ class MetadataCache(CacheMapping):
         return self._again
 
     def __setstate__(self, again: dict[str, Any]) -> None:
+        server = again.pop("server", None)
         # Not that of a class below, which may take other arguments.
         MetadataCache.__init__(self, **again)
+        if server not in (None, self.path):
+            raise UsageError(f"{CACHE_URL}: this process has the cache {self.path}, not {server}")
 
     def __enter__(self) -> Self:
         return self
@@ -198,7 +212,7 @@ class MetadataCache(CacheMapping):
             self._prepare()
             texts = self._backend.fetch(wanted, self._now_ms())
         except CacheError as error:
-            self._bear(error)
+            self._bear(error, is_read=True)
             return {}
         found = {
             key: codec.decode(text)

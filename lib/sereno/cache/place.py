@@ -22,7 +22,8 @@ import os
 import stat
 
 from sereno.context_manager import contextmanager
-from sereno.errors import CacheError
+from sereno.errors import CacheError, UsageError
+from sereno.setting_names import CACHE_URL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ ROOT = 0
 MACHINE_DIRECTORY = "/var/cache/sereno"
 GROUP = "sereno"
 SETTING = "SERENO_CACHE_DIR"
+URL_CREDENTIAL = "sereno_cache_url"
 
 _ELSEWHERE = f"set {SETTING} to a directory on a local disk"
 _HINTS = {
@@ -79,6 +81,26 @@ def default_path(name: str) -> str:
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "sereno", name)
+
+
+def server_url() -> str | None:
+    """The URL of the server that has the cache of many hosts; None: the cache is this machine's.
+
+    Raises:
+        UsageError: there is a credential for it that cannot be read.
+    """
+    url = os.environ.get(CACHE_URL)
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if url or not credentials:
+        return url or None
+    path = os.path.join(credentials, URL_CREDENTIAL)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip() or None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {getattr(error, 'strerror', None) or 'no UTF-8 text'}") from None
 
 
 def join_hint(group: str = GROUP) -> str:

@@ -25,14 +25,17 @@ from sereno.cache.board import (
 )
 from sereno.cache.clock import BOOTTIME, boottime_s
 from sereno.cache.values import Superseded
-from sereno.errors import CacheError
+from sereno.errors import CacheError, CacheUnavailable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from sereno.cache.fleet.level1 import Level1
+    from sereno.cache.fleet.store import FleetStore
     from sereno.cache.level import Kept, Level
+    from sereno.cache.session import Session
     from sereno.cache.store import Store
 
 BREAK_EVEN = 0.44
@@ -74,7 +77,7 @@ class Reader(ABC):
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Backend | FleetStore,
         *,
         level_bytes: int,
         counts: bool,
@@ -82,23 +85,23 @@ class Reader(ABC):
         raises: bool,
     ) -> None:
         self._backend = backend
-        self._session = session = backend.session
+        self._session: Session | Level1 = backend.session
         self._counts = counts
         self._raises = raises
         self._has_own_clock = own_clock is not None
         # A clock of one's own says nothing about when the files have to be looked at again.
-        self._check_at = session.check_at if own_clock is None else (math.inf,)
+        self._check_at = self._session.check_at if own_clock is None else (math.inf,)
         self._clock: Callable[[int], float] = (
             boottime_s if own_clock is None else lambda _: own_clock()
         )
-        self._level_bytes = level_bytes
+        self.level_bytes = level_bytes
         self._offered = 0
         self._level: Level | None = None
         self._decode: Callable[[bytes], codec.Json] = codec.decode
         self._epoch_ms = 0
         self._is_prepared = False
         self.files_changed(None)
-        session.add_user(self)
+        self._session.add_user(self)
 
     def get(self, key: str, default: codec.Json = None) -> codec.Json:
         """The value, new at each call, or `default` on a miss or when it has expired.
@@ -158,7 +161,7 @@ class Reader(ABC):
                 if not visited[mark]:
                     visited[mark] = 1
                 # Only what is read a second time is worth the cost of keeping.
-                elif snapshot >= generation and self._level_bytes:
+                elif snapshot >= generation and self.level_bytes:
                     self._offer(key, (text, until_s, generations, slot, generation, mark))
                 self._line[HITS] += 1
                 return self._decode(text)
@@ -174,7 +177,13 @@ class Reader(ABC):
         """Is there a live entry? Counts as no request."""
         return self._text_or_miss(key) is not None
 
-    def files_changed(self, store: Store | None) -> None:
+    def look_into(self, level: Level | None) -> None:
+        """For a store whose level all of a process share: reads look there; None: nowhere."""
+        self._kept_get = _nothing_kept.get
+        if level is not None and self.level_bytes:
+            self._kept_get = level.kept.get
+
+    def files_changed(self, store: Store | Level1 | None) -> None:
         """For the session, which holds its lock: `store` is open now; None: the one that was is not any more."""
         self._is_prepared = False
         self._drop_level()
@@ -219,11 +228,12 @@ class Reader(ABC):
         try:
             return self._text(key)
         except CacheError as error:
-            self._bear(error)
+            self._bear(error, is_read=True)
             return None
 
-    def _bear(self, error: OSError) -> None:
-        """Raises what makes the cache unusable, or logs it where that is to be a miss.
+    def _bear(self, error: OSError, *, is_read: bool = False) -> None:
+        """Raises what makes the cache unusable, or logs it where that is to be a miss. A server that does not answer is
+        one for every read.
 
         Files that a newer sereno superseded are one anywhere, which the session logged; removals, `add`, `incr` and
         `pop` do not come here: nobody would notice that they did nothing.
@@ -232,7 +242,7 @@ class Reader(ABC):
         why = error if isinstance(error, CacheError) else place.refused(path, error)
         if isinstance(why, Superseded):
             return
-        if self._raises:
+        if self._raises and not (is_read and isinstance(why, CacheUnavailable)):
             raise why
         reports.warn(path, "%s; while that lasts, nothing is found and nothing stored", why)
 
@@ -241,13 +251,13 @@ class Reader(ABC):
         try:
             text = self._text(key, is_visit=True)
         except CacheError as error:
-            self._bear(error)
+            self._bear(error, is_read=True)
             return default
         self._line[MISSES if text is None else HITS] += 1
         if text is None:
             return default
         self._decode = codec.decoder()
-        return self._decode(text)
+        return codec.decode(text)
 
     def _offer(self, key: str, value: Kept) -> None:
         """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
@@ -266,7 +276,7 @@ class Reader(ABC):
                 # The import takes as long as all else that a cleanup does, which keeps nothing.
                 from sereno.cache.level import Level
 
-                level = self._level = Level(self._level_bytes)
+                level = self._level = Level(self.level_bytes)
                 self._kept_get = level.kept.get
             if len(value[0]) > level.full_bytes:
                 return

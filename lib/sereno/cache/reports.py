@@ -203,6 +203,7 @@ def report(counted: Counted, before: int, removed: int, freed_bytes: int) -> Cle
         size=counted.entries,
         max_size=counted.limits.max_size,
         default_ttl=seconds(counted.limits.default_ttl_ms),
+        server_bytes=counted.server_bytes,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sereno.cache import reports
+from sereno.cache.backend import Backend
 from sereno.cache.board import EXPIRED_REMOVALS
 from sereno.cache.codec import Json
 from sereno.cache.reads import Reader
@@ -65,6 +66,10 @@ class Upkeep(Reader):
             "path": self.path,
             **reports.overview(self._backend.counted()),
         }
+
+    def server(self) -> dict[str, str] | None:
+        """What the server of many hosts' cache tells of itself, by the names of its INFO; None: there is none."""
+        return None if isinstance(self._backend, Backend) else self._backend.server()
 
     def reset_stats(self) -> None:
         """Starts all counters of `get_stats` at 0, for every process."""

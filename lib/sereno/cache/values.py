@@ -52,6 +52,7 @@ class Counted(NamedTuple):
     file_bytes: int
     limits: State
     counters: dict[str, int]
+    server_bytes: tuple[int, int] | None = None  # see CleanupReport
 
 
 class Removed(NamedTuple):

@@ -33,6 +33,7 @@ def report(**changes: object) -> SimpleNamespace:
         "hit_rate_percent": 78.5,
         "evictions": 23,
         "max_size": 2000,
+        "server_bytes": None,
     }
     return SimpleNamespace(**{**values, **changes})
 

@@ -1,0 +1,95 @@
+"""What the server does in one step, as Lua.
+
+A stored entry is 8 random bytes, a CRC-32 and the text. The random ones make each `put` differ from all others, so a
+put may ask for exactly what it saw. Without text it is a mark: somebody computes the value of this key.
+
+The epoch of a cache names the server's process, the generation under which its entries stand, and the limits:
+`run id (40) | generation (16) | : default_ttl_ms : max_value_bytes`. It is read with every command, so that nobody goes
+on with a generation that is over.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+RUN_ID_BYTES, GENERATION_BYTES = 40, 16
+HEADER_BYTES = 12
+
+
+class Script:
+    """A text, and the name under which a server knows it once it has run."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text.encode()
+        # The protocol's own name for a script; nothing rests on it.
+        self._name = sha1(self.text, usedforsecurity=False).hexdigest().encode()
+
+    def command(self, *arguments: bytes | int, keys: int = 1) -> tuple[bytes | int, ...]:
+        """The command that runs it; the first `keys` of the arguments are keys."""
+        return (b"EVALSHA", self._name, keys, *arguments)
+
+
+# KEYS: epoch. ARGV: a new generation, limits. Another process than the one that wrote the epoch may have read an old
+# file, or was a replica that had not heard of everything: what it has is not to be found any more.
+EPOCH = Script("""
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+local kept = redis.pcall('GET', KEYS[1])
+local head, limits = string.match(type(kept) == 'string' and kept or '', '^(%x+)(:%d*:%d*)$')
+if head and #head == 56 and string.sub(head, 1, 40) == run then return kept end
+local fresh = run .. ARGV[1] .. (limits or ARGV[2])
+redis.call('SET', KEYS[1], fresh)
+return fresh
+""")
+
+# KEYS: epoch. ARGV: what it was, what it shall be.
+REPLACE = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+""")
+
+# KEYS: entry. ARGV: what is expected ('nothing', 'text', 'entry'), which one; the new entry, its ms (0: none is stored,
+# -1: it expires when what is there would).
+PUT = Script("""
+local there = redis.call('GET', KEYS[1])
+local text = there and string.sub(there, 13) or ''
+if ARGV[1] == 'nothing' and text ~= '' then return 0 end
+if ARGV[1] == 'text' and text ~= ARGV[2] then return 0 end
+if ARGV[1] == 'entry' and there ~= ARGV[2] then return 0 end
+if ARGV[4] == '0' then redis.call('DEL', KEYS[1])
+elseif ARGV[4] == '-1' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+return 1
+""")
+
+# KEYS: entries. Gives how many were there, and how many of them had a text.
+UNLINK = Script("""
+local live = 0
+for _, key in ipairs(KEYS) do
+  local bytes = redis.pcall('STRLEN', key)
+  if type(bytes) == 'number' and bytes > 12 then live = live + 1 end
+end
+local all = 0
+for _, key in ipairs(KEYS) do all = all + redis.call('UNLINK', key) end
+return {all, live}
+""")
+
+# KEYS: flight. ARGV: token, what to leave ('': nothing), for how many ms.
+LAND = Script("""
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[2] == '' then return redis.call('DEL', KEYS[1]) end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+""")
+
+# KEYS: counters. ARGV: a name; then name and value of what the server counts. Notes all under the name; gives what was.
+MARK = Script("""
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if not string.find(all[i], ':') then redis.call('HSET', KEYS[1], ARGV[1] .. ':' .. all[i], all[i + 1]) end
+end
+return all
+""")
+
+ALL = (EPOCH, REPLACE, PUT, UNLINK, LAND, MARK)

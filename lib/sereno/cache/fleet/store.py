@@ -1,0 +1,459 @@
+"""The verbs of `sereno.cache.backend` on a Valkey server.
+
+A cache begins all its keys with `<ns>:<name>:`, and its entries with the generation of its epoch too. So a new
+generation is an empty cache at once: `clear` needs one step, and what another server process, an old snapshot or a
+replica brings back is not found. What stands under generations that are over goes with its lifetime, or with the next
+cleanup.
+
+Times to live are the server's to count; the caller's clock is asked for nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import sys
+import time
+from _thread import allocate_lock
+from random import random
+
+from sereno.cache import entry
+from sereno.cache.board import COUNTERS, EVICTIONS, EXPIRED_REMOVALS, unused_line
+from sereno.cache.clock import NEVER_MS
+from sereno.cache.fleet.connection import Connection
+from sereno.cache.fleet.flight import Flight
+from sereno.cache.fleet.format import (
+    emptied,
+    escaped,
+    generation_of,
+    info_of,
+    limited,
+    limits_of,
+    packed_entry,
+    packed_limits,
+    text_of,
+)
+from sereno.cache.fleet.level1 import Level1
+from sereno.cache.fleet.scripts import HEADER_BYTES, MARK, PUT, REPLACE, RUN_ID_BYTES, UNLINK
+from sereno.cache.fleet.url import Address
+from sereno.cache.values import (
+    ANYTHING,
+    KEPT_LIFETIME,
+    NOTHING,
+    Counted,
+    Removed,
+    State,
+    Stored,
+    Version,
+)
+from sereno.errors import CacheError, UsageError
+from sereno.setting_names import CACHE_URL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from sereno.cache.cleanup import Swept
+    from sereno.cache.values import Expected
+
+FOR_EVER_MS = 30 * 86_400_000
+"""A server evicts only what has a lifetime, so that nothing of its own goes with the entries."""
+MARK_MS = 86_400_000
+"""How long a computation may take whose result is to be kept."""
+SCANNED, BATCH, BATCH_BYTES = 10_000, 1000, 4 << 20
+_COUNT_EVERY_S = 1.0
+_NOT_HERE = {
+    "max_size": "its entries are limited by the server's maxmemory, evicted by maxmemory-policy volatile-lfu",
+    "max_bytes": "the server's maxmemory is its limit",
+    "clock": "the server's clock decides what has expired",
+}
+_NEW = State(None, 3_600_000, None, 64 << 20)
+
+
+class FleetStore:
+    """The cache called `name` on a server; one object for each in a process. `now_ms` of the verbs is not used."""
+
+    def __init__(self, address: Address, name: str) -> None:
+        self.address = address
+        self.base = f"{address.ns}:{name}:".encode()
+        self.path = f"{address.public} ({address.ns}:{name})"
+        self.level1 = Level1(self, address.max_stale_s)
+        self.connection = Connection(
+            address, self.base, self.level1.pushed, self.level1.drop, packed_limits(_NEW)
+        )
+        self._given: dict[str, int | None] = {}
+        self._given_to = b""
+        self._sent = [0] * (len(COUNTERS) + 1)
+        self.line, self._send_at_s, self._sending = unused_line(), 0.0, allocate_lock()
+
+    def check(self, given: dict[str, Any]) -> None:
+        """Raises UsageError for an argument of a cache that it cannot have on a server."""
+        for name, instead in _NOT_HERE.items():
+            if given.get(name) is not None:
+                raise UsageError(
+                    f"{name}: a cache on a server ({CACHE_URL}) has none", hint=instead
+                )
+
+    @property
+    def session(self) -> Level1:
+        """What a `Reader` goes by before it asks."""
+        return self.level1
+
+    def entry_key(self, epoch: bytes, key: str | bytes) -> bytes:
+        """Under what an entry stands."""
+        raw = key if isinstance(key, bytes) else entry.utf8(key)
+        return b"%be:%b:%b" % (self.base, generation_of(epoch), raw)
+
+    def fetch(
+        self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
+    ) -> list[bytes | None]:
+        """The texts of live entries as of one moment, None for each that is missing."""
+        if len(keys) == 1 and is_visit and self.address.max_stale_s:
+            return [self.level1.fetch(keys[0])]
+        return [*map(text_of, self._entries(keys))]
+
+    def _entries(self, keys: Sequence[str]) -> list[bytes | None]:
+        if len(keys) == 1:
+            return self.ask(lambda epoch: [(b"GET", self.entry_key(epoch, keys[0]))])
+        replies = self.ask(
+            # The epoch's key first: no reply begins with what an entry may be.
+            lambda epoch: [
+                (b"MGET", self.connection.epoch_key, *(self.entry_key(epoch, key) for key in keys))
+            ]
+        )
+        found: list[bytes | None] = replies[0][1:]
+        return found
+
+    def put(
+        self,
+        key: str,
+        text: bytes,
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+        expected: Expected = ANYTHING,
+    ) -> Stored:
+        """Stores one entry if what is there is what is `expected`."""
+        fresh = packed_entry(text)
+
+        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+            self.level1.forget(key)
+            at, limits = self.entry_key(epoch, key), limits_of(epoch)
+            limits.check(b"", text)
+            ttl_ms = _lifetime_ms(lifetime_ms, limits, jitter)
+            kind, wanted = b"", b""
+            if expected is NOTHING:
+                kind = b"nothing"
+            elif isinstance(expected, bytes):
+                kind, wanted = b"text", expected
+            elif isinstance(expected, Version):
+                kind, wanted = b"entry", expected.files  # type: ignore[assignment]  # as `version` made it
+            elif ttl_ms > 0:
+                return [(b"SET", at, fresh, b"PX", ttl_ms)]
+            return [PUT.command(at, kind, wanted, fresh, ttl_ms)]
+
+        reply = self.ask(commands, again=False)[0]
+        is_done = reply not in (0, None)
+        return Stored(int(is_done and lifetime_ms != 0), 0, is_done)
+
+    def put_many(
+        self,
+        items: Iterable[tuple[str, bytes]],
+        lifetime_ms: int | None,
+        now_ms: int,
+        *,
+        jitter: float = 0.0,
+    ) -> Iterator[Stored]:
+        """`put` of (key, text) without a condition, a few hundred with a round trip."""
+        waiting = [(key, text) for key, text in items]
+        limits = self.limits()
+        for _, text in waiting:
+            limits.check(b"", text)
+        while waiting:
+            batch: list[tuple[str, bytes]] = []
+            held = 0
+            while waiting and len(batch) < BATCH and held < BATCH_BYTES:
+                batch.append(waiting.pop())
+                held += len(batch[-1][1])
+
+            def commands(epoch: bytes, batch: Any = batch) -> list[tuple[bytes | int, ...]]:
+                asked: list[tuple[bytes | int, ...]] = []
+                for key, text in batch:
+                    self.level1.forget(key)
+                    at = self.entry_key(epoch, key)
+                    ttl_ms = _lifetime_ms(lifetime_ms, limits_of(epoch), jitter)
+                    fresh = (b"SET", at, packed_entry(text), b"PX", ttl_ms)
+                    asked.append(fresh if ttl_ms else (b"DEL", at))
+                return asked
+
+            self.ask(commands, again=False)
+            yield Stored(len(batch) if lifetime_ms != 0 else 0, 0)
+
+    def remove(self, key: str, now_ms: int) -> Removed:
+        """Removes an entry, and what is being computed for it."""
+
+        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+            self.level1.forget(key)
+            return [(b"GETDEL", self.entry_key(epoch, key))]
+
+        live = int(text_of(self.ask(commands)[0]) is not None)
+        return Removed(live, live)
+
+    def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
+        """Removes every key that starts with `prefix`, and what is being computed for such a key."""
+        self.level1.drop()
+        for found in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
+            for at in range(0, len(found), BATCH):
+                batch = found[at : at + BATCH]
+                _, live = self.ask(
+                    lambda _, batch=batch: [UNLINK.command(*batch, keys=len(batch))]
+                )[0]
+                yield Removed(live, live)
+        self.level1.drop()
+
+    def clear(self) -> None:
+        """Begins a new generation, and then takes away what the old one had."""
+        self.level1.drop()
+        self._replace(emptied)
+        try:
+            for _ in self.purge(0):
+                pass
+        except CacheError:
+            pass  # nobody finds it any more; the next cleanup takes it
+
+    def keys(self, start: Any, now_ms: int) -> tuple[list[str], Any]:
+        """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
+        if start is None:
+            prefix = len(self.entry_key(self.connection.epoch or bytes(56), b""))
+            found = {
+                key[prefix:]
+                for part in self._scan(lambda epoch: self.entry_key(epoch, b""))
+                for key in part
+            }
+            start = sorted(found, reverse=True)
+        some = [start.pop() for _ in range(min(BATCH, len(start)))]
+        sizes = self.ask(lambda epoch: [(b"STRLEN", self.entry_key(epoch, key)) for key in some])
+        live = [key for key, size in zip(some, sizes, strict=True) if size > HEADER_BYTES]
+        return [key.decode("utf-8", "surrogatepass") for key in live], start or None
+
+    def purge(self, now_ms: int) -> Iterator[Swept]:
+        """Takes away what stands under generations that are over; what has expired the server removes by itself."""
+        for kind in (b"e:", b"f:"):
+            for found in self._scan(lambda _, kind=kind: self.base + kind):
+                current = b"%b%b%b:" % (self.base, kind, generation_of(self.connection.epoch))
+                old = [key for key in found if not key.startswith(current)]
+                for at in range(0, len(old), BATCH):
+                    batch = old[at : at + BATCH]
+                    self.ask(lambda _, batch=batch: [(b"UNLINK", *batch)])
+        yield from ()
+
+    def version(self, key: str) -> Version:
+        """How a key is now; a mark is left where there is nothing, which every change takes away."""
+        mark = packed_entry(b"")
+
+        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+            at = self.entry_key(epoch, key)
+            return [(b"SET", at, mark, b"NX", b"GET", b"PX", MARK_MS)]
+
+        return Version(self.ask(commands, again=False)[0] or mark, 0, 0)
+
+    def lock(self, key: str, wait_s: float = 30.0) -> Flight:
+        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
+        return Flight(self, key, wait_s)
+
+    def limits(self) -> State:
+        """The limits that are stored with the cache."""
+        self.ask(lambda _: [])
+        return limits_of(self.connection.epoch)
+
+    def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
+        """Stores limits by the names of `State`; a server that begins empty is told them again."""
+        self._given |= changes
+        self.connection.limits = packed_limits(_NEW.changed(self._given))
+        self._give_limits()
+        yield from ()
+
+    def _give_limits(self) -> None:
+        self._given_to = self.connection.epoch[:RUN_ID_BYTES]
+        if self._given:
+            self._replace(lambda epoch: limited(epoch, self._given))
+
+    def counted(self) -> Counted:
+        """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
+        self._send_at_s = 0.0
+        counters, told = self.ask(lambda _: [(b"HGETALL", self._counters), (b"INFO",)])
+        return self._counted(counters, told, "reset")
+
+    def counted_since_report(self) -> Counted:
+        """`counted`, but the counters since the last call of this, by whichever process."""
+        return self._marked("mark")
+
+    def reset_counters(self) -> None:
+        self._marked("reset")
+
+    def _marked(self, name: str) -> Counted:
+        self._send_at_s = 0.0
+        (told,) = self.ask(lambda _: [(b"INFO",)])
+        served = _of_the_server(info_of(told))
+        pairs = [each for name, value in served.items() for each in (name.encode(), value)]
+        (flat,) = self.ask(
+            lambda _: [MARK.command(self._counters, name.encode(), *pairs)], again=False
+        )
+        return self._counted(dict(zip(flat[::2], flat[1::2], strict=True)), told, name)
+
+    def _counted(self, kept: Any, told: Any, since: str) -> Counted:
+        words = {name.decode(): int(value) for name, value in kept.items()}
+        info = info_of(told)
+        words |= _of_the_server(info)
+        counters = {
+            name: max(0, words.get(name, 0) - words.get(f"{since}:{name}", 0)) for name in COUNTERS
+        }
+        size = len(
+            {key for part in self._scan(lambda epoch: self.entry_key(epoch, b"")) for key in part}
+        )
+        held, most = int(info["used_memory"]), int(info["maxmemory"])
+        limits = limits_of(self.connection.epoch).changed({"max_bytes": most or None})
+        return Counted(size, held, 0, limits, counters, (held, most) if most else None)
+
+    def server(self) -> dict[str, str]:
+        """What the server tells of itself (INFO), by its own names; and `latency_ms` of a question like a read."""
+        told = info_of(self.ask(lambda _: [(b"INFO",)])[0])
+        began_s = time.monotonic()
+        self.ask(lambda _: [])
+        return told | {"latency_ms": f"{1000 * (time.monotonic() - began_s):.2f}"}
+
+    def close(self) -> None:
+        """Sends what was counted and closes the connection; the next verb opens another."""
+        self.notice_fork()
+        if self.connection.is_open():
+            try:
+                self._send_at_s = 0.0
+                self.ask(lambda _: [])
+            except CacheError:
+                pass
+        self.connection.close()
+
+    def ask(self, commands: Any, *, again: bool = True) -> list[Any]:
+        """`Connection.ask`; once a second it takes the counts along."""
+        self.notice_fork()
+        if time.monotonic() >= self._send_at_s and self._sending.acquire(blocking=False):
+            try:
+                replies = self._counting(commands, again=again)
+            finally:
+                self._sending.release()
+        else:
+            replies = self.connection.ask(commands, again=again)
+        if self._given and self._given_to != self.connection.epoch[:RUN_ID_BYTES]:
+            self._give_limits()
+        return replies
+
+    def _counting(self, commands: Any, *, again: bool) -> list[Any]:
+        self._send_at_s = time.monotonic() + _COUNT_EVERY_S
+        line = self.line.tolist()[: len(self._sent)]
+        counts = [
+            (b"HINCRBY", self._counters, name.encode(), line[at] - self._sent[at])
+            for at, name in enumerate(COUNTERS, 1)
+            if line[at] != self._sent[at] and at not in (EVICTIONS, EXPIRED_REMOVALS)
+        ]
+        replies = self.connection.ask(lambda epoch: [*counts, *commands(epoch)], again=again)
+        self._sent = line
+        return replies[len(counts) :]
+
+    def notice_fork(self) -> None:
+        """Before any lock, which a thread of the parent may have held; also where C code forked, as uWSGI does."""
+        if self.connection.pid == os.getpid():
+            return
+        # What the parent has counted, the parent sends.
+        self._sent, self._sending = self.line.tolist()[: len(self._sent)], allocate_lock()
+        self.level1.renew()
+        self.level1.drop()
+        self.connection.leave_to_parent()
+        _close_at_the_end_of_a_worker()
+
+    @property
+    def _counters(self) -> bytes:
+        return self.base + b"counters"
+
+    def _replace(self, changed: Any) -> None:
+        """Puts another epoch in the place of the one that is."""
+        new = b""
+
+        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+            nonlocal new
+            if epoch == new:
+                return []
+            new = changed(epoch)
+            return [REPLACE.command(self.connection.epoch_key, epoch, new)]
+
+        self.connection.ask(commands)
+
+    def _scan(self, prefix: Any) -> Iterator[list[bytes]]:
+        """The keys that begin so, in parts; all that are there from its beginning to its end, some of them twice."""
+        cursor: bytes = b"0"
+
+        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+            pattern = escaped(prefix(epoch)) + b"*"
+            return [(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCANNED)]
+
+        while True:
+            cursor, found = self.ask(commands)[0]
+            yield found
+            if cursor == b"0":
+                return
+
+
+def _lifetime_ms(lifetime_ms: int | None, limits: State, jitter: float) -> int:
+    """What a put asks for: 0: nothing is stored; `KEPT_LIFETIME`: as it is."""
+    if lifetime_ms is None:
+        lifetime_ms = limits.default_ttl_ms or NEVER_MS
+    if lifetime_ms == NEVER_MS:
+        return FOR_EVER_MS
+    if lifetime_ms == KEPT_LIFETIME or not jitter:
+        return lifetime_ms
+    return max(min(lifetime_ms, 1), math.ceil(lifetime_ms * (1 - jitter * random())))
+
+
+def _of_the_server(info: dict[str, str]) -> dict[str, int]:
+    return {"evictions": int(info["evicted_keys"]), "expired_removals": int(info["expired_keys"])}
+
+
+_stores: dict[tuple[str, str], FleetStore] = {}
+
+
+def store_for(url: str, name: str) -> FleetStore:
+    """The store of a cache, the same object for all who use it in this process.
+
+    Raises:
+        UsageError: the URL cannot be right; the error names the part of it.
+    """
+    store = _stores.get((url, name))
+    if store is None:
+        for other in [*_stores.values()]:
+            if not other.level1.has_users():
+                other.close()
+        store = _stores.setdefault((url, name), FleetStore(Address(url), name))
+    return store
+
+
+def _notice_fork() -> None:
+    for store in [*_stores.values()]:
+        store.notice_fork()
+
+
+def close_all() -> None:
+    for store in [*_stores.values()]:
+        store.close()
+
+
+def _close_at_the_end_of_a_worker() -> None:
+    # multiprocessing ends its children with os._exit, without atexit, but with this.
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, close_all, exitpriority=-100)
+
+
+os.register_at_fork(after_in_child=_notice_fork)
+atexit.register(close_all)
