@@ -31,6 +31,7 @@ DESCRIPTION = "For root it is about the jobs of the machine, for others about th
 ENVIRONMENT = {
     "SERENO_APP": "The application that owns the jobs, where --app= or app= names none.",
     "SERENO_CACHE_DIR": "The directory of the metadata cache, instead of the machine's or your own.",
+    "SERENO_CACHE_URL": "The server that has the cache of many hosts; the credential sereno_cache_url says the same.",
     "SERENO_CACHE_WAIT_S": "Seconds to wait for another process that holds the cache; 5.",
     "NO_COLOR": "If it is set, no colours.",
     "SERENO_LANG": "In a service's environment: en has its runs log in English instead of Spanish.",

@@ -11,6 +11,7 @@ from typing import Any
 
 from sereno.declare.access import PATH_RULE, is_absolute
 from sereno.errors import InvalidJob
+from sereno.setting_names import CACHE_URL
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # systemd's credential_name_valid() takes more; these need no thought in a path or a unit file.
@@ -21,7 +22,7 @@ _OF_SYSTEMD = {
     *("NOTIFY_SOCKET", "SYSTEMD_EXEC_PID"),
 }
 # The settings of sereno that are for everybody; the others are how the drop-in speaks to the run.
-_PUBLIC = re.compile(r"SERENO_(?:ALERT_[A-Z_]+|CACHE_DIR)")
+_PUBLIC = re.compile(r"SERENO_(?:ALERT_[A-Z_]+|CACHE_DIR|CACHE_URL)")
 _UMASK = re.compile(r"0?[0-7]{3}")
 # A process can be given no more in one variable (execve(2), MAX_ARG_STRLEN: 128 KiB), the name included.
 _MOST_BYTES = 64 << 10
@@ -141,6 +142,11 @@ def _check_variable(name: str, value: object) -> None:
         raise InvalidJob(
             f"environment: {name}={value!r} is not text that a variable of a unit can hold",
             hint="UTF-8 without control characters other than tabs and line breaks",
+        )
+    if name == CACHE_URL and "@" in value:
+        raise InvalidJob(
+            f"environment: {name} has a password, and every user of the machine can read units",
+            hint='credentials={"sereno_cache_url": "/path/of/a/file/with/it"}',
         )
     if len(value.encode()) > _MOST_BYTES:
         raise InvalidJob(f"environment: {name} has more than {_MOST_BYTES} bytes")

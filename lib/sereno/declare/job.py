@@ -13,6 +13,7 @@ from sereno.declare.ping import Ping
 from sereno.declare.quantities import check_seconds, check_truth
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
+from sereno.setting_names import CACHE_URL
 from sereno.triggers import BootTrigger, CronTrigger, GridTrigger, IntervalTrigger, Trigger
 
 # systemd.unit(5) allows ASCII letters, digits and ":-_.\\@" in a unit name and 255 characters in all. ":", "\\" and "@"
@@ -98,6 +99,7 @@ class Job:
         check_retry(self.retry, self.timeout_s)
         self._check_after()
         self._check_ping()
+        self._check_cache()
         check_account("user", self.user)
         check_account("group", self.group)
         self._check_start()
@@ -186,6 +188,14 @@ class Job:
             raise InvalidJob(
                 "ping_url: the run itself calls the monitor, and has no network",
                 hint="add network=True, or be told of failures alone: `man sereno-notify`",
+            )
+
+    def _check_cache(self) -> None:
+        url = dict(self.inputs.environment).get(CACHE_URL, "")
+        if url and not url.startswith("unix:") and not self.access.network:
+            raise InvalidJob(
+                f"environment: {CACHE_URL} names a server on the network, which the job has not",
+                hint="add network=True",
             )
 
     @property

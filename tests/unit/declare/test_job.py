@@ -274,6 +274,23 @@ def test_an_interval_of_a_fleet_is_a_calendar_job_and_what_such_a_job_may_have_i
     assert Job("j", "m:f", CronTrigger.from_fields(hour=3, timezone="UTC"), **shared)
 
 
+def test_a_cache_server_on_the_network_needs_it_and_its_password_stands_in_no_unit() -> None:
+    trigger = IntervalTrigger(hours=1)
+
+    def job(url: str, **access: bool) -> Job:
+        inputs = Inputs(environment=(("SERENO_CACHE_URL", url),))
+        return Job("j", "m:f", trigger, inputs=inputs, access=Access(**access))
+
+    with pytest.raises(InvalidJob, match="SERENO_CACHE_URL names a server") as refused:
+        job("valkey://h")
+    assert refused.value.hint == "add network=True"
+    job("valkey://h", network=True)
+    job("unix:///run/s")
+    with pytest.raises(InvalidJob, match="has a password") as refused:
+        job("unix://:hunter2@/run/s")
+    assert "hunter2" not in str(refused.value)
+
+
 def test_a_run_starts_in_a_home_only_where_it_finds_homes() -> None:
     trigger, there = IntervalTrigger(hours=1), Inputs(working_directory="/home/ada/reports")
     with pytest.raises(InvalidJob, match="working_directory: '/home/ada/reports' is in a home"):
