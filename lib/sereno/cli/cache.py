@@ -49,16 +49,22 @@ _LONG_S = 600.0
 
 
 def _path() -> str:
-    from sereno.cache.place import default_path
+    from sereno.cache.place import default_path, server_url
 
+    if server_url():
+        from sereno.cache import MetadataCache
+
+        return MetadataCache().path
     return default_path("metadata")
 
 
 def _ask(method: str, *arguments: Any) -> Any:
     from sereno.cache import as_owner
-    from sereno.cache.place import GROUP, SETTING
+    from sereno.cache.place import GROUP, SETTING, server_url
 
     path = _path()
+    if server_url():
+        return as_owner.method(None, method, *arguments)
     try:
         os.lstat(path)
     except FileNotFoundError as error:

@@ -77,6 +77,8 @@ def clean_up() -> dict[str, Any]:
     told = ("entries_removed", "memory_freed_kb", "duration_ms", "hit_rate")
     _logger.info(messages.CLEANUP_FINISHED, *(stats[name] for name in told))
     _alert(report, thresholds)
+    if report.server_bytes is not None:
+        _alert_of_memory(*report.server_bytes, thresholds)
     _measure(cache, report)
     return stats
 
@@ -100,6 +102,13 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
     ):
         figures = (report.hit_rate_percent, report.hits, report.misses)
         _logger.warning(messages.ALERT_HIT_RATE, *figures, extra={"SERENO_ALERT": "hit_rate"})
+
+
+def _alert_of_memory(used: int, most: int, thresholds: dict[str, float]) -> None:
+    percent = 100 * used / most
+    if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
+        extra = {"SERENO_ALERT": "capacity"}
+        _logger.warning(messages.ALERT_MEMORY, percent, used, most, extra=extra)
 
 
 def _measure(cache: MetadataCache, report: CleanupReport) -> None:

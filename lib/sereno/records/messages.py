@@ -145,6 +145,12 @@ ALERT_CAPACITY = Message(
     "Cache at %.1f%% of its capacity (%d/%d). Consider raising max_size or shortening the TTL.",
     "6b70ac9b8cc943ffb3fe04c7fcfd0502",
 )
+# The same kind, of a cache on a server, which is limited by memory.
+ALERT_MEMORY = Message(
+    ALERT_CAPACITY.kind,
+    "Caché al %.1f%% de su memoria (%d/%d bytes). Considere aumentar maxmemory o reducir TTL.",
+    "Cache at %.1f%% of its memory (%d/%d bytes). Consider raising maxmemory or shortening the TTL.",
+)
 ALERT_HIT_RATE = Message(
     "Hit rate bajo (%.1f%%). El caché podría no estar siendo efectivo. Hits: %d, Misses: %d",
     "Hit rate low (%.1f%%). The cache may be of little use. Hits: %d, Misses: %d",

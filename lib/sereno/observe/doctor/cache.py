@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from sereno.errors import CacheError
+from sereno.errors import CacheError, SerenoError
 from sereno.observe.doctor.facts import CacheFacts, Entry
 
 # As systemd/sereno.tmpfiles lays it.
@@ -19,10 +19,12 @@ MACHINE_RIGHTS = (0o2770, "root", "sereno")
 
 
 def cache_facts(is_user: bool) -> CacheFacts | None:
-    """The user's own cache, if there is one; or the machine's."""
+    """That of many hosts, where its URL is set; else the user's own cache, if there is one; or the machine's."""
     from sereno.cache import as_owner, damage
-    from sereno.cache.place import MACHINE_DIRECTORY, default_path
+    from sereno.cache.place import MACHINE_DIRECTORY, default_path, server_url
 
+    if server_url():
+        return _on_a_server()
     if is_user:
         place = Path(default_path("metadata"))
         if not place.is_dir() or place.is_relative_to(MACHINE_DIRECTORY):
@@ -55,6 +57,20 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
         stats=stats,
         error=error,
     )
+
+
+def _on_a_server() -> CacheFacts:
+    from sereno.cache import MetadataCache
+
+    cache = None
+    try:
+        cache = MetadataCache()
+        return CacheFacts(server=cache.server(), stats=cache.get_stats())
+    except SerenoError as error:
+        return CacheFacts(error=str(error))
+    finally:
+        if cache is not None:
+            cache.close()
 
 
 def _entries(found: Iterable[tuple[str, tuple[int, int, int] | None]]) -> tuple[Entry, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sereno.jobs.cache_cleanup_job import THRESHOLDS
 from sereno.observe.doctor.facts import CacheFacts, Entry, Facts, Finding, problem, warning
@@ -13,6 +13,7 @@ from sereno.records.printable import printable
 CAPACITY_PERCENT = THRESHOLDS["SERENO_ALERT_CAPACITY_PERCENT"]
 HIT_RATE_PERCENT = THRESHOLDS["SERENO_ALERT_HIT_RATE_PERCENT"]
 MIN_REQUESTS = THRESHOLDS["SERENO_ALERT_MIN_REQUESTS"]
+SLOW_MS = 10.0
 _LAY = "systemd-tmpfiles --create sereno.conf"
 
 
@@ -57,6 +58,37 @@ def _shown(mode: int, owner: str, group: str) -> str:
     return f"{mode:04o} {owner} {group}"
 
 
+def _of_a_server(told: Mapping[str, str]) -> Iterator[Finding]:
+    """Findings about the server of a cache of many hosts, by what its INFO says."""
+    most, used = int(told.get("maxmemory", 0)), int(told.get("used_memory", 0))
+    policy = told.get("maxmemory_policy", "")
+    # field, value, is it wrong, what that means, the way out
+    rows = (
+        ("role", told.get("role", ""), told.get("role") != "master",
+         "a replica is behind its primary, and takes no writes", "SERENO_CACHE_URL: name the primary"),
+        ("connected_slaves", told.get("connected_slaves", "0"), told.get("connected_slaves", "0") != "0",
+         "after a failover clients on both sides may see different caches", "a cache needs no replica"),
+        ("maxmemory", str(most), not most,
+         "it takes all memory of its machine", "maxmemory 1gb in its configuration"),
+        ("used_memory", f"{used} of {most}", bool(most) and 100 * used > CAPACITY_PERCENT * most,
+         f"it is over {CAPACITY_PERCENT:g} % full and evicts what is still good",
+         "a higher maxmemory, or a lower default_ttl"),
+        ("maxmemory_policy", policy, not policy.startswith("volatile-"),
+         "a full server refuses to store" if policy == "noeviction" else
+         "it may evict sereno's own keys, and so everything",
+         "maxmemory-policy volatile-lfu in its configuration"),
+        ("persistence", f"rdb_saves {told.get('rdb_saves', '0')}, aof_enabled {told.get('aof_enabled', '0')}",
+         told.get("rdb_saves", "0") != "0" or told.get("aof_enabled", "0") != "0",
+         "what it saves is never read again: a server that starts anew is an empty cache",
+         'save "" and appendonly no in its configuration'),
+        ("latency_ms", told["latency_ms"], float(told["latency_ms"]) > SLOW_MS,
+         "every read waits for so long", "a server nearer by, or less busy; or ?max_stale= in SERENO_CACHE_URL"),
+    )  # fmt: skip
+    for field, value, is_wrong, message, hint in rows:
+        if is_wrong:
+            yield warning("cache server", field, printable(value), message, hint)
+
+
 def health(facts: Facts) -> Iterator[Finding]:
     cache = facts.cache
     if cache is None:
@@ -72,6 +104,8 @@ def health(facts: Facts) -> Iterator[Finding]:
             f"runuser -u sereno -- find {shlex.quote(os.path.dirname(path))} -maxdepth 1 -name 'damaged-*'"
             " -exec rm -r {} +",
         )  # fmt: skip
+    if cache.server is not None:
+        yield from _of_a_server(cache.server)
     if cache.stats is None:
         return
     size, max_size = cache.stats["size"], cache.stats["max_size"]
