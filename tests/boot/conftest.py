@@ -23,7 +23,7 @@ from shop import Shop, lay_out
 from shipped import copy_of_checkout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from machine import Machine
 
@@ -150,14 +150,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def boot(checkout: Path, wheels: Path) -> Callable[..., Machine]:
-    """boot(layer, …): a started machine with the usual binds; whoever calls it closes it."""
+    """boot(layer, …, binds={…}): a started machine with the usual binds and these; whoever calls it closes it."""
 
     # Other people's libraries, for jobs that put them on their path: of the interpreter that runs the tests.
     libraries = Path(sysconfig.get_path("purelib"))
 
-    def boot(*layers: Path) -> Machine:
-        binds = {"/src": checkout, "/wheels": wheels, "/libraries": libraries}
-        machine = machines.Machine(layers, binds=binds)
+    def boot(*layers: Path, binds: Mapping[str, Path] | None = None) -> Machine:
+        usual = {"/src": checkout, "/wheels": wheels, "/libraries": libraries}
+        machine = machines.Machine(layers, binds=usual | dict(binds or {}))
         try:
             return machine.start()
         except BaseException:

@@ -131,3 +131,12 @@ def python(code: str, url: str, *arguments: object, **options: object) -> subpro
         text=True,
         **options,
     )
+
+
+def without_epoch() -> None:
+    """Has this process take any server's keys for those of its cache, to see what happens then."""
+    from sereno.cache.fleet import scripts
+
+    kept = "local kept = redis.call('GET', KEYS[1]) if kept then return kept end "
+    off = scripts.Script(kept + scripts.EPOCH.text.decode())
+    scripts.EPOCH, scripts.ALL = off, (*scripts.ALL, off)

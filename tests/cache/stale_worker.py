@@ -2,6 +2,8 @@
 
     stale_worker.py ROLE CACHE ORACLE FIRST COUNT SECONDS CHECK
 
+CACHE is a directory; "-": the cache is on the server of the environment.
+
 The oracle is a mapped file with two words for each key: the version that was begun last, and the version whose write
 has returned. Each key has one writer at a time. A reader notes the second word, reads, and must not get an older
 version; nor one that was never begun.
@@ -15,6 +17,7 @@ import sys
 import time
 
 from sereno.cache import MetadataCache
+from sereno.errors import CacheUnavailable
 
 KEYS = 60
 
@@ -36,20 +39,28 @@ def write(cache: MetadataCache, oracle: Oracle, keys: list[int], seconds: float)
         version = oracle.begun[number] + 1
         oracle.begun[number] = version
         chance = random.random()
-        if chance < 0.70:
-            cache.set(f"k{number}", version)
-        elif chance < 0.80:
-            cache.set_many({f"k{number}": version})
-        elif chance < 0.90:
-            cache.invalidate(f"k{number}")
-        elif chance < 0.97:
-            cache.invalidate_pattern(f"k{number}")
-        elif chance < 0.99:
-            cache.set(f"k{number}", version, ttl=0.002)
-        else:
-            cache.clear()
+        try:
+            change(cache, f"k{number}", version, chance)
+        except CacheUnavailable:
+            continue  # it did not return; the next one is of the same key's next version
         oracle.returned[number] = version
         time.sleep(random.choice((0, 0.0002, 0.001)))
+
+
+def change(cache: MetadataCache, key: str, version: int, chance: float) -> None:
+    """Any way to supersede what was there."""
+    if chance < 0.70:
+        cache.set(key, version)
+    elif chance < 0.80:
+        cache.set_many({key: version})
+    elif chance < 0.90:
+        cache.invalidate(key)
+    elif chance < 0.97:
+        cache.invalidate_pattern(key)
+    elif chance < 0.99:
+        cache.set(key, version, ttl=0.002)
+    else:
+        cache.clear()
 
 
 def read(cache: MetadataCache, oracle: Oracle, keys: list[int], seconds: float) -> tuple[int, int]:
@@ -72,9 +83,13 @@ def read(cache: MetadataCache, oracle: Oracle, keys: list[int], seconds: float) 
 def main() -> None:
     role, path, oracle_path, first, count, seconds, check = sys.argv[1:]
     oracle = Oracle(oracle_path)
-    cache = MetadataCache(path)
+    cache = MetadataCache(None if path == "-" else path)
     keys = list(range(int(first), int(first) + int(count)))
-    if check == "off":
+    if check == "off" and path == "-":
+        from cache_server import without_epoch
+
+        without_epoch()
+    elif check == "off":
         # What the whole protocol hangs on: a generation that never moves.
         cache.get("open")
         cache._generations = memoryview(bytearray(8 << 16)).cast("Q")

@@ -15,7 +15,7 @@ import time
 from zlib import crc32
 
 import pytest
-from cache_server import DEADLINE_S, Server, python
+from cache_server import DEADLINE_S, Server, python, without_epoch
 
 from sereno.cache import MetadataCache, get_metadata_cache
 from sereno.cache.fleet import scripts
@@ -253,10 +253,9 @@ def save_and_change(server, cache):
 
 
 def epoch_off(monkeypatch):
-    kept = "local kept = redis.call('GET', KEYS[1]) if kept then return kept end "
-    off = scripts.Script(kept + scripts.EPOCH.text.decode())
-    monkeypatch.setattr(scripts, "EPOCH", off)
-    monkeypatch.setattr(scripts, "ALL", (*scripts.ALL, off))
+    monkeypatch.setattr(scripts, "EPOCH", scripts.EPOCH)  # put back afterwards
+    monkeypatch.setattr(scripts, "ALL", scripts.ALL)
+    without_epoch()
 
 
 @pytest.mark.parametrize("has_epoch", [True, False], ids=["", "and the test sees it without epoch"])

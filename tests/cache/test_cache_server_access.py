@@ -233,6 +233,18 @@ def test_tls_is_spoken_where_the_certificate_is_trusted_and_nowhere_else(tmp_pat
             opened(f"{url}&ca=/nowhere").set("key", 1)
 
 
+def test_a_missing_parser_is_told_with_the_way_out(tmp_path):
+    (tmp_path / "libvalkey.py").write_text("raise ModuleNotFoundError('libvalkey')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from sereno.errors import NotAvailable\nfrom sereno import MetadataCache\n"
+        "try: MetadataCache()\nexcept NotAvailable as error: print(error)"
+    )
+    with python(code, "valkey://h") as process:
+        out, error = process.communicate()
+    assert "pip install 'sereno[valkey]'" in out, error
+
+
 def test_a_job_without_network_is_told_what_it_needs(tmp_path):
     code = (
         "import ctypes; ctypes.CDLL(None).unshare(0x10000000 | 0x40000000)\n"

@@ -14,10 +14,8 @@ import time
 from _thread import RLock
 from random import uniform
 
-from libvalkey import ReplyError
-
 from sereno.cache.fleet import scripts
-from sereno.cache.fleet.wire import Garbled, Wire
+from sereno.cache.fleet.wire import Garbled, ReplyError, Wire
 from sereno.errors import CacheError, CacheUnavailable, UsageError
 
 TYPE_CHECKING = False

@@ -11,7 +11,17 @@ import socket
 import time
 from _thread import allocate_lock, start_new_thread
 
-from libvalkey import LibvalkeyError, Reader
+from sereno.errors import NotAvailable
+from sereno.setting_names import CACHE_URL
+
+try:
+    from libvalkey import LibvalkeyError, Reader
+    from libvalkey import ReplyError as ReplyError
+except ModuleNotFoundError:
+    raise NotAvailable(
+        f"{CACHE_URL}: the package libvalkey is missing here",
+        hint="pip install 'sereno[valkey]', in the environment of this interpreter",
+    ) from None
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
