@@ -1,6 +1,7 @@
 """A Redis or Valkey server of a test's own: an ordinary user's process in a temporary directory, on a unix socket.
 
-Debian's redis-tools has the server's program without a service that starts: redis-check-rdb, by another name.
+Debian's redis-tools has the server's program without a service that starts: redis-check-rdb, by another name. So has
+valkey-tools.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import pytest
 
 LIB = Path(__file__).parents[2] / "lib"
 # (program, the name that it goes by)
-PROGRAMS = (("valkey-server", None), ("redis-server", None), ("redis-check-rdb", "redis-server"))
+PROGRAMS = (
+    *(("valkey-server", None), ("valkey-check-rdb", "valkey-server")),
+    *(("redis-server", None), ("redis-check-rdb", "redis-server")),
+)
 DEADLINE_S = 30.0
 
 

@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import re
-import signal
 import socket
 import threading
 import time
@@ -403,7 +402,24 @@ def echo(asked):
     asked.sendall(b"-ERR what is " + told + b"\r\n" * 20)
 
 
-@pytest.mark.parametrize("answer", [trickle, speak_http, echo], ids=lambda answer: answer.__name__)
+def be_too_old(asked):
+    asked.recv(10_000)
+    asked.sendall(
+        b"-ERR unknown command `HELLO`, with args: `3` `AUTH` `default` `hunter2`\r\n" * 20
+    )
+
+
+def have_no_epoch(asked):
+    asked.recv(10_000)
+    asked.sendall(b"%1\r\n$7\r\nversion\r\n$5\r\n7.0.1\r\n" + b"+OK\r\n" * len(scripts.ALL))
+    asked.recv(10_000)
+    asked.sendall(b":1\r\n")
+
+
+ODD = [trickle, speak_http, echo, be_too_old, have_no_epoch]
+
+
+@pytest.mark.parametrize("answer", ODD, ids=lambda answer: answer.__name__)
 def test_what_is_no_server_holds_nobody_and_is_told(tmp_path, opened, answer, caplog):
     with Odd(tmp_path / "odd", answer) as odd:
         cache = opened(odd, f"timeout={LIMIT_S}", user=":hunter2@")
@@ -472,39 +488,39 @@ def test_threads_and_forks_at_once_mix_nothing_up(shared, opened):
     assert wrong == []
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # a socket of no time
-def test_who_is_interrupted_in_a_question_gets_no_answer_to_another(shared, opened):
-    cache = opened(shared)
-    cache.set_many({f"k{n}": n for n in range(20)})
-
-    class Now(Exception):
-        pass
-
-    def handler(*_):
-        raise Now
-
-    before = signal.signal(signal.SIGALRM, handler)
+INTERRUPTED = """
+import signal, time
+from sereno import MetadataCache
+cache = MetadataCache()
+wanted = list(range(20))
+cache.set_many({f"k{n}": n for n in wanted})
+class Now(Exception):
+    pass
+def handler(*_):
+    raise Now
+signal.signal(signal.SIGALRM, handler)
+interrupted, end = 0, time.monotonic() + 1.0
+while time.monotonic() < end:
     try:
-        end = time.monotonic() + 1.0
-        interrupted = 0
-        while time.monotonic() < end:
-            signal.setitimer(signal.ITIMER_REAL, 0.0004)
-            try:
-                for n in range(20):
-                    assert cache.get(f"k{n}") == n
-            except Now:
-                interrupted += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-    except Now:
-        pass
-    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0004)
+        for n in wanted:
+            assert cache.get(f"k{n}") in (n, None)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert interrupted > 20
-    assert [cache.get(f"k{n}") for n in range(20)] == list(range(20))
+    except Now:
+        interrupted += 1
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+assert interrupted > 20
+assert [cache.get(f"k{n}") for n in wanted] == wanted
+print("right")
+"""
+
+
+def test_who_is_interrupted_in_a_question_gets_no_answer_to_another(shared, opened):
+    """In a process of its own: a handler that raises may also leave a lock of `logging` behind."""
+    opened(shared)
+    with python(INTERRUPTED, os.environ["SERENO_CACHE_URL"]) as process:
+        out, error = process.communicate()
+    assert out == "right\n", error
 
 
 # One computation per fleet

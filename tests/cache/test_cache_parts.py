@@ -442,6 +442,7 @@ def test_the_cache_imports_nothing_of_sereno_but_errors_and_what_takes_the_place
                     "sereno.errors",
                     "sereno.named_tuple",
                     "sereno.context_manager",
+                    "sereno.setting_names",
                 ), (file.name, line)
 
 

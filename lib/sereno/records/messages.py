@@ -147,9 +147,9 @@ ALERT_CAPACITY = Message(
 )
 # The same kind, of a cache on a server, which is limited by memory.
 ALERT_MEMORY = Message(
-    ALERT_CAPACITY.kind,
     "Caché al %.1f%% de su memoria (%d/%d bytes). Considere aumentar maxmemory o reducir TTL.",
     "Cache at %.1f%% of its memory (%d/%d bytes). Consider raising maxmemory or shortening the TTL.",
+    ALERT_CAPACITY.kind,
 )
 ALERT_HIT_RATE = Message(
     "Hit rate bajo (%.1f%%). El caché podría no estar siendo efectivo. Hits: %d, Misses: %d",

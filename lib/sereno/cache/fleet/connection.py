@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 REST_S = 1.0
 """For how long, give or take a quarter, nothing is tried after a failure."""
 TRIES = 8
-OLDEST = (7, 0)
+OLDEST = 7
 _NO_NETWORK = (
     errno.EAFNOSUPPORT,
     errno.ENETUNREACH,
@@ -182,16 +182,14 @@ class Connection:
         if address.max_stale_s:
             commands.append((b"CLIENT", b"TRACKING", b"ON"))
         hello, *others = wire.exchange(commands)
-        version = hello.get(b"version", b"") if isinstance(hello, dict) else b""
-        if isinstance(hello, ReplyError) and str(hello).startswith(("ERR unknown", "NOPROTO")):
-            version = b"before 6"
-        elif isinstance(hello, ReplyError):
+        if isinstance(hello, ReplyError) and not str(hello).startswith(("ERR unknown", "NOPROTO")):
             raise self._refused(hello)
-        if not version[:1].isdigit() or tuple(map(int, version.split(b".")[:2])) < OLDEST:
-            raise self._error(
-                CacheError, f"version {version.decode()}; it needs Valkey, or Redis 7.0 or later"
-            )
-        if hello.get(b"mode") == b"cluster":
+        told = hello if isinstance(hello, dict) else {b"version": b"before 6"}
+        major = bytes(told.get(b"version", b"")).partition(b".")[0]
+        if not major.isdigit() or int(major) < OLDEST:
+            why = f"its version is {major.decode()!r}; Valkey, or Redis {OLDEST}.0 or later, is needed"
+            raise self._error(CacheError, why)
+        if told.get(b"mode") == b"cluster":
             raise self._error(CacheError, "it is part of a cluster; a cache is on one server")
         self._granted(others)
 
@@ -201,7 +199,9 @@ class Connection:
         command = scripts.EPOCH.command(self.epoch_key, generation, self.limits)
         replies = self._exchanged(wire, [command], again=False)
         assert replies is not None
-        epoch = self._granted(replies)[0]
+        (epoch,) = self._granted(replies)
+        if not isinstance(epoch, bytes) or len(epoch) < scripts.EPOCH_BYTES:
+            raise self._failed(Garbled(f"{epoch!r:.80} is no epoch"))
         if epoch != self.epoch:
             self._dropped()
         self.epoch = epoch
@@ -258,7 +258,7 @@ class Connection:
             hint = "a job that uses a cache server over TCP needs network=True"
         elif isinstance(failure, TimeoutError):
             why = f"no answer within {self.address.timeout_s:g} s"
-        elif isinstance(failure, Garbled | ConnectionResetError):
+        elif isinstance(failure, Garbled | ConnectionResetError) and not self.epoch:
             hint = "SERENO_CACHE_URL: is it a Valkey's port, and does it speak TLS (valkeys://)?"
         error = self._error(kind, why, hint)
         error.errno = failure.errno

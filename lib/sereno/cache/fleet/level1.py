@@ -19,6 +19,7 @@ from sereno.cache.fleet.format import text_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sereno.cache.fleet.store import FleetStore
+    from sereno.cache.fleet.wire import Command
     from sereno.cache.level import Level
     from sereno.cache.reads import Reader
 
@@ -111,7 +112,7 @@ class Level1:
     def _asked(self, store: FleetStore, key: str) -> bytes | None:
         token = object()
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+        def commands(epoch: bytes) -> list[Command]:
             self._reading[key] = token
             at = store.entry_key(epoch, key)
             return [(b"GET", at), (b"PTTL", at)]

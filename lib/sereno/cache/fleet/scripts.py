@@ -13,6 +13,7 @@ from __future__ import annotations
 from hashlib import sha1
 
 RUN_ID_BYTES, GENERATION_BYTES = 40, 16
+EPOCH_BYTES = RUN_ID_BYTES + GENERATION_BYTES + len("::")
 HEADER_BYTES = 12
 
 
@@ -62,16 +63,15 @@ else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return 1
 """)
 
-# KEYS: entries. Gives how many were there, and how many of them had a text.
+# KEYS: entries. Gives how many had a text.
 UNLINK = Script("""
 local live = 0
 for _, key in ipairs(KEYS) do
   local bytes = redis.pcall('STRLEN', key)
   if type(bytes) == 'number' and bytes > 12 then live = live + 1 end
 end
-local all = 0
-for _, key in ipairs(KEYS) do all = all + redis.call('UNLINK', key) end
-return {all, live}
+for _, key in ipairs(KEYS) do redis.call('UNLINK', key) end
+return live
 """)
 
 # KEYS: flight. ARGV: token, what to leave ('': nothing), for how many ms.

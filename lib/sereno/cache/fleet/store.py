@@ -35,7 +35,15 @@ from sereno.cache.fleet.format import (
     text_of,
 )
 from sereno.cache.fleet.level1 import Level1
-from sereno.cache.fleet.scripts import HEADER_BYTES, MARK, PUT, REPLACE, RUN_ID_BYTES, UNLINK
+from sereno.cache.fleet.scripts import (
+    GENERATION_BYTES,
+    HEADER_BYTES,
+    MARK,
+    PUT,
+    REPLACE,
+    RUN_ID_BYTES,
+    UNLINK,
+)
 from sereno.cache.fleet.url import Address
 from sereno.cache.values import (
     ANYTHING,
@@ -56,6 +64,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sereno.cache.cleanup import Swept
+    from sereno.cache.fleet.wire import Command
     from sereno.cache.values import Expected
 
 FOR_EVER_MS = 30 * 86_400_000
@@ -79,9 +88,10 @@ class FleetStore:
         self.address = address
         self.base = f"{address.ns}:{name}:".encode()
         self.path = f"{address.public} ({address.ns}:{name})"
-        self.level1 = Level1(self, address.max_stale_s)
+        self.session = Level1(self, address.max_stale_s)
+        """What a `Reader` goes by before it asks."""
         self.connection = Connection(
-            address, self.base, self.level1.pushed, self.level1.drop, packed_limits(_NEW)
+            address, self.base, self.session.pushed, self.session.drop, packed_limits(_NEW)
         )
         self._given: dict[str, int | None] = {}
         self._given_to = b""
@@ -96,11 +106,6 @@ class FleetStore:
                     f"{name}: a cache on a server ({CACHE_URL}) has none", hint=instead
                 )
 
-    @property
-    def session(self) -> Level1:
-        """What a `Reader` goes by before it asks."""
-        return self.level1
-
     def entry_key(self, epoch: bytes, key: str | bytes) -> bytes:
         """Under what an entry stands."""
         raw = key if isinstance(key, bytes) else entry.utf8(key)
@@ -111,20 +116,16 @@ class FleetStore:
     ) -> list[bytes | None]:
         """The texts of live entries as of one moment, None for each that is missing."""
         if len(keys) == 1 and is_visit and self.address.max_stale_s:
-            return [self.level1.fetch(keys[0])]
-        return [*map(text_of, self._entries(keys))]
-
-    def _entries(self, keys: Sequence[str]) -> list[bytes | None]:
+            return [self.session.fetch(keys[0])]
         if len(keys) == 1:
-            return self.ask(lambda epoch: [(b"GET", self.entry_key(epoch, keys[0]))])
-        replies = self.ask(
+            return [text_of(self.ask(lambda epoch: [(b"GET", self.entry_key(epoch, keys[0]))])[0])]
+
+        def commands(epoch: bytes) -> list[Command]:
             # The epoch's key first: no reply begins with what an entry may be.
-            lambda epoch: [
-                (b"MGET", self.connection.epoch_key, *(self.entry_key(epoch, key) for key in keys))
-            ]
-        )
-        found: list[bytes | None] = replies[0][1:]
-        return found
+            wanted = (self.entry_key(epoch, key) for key in keys)
+            return [(b"MGET", self.connection.epoch_key, *wanted)]
+
+        return [*map(text_of, self.ask(commands)[0][1:])]
 
     def put(
         self,
@@ -139,8 +140,8 @@ class FleetStore:
         """Stores one entry if what is there is what is `expected`."""
         fresh = packed_entry(text)
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
-            self.level1.forget(key)
+        def commands(epoch: bytes) -> list[Command]:
+            self.session.forget(key)
             at, limits = self.entry_key(epoch, key), limits_of(epoch)
             limits.check(b"", text)
             ttl_ms = _lifetime_ms(lifetime_ms, limits, jitter)
@@ -179,10 +180,10 @@ class FleetStore:
                 batch.append(waiting.pop())
                 held += len(batch[-1][1])
 
-            def commands(epoch: bytes, batch: Any = batch) -> list[tuple[bytes | int, ...]]:
-                asked: list[tuple[bytes | int, ...]] = []
+            def commands(epoch: bytes, batch: Any = batch) -> list[Command]:
+                asked: list[Command] = []
                 for key, text in batch:
-                    self.level1.forget(key)
+                    self.session.forget(key)
                     at = self.entry_key(epoch, key)
                     ttl_ms = _lifetime_ms(lifetime_ms, limits_of(epoch), jitter)
                     fresh = (b"SET", at, packed_entry(text), b"PX", ttl_ms)
@@ -195,8 +196,8 @@ class FleetStore:
     def remove(self, key: str, now_ms: int) -> Removed:
         """Removes an entry, and what is being computed for it."""
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
-            self.level1.forget(key)
+        def commands(epoch: bytes) -> list[Command]:
+            self.session.forget(key)
             return [(b"GETDEL", self.entry_key(epoch, key))]
 
         live = int(text_of(self.ask(commands)[0]) is not None)
@@ -204,19 +205,16 @@ class FleetStore:
 
     def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
         """Removes every key that starts with `prefix`, and what is being computed for such a key."""
-        self.level1.drop()
-        for found in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
-            for at in range(0, len(found), BATCH):
-                batch = found[at : at + BATCH]
-                _, live = self.ask(
-                    lambda _, batch=batch: [UNLINK.command(*batch, keys=len(batch))]
-                )[0]
-                yield Removed(live, live)
-        self.level1.drop()
+        self.session.drop()
+        for batch in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
+            unlink = UNLINK.command(*batch, keys=len(batch))
+            live = self.ask(lambda _, unlink=unlink: [unlink])[0]
+            yield Removed(live, live)
+        self.session.drop()
 
     def clear(self) -> None:
         """Begins a new generation, and then takes away what the old one had."""
-        self.level1.drop()
+        self.session.drop()
         self._replace(emptied)
         try:
             for _ in self.purge(0):
@@ -227,13 +225,7 @@ class FleetStore:
     def keys(self, start: Any, now_ms: int) -> tuple[list[str], Any]:
         """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
         if start is None:
-            prefix = len(self.entry_key(self.connection.epoch or bytes(56), b""))
-            found = {
-                key[prefix:]
-                for part in self._scan(lambda epoch: self.entry_key(epoch, b""))
-                for key in part
-            }
-            start = sorted(found, reverse=True)
+            start = sorted(self._all(), reverse=True)
         some = [start.pop() for _ in range(min(BATCH, len(start)))]
         sizes = self.ask(lambda epoch: [(b"STRLEN", self.entry_key(epoch, key)) for key in some])
         live = [key for key, size in zip(some, sizes, strict=True) if size > HEADER_BYTES]
@@ -242,19 +234,17 @@ class FleetStore:
     def purge(self, now_ms: int) -> Iterator[Swept]:
         """Takes away what stands under generations that are over; what has expired the server removes by itself."""
         for kind in (b"e:", b"f:"):
-            for found in self._scan(lambda _, kind=kind: self.base + kind):
+            for batch in self._scan(lambda _, kind=kind: self.base + kind):
                 current = b"%b%b%b:" % (self.base, kind, generation_of(self.connection.epoch))
-                old = [key for key in found if not key.startswith(current)]
-                for at in range(0, len(old), BATCH):
-                    batch = old[at : at + BATCH]
-                    self.ask(lambda _, batch=batch: [(b"UNLINK", *batch)])
+                old = [key for key in batch if not key.startswith(current)]
+                self.ask(lambda _, old=old: [(b"UNLINK", *old)] if old else [])
         yield from ()
 
     def version(self, key: str) -> Version:
         """How a key is now; a mark is left where there is nothing, which every change takes away."""
         mark = packed_entry(b"")
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+        def commands(epoch: bytes) -> list[Command]:
             at = self.entry_key(epoch, key)
             return [(b"SET", at, mark, b"NX", b"GET", b"PX", MARK_MS)]
 
@@ -273,13 +263,10 @@ class FleetStore:
         """Stores limits by the names of `State`; a server that begins empty is told them again."""
         self._given |= changes
         self.connection.limits = packed_limits(_NEW.changed(self._given))
-        self._give_limits()
-        yield from ()
-
-    def _give_limits(self) -> None:
         self._given_to = self.connection.epoch[:RUN_ID_BYTES]
         if self._given:
             self._replace(lambda epoch: limited(epoch, self._given))
+        yield from ()
 
     def counted(self) -> Counted:
         """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
@@ -311,12 +298,9 @@ class FleetStore:
         counters = {
             name: max(0, words.get(name, 0) - words.get(f"{since}:{name}", 0)) for name in COUNTERS
         }
-        size = len(
-            {key for part in self._scan(lambda epoch: self.entry_key(epoch, b"")) for key in part}
-        )
         held, most = int(info["used_memory"]), int(info["maxmemory"])
         limits = limits_of(self.connection.epoch).changed({"max_bytes": most or None})
-        return Counted(size, held, 0, limits, counters, (held, most) if most else None)
+        return Counted(len(self._all()), held, 0, limits, counters, (held, most) if most else None)
 
     def server(self) -> dict[str, str]:
         """What the server tells of itself (INFO), by its own names; and `latency_ms` of a question like a read."""
@@ -347,7 +331,7 @@ class FleetStore:
         else:
             replies = self.connection.ask(commands, again=again)
         if self._given and self._given_to != self.connection.epoch[:RUN_ID_BYTES]:
-            self._give_limits()
+            list(self.set_limits({}, 0))
         return replies
 
     def _counting(self, commands: Any, *, again: bool) -> list[Any]:
@@ -368,8 +352,8 @@ class FleetStore:
             return
         # What the parent has counted, the parent sends.
         self._sent, self._sending = self.line.tolist()[: len(self._sent)], allocate_lock()
-        self.level1.renew()
-        self.level1.drop()
+        self.session.renew()
+        self.session.drop()
         self.connection.leave_to_parent()
         _close_at_the_end_of_a_worker()
 
@@ -381,7 +365,7 @@ class FleetStore:
         """Puts another epoch in the place of the one that is."""
         new = b""
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+        def commands(epoch: bytes) -> list[Command]:
             nonlocal new
             if epoch == new:
                 return []
@@ -390,17 +374,23 @@ class FleetStore:
 
         self.connection.ask(commands)
 
+    def _all(self) -> set[bytes]:
+        """The keys of all entries, and of those that are being computed."""
+        start = len(self.base) + len("e:") + GENERATION_BYTES + len(":")
+        found = self._scan(lambda epoch: self.entry_key(epoch, b""))
+        return {key[start:] for batch in found for key in batch}
+
     def _scan(self, prefix: Any) -> Iterator[list[bytes]]:
-        """The keys that begin so, in parts; all that are there from its beginning to its end, some of them twice."""
+        """The keys that begin so, in batches; all that are there from its beginning to its end, some of them twice."""
         cursor: bytes = b"0"
 
-        def commands(epoch: bytes) -> list[tuple[bytes | int, ...]]:
+        def commands(epoch: bytes) -> list[Command]:
             pattern = escaped(prefix(epoch)) + b"*"
             return [(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCANNED)]
 
         while True:
             cursor, found = self.ask(commands)[0]
-            yield found
+            yield from (found[at : at + BATCH] for at in range(0, len(found), BATCH))
             if cursor == b"0":
                 return
 
@@ -432,7 +422,7 @@ def store_for(url: str, name: str) -> FleetStore:
     store = _stores.get((url, name))
     if store is None:
         for other in [*_stores.values()]:
-            if not other.level1.has_users():
+            if not other.session.has_users():
                 other.close()
         store = _stores.setdefault((url, name), FleetStore(Address(url), name))
     return store

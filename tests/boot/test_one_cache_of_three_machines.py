@@ -63,8 +63,8 @@ def cache(host: Machine, call: str) -> object:
 @pytest.mark.first_systemd
 def test_three_machines_share_one_cache(hosts: list[Machine]) -> None:
     first, second, third = hosts
-    version = python(first, "import sys; print(*sys.version_info[:2])")
-    if version != f"{sys.version_info[0]} {sys.version_info[1]}":
+    version = python(first, "import sys; print(*sys.version_info[:2], sep='.')")
+    if version != f"{sys.version_info[0]}.{sys.version_info[1]}":
         pytest.skip(f"libvalkey is here for Python {sys.version_info[:2]}, there is {version}")
     cache(first, "set('price', [1, 2])")
     assert [cache(host, "get('price')") for host in hosts] == [[1, 2]] * 3
@@ -78,7 +78,7 @@ def test_three_machines_share_one_cache(hosts: list[Machine]) -> None:
     # The cleanup's job, in its sandbox, which has no network.
     drop_in = "/etc/systemd/system/sereno@cache_cleanup_hourly.service.d/server.conf"
     lines = [f'Environment="{name}={value}"' for name, value in ENVIRONMENT.items()]
-    site = "/opt/sereno/current/venv/lib/python3.11/site-packages"
+    site = f"/opt/sereno/current/venv/lib/python{version}/site-packages"
     second.run("cp", "-r", "/libraries/libvalkey", site)
     second.run("mkdir", "-p", drop_in.rpartition("/")[0])
     second.write(drop_in, "\n".join(["[Service]", *lines, ""]))
