@@ -32,6 +32,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -105,6 +106,7 @@ class Machine:
         self._binds = dict(binds or {})
         self._nspawn: subprocess.Popen[bytes] | None = None
         self._warm: dict[str, Warm] = {}
+        self._making_warm = threading.RLock()
         # Whether calls may be answered by processes that have loaded sereno before; see warm.py.
         self.keeps_warm = True
         self._leader_pid = 0
@@ -305,18 +307,21 @@ class Machine:
         """None: it was not run, and is to be started anew."""
         if not (self.keeps_warm and warm.IS_USED):
             return None
-        if script in self._warm and not self._warm[script].is_ready:
-            self._warm.pop(script).close(_kill_below)
-        if script not in self._warm:
-            words = [interpreter]
-            if not interpreter:
-                first = self.run("head", "-n", "1", script, check=False).stdout
-                words = first.removeprefix("#!").split()
-            if not words:
-                return None
-            argument_vector, environment = self.command(*words, env=env)
-            self._warm[script] = Warm(argument_vector, environment, script)
-        return self._warm[script].call(argv, code, input, timeout)
+        # Of several threads that call at one time one makes it.
+        with self._making_warm:
+            if script in self._warm and not self._warm[script].is_ready:
+                self._warm.pop(script).close(_kill_below)
+            if script not in self._warm:
+                words = [interpreter]
+                if not interpreter:
+                    first = self.run("head", "-n", "1", script, check=False).stdout
+                    words = first.removeprefix("#!").split()
+                if not words:
+                    return None
+                argument_vector, environment = self.command(*words, env=env)
+                self._warm[script] = Warm(argument_vector, environment, script)
+            answering = self._warm[script]
+        return answering.call(argv, code, input, timeout)
 
     def _let_cool(self) -> None:
         while self._warm:
