@@ -7,6 +7,7 @@ import ctypes
 import errno
 import itertools
 import json
+import logging
 import os
 import resource
 import signal
@@ -202,6 +203,9 @@ def interrupted_at(point: int, action: Callable[[], object]) -> bool:
         pass
     finally:
         sys.setprofile(None)
+        # What `logging` does at a fork is Python's, and would keep its lock from all threads of the tests that follow.
+        while logging._lock._is_owned():
+            logging._lock.release()
     return left < 0
 
 
