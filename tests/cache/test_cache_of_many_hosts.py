@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import re
@@ -459,6 +460,22 @@ def test_a_forked_child_sends_what_it_counted_and_not_what_its_parent_did(shared
             os._exit(0)
         assert os.waitpid(pid, 0)[1] == 0
     assert cache.get_stats()["misses"] == 9
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_of_multiprocessing_sends_at_its_end_what_it_counted(shared, opened, method):
+    cache = opened(shared)
+    cache.get("x")
+    cache.get_stats()
+    worker = multiprocessing.get_context(method).Process(target=look_up_in, args=(cache,))
+    worker.start()
+    worker.join()
+    assert (worker.exitcode, cache.get_stats()["misses"]) == (0, 3)
+
+
+def look_up_in(cache: MetadataCache) -> None:
+    cache.get("x")
+    cache.get("x")
 
 
 def test_threads_and_forks_at_once_mix_nothing_up(shared, opened):

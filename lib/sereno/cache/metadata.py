@@ -103,7 +103,7 @@ class MetadataCache(CacheMapping):
         checked_type("clock", clock, Callable | None, "None or a function")
         backend: Backend | FleetStore
         if path is None and (url := place.server_url()):
-            from sereno.cache.fleet.store import store_for
+            from sereno.cache.fleet.stores import store_for
 
             backend = store_for(url, name)
             backend.check(again)

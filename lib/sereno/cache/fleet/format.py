@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from random import random
 from zlib import crc32
 
+from sereno.cache.clock import NEVER_MS
 from sereno.cache.fleet.scripts import GENERATION_BYTES, HEADER_BYTES, RUN_ID_BYTES
-from sereno.cache.values import State
+from sereno.cache.values import KEPT_LIFETIME, State
+
+FOR_EVER_MS = 30 * 86_400_000
+"""A server evicts only what has a lifetime, so that nothing of its own goes with the entries."""
 
 
 def text_of(stored: bytes | None) -> bytes | None:
@@ -79,3 +85,14 @@ def info_of(told: bytes) -> dict[str, str]:
     """INFO's answer: lines of name:value, and headings."""
     lines = told.decode("utf-8", "replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and line[0] != "#")
+
+
+def granted_ms(lifetime_ms: int | None, limits: State, jitter: float) -> int:
+    """The lifetime of an entry for which a put asks that; 0: nothing is stored, `KEPT_LIFETIME`: as it is."""
+    if lifetime_ms is None:
+        lifetime_ms = limits.default_ttl_ms or NEVER_MS
+    if lifetime_ms == NEVER_MS:
+        return FOR_EVER_MS
+    if lifetime_ms == KEPT_LIFETIME or not jitter:
+        return lifetime_ms
+    return max(min(lifetime_ms, 1), math.ceil(lifetime_ms * (1 - jitter * random())))

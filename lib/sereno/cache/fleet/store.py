@@ -10,23 +10,18 @@ Times to live are the server's to count; the caller's clock is asked for nothing
 
 from __future__ import annotations
 
-import atexit
-import math
 import os
-import sys
 import time
-from _thread import allocate_lock
-from random import random
 
 from sereno.cache import entry
-from sereno.cache.board import COUNTERS, EVICTIONS, EXPIRED_REMOVALS, unused_line
-from sereno.cache.clock import NEVER_MS
 from sereno.cache.fleet.connection import Connection
+from sereno.cache.fleet.counters import Counters
 from sereno.cache.fleet.flight import Flight
 from sereno.cache.fleet.format import (
     emptied,
     escaped,
     generation_of,
+    granted_ms,
     info_of,
     limited,
     limits_of,
@@ -38,7 +33,6 @@ from sereno.cache.fleet.level1 import Level1
 from sereno.cache.fleet.scripts import (
     GENERATION_BYTES,
     HEADER_BYTES,
-    MARK,
     PUT,
     REPLACE,
     RUN_ID_BYTES,
@@ -47,7 +41,6 @@ from sereno.cache.fleet.scripts import (
 from sereno.cache.fleet.url import Address
 from sereno.cache.values import (
     ANYTHING,
-    KEPT_LIFETIME,
     NOTHING,
     Counted,
     Removed,
@@ -67,12 +60,9 @@ if TYPE_CHECKING:
     from sereno.cache.fleet.wire import Command
     from sereno.cache.values import Expected
 
-FOR_EVER_MS = 30 * 86_400_000
-"""A server evicts only what has a lifetime, so that nothing of its own goes with the entries."""
 MARK_MS = 86_400_000
 """How long a computation may take whose result is to be kept."""
 SCANNED, BATCH, BATCH_BYTES = 10_000, 1000, 4 << 20
-_COUNT_EVERY_S = 1.0
 _NOT_HERE = {
     "max_size": "its entries are limited by the server's maxmemory, evicted by maxmemory-policy volatile-lfu",
     "max_bytes": "the server's maxmemory is its limit",
@@ -95,8 +85,8 @@ class FleetStore:
         )
         self._given: dict[str, int | None] = {}
         self._given_to = b""
-        self._sent = [0] * (len(COUNTERS) + 1)
-        self.line, self._send_at_s, self._sending = unused_line(), 0.0, allocate_lock()
+        self._counters = Counters(self.connection, self.base + b"counters")
+        self.line = self._counters.line
 
     def check(self, given: dict[str, Any]) -> None:
         """Raises UsageError for an argument of a cache that it cannot have on a server."""
@@ -144,7 +134,7 @@ class FleetStore:
             self.session.forget(key)
             at, limits = self.entry_key(epoch, key), limits_of(epoch)
             limits.check(b"", text)
-            ttl_ms = _lifetime_ms(lifetime_ms, limits, jitter)
+            ttl_ms = granted_ms(lifetime_ms, limits, jitter)
             kind, wanted = b"", b""
             if expected is NOTHING:
                 kind = b"nothing"
@@ -185,7 +175,7 @@ class FleetStore:
                 for key, text in batch:
                     self.session.forget(key)
                     at = self.entry_key(epoch, key)
-                    ttl_ms = _lifetime_ms(lifetime_ms, limits_of(epoch), jitter)
+                    ttl_ms = granted_ms(lifetime_ms, limits_of(epoch), jitter)
                     fresh = (b"SET", at, packed_entry(text), b"PX", ttl_ms)
                     asked.append(fresh if ttl_ms else (b"DEL", at))
                 return asked
@@ -270,9 +260,9 @@ class FleetStore:
 
     def counted(self) -> Counted:
         """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
-        self._send_at_s = 0.0
-        counters, told = self.ask(lambda _: [(b"HGETALL", self._counters), (b"INFO",)])
-        return self._counted(counters, told, "reset")
+        self._counters.tell_at_once()
+        kept, told = self.ask(lambda _: [(b"HGETALL", self._counters.key), (b"INFO",)])
+        return self._counted("reset", kept, info_of(told))
 
     def counted_since_report(self) -> Counted:
         """`counted`, but the counters since the last call of this, by whichever process."""
@@ -282,22 +272,13 @@ class FleetStore:
         self._marked("reset")
 
     def _marked(self, name: str) -> Counted:
-        self._send_at_s = 0.0
-        (told,) = self.ask(lambda _: [(b"INFO",)])
-        served = _of_the_server(info_of(told))
-        pairs = [each for name, value in served.items() for each in (name.encode(), value)]
-        (flat,) = self.ask(
-            lambda _: [MARK.command(self._counters, name.encode(), *pairs)], again=False
-        )
-        return self._counted(dict(zip(flat[::2], flat[1::2], strict=True)), told, name)
+        self._counters.tell_at_once()
+        info = info_of(self.ask(lambda _: [(b"INFO",)])[0])
+        (kept,) = self.ask(lambda _: [self._counters.mark(name, info)], again=False)
+        return self._counted(name, kept, info)
 
-    def _counted(self, kept: Any, told: Any, since: str) -> Counted:
-        words = {name.decode(): int(value) for name, value in kept.items()}
-        info = info_of(told)
-        words |= _of_the_server(info)
-        counters = {
-            name: max(0, words.get(name, 0) - words.get(f"{since}:{name}", 0)) for name in COUNTERS
-        }
+    def _counted(self, since: str, kept: Any, info: dict[str, str]) -> Counted:
+        counters = self._counters.since(since, kept, info)
         held, most = int(info["used_memory"]), int(info["maxmemory"])
         limits = limits_of(self.connection.epoch).changed({"max_bytes": most or None})
         return Counted(len(self._all()), held, 0, limits, counters, (held, most) if most else None)
@@ -314,52 +295,28 @@ class FleetStore:
         self.notice_fork()
         if self.connection.is_open():
             try:
-                self._send_at_s = 0.0
+                self._counters.tell_at_once()
                 self.ask(lambda _: [])
             except CacheError:
                 pass
         self.connection.close()
 
     def ask(self, commands: Any, *, again: bool = True) -> list[Any]:
-        """`Connection.ask`; once a second it takes the counts along."""
+        """`Connection.ask`, in this process and with its counters and limits."""
         self.notice_fork()
-        if time.monotonic() >= self._send_at_s and self._sending.acquire(blocking=False):
-            try:
-                replies = self._counting(commands, again=again)
-            finally:
-                self._sending.release()
-        else:
-            replies = self.connection.ask(commands, again=again)
+        replies = self._counters.ask(commands, again=again)
         if self._given and self._given_to != self.connection.epoch[:RUN_ID_BYTES]:
             list(self.set_limits({}, 0))
         return replies
-
-    def _counting(self, commands: Any, *, again: bool) -> list[Any]:
-        self._send_at_s = time.monotonic() + _COUNT_EVERY_S
-        line = self.line.tolist()[: len(self._sent)]
-        counts = [
-            (b"HINCRBY", self._counters, name.encode(), line[at] - self._sent[at])
-            for at, name in enumerate(COUNTERS, 1)
-            if line[at] != self._sent[at] and at not in (EVICTIONS, EXPIRED_REMOVALS)
-        ]
-        replies = self.connection.ask(lambda epoch: [*counts, *commands(epoch)], again=again)
-        self._sent = line
-        return replies[len(counts) :]
 
     def notice_fork(self) -> None:
         """Before any lock, which a thread of the parent may have held; also where C code forked, as uWSGI does."""
         if self.connection.pid == os.getpid():
             return
-        # What the parent has counted, the parent sends.
-        self._sent, self._sending = self.line.tolist()[: len(self._sent)], allocate_lock()
+        self._counters.leave_to_parent()
         self.session.renew()
         self.session.drop()
         self.connection.leave_to_parent()
-        _close_at_the_end_of_a_worker()
-
-    @property
-    def _counters(self) -> bytes:
-        return self.base + b"counters"
 
     def _replace(self, changed: Any) -> None:
         """Puts another epoch in the place of the one that is."""
@@ -393,57 +350,3 @@ class FleetStore:
             yield from (found[at : at + BATCH] for at in range(0, len(found), BATCH))
             if cursor == b"0":
                 return
-
-
-def _lifetime_ms(lifetime_ms: int | None, limits: State, jitter: float) -> int:
-    """What a put asks for: 0: nothing is stored; `KEPT_LIFETIME`: as it is."""
-    if lifetime_ms is None:
-        lifetime_ms = limits.default_ttl_ms or NEVER_MS
-    if lifetime_ms == NEVER_MS:
-        return FOR_EVER_MS
-    if lifetime_ms == KEPT_LIFETIME or not jitter:
-        return lifetime_ms
-    return max(min(lifetime_ms, 1), math.ceil(lifetime_ms * (1 - jitter * random())))
-
-
-def _of_the_server(info: dict[str, str]) -> dict[str, int]:
-    return {"evictions": int(info["evicted_keys"]), "expired_removals": int(info["expired_keys"])}
-
-
-_stores: dict[tuple[str, str], FleetStore] = {}
-
-
-def store_for(url: str, name: str) -> FleetStore:
-    """The store of a cache, the same object for all who use it in this process.
-
-    Raises:
-        UsageError: the URL cannot be right; the error names the part of it.
-    """
-    store = _stores.get((url, name))
-    if store is None:
-        for other in [*_stores.values()]:
-            if not other.session.has_users():
-                other.close()
-        store = _stores.setdefault((url, name), FleetStore(Address(url), name))
-    return store
-
-
-def _notice_fork() -> None:
-    for store in [*_stores.values()]:
-        store.notice_fork()
-
-
-def close_all() -> None:
-    for store in [*_stores.values()]:
-        store.close()
-
-
-def _close_at_the_end_of_a_worker() -> None:
-    # multiprocessing ends its children with os._exit, without atexit, but with this.
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util.Finalize(None, close_all, exitpriority=-100)
-
-
-os.register_at_fork(after_in_child=_notice_fork)
-atexit.register(close_all)
