@@ -144,3 +144,36 @@ def without_epoch() -> None:
     kept = "local kept = redis.call('GET', KEYS[1]) if kept then return kept end "
     off = scripts.Script(kept + scripts.EPOCH.text.decode())
     scripts.EPOCH, scripts.ALL = off, (*scripts.ALL, off)
+
+
+class Clock:
+    """Time that only the test moves, in seconds."""
+
+    moment_s = 0.001
+
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def tick(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+class ServerClock(Clock):
+    """Takes from the lifetime of all that the server has what the test says has passed."""
+
+    AGE = """for _, key in ipairs(redis.call('KEYS', '*')) do
+        local left = redis.call('PTTL', key)
+        if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[1]) end end"""
+
+    moment_s = 5.0  # the server's own goes on
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+
+    def tick(self, seconds: float) -> None:
+        super().tick(seconds)
+        assert b"ERR" not in self._server.raw("EVAL", self.AGE, "0", str(round(seconds * 1000)))

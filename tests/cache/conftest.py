@@ -8,44 +8,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from cache_server import Server
+from cache_server import Clock, Server, ServerClock
 
 from sereno.cache import MetadataCache
 
 _numbers = itertools.count()
-
-
-class Clock:
-    """Time that only the test moves, in seconds."""
-
-    moment_s = 0.001
-
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def tick(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
-class ServerClock(Clock):
-    """Takes from the lifetime of all that the server has what the test says has passed."""
-
-    AGE = """for _, key in ipairs(redis.call('KEYS', '*')) do
-        local left = redis.call('PTTL', key)
-        if left >= 0 then redis.call('PEXPIRE', key, left - ARGV[1]) end end"""
-
-    moment_s = 5.0  # the server's own goes on
-
-    def __init__(self, server: Server) -> None:
-        super().__init__()
-        self._server = server
-
-    def tick(self, seconds: float) -> None:
-        super().tick(seconds)
-        assert b"ERR" not in self._server.raw("EVAL", self.AGE, "0", str(round(seconds * 1000)))
 
 
 def pytest_generate_tests(metafunc):
