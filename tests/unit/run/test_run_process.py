@@ -18,6 +18,7 @@ from fake_journald import LIBRARY, RUN_ID, Journald, texts
 from sereno.run import identity, sigterm
 from sereno.run.closing import GRACE_S
 
+pytestmark = pytest.mark.waiting
 STARTED, FINISHED, FAILED = "Tarea a_job iniciada", "Tarea a_job terminada", "Tarea a_job fallida"
 INTERRUPTED = "Tarea a_job interrumpida"
 KINDS = ("MESSAGE_ID", "SERENO_STATUS")
@@ -316,7 +317,7 @@ DEAF = {
             while True:
                 try:
                     print("waiting", flush=True)
-                    time.sleep(60)
+                    for _ in range(600): time.sleep(0.1)
                 except BaseException: pass
         """,
     "a pool that is waited for": """
@@ -340,7 +341,7 @@ DEAF = {
         def f():
             try:
                 print("waiting", flush=True)
-                time.sleep(60)
+                for _ in range(600): time.sleep(0.1)
             finally:
                 time.sleep(60)
         """,
@@ -383,7 +384,8 @@ def f():
     import time
     try:
         print("waiting", flush=True)
-        time.sleep(60)
+        # A signal between the last step of Python and one long call of the system's would wait for its end.
+        for _ in range(600): time.sleep(0.1)
     finally:
         time.sleep({cleanup_s})
         print("cleaned up", flush=True)
