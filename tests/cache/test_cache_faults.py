@@ -899,6 +899,13 @@ def test_a_process_killed_while_it_gives_pages_back_loses_nothing(
     assert_is_whole(path)
 
 
+def test_what_entries_hold_is_counted_as_before_when_pages_were_given_back(path, emptied):
+    held_bytes = emptied.get_stats()["memory_bytes"]
+    emptied.close()
+    assert blocks(path) < 200_000
+    assert emptied.get_stats()["memory_bytes"] == held_bytes < 10_000
+
+
 def test_a_full_disk_keeps_the_file_as_it_is(path, emptied, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

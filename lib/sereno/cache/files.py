@@ -219,6 +219,8 @@ def _end_cleanly(store: Store) -> None:
     board, directory = store.board, store.directory
     header = board.words
     if not header[words.SYNCED]:
+        # By no number of a transaction: a copy counts them from 1 again.
+        words.correct(header, *words.committed(header, store.last_transaction()))
         try:
             store.give_pages_back()
         except (OSError, lmdb.Error):
