@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -113,6 +114,15 @@ def test_a_credential_names_the_server_too(shared, tmp_path, monkeypatch):
     assert b"credential:metadata:epoch" in shared.raw("KEYS", "credential:*")
 
 
+def test_who_was_copied_still_says_of_which_server_it_is(shared, opened, monkeypatch):
+    cache = opened(shared)
+    assert copy.copy(cache).path == cache.path
+    sent = pickle.dumps(cache)
+    monkeypatch.setenv("SERENO_CACHE_URL", "unix:///nowhere/socket")
+    with pytest.raises(UsageError, match="SERENO_CACHE_URL"):
+        pickle.loads(sent)
+
+
 def test_a_copy_that_would_be_of_another_server_is_refused(shared, opened, monkeypatch):
     cache = opened(shared, name="other")
     sent = pickle.dumps(cache)
@@ -143,6 +153,17 @@ def test_clear_is_of_one_name_and_of_one_prefix(shared, opened):
     assert (first.get("key"), second.get("key")) == (None, 2)
     assert shared.raw("GET", "other") == b"$1\r\n1\r\n"
     assert len(first) == 0
+
+
+@pytest.mark.parametrize("name", ["metadata:e", "metadata:f", "e:metadata", "\udcff%:"])
+def test_a_cleanup_or_clear_takes_nothing_of_a_cache_with_a_similar_name(shared, opened, name):
+    first, second = opened(shared), opened(shared, name=name)
+    first.set("key", 1), second.set("key", 2)
+    first.cleanup(), first.clear()
+    assert (first.get("key"), second.get("key")) == (None, 2)
+    second.cleanup(), second.clear()
+    first.set("key", 3)
+    assert (first.get("key"), second.get("key")) == (3, None)
 
 
 def test_clear_is_one_step_for_all_and_takes_away_what_was_there(shared, opened):
@@ -245,6 +266,31 @@ def test_scripts_that_were_forgotten_are_brought_again(shared, opened):
     assert cache.incr("n") == 2
 
 
+def test_scripts_that_were_forgotten_with_everything_else_are_brought_again(shared, opened):
+    cache = opened(shared)
+    cache.set("key", 1)
+    shared.raw("FLUSHALL"), shared.raw("SCRIPT", "FLUSH")
+    assert cache.get("key") is None
+    assert cache.incr("n") == 1
+
+
+def test_a_full_server_answers_and_removes_and_a_computed_value_is_returned(server, opened):
+    cache = opened(server)
+    cache.set_many({f"k{n}": "x" * 10_000 for n in range(300)})
+    cache.get("k1")
+    server.raw("CONFIG", "SET", "maxmemory", "2500000")
+    for _ in range(3):
+        cache._backend._counters.tell_at_once()
+        assert cache.get("k1") == "x" * 10_000
+    with pytest.raises(CacheUnavailable, match=r"(?s)OOM.*volatile-lfu"):
+        cache.set("key", 1)
+    assert cache.memoize(name="f")(lambda: 7)() == 7
+    cache._backend._counters.tell_at_once()
+    assert cache.invalidate("k2")
+    cache.clear()
+    assert (cache.get("k1"), cache.get_stats()["hits"]) == (None, 4)
+
+
 def save_and_change(server, cache):
     """Leaves the file of a moment at which what is invalidated now was there."""
     cache.set("key", "old")
@@ -300,6 +346,29 @@ def test_a_replica_that_was_cut_off_and_is_promoted_brings_nothing_back(
         promoted = opened(replica)
         eventually(lambda: stores(promoted))
         assert promoted.get("key") == (None if has_epoch else "old")
+
+
+def test_a_primary_that_followed_another_for_a_while_brings_nothing_back(tmp_path, opened):
+    ports = free_port(), free_port()
+    settings = ["repl-diskless-sync-delay 0", "bind 127.0.0.1"]
+    with (
+        Server(tmp_path / "s", f"port {ports[0]}", *settings) as first,
+        Server(tmp_path / "s", f"port {ports[1]}", *settings, number=1) as second,
+    ):
+        cache = opened(first)
+        cache.set("key", "old")
+        follow(second, ports[0])
+        second.raw("REPLICAOF", "NO", "ONE")
+        assert cache.invalidate("key")
+        follow(first, ports[1])
+        first.raw("REPLICAOF", "NO", "ONE")
+        first.kill_clients()  # as Sentinel does
+        assert cache.get("key") is None
+
+
+def follow(server, port) -> None:
+    server.raw("REPLICAOF", "127.0.0.1", str(port))
+    eventually(lambda: b"master_link_status:up" in server.raw("INFO", "replication"))
 
 
 def free_port() -> int:
@@ -414,7 +483,7 @@ def have_no_epoch(asked):
     asked.recv(10_000)
     asked.sendall(b"%1\r\n$7\r\nversion\r\n$5\r\n7.0.1\r\n" + b"+OK\r\n" * len(scripts.ALL))
     asked.recv(10_000)
-    asked.sendall(b":1\r\n")
+    asked.sendall(b"+OK\r\n:1\r\n")
 
 
 ODD = [trickle, speak_http, echo, be_too_old, have_no_epoch]
@@ -444,6 +513,21 @@ def test_what_a_process_counts_others_see_within_a_second_or_when_it_ends(shared
         _, error = process.communicate()
         assert not error
     assert cache.get_stats()["misses"] == 7
+
+
+def test_what_was_counted_is_told_once_when_others_clear_the_cache(shared, opened):
+    cache, other = opened(shared), another()
+    other.set("key", 1)
+    cache.get("x")
+    cache.get_stats()
+    cache.get("x"), cache.get("x")
+    other.clear()
+    cache._backend._counters.tell_at_once()
+    cache.get("x")
+    shared.raw("SCRIPT", "FLUSH")
+    cache._backend._counters.tell_at_once()
+    cache.add("key", 1)
+    assert cache.get_stats()["misses"] == 4
 
 
 def test_a_forked_child_sends_what_it_counted_and_not_what_its_parent_did(shared, opened):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def test_a_url_says_where_and_as_whom(url, told):
         (f"valkey://:{SECRET}@h?ns=a&ns=b", "parameter 'ns'"),
         (f"valkey://:{SECRET}@h?ns=", "ns"),
         (f"valkey://:{SECRET}@h?ca=/x", "ca"),
+        (f"valkey://:{SECRET}@a..b", "host"),
+        (f"valkey://:{SECRET}@{'a' * 64}", "host"),
+        (f"valkey://:{SECRET}@a%00b", "host"),
+        (f"valkey://:{SECRET}\udcff@h", "text"),
+        (f"valkey://:{SECRET}\n@h", "text"),
         (f"unix://:{SECRET}@run/s", "socket"),
         (f"unix://:{SECRET}@", "socket"),
     ],
@@ -231,6 +237,17 @@ def test_tls_is_spoken_where_the_certificate_is_trusted_and_nowhere_else(tmp_pat
             opened(f"valkey://localhost:{port}/0?timeout=1").set("key", 1)
         with pytest.raises(SerenoError, match="/nowhere"):
             opened(f"{url}&ca=/nowhere").set("key", 1)
+
+
+def test_a_tls_server_that_goes_in_the_middle_is_a_miss(opened):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        closing = threading.Thread(target=lambda: listening.accept()[0].close())
+        closing.start()
+        cache = opened(f"valkeys://127.0.0.1:{listening.getsockname()[1]}/0?timeout=10")
+        assert cache.get("key", "default") == "default"
+        with pytest.raises(CacheUnavailable):
+            cache.invalidate("key")
+        closing.join()
 
 
 def test_a_missing_parser_is_told_with_the_way_out(tmp_path):

@@ -282,6 +282,25 @@ def test_what_was_changed_while_it_was_read_is_not_kept(near_and_far):
     assert reader.get("key") == "new"
 
 
+def test_what_a_signals_handler_read_in_the_middle_is_no_older_either(near_and_far):
+    writer, _, reader = near_and_far
+    writer.set("key", 1)
+    backend, handled = reader._backend, []
+
+    def interrupted(_: bytes) -> list[tuple[bytes, ...]]:
+        handled or handled.append(reader.get("key"))
+        return []
+
+    reader.get("other")
+    backend.ask(interrupted)
+    assert handled == [1]
+    writer.set("key", 2)
+    for _ in range(3):
+        time.sleep(BOUND_S)
+        backend.ask(lambda _: [])
+    assert reader.get("key") == 2
+
+
 def test_what_may_have_been_done_is_not_done_again(near_and_far):
     near, proxy, far = near_and_far
     assert far.get("key") is None

@@ -127,6 +127,7 @@ class MetadataCache(CacheMapping):
         return self._again
 
     def __setstate__(self, again: dict[str, Any]) -> None:
+        again = {**again}  # a copy's is that of its original
         server = again.pop("server", None)
         # Not that of a class below, which may take other arguments.
         MetadataCache.__init__(self, **again)

@@ -38,6 +38,8 @@ _NO_NETWORK = (
     errno.EADDRNOTAVAIL,
 )
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
+_FULL = ("OOM", "MISCONF")
+"""Of writes alone: who computes a value has it nevertheless, and reads go on."""
 _HINTS = {
     "WRONGPASS": "the user or the password in SERENO_CACHE_URL is not the server's",
     "NOAUTH": "the server asks for a password: valkey://user:password@…, as a credential or in the environment",
@@ -89,17 +91,23 @@ class Connection:
             wire.close()
 
     def ask(
-        self, commands: Callable[[bytes], Sequence[Command]], *, again: bool = True
+        self,
+        commands: Callable[[bytes], Sequence[Command]],
+        *,
+        again: bool = True,
+        told: list[Command] | None = None,
     ) -> list[Any]:
         """The replies to `commands(epoch)`, which were given while that was the epoch.
 
         Args:
             again: may they be sent once more when it is not known what became of them?
+            told: go along; emptied once the server took them. That it refuses them is no error of what is asked.
 
         Raises:
             CacheUnavailable: there is no answer.
             CacheError: the server refuses.
         """
+        told = [] if told is None else told
         # `with`, whose beginning no signal's handler can come into. Nobody holds it longer than the limits of time.
         with self.lock:
             wire = self._taken()
@@ -107,20 +115,24 @@ class Connection:
                 if wire is None:
                     wire = self._opened()
                 try:
-                    asked = commands(self.epoch)
+                    asked = [*told, *commands(self.epoch), (b"GET", self.epoch_key)]
                 except UsageError:
-                    self._wire = wire
+                    self._give_back(wire)
                     raise
                 # What another wrote at this very moment, in another epoch, is not what was asked for.
-                replies = self._exchanged(wire, [*asked, (b"GET", self.epoch_key)], again=again)
+                replies = self._exchanged(wire, asked, again=again)
                 if replies is None:
                     wire, again = None, False
-                elif any(
+                    continue
+                took, replies = replies[: len(told)], replies[len(told) :]
+                if not any(isinstance(one, ReplyError) for one in took):
+                    told.clear()
+                if any(
                     isinstance(one, ReplyError) and str(one)[:8] == "NOSCRIPT" for one in replies
                 ):
                     wire = None  # somebody made it forget the scripts; each greeting brings them
                 elif replies.pop() == self.epoch:
-                    self._wire = wire
+                    self._give_back(wire)
                     return self._granted(replies)
                 else:
                     self._open_epoch(wire)
@@ -129,7 +141,9 @@ class Connection:
     def look(self) -> None:
         """Meets what the server said meanwhile, where there is a connection."""
         with self.lock:
-            self._wire = self._taken()
+            wire = self._taken()
+            if wire is not None:
+                self._give_back(wire)
 
     def is_open(self) -> bool:
         """Has this process a connection?"""
@@ -142,6 +156,11 @@ class Connection:
                 self._wire.close()
             self._wire = None
             self._dropped()
+
+    def _give_back(self, wire: Wire) -> None:
+        if self._wire is not None:
+            self._dropped()  # a signal's handler made another, which nobody will look at: what it tracks is forgotten
+        self._wire = wire
 
     def _taken(self) -> Wire | None:
         """The connection, for whoever is at it alone: when anything is raised, nobody finds it with half an answer."""
@@ -196,10 +215,12 @@ class Connection:
     def _open_epoch(self, wire: Wire) -> None:
         """Takes the epoch that is, or begins one."""
         generation = os.urandom(scripts.GENERATION_BYTES // 2).hex().encode()
+        # Whoever emptied the server may have had it forget the scripts, too.
+        load = (b"SCRIPT", b"LOAD", scripts.EPOCH.text)
         command = scripts.EPOCH.command(self.epoch_key, generation, self.limits)
-        replies = self._exchanged(wire, [command], again=False)
+        replies = self._exchanged(wire, [load, command], again=False)
         assert replies is not None
-        (epoch,) = self._granted(replies)
+        _, epoch = self._granted(replies)
         if not isinstance(epoch, bytes) or len(epoch) < scripts.EPOCH_BYTES:
             raise self._failed(Garbled(f"{epoch!r:.80} is no epoch"))
         if epoch != self.epoch:
@@ -232,7 +253,7 @@ class Connection:
         text = str(reply)
         if self.address.password:  # what it does not understand a server may repeat
             text = text.replace(self.address.password, "…")
-        kind = CacheUnavailable if word in _PASSING else CacheError
+        kind = CacheUnavailable if word in (*_PASSING, *_FULL) else CacheError
         error = self._error(kind, f"it refuses: {text}", _HINTS.get(word))
         if word in ("WRONGPASS", "NOAUTH") or word in _PASSING:
             self._rest(error)
@@ -247,7 +268,9 @@ class Connection:
             return failure
         if failure.filename is not None:
             why += f": {failure.filename}"
-        if type(failure).__module__ == "ssl":
+        if type(failure).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
+            pass  # it went away, as a server that ends does
+        elif type(failure).__module__ == "ssl":
             kind, hint = (
                 CacheError,
                 "SERENO_CACHE_URL: ca= names the file of the authority that signed its certificate",

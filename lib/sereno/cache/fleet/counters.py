@@ -35,9 +35,11 @@ class Counters:
             self._send_at_s = time.monotonic() + _EVERY_S
             line = self.line.tolist()[: len(self._sent)]
             told = self._untold(line)
-            replies = self._connection.ask(lambda epoch: [*told, *commands(epoch)], again=again)
-            self._sent = line
-            return replies[len(told) :]
+            try:
+                return self._connection.ask(commands, again=again, told=told)
+            finally:
+                if not told:
+                    self._sent = line
         finally:
             self._sending.release()
 

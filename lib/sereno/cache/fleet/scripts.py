@@ -3,9 +3,9 @@
 A stored entry is 8 random bytes, a CRC-32 and the text. The random ones make each `put` differ from all others, so a
 put may ask for exactly what it saw. Without text it is a mark: somebody computes the value of this key.
 
-The epoch of a cache names the server's process, the generation under which its entries stand, and the limits:
-`run id (40) | generation (16) | : default_ttl_ms : max_value_bytes`. It is read with every command, so that nobody goes
-on with a generation that is over.
+The epoch of a cache names the server's process and its time as a primary, the generation under which its entries stand,
+and the limits: `digest of both (40) | generation (16) | : default_ttl_ms : max_value_bytes`. It is read with every
+command, so that nobody goes on with a generation that is over.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ class Script:
 
 
 # KEYS: epoch. ARGV: a new generation, limits. Another process than the one that wrote the epoch may have read an old
-# file, or was a replica that had not heard of everything: what it has is not to be found any more.
+# file, or was a replica that had not heard of everything: what it has is not to be found any more. So may have been
+# this one, in between: whenever it becomes a primary its replid is another.
 EPOCH = Script("""
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+run = redis.sha1hex(run .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)'))
 local kept = redis.pcall('GET', KEYS[1])
 local head, limits = string.match(type(kept) == 'string' and kept or '', '^(%x+)(:%d*:%d*)$')
 if head and #head == 56 and string.sub(head, 1, 40) == run then return kept end

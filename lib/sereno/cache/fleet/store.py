@@ -48,7 +48,7 @@ from sereno.cache.values import (
     Stored,
     Version,
 )
-from sereno.errors import CacheError, UsageError
+from sereno.errors import CacheError, CacheUnavailable, UsageError
 from sereno.setting_names import CACHE_URL
 
 TYPE_CHECKING = False
@@ -76,7 +76,9 @@ class FleetStore:
 
     def __init__(self, address: Address, name: str) -> None:
         self.address = address
-        self.base = f"{address.ns}:{name}:".encode()
+        # Or the entries of a cache could be what another has beside its own.
+        escaped_name = name.replace("%", "%25").replace(":", "%3A")
+        self.base = entry.utf8(f"{address.ns}:{escaped_name}:")
         self.path = f"{address.public} ({address.ns}:{name})"
         self.session = Level1(self, address.max_stale_s)
         """What a `Reader` goes by before it asks."""
@@ -195,6 +197,7 @@ class FleetStore:
 
     def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
         """Removes every key that starts with `prefix`, and what is being computed for such a key."""
+        self.notice_fork()
         self.session.drop()
         for batch in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
             unlink = UNLINK.command(*batch, keys=len(batch))
@@ -204,8 +207,15 @@ class FleetStore:
 
     def clear(self) -> None:
         """Begins a new generation, and then takes away what the old one had."""
+        self.notice_fork()
         self.session.drop()
-        self._replace(emptied)
+        try:
+            self._replace(emptied)
+        except CacheUnavailable:
+            # A full server takes no other epoch, but removals.
+            for _ in self.remove_prefix("", 0):
+                pass
+            self._replace(emptied)
         try:
             for _ in self.purge(0):
                 pass

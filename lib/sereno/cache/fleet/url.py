@@ -76,6 +76,8 @@ def _split(url: str) -> SplitResult:
         raise _wrong(
             "host", "it has a bracket that is not closed", "valkey://[::1]:6379/0"
         ) from None
+    if not url.isprintable():
+        raise _wrong("text", "it has a character that cannot be printed", "percent-encode it: %0A")
     if parts.scheme not in SCHEMES or "://" not in url:
         raise _wrong("scheme", f"none of {', '.join(SCHEMES)}", "valkey://host:6379/0")
     if "#" in url or "@" in parts.path or "@" in parts.query:
@@ -94,7 +96,14 @@ def _host_and_port(parts: SplitResult) -> tuple[str, int]:
         raise _wrong("port", "not a number from 1 to 65535", "valkey://host:6379/0")
     if not parts.hostname:
         raise _wrong("host", "there is none", "valkey://host:6379/0")
-    return unquote(parts.hostname), port or PORT
+    host = unquote(parts.hostname)
+    try:
+        host.encode("idna")  # as the resolver does
+    except UnicodeError:
+        host = ""
+    if not host or "\0" in host:
+        raise _wrong("host", "no name that can be looked up", "valkey://host:6379/0")
+    return host, port or PORT
 
 
 def _parameters(query: str) -> dict[str, str]:
