@@ -231,7 +231,8 @@ class Handling:
         if latest and latest.run_id == run_id and latest.is_over:
             return evidence.moment(latest.ended_s)
         last = self._journal.last_moment(job_id, run_id)
-        return last or evidence.moment(latest.began_s if latest else None)
+        # A start that never was a run has no id, and the latest run was before it.
+        return last or evidence.moment(latest.began_s if latest and run_id else None)
 
     def _event(
         self,

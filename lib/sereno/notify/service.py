@@ -75,11 +75,11 @@ def _tell_failures(environ: Mapping[str, str], deliveries: Deliveries) -> None:
 
 
 def _last_look_s(environ: Mapping[str, str]) -> float:
-    """When the process before said that it stops (time.monotonic()); 0: there was none in this boot."""
-    name, shown = "ActiveExitTimestampMonotonic", dict[str, str]()
+    """When the process before said that it stops (time.monotonic()); 0: none has in this boot, or it was killed."""
+    name, restarts, shown = "ActiveExitTimestampMonotonic", "NRestarts", dict[str, str]()
     with suppress(SerenoError):
-        shown = Systemctl.of_this_process(environ).show(TELLER, name)
-    return int(shown.get(name) or 0) / 1e6
+        shown = Systemctl.of_this_process(environ).show(TELLER, name, restarts)
+    return 0.0 if int(shown.get(restarts) or 0) else int(shown.get(name) or 0) / 1e6
 
 
 def _stops(address: str) -> None:

@@ -26,8 +26,9 @@ from unittest.mock import Mock
 import pytest
 from nobody import ID, as_nobody, in_a_child
 
-from sereno.errors import NotAvailable
-from sereno.notify import datagram, evidence, service, state, trial, wake
+from sereno.errors import FleetError, NotAvailable
+from sereno.fleet.postgresql import PostgreSQL
+from sereno.notify import datagram, evidence, killed, service, state, trial, wake
 from sereno.notify.config import EVENTS, Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import MOST_ALONE, Deliveries, Delivery, Task
@@ -41,7 +42,7 @@ from sereno.records import journal, sending
 from sereno.records.account import Account
 from sereno.records.journal import FINISHED
 from sereno.records.run_record import PROCESS_EXITED, UNIT_FAILED
-from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_SOCKET, NOTIFY_STATE
+from sereno.setting_names import FLEET_URL_FILE, NOTIFY_CONFIG, NOTIFY_SOCKET, NOTIFY_STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -708,6 +709,21 @@ def test_without_a_journal_the_manager_tells_of_every_job_that_failed_and_of_non
         ("failure", "j", 3, 1),
         ("failure", "m", 1, 0),
     ]
+
+
+def test_a_success_before_a_start_that_never_was_one_is_no_recovery(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, status="success", error=None)
+    now_s = time.monotonic()
+    desk.accounts["j"] = Account(run_id(1), True, "success", "exited", "0", now_s - 3, now_s - 2)
+    desk.course = [Account("", True, "dependency")]
+    desk.watch(*desk.handling())
+    assert desk.told("a", "result") == [("failure", "dependency")]
+    later = desk.accounts["j"]._replace(run_id=run_id(2), ended_s=time.monotonic() + 1)
+    desk.accounts["j"] = later
+    handling, deliveries = desk.handling()
+    handling.heard([Datagram("succeeded", "j", run_id(2), 0)])
+    deliveries.wait()
+    assert desk.told() == ["failure", "recovery"]
 
 
 def test_a_journal_that_cannot_be_read_holds_up_no_message(
@@ -1418,6 +1434,35 @@ def test_what_fails_after_the_last_look_is_left_to_the_next_start_which_the_mana
         assert service.run({"NOTIFY_SOCKET": address}, of_failures=True) == 0
         thread.join()
     assert said == [b"look", b"look", b"STOPPING=1", b"BARRIER=1", b"look"]
+
+
+@pytest.mark.parametrize(("restarts", "since_s"), [("0", 7.5), ("2", 0.0)])
+def test_a_process_whose_predecessor_was_killed_looks_at_what_that_had_yet_to_tell(
+    restarts: str, since_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = {"ActiveExitTimestampMonotonic": "7500000", "NRestarts": restarts}
+    monkeypatch.setattr(
+        service.Systemctl, "show", lambda _, unit, *names: {name: shown[name] for name in names}
+    )
+    assert service._last_look_s({}) == since_s
+
+
+def test_whatever_a_fleets_store_does_it_costs_no_message_and_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "url").write_text("postgresql://u@h/d")
+    environ, asked = {FLEET_URL_FILE: str(tmp_path / "url")}, list[str]()
+    errors = [ValueError("a NUL in the text"), FleetError("no answer"), FleetError("no answer")]
+
+    def end(_: object, run: str, *__: object) -> bool:
+        asked.append(run)
+        raise errors[len(asked) - 1]
+
+    monkeypatch.setattr(PostgreSQL, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(PostgreSQL, "end", end)
+    told = [killed.end(run, "E", environ) for run in ("1", "2", "3")]
+    assert told == ["ValueError: a NUL in the text", "no answer", None]
+    assert asked == ["1", "2"]
 
 
 @pytest.mark.parametrize("kind", EVENTS)
