@@ -17,7 +17,7 @@ from time import time
 
 from sereno.errors import FAILURE, SKIPPED, SUCCESS, WRONG_USE, UsageError
 from sereno.manager.names import service_name
-from sereno.records import journal, messages
+from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.run import identity, sigterm, tries
 from sereno.run.closing import Run
@@ -57,10 +57,13 @@ def main(job_id: str, function: str) -> int:
 
 
 def _main(job_id: str, function: str) -> int:
-    counts = of_systemd = identity.is_the_run(service_name(job_id))
+    is_told = any(map(os.environ.get, (LOG, RUN_ID, ELAPSE, EXIT_SKIPPED)))
+    # Without the journal it is a container with the environment of one of systemd's services (podman --env-host).
+    is_apart = is_told and not os.path.exists(sending.SOCKET)
+    counts = of_systemd = not is_apart and identity.is_the_run(service_name(job_id))
     manager = identity.take_manager()
     run_id, outside = os.environ.get("INVOCATION_ID") or os.urandom(16).hex(), None
-    if not of_systemd and any(map(os.environ.get, (LOG, RUN_ID, ELAPSE, EXIT_SKIPPED))):
+    if is_told and not of_systemd:
         from sereno.run.outside import of_this_run
 
         try:

@@ -294,3 +294,24 @@ def test_a_run_of_systemds_loads_nothing_of_it_and_heeds_none_of_its_settings(
         done, records = journald.job(tmp_path, code, **settings)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert json.loads(records[-1]["SERENO_STATS"]) == {"sereno.run.outside": False, "select": False}
+
+
+def test_a_container_that_was_given_the_environment_of_a_systemd_service_still_has_its_records(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a_module.py").write_text("def f(): return {'rows': 3}")
+    # As process 1 of `podman --env-host` is: the number of systemd's main process is its own.
+    code = """
+    import os, sys
+    from sereno import runner
+    from sereno.records import sending
+    os.environ["SYSTEMD_EXEC_PID"], sending.SOCKET = str(os.getpid()), "/nowhere"
+    sys.exit(runner.main("a_job", "a_module:f"))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, check=False,
+        env={"PYTHONPATH": f"{LIBRARY}:{tmp_path}", "SERENO_LOG": "json", "INVOCATION_ID": "0" * 32},
+    )  # fmt: skip
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, status_of(records)) == (0, "success")
+    assert records[-1]["SERENO_RUN"] != "0" * 32
