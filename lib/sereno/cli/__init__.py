@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     This is the one place that prints sereno's errors and turns them into a status.
     """
+    # A stream that whoever started it has closed.
+    sys.stdout, sys.stderr = (each or open(os.devnull, "w") for each in (sys.stdout, sys.stderr))  # noqa: SIM115
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What this terminal's encoding lacks is shown escaped, as on standard error.

@@ -69,7 +69,8 @@ def _ask(method: str, *arguments: Any) -> Any:
         os.lstat(path)
     except FileNotFoundError as error:
         # None is made here: it would be another than that of the service that was meant.
-        hint = f"{SETTING} names another; the machine's is for root and the group {GROUP}"
+        hint = f"{SETTING} names another; the machine's is for root and the group {GROUP};"
+        hint += " the first program that uses a cache makes it"
         raise CacheError(f"cache: there is none at {path}", hint=hint) from error
     except OSError:
         pass  # told by who opens it

@@ -133,7 +133,7 @@ def _print_runs(runs: Sequence[FleetRun], zone: tzinfo | None) -> None:
 
 def _columns(run: FleetRun, zone: tzinfo | None) -> tuple[str, ...]:
     due = when(run.elapse_s, zone) + (" (started)" if run.kind == "hand" else "")
-    return due, printable(run.host), run.status, duration(run.duration_ms)
+    return due, printable(run.host), printable(run.status), duration(run.duration_ms)
 
 
 def _json(value: FleetJob | FleetRun | FleetHost, zone: tzinfo | None) -> dict[str, Any]:

@@ -331,6 +331,17 @@ def test_output_that_cannot_be_written_is_no_traceback() -> None:
     assert done.stderr.splitlines() == ["sereno: [Errno 28] No space left on device"]
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_traceback(closed: str) -> None:
+    command = [sys.executable, str(Path(cli.__file__).parents[3] / "bin/sereno")]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", *command, "explain", "0 3 * * *"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
 def test_text_that_the_terminal_has_no_characters_for_is_escaped_and_no_traceback() -> None:
     done = subprocess.run(
         [sys.executable, str(Path(cli.__file__).parents[3] / "bin/sereno"), "explain", "\u6f22"],
