@@ -137,7 +137,7 @@ def _claimed_elsewhere(run: Run, start_s: float) -> tuple[str, dict[str, str], i
 
     claiming = Claiming(run.job_id, run.run_id, run.environ, lost)
     skipped = claiming.skip(start_s)
-    run.claiming = None if skipped else claiming
+    run.claiming = None if claiming.holds is False else claiming
     return skipped
 
 

@@ -38,10 +38,11 @@ class Kept:
     """A driver whose connection is there already, so that racers are as near to each other as they can be."""
 
     def __init__(self, driver: Any, url: str) -> None:
-        self.Error, self.connection = driver.Error, driver.connect(url)
+        self.Error, self.DataError = driver.Error, driver.DataError
+        self.connection = driver.connect(url)
         self.connection.autocommit = True
 
-    def connect(self, _: str) -> Kept:
+    def connect(self, _: str, **__: str) -> Kept:
         return self
 
     def cursor(self) -> Any:

@@ -14,10 +14,12 @@ import pytest
 from racers import claim_of
 
 from database import SCHEMA, Database
-from sereno.errors import FleetError
+from sereno.errors import FAILURE, FleetError
 from sereno.fleet import postgresql
 from sereno.fleet.claim import Answer, Lost
 from sereno.fleet.postgresql import PostgreSQL
+from sereno.run.claiming import Claiming
+from sereno.run.closing import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,6 +172,7 @@ def test_a_store_that_is_gone_frozen_or_not_prepared_is_an_error_within_the_limi
         "postgresql://ana:s3cr3t@[::1/db",
         "postgresql:///db?host=/nowhere&password=s3cr3t&nonsense=1",
         "host=/nowhere password=s3cr3t",
+        "postgresql://ana:s3cr3t@/db\0",
     ),
 )
 def test_no_error_shows_a_password(url: str) -> None:
@@ -202,6 +205,126 @@ def test_old_rows_go_and_the_newest_of_a_job_stays(store: PostgreSQL, database: 
     assert database.sql("select extract(epoch from elapse)::int from sereno.elapse") == [
         ["1000000002"]
     ]
+
+
+def test_a_run_by_hand_has_no_elapse_of_the_timer_forgotten(
+    store: PostgreSQL, database: Database
+) -> None:
+    """A yearly job: a host that was off for long would run what the fleet has run."""
+    assert claimed(store, "alba", elapse_s=1_000_000_000).token
+    assert store.end("alba-1000000000", "success", 1, None, None)
+    assert claimed(store, "alba", kind="hand", elapse_s=NOON_S).token
+    assert store.end(f"alba-{NOON_S}", "success", 1, None, None)
+    assert claimed(store, "cala", elapse_s=1_000_000_000)[:3] == (None, "taken", "alba")
+
+
+def meddled(
+    store: PostgreSQL, monkeypatch: pytest.MonkeyPatch, words: str, before: Any = None, after: Any = None
+) -> None:  # fmt: skip
+    """Do something around the statements that have these words in them."""
+    asked = store._asked
+
+    def meddling(ask: Any) -> Any:
+        def with_this(execute: Any) -> Any:
+            def executed(statement: str, given: Any = None) -> Any:
+                if words in statement and before:
+                    before()
+                rows = execute(statement, given)
+                if words in statement and after:
+                    after()
+                return rows
+
+            return ask(executed)
+
+        return asked(with_this)
+
+    monkeypatch.setattr(store, "_asked", meddling)
+
+
+def test_a_claim_whose_answer_was_lost_is_recorded_as_left_out_and_keeps_no_host_waiting(
+    store: PostgreSQL, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off = PostgreSQL(database.url)
+
+    def cut() -> None:
+        raise cut_off._driver.OperationalError("server closed the connection unexpectedly")
+
+    meddled(cut_off, monkeypatch, "insert into sereno.elapse", after=cut)
+    one = Claiming("books", "0f" * 16, {}, lambda: None, store=cut_off)
+    claim = claim_of("alba", {"elapse_s": NOON_S, "run": "0f" * 16})
+    monkeypatch.setattr(one, "_claim", lambda _: claim)
+    run = Run("books", "shop.jobs:f", "0f" * 16, {}, counts=False, sandboxed=False)
+    skipped = one.skip(NOON_S)
+    assert skipped is not None and one.holds is None
+    run.claiming = one
+    assert run.skip(*skipped) == FAILURE
+    ((state, error),) = database.sql("select state, error from sereno.elapse")
+    assert state == "skipped" and error.startswith("not run: its turn cannot be asked for: fleet: ")
+    lost: list[Lost] = []
+    assert claimed(store, "brisa", lost)[:2] == (None, "taken")
+    assert claimed(store, "brisa", lost, elapse_s=NOON_S + 60).token
+    assert lost == []
+
+
+def test_what_a_frozen_store_gets_to_when_nobody_listens_any_more_loses_no_run(
+    store: PostgreSQL, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert claimed(store, "alba", lease_s=0.05).token
+    time.sleep(0.1)
+    late = PostgreSQL(database.url)
+    meddled(late, monkeypatch, "set state = 'lost'", before=database.freeze)
+    lost: list[Lost] = []
+    with pytest.raises(FleetError, match="no answer"):
+        # What this one hears is told to nobody: its process would be gone.
+        claimed(late, "brisa", elapse_s=NOON_S + 60)
+    time.sleep(0.5)
+    database.freeze(thaw=True)
+    time.sleep(0.3)
+    assert claimed(store, "cala", lost, elapse_s=NOON_S + 60).token
+    assert lost == [Lost(NOON_S, "alba", f"alba-{NOON_S}")]
+
+
+def test_a_claim_outlives_its_server_also_where_commits_are_left_to_later(
+    store: PostgreSQL, database: Database
+) -> None:
+    database.sql(
+        "alter system set wal_writer_delay = '10s'; select pg_reload_conf();"
+        "alter role sereno set synchronous_commit = off"
+    )
+    try:
+        assert claimed(store, "alba").token
+        database.kill()
+        database.start()
+        assert claimed(store, "brisa")[:3] == (None, "taken", "alba")
+        assert store.switch("shop", "books", on=False)
+        database.kill()
+        database.start()
+        assert [job.state for job in store.jobs()] == ["paused, running"]
+        assert store.end(f"alba-{NOON_S}", "success", 1, None, None)
+        database.kill()
+        database.start()
+        assert database.sql("select state from sereno.elapse") == [["success"]]
+    finally:
+        database.sql("alter role sereno reset synchronous_commit")
+        database.sql("alter system reset wal_writer_delay")
+
+
+def test_an_end_is_recorded_also_where_the_database_has_not_its_letters(
+    store: PostgreSQL, database: Database
+) -> None:
+    database.sql("drop database if exists latin")
+    database.sql("create database latin encoding 'LATIN1' locale 'C' template template0")
+    latin = PostgreSQL(database.url.replace("/postgres?", "/latin?"))
+    latin.apply(postgresql.schema())
+    errors = ("añil", "a → b", "\0", "\udc80")
+    stats = {"word": "→ añil 🌙", "nul": "\0"}
+    for number, error in enumerate(errors):
+        assert claimed(latin, "alba", elapse_s=NOON_S + number).token
+        text = json.dumps(stats, ensure_ascii=False)
+        assert latin.end(f"alba-{NOON_S + number}", "failed", 1, error, text)
+    found = [(run.status, run.error, run.stats) for run in latin.runs("shop", "books", 10)]
+    shown = ("a\\xf1il", r"a \u2192 b", r"\x00", r"\udc80")
+    assert found[::-1] == [("failed", one, stats) for one in shown]
 
 
 @contextmanager
@@ -295,3 +418,39 @@ def test_a_short_run_is_run_once_for_each_elapse_and_by_a_lock_of_the_run_on_eac
         ]
         won = raced(racers, asked)
     assert set(won) == {1} if how == "claim" else max(won) > 1, won
+
+
+def test_owner_and_store_killed_together_run_no_elapse_twice_and_a_lost_run_is_told_once(
+    database: Database,
+) -> None:
+    """At any moment of a claim, a run and its end, as near to each other as two signals are."""
+    store, outcomes = PostgreSQL(database.url), []
+    for number, after_s in enumerate((-0.002, 0.0, 0.002, 0.004, 0.008, 0.02, 0.3, 1.5)):
+        job, elapse_s, lease_s = f"job-{number}", NOON_S + number, 1.0
+        asked = {"job": job, "elapse_s": elapse_s, "lease_s": lease_s, "work_s": 0.6}
+        with racing(database, ["alba"]) as (owner,):
+            raced([owner], [[{"job": f"first-{number}", "elapse_s": NOON_S - 1 - number}]])
+            at_s = time.time() + 0.1
+            assert owner.stdin is not None
+            owner.stdin.write(json.dumps({**asked, "at_s": at_s}) + "\n")
+            owner.stdin.flush()
+            time.sleep(max(0.0, at_s + after_s - time.time()))
+            owner.kill()
+            database.kill()
+            owner.wait()
+        database.start()
+        rows = database.sql(f"select host, state from sereno.elapse where job = '{job}'")
+        lost: list[Lost] = []
+        # A row of before is never claimed again; without one nothing was begun, and one of the others has it.
+        again = [claimed(store, host, lost, job=job, elapse_s=elapse_s) for host in HOSTS[1:]]
+        assert [answer.token is not None for answer in again] == [not rows, False], rows
+        if rows == [["alba", "running"]]:
+            time.sleep(lease_s + 0.1)
+            for _ in range(2):
+                claimed(store, "brisa", lost, job=job, elapse_s=elapse_s + 60)
+                assert not claimed(store, "cala", lost, job=job, elapse_s=elapse_s).token
+            assert lost == [Lost(elapse_s, "alba", f"alba-{elapse_s}")]
+        else:
+            assert lost == []
+        outcomes.append(rows[0][1] if rows else "")
+    assert {"running", "success"} <= {*outcomes}, outcomes

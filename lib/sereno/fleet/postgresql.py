@@ -28,28 +28,32 @@ RUN_LIMIT_S = 2.0
 DRIVERS = ("psycopg2", "psycopg")
 _HINT = "man sereno-jobs: a few hosts and a database: the file fleet.url, and `fleet init`, which makes the tables"
 
-_LOSE = """
+_AHEAD = "%(now_s)s - extract(epoch from clock_timestamp())::float8"
+# A server that was frozen may get to this long after the run has given up: then its clock is no longer near `now_s`.
+_NEAR = f"abs({_AHEAD}) < {MOST_APART_S}"
+# Where the database or the role leaves commits to later, a server that is killed forgets the last ones.
+_KEPT = """case when current_setting('synchronous_commit') = 'off'
+      then set_config('synchronous_commit', 'local', true) = 'local' else true end"""
+_LOSE = f"""
 update sereno.elapse set state = 'lost', ended_at = clock_timestamp()
-where app = %(app)s and job = %(job)s and state = 'running'
+where app = %(app)s and job = %(job)s and state = 'running' and {_NEAR} and {_KEPT}
   and (lease_until < clock_timestamp() or (boot = %(boot)s and run <> %(run)s))
 returning extract(epoch from elapse)::float8, host, run
 """
-_AHEAD = "%(now_s)s - extract(epoch from clock_timestamp())::float8"
 _OFF = """app = %(app)s and job = %(job)s and %(kind)s = 'timer'
       and (paused_since is not null or resumed_at >= to_timestamp(%(elapse_s)s))"""
-# A server that was frozen may get to this long after the run has given up: then its clock is no longer near `now_s`.
 _CLAIM = f"""
 insert into sereno.elapse (app, job, elapse, kind, host, boot, run, lease_until)
 select %(app)s, %(job)s, to_timestamp(%(elapse_s)s), %(kind)s, %(host)s, %(boot)s, %(run)s,
        clock_timestamp() + make_interval(secs => %(lease_s)s)
-where abs({_AHEAD}) < {MOST_APART_S} and not exists (select from sereno.job where {_OFF})
+where {_NEAR} and not exists (select from sereno.job where {_OFF}) and {_KEPT}
 on conflict do nothing
 returning token
 """
 # The columns are those of `Answer`. Where nothing is found, the other run has ended meanwhile.
 _WHY_NOT = f"""
 select null,
-       case when abs({_AHEAD}) >= {MOST_APART_S} then 'apart' when taken.host is not null then 'taken'
+       case when not {_NEAR} then 'apart' when taken.host is not null then 'taken'
             when off.paused_since is not null then 'paused' when off.resumed_at is not null then 'resumed'
             else 'running' end,
        coalesce(taken.host, running.host, ''), coalesce(taken.state, ''),
@@ -70,25 +74,26 @@ where not exists (
 on conflict (app, job, host, machine) do update
 set declaration = excluded.declaration, ahead_s = excluded.ahead_s, seen = clock_timestamp()
 """
-_END = """
+_END = f"""
 update sereno.elapse
 set state = %(state)s, ended_at = clock_timestamp(), duration_ms = %(duration_ms)s, error = %(error)s, stats = %(stats)s
-where run = %(run)s and state = 'running'
-returning app, job, extract(epoch from elapse)::float8
+where run = %(run)s and state = 'running' and {_KEPT}
+returning app, job, kind, extract(epoch from elapse)::float8
 """
+# A run by hand is no newer elapse of the timer.
 _FORGET = f"""
 delete from sereno.elapse
-where app = %s and job = %s and elapse < least(to_timestamp(%s), clock_timestamp() - interval '{KEPT_DAYS} days')
-  and state <> 'running'
+where app = %s and job = %s and kind = %s and state <> 'running'
+  and elapse < least(to_timestamp(%s), clock_timestamp() - interval '{KEPT_DAYS} days')
 """
-_PAUSE = """
-insert into sereno.job (app, job, paused_since) values (%s, %s, clock_timestamp())
+_PAUSE = f"""
+insert into sereno.job (app, job, paused_since) select %s, %s, clock_timestamp() where {_KEPT}
 on conflict (app, job) do update set paused_since = excluded.paused_since where job.paused_since is null
 returning 1
 """
-_RESUME = """
+_RESUME = f"""
 update sereno.job set paused_since = null, resumed_at = clock_timestamp()
-where app = %s and job = %s and paused_since is not null returning 1
+where app = %s and job = %s and paused_since is not null and {_KEPT} returning 1
 """
 _RUN = """run.app, run.job, extract(epoch from elapse)::float8, kind, host, run, state,
        extract(epoch from claimed_at)::float8, duration_ms, error, stats"""
@@ -173,7 +178,7 @@ class PostgreSQL:
             given = dict(zip(claim._fields, claim, strict=True))
             # Before the claim: where this fails, nothing is claimed.
             execute(_SEEN, {**given, "now_s": time()})
-            for row in execute(_LOSE, given):
+            for row in execute(_LOSE, {**given, "now_s": time()}):
                 tell(Lost(*row))
             rows = execute(_CLAIM, {**given, "now_s": time()})
             if rows:
@@ -195,7 +200,16 @@ class PostgreSQL:
         }
 
         def ask(execute: Execute) -> bool:
-            ended = execute(_END, given)
+            try:
+                ended = execute(_END, given)
+            except (self._driver.DataError, ValueError):
+                import json
+
+                # Such as letters that the database's encoding has not. That the run has ended counts more.
+                plain = stats and json.dumps(json.loads(stats))
+                ended = execute(
+                    _END, {**given, "error": error and ascii(error)[1:-1], "stats": plain}
+                )
             for row in ended:
                 try:
                     execute(_FORGET, row)
@@ -256,7 +270,8 @@ class PostgreSQL:
                 f"fleet: no answer of the store within {self._limit_s:g} s", hint=_HINT
             )
         ((found, error),) = ended
-        if isinstance(error, self._driver.Error):
+        # The driver's own too: a NUL, or half a letter.
+        if isinstance(error, (self._driver.Error, ValueError)):
             words = self._without_secrets(str(error))
             raise FleetError(f"fleet: {words}", hint=_HINT) from None
         if error is not None:
@@ -264,7 +279,7 @@ class PostgreSQL:
         return found  # type: ignore[no-any-return]
 
     def _connected(self, ask: Callable[[Execute], Found], give_up: float) -> Found:
-        connection = self._driver.connect(self._url)
+        connection = self._driver.connect(self._url, client_encoding="utf8")
         try:
             connection.autocommit = True
 

@@ -14,7 +14,7 @@ create table if not exists sereno.elapse (
     host text not null,
     boot text not null,                         -- of the host's kernel and its init
     run text not null,                          -- systemd's invocation id
-    state text not null default 'running',      -- 'success', 'failed', 'interrupted', 'lost'
+    state text not null default 'running',      -- 'success', 'failed', 'interrupted', 'lost'; 'skipped': it was not run
     token bigint not null default nextval('sereno.token'),
     lease_until timestamptz not null,           -- the host's own systemd has ended the run by then
     claimed_at timestamptz not null default clock_timestamp(),

@@ -65,6 +65,10 @@ class Claiming:
         environ: of the run, as systemd gave it.
         lost: called for each lost run that this one is the first to find; its record is sent by then.
         store, manager: tests put their own here.
+
+    Attributes:
+        holds: whether the run has its claim; None: the store was asked, and what it did nobody knows. Then it is to
+            hear of the run's end too, or the fleet would wait for a run that never began.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class Claiming:
     ) -> None:  # fmt: skip
         self._job_id, self._run_id, self._environ, self._lost = job_id, run_id, environ, lost
         self._store = store
+        self.holds: bool | None = False
         self._manager = manager or Systemctl.of_this_process(environ)
 
     def skip(self, start_s: float) -> Skip | None:
@@ -81,11 +86,14 @@ class Claiming:
         try:
             claim = self._claim(start_s)
             fields[ELAPSE] = datetime.fromtimestamp(claim.elapse_s, UTC).isoformat()
-            answer = self._opened().claim(claim, self._tell)
+            store = self._opened()
+            self.holds = None
+            answer = store.claim(claim, self._tell)
         except Exception as error:
             # Whatever it is, it is no yes.
             return self._refused(log.ERROR, messages.FLEET_UNASKED, (_why(error),), fields)
-        if answer.token is not None:
+        self.holds = answer.token is not None
+        if self.holds:
             # What the job starts has it too.
             os.environ[FENCE] = str(answer.token)
             return None
@@ -140,14 +148,15 @@ class Claiming:
         journal.alerts.discard(LOST_ALERT)
 
     def end(self, status: str, duration_s: float, error: str | None, stats: str | None) -> None:
-        """Record the run's end in the store. That it cannot be asked changes nothing of the run."""
+        """Record the run's end in the store, if it has the run. That it cannot be asked changes nothing of the run."""
         why: object = messages.FLEET_LATE
         try:
             if self._opened().end(self._run_id, status, duration_s * 1000, error, stats):
                 return
         except Exception as error:
             why = _why(error)
-        _logger.warning(messages.UNRECORDED, self._job_id, why)
+        if self.holds is not None:
+            _logger.warning(messages.UNRECORDED, self._job_id, why)
 
 
 def _why(error: Exception) -> str:

@@ -145,6 +145,23 @@ def test_where_nobody_can_be_asked_the_run_is_left_out_as_a_failure(tmp_path: An
     assert skipped is not None and "no bus" in skipped[1]["SERENO_ERROR"]
 
 
+def test_a_store_whose_answer_nobody_knows_hears_of_the_end_and_one_that_was_not_asked_does_not(
+    told: Any,
+) -> None:
+    unsure = claiming(TheStore(FleetError("fleet: cut off"), ends=False))
+    for one, holds in (
+        (unsure, None),
+        (claiming(TheStore(Answer(token=1))), True),
+        (claiming(TheStore(Answer(reason=TAKEN))), False),
+    ):
+        assert one.holds is False
+        one.skip(NOON_S + 1)
+        assert one.holds is holds
+    # Most probably there was nothing to record.
+    unsure.end("skipped", 0.0, "not run", None)
+    assert told == []
+
+
 def test_a_lost_run_is_told_by_whoever_finds_it_also_when_it_may_not_run_itself(told: Any) -> None:
     calls: list[None] = []
     store = TheStore(Answer(reason=TAKEN, host="cala"), (Lost(NOON_S, "alba", "aa" * 16),))
