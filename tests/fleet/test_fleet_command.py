@@ -89,6 +89,40 @@ def test_the_runs_of_the_fleet_are_shown_from_any_host(
     assert "did you mean 'books'?" in capsys.readouterr().err
 
 
+def test_the_report_of_the_fleet_has_every_hosts_runs(
+    url_file: Path, database: Database, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = PostgreSQL(database.url)
+    hosts = ("alba", "brisa", "cala")
+    for number, (host, status) in enumerate(
+        zip(hosts, ("success", "failed", "running"), strict=True)
+    ):
+        given = {"elapse_s": NOON_S + 60 * number, "declaration": "cron[* * * * *] shop.jobs:f"}
+        claim = claim_of(host, given)
+        assert store.claim(claim, print).token
+        error = "<ValueError>\x1b[31m" if status == "failed" else None
+        if status != "running":
+            assert store.end(claim.run, status, 12.5, error, '{"rows": 3}')
+    # Whoever may write to the tables may have put anything there.
+    odd = "'odd', now(), 'x<y', '', 'r', now(), now(), 'success', 'NaN', '[1]'"
+    database.sql(
+        "insert into sereno.elapse (app, job, elapse, host, boot, run, lease_until, claimed_at,"
+        f" state, duration_ms, stats) values ('shop', {odd})"
+    )
+    store.switch("shop", "odd", on=False)
+    assert ran("report", "--fleet", "--utc", "-o", str(tmp_path / "page.html")) == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Jobs of the fleet" in page and "cron[* * * * *] shop.jobs:f on brisa" in page
+    assert "brisa: &lt;ValueError&gt;\\x1b[31m" in page and "alba: rows=3" in page
+    assert "on cala" in page and "x&lt;y: </td>" in page and "paused" in page
+    # What nobody asked is not said to be none.
+    assert "No alert" not in page and "No timer elapses" not in page
+    database.sql("drop table sereno.host cascade; delete from sereno.elapse")
+    assert ran("report", "--fleet", "-o", "-") == 1
+    assert "does not exist" in capsys.readouterr().err
+    database.sql(SCHEMA.read_text())
+
+
 def test_the_doctor_asks_the_database_and_looks_at_who_can_read_its_url(
     url_file: Path, database: Database
 ) -> None:

@@ -56,13 +56,13 @@ def _init(arguments: argparse.Namespace) -> None:
 
     statements = schema(arguments.role)
     if arguments.apply:
-        _store(arguments).apply(statements)
+        store_of(arguments).apply(statements)
         print("the tables are there")
     else:
         print(statements, end="")
 
 
-def _store(arguments: argparse.Namespace) -> PostgreSQL:
+def store_of(arguments: argparse.Namespace) -> PostgreSQL:
     """The store whose URL this host has, or the file that was given."""
     from sereno.fleet.postgresql import PostgreSQL
 
@@ -75,7 +75,7 @@ def show_list(arguments: argparse.Namespace) -> None:
     wanted = arguments.patterns or "*"
     jobs = [
         job
-        for job in _store(arguments).jobs()
+        for job in store_of(arguments).jobs()
         if arguments.app in (None, job.app)
         and any(fnmatchcase(job.id, each) for each in wanted)
         and (not arguments.failing or "failing" in job.state)
@@ -96,7 +96,7 @@ def show_list(arguments: argparse.Namespace) -> None:
 
 def show_job(arguments: argparse.Namespace) -> None:
     """`sereno status JOB --fleet` and `history JOB --fleet`: where it is installed, and the latest runs."""
-    store, zone = _store(arguments), arguments.zone
+    store, zone = store_of(arguments), arguments.zone
     job = _job(store, arguments.job)
     runs = store.runs(job.app, job.id, getattr(arguments, "count", _OF_STATUS))
     hosts = [host for host in store.hosts() if (host.app, host.job) == (job.app, job.id)]

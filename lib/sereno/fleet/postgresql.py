@@ -108,6 +108,9 @@ left join lateral (
 order by known.job, known.app
 """
 _RUNS = f"select {_RUN} from sereno.elapse run where app = %s and job = %s order by claimed_at desc limit %s"
+_SINCE = f"""
+select {_RUN} from sereno.elapse run where claimed_at > to_timestamp(%s) order by claimed_at
+"""
 _HOSTS = f"""
 select app, job, host, machine, declaration, ahead_s, extract(epoch from seen)::float8
 from sereno.host where seen > clock_timestamp() - interval '{GONE_S} seconds' order by job, host
@@ -240,6 +243,10 @@ class PostgreSQL:
         """The latest runs of a job, the last one first."""
         rows = self._asked(lambda execute: execute(_RUNS, (app, job, most)))
         return [FleetRun(*row) for row in rows]
+
+    def runs_since(self, since_s: float) -> list[FleetRun]:
+        """The runs of all jobs that began since then (seconds since the epoch), the first one first."""
+        return [FleetRun(*row) for row in self._asked(lambda execute: execute(_SINCE, (since_s,)))]
 
     def hosts(self) -> list[FleetHost]:
         """Which hosts have which jobs."""

@@ -65,6 +65,7 @@ class Run(NamedTuple):
         exit_status: of its process, or the number of the signal; None: not known.
         is_over: systemd has recorded its end.
         told: whether people are told of it.
+        host: where it was, of a run of the fleet; "": here.
     """
 
     job_id: str
@@ -82,6 +83,7 @@ class Run(NamedTuple):
     exit_status: int | None = None
     is_over: bool = False
     told: bool = False
+    host: str = ""
 
     @property
     def is_bad(self) -> bool:

@@ -113,6 +113,7 @@ complete -c sereno -n '_shtab_sereno_using report' -s h -l help -d 'show this he
 complete -c sereno -n '_shtab_sereno_using report' -l days -x -d 'how far back (default: 7)'
 complete -c sereno -n '_shtab_sereno_using report' -s o -xka "(__fish_complete_path (commandline -ct))" -d 'where to; - prints it'
 complete -c sereno -n '_shtab_sereno_using report' -l utc -d 'show times in UTC instead of the local zone'
+complete -c sereno -n '_shtab_sereno_using report' -l fleet -d 'the runs of a job with once_per="fleet", on all hosts'
 complete -c sereno -n '_shtab_sereno_using report' -l system -d 'the system scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using report' -l user -d 'the user scope (default: system for root, user for others)'
 complete -c sereno -n '_shtab_sereno_using; and test $_shtab_sereno_npos -eq 0' -a run -d 'run a job now'

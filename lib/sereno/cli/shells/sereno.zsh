@@ -315,6 +315,7 @@ _shtab_sereno_report_options=(
   "--days[how far back (default\: 7)]:N:"
   "-o[where to\; - prints it]:FILE:_files"
   "--utc[show times in UTC instead of the local zone]"
+  "--fleet[the runs of a job with once_per\=\"fleet\", on all hosts]"
   "--system[the system scope (default\: system for root, user for others)]"
   "--user[the user scope (default\: system for root, user for others)]"
 )
