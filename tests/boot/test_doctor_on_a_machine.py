@@ -487,6 +487,8 @@ def test_a_failed_run_is_a_problem_until_the_next_one_succeeds(well: Machine) ->
     assert (found["field"], found["value"]) == ("SERENO_STATUS", "failed")
     well.write(code, "def mended():\n    return {}\n")
     well.run("sh", "-ec", found["hint"].partition("then: ")[2])
+    # It starts a run and does not wait; the next test may stop what this run needs.
+    well.run("sereno", "run", "--wait", "mended")
     assert examine(well) == []
 
 
