@@ -12,6 +12,7 @@ from racers import claim_of
 
 from database import SCHEMA, Database
 from sereno import cli
+from sereno.errors import FleetError
 from sereno.fleet.postgresql import PostgreSQL
 from sereno.observe.doctor.fleet import fleet_facts
 
@@ -87,6 +88,21 @@ def test_the_runs_of_the_fleet_are_shown_from_any_host(
     assert one["latest"]["run_id"] == run["run_id"]
     assert ran("history", "book", "--fleet") == 3
     assert "did you mean 'books'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01Z"])
+@pytest.mark.parametrize(
+    "place", ["elapse.elapse", "elapse.claimed_at", "job.paused_since", "host.seen"]
+)
+def test_no_moment_that_cannot_be_shown_can_stand_in_the_tables(
+    database: Database, place: str, moment: str
+) -> None:
+    store = PostgreSQL(database.url)
+    assert store.claim(claim_of("alba", {"elapse_s": NOON_S}), print).token
+    store.switch("shop", "books", on=False)
+    table, column = place.split(".")
+    with pytest.raises(FleetError, match="check constraint"):
+        store.apply(f"update sereno.{table} set {column} = '{moment}'")
 
 
 def test_the_report_of_the_fleet_has_every_hosts_runs(

@@ -109,6 +109,13 @@ def add_fleet(sub: argparse.ArgumentParser, what: str, show: Callable[..., None]
     )  # fmt: skip
 
 
+def count(text: str) -> int:
+    """The type of an argument that says how many are shown."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
+
+
 def add_days(sub: argparse.ArgumentParser) -> None:
     """The option that says how much of the past is shown."""
     sub.add_argument(

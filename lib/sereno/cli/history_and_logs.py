@@ -18,6 +18,7 @@ from sereno.cli.arguments import (
     add_reading,
     add_scope,
     check_days,
+    count,
     installation_of,
     print_json,
 )
@@ -47,7 +48,7 @@ def add_history(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     add_days(sub)
     sub.add_argument(
-        "-n", type=int, default=20, metavar="COUNT", dest="count",
+        "-n", type=count, default=20, metavar="COUNT", dest="count",
         help="runs to list, the newest (default: 20); totals are of all",
     )  # fmt: skip
     add_reading(sub, "an object with runs, totals and means")
@@ -60,7 +61,7 @@ def add_logs(sub: argparse.ArgumentParser) -> None:
     add_job(sub)
     sub.add_argument("-f", "--follow", action="store_true", help="go on as it is logged")
     sub.add_argument("--run", metavar="ID", help="one run: its id or the beginning of it")
-    sub.add_argument("-n", metavar="COUNT", type=int, dest="count", help="the last lines only")
+    sub.add_argument("-n", metavar="COUNT", type=count, dest="count", help="the last lines only")
     sub.add_argument(
         "-S", "--since", metavar="TIME",
         help="from then on: '2026-11-29 04:00', 'yesterday', '-2h'; see systemd.time(7)",
@@ -79,8 +80,6 @@ def add_logs(sub: argparse.ArgumentParser) -> None:
 
 def _history(arguments: argparse.Namespace) -> None:
     check_days(arguments, most=36_600)
-    if arguments.count < 0:
-        raise UsageError(f"-n: {arguments.count} is negative")
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
     until_s = time.time()

@@ -22,7 +22,9 @@ create table if not exists sereno.elapse (
     duration_ms float8,
     error text,
     stats json,                                 -- not jsonb, which refuses some of what a job may return
-    primary key (app, job, elapse, kind)
+    primary key (app, job, elapse, kind),
+    -- Whoever may write here can still not have a host show a moment that no calendar of its has.
+    check (elapse between '1970-01-01Z' and '9000-01-01Z' and claimed_at between '1970-01-01Z' and '9000-01-01Z')
 );
 -- That two runs of a job never overlap is this constraint: two hosts that look for a running one and then insert both find
 -- none.
@@ -34,7 +36,8 @@ create table if not exists sereno.job (
     job text not null,
     paused_since timestamptz,
     resumed_at timestamptz,                     -- what was due before is not made up
-    primary key (app, job)
+    primary key (app, job),
+    check (paused_since between '1970-01-01Z' and '9000-01-01Z')
 );
 
 -- Where the jobs are installed, for `sereno doctor`: each host says so at most once an hour.
@@ -46,5 +49,6 @@ create table if not exists sereno.host (
     declaration text not null,                  -- schedule and function
     ahead_s float8 not null,                    -- its clock before the server's
     seen timestamptz not null default clock_timestamp(),
-    primary key (app, job, host, machine)
+    primary key (app, job, host, machine),
+    check (seen between '1970-01-01Z' and '9000-01-01Z')
 );

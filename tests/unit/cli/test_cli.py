@@ -223,6 +223,7 @@ def test_wrong_use_ends_with_2_and_the_usage(words, capsys) -> None:
     [
         (("history", "x", "--days", "a"), "argument --days: 'a' is not a number"),
         (("logs", "x", "-n", "1.5"), "argument -n: '1.5' is not a whole number"),
+        (("history", "x", "--fleet", "-n=-1"), "argument -n: '-1' is not a whole number"),
     ],
 )
 def test_what_is_no_number_is_refused_in_plain_words(words, says, capsys) -> None:
