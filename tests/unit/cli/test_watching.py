@@ -381,10 +381,17 @@ def test_the_machines_cleanup_is_shown_with_the_machines_cache_or_with_none(
     assert [now and now["size"] for now in seen] == [2, 1]
 
 
-@pytest.mark.parametrize("words", [("--days", "0"), ("--days", "nan"), ("-n", "-1")])
+@pytest.mark.parametrize("words", [("--days", "0"), ("--days", "nan")])
 def test_a_period_that_cannot_be_is_refused(words, capsys) -> None:
     assert call("history", "report", *words) == 2
     assert capsys.readouterr().err.startswith(f"sereno: {words[0]}: ")
+
+
+@pytest.mark.parametrize("command", ["history", "logs"])
+def test_a_negative_count_is_refused(command: str, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call(command, "-n", "-1", "report")
+    assert "-n: '-1' is not a whole number from 0 up" in capsys.readouterr().err
 
 
 @pytest.fixture
