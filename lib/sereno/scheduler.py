@@ -6,6 +6,7 @@ jobs, and they go on firing when this process is gone.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed, render
 
 DEFAULT_APP = "sereno"
+_logger = logging.getLogger(__name__)
 ENTRY_SCRIPTS = Path(__file__).parents[2] / "bin"
 
 
@@ -158,6 +160,12 @@ class Scheduler:
                 raise Conflict(
                     f"job id: {job_id!r} is registered already",
                     hint="replace_existing=True replaces it",
+                )
+            before = self._jobs.get(job_id)
+            if before is not None and before.function != job.function:
+                _logger.warning(
+                    "job id: %r was registered for %s and is %s's from now on: ids are unique on a machine",
+                    *(job_id, before.function, job.function),
                 )
             if self._started:
                 run_now = [job_id] if run_immediately else []

@@ -2,15 +2,18 @@
 
 import os
 import shutil
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import backend_jobs
+import nobody
 import pytest
 from fake_systemd import NEXT, FakeManager
 
 import sereno
+from sereno.declare.job import Job
 from sereno.errors import (
     Conflict,
     InvalidJob,
@@ -22,6 +25,8 @@ from sereno.errors import (
 from sereno.jobs import register_cache_cleanup_job
 from sereno.manager.systemctl import Elapse
 from sereno.scheduler import Scheduler
+from sereno.triggers import IntervalTrigger
+from sereno.units import cautions
 
 # What the manager is asked for a timer whose schedule changes: stopped, it is unloaded, and its last elapse forgotten.
 WITH_ANOTHER_SCHEDULE = [("stop", "sereno@report.timer"), ("start", "sereno@report.timer")]
@@ -556,6 +561,47 @@ def test_an_id_that_is_registered_is_replaced_unless_told_otherwise(scheduler) -
     with pytest.raises(Conflict, match="'report' is registered already"):
         scheduler.add_interval_job(backend_jobs.report, "report", minutes=7, replace_existing=False)
     assert scheduler.get_jobs()[0]["trigger"] == "interval[0:06:00]"
+
+
+def test_one_id_for_two_functions_is_warned_of(scheduler, caplog) -> None:
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=5)
+    scheduler.add_interval_job(backend_jobs.report, "report", minutes=6)
+    assert caplog.text == ""
+    scheduler.add_interval_job(backend_jobs.other, "report", minutes=5)
+    said = "job id: 'report' was registered for backend_jobs:report and is backend_jobs:other's from now on"
+    assert said in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a file that is another user's")
+@pytest.mark.parametrize(
+    ("mode", "owner", "is_closed"),
+    [(0o700, 0, True), (0o711, 0, True), (0o755, 0, False), (0o500, nobody.ID, False)],
+)
+def test_code_that_the_jobs_user_may_not_look_into_is_warned_of(
+    mode: int, owner: int, is_closed: bool
+) -> None:
+    # Not below pytest's own directory, which is closed to everybody else.
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        place = Path(made, "code")
+        place.mkdir()
+        place.chmod(mode)
+        os.chown(place, owner, 0)
+        jobs = [
+            Job(
+                name,
+                "m:f",
+                IntervalTrigger(hours=1),
+                user=user,
+                interpreter="/usr/bin/python3",
+                import_paths=(str(place),),
+            )
+            for name, user in (("one", "nobody"), ("two", "nobody"), ("roots", "root"))
+        ]
+        said = list(cautions.out_of_reach(jobs))
+    assert [f"nobody may not look into {place};" in sentence for sentence in said] == [
+        True
+    ] * is_closed
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,8 @@ def load(function: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise InvalidJob(
             f"function: {function!r} cannot be imported by {sys.executable}: {error}",
-            hint="the module must be on this interpreter's path; register the job again if it has moved",
+            hint="the module must be on this interpreter's path, where the run's user may read it:"
+            " `sudo sereno doctor`; register the job again if it has moved",
         ) from error
 
 

@@ -8,6 +8,7 @@ import os
 import pwd
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from sereno.declare.job import Job
 from sereno.declare.namespaces import namespaces_refused
@@ -51,10 +52,38 @@ def surprising(jobs: Iterable[Job]) -> Iterator[str]:
         yield from (f"job {job.id}: {sentence}" for sentence in surprises(job.trigger))
 
 
+def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
+    """Of code that a job's user may not look into, as what is in a home: its runs would find no module there."""
+    for user, path in dict.fromkeys(
+        (job.user or "sereno", path) for job in jobs for path in job.import_paths
+    ):
+        with suppress(KeyError, OSError):
+            account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+            if account.pw_uid and (closed := _closed(path, account)):
+                yield (
+                    f"the runs will not find the code in {path}: {user} may not look into {closed};"
+                    " `sereno doctor` has the way out"
+                )
+
+
+def _closed(path: str, account: pwd.struct_passwd) -> str | None:
+    """The first directory on the way to `path`, or that one, whose mode keeps the account out."""
+    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+    for place in (*reversed(Path(path).parents), Path(path)):
+        found = place.stat()
+        shift = 6 if found.st_uid == account.pw_uid else 3 if found.st_gid in groups else 0
+        # Python lists the one where it looks.
+        needed = 0o5 if place == Path(path) else 0o1
+        if found.st_mode >> shift & needed != needed:
+            return str(place)
+    return None
+
+
 def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:
     """Of the jobs in `chosen` that were just installed; `jobs` are all, by id."""
     yield from confinement(scope)
-    yield from twins(scope, chosen)
+    # An installation for each scope brings its own jobs to each.
+    yield from twins(scope, [job for job in chosen if not jobs[job].has_entry_script])
     yield from delays(jobs, chosen)
 
 

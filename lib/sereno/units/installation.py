@@ -188,6 +188,8 @@ class Installation:
             now = [service_name(job) for job in todo.restart if job in run_now]
             manager.start(now, wait=False)
             _warn(cautions.of_jobs(self.scope, self.units.find().jobs, job_ids))
+            if not self.scope.is_user:
+                _warn(cautions.out_of_reach(jobs))
         return todo.lines()
 
     def _waited_for_boot(self) -> bool:

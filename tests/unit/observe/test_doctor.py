@@ -344,6 +344,8 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
      ("problem", "/srv", "mode", "closed"), "chmod o+x /srv"),
     ("closed", placed("/srv", Place("directory", 0o711), job(code=("/srv",))),
      ("problem", "/srv", "mode", "closed"), "chmod o+rx /srv"),
+    ("closed", placed("/root/x", Place("directory", 0o755, gates=(("/root", 0o700, 0, 0),)), job(code=("/root/x",))),
+     ("problem", "/root", "mode", "closed"), "keep the code outside of homes"),
     ("closed", placed("/srv/x.py", Place("file", 0o640), job(code=("/srv/x.py",))),
      ("problem", "/srv/x.py", "mode", "closed"), "chmod o+r /srv/x.py"),
     ("closed", placed("/srv/u.py", Place("file", 0o204, uid=990), job(code=("/srv/u.py",))),

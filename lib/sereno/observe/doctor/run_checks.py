@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from sereno.declare.access import is_in_a_home
 from sereno.notify.health import SYSTEM_USER
 from sereno.observe.doctor.facts import Facts, Finding, problem, warning
 from sereno.observe.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
@@ -105,8 +106,12 @@ def closed(facts: Facts) -> Iterator[Finding]:
         _, letters, verb = _RIGHTS[kind]
         # As chmod(1) names the bits that the kernel looks at for these users.
         who = "".join(sorted({_WHO[_shift(facts, job, uid, gid)] for job in jobs}))
+        hint = facts.unless_others(path, f"chmod {who}+{letters}", at=jobs[0].code[0])
+        if is_in_a_home(path):
+            # Not to be opened to everybody for one job.
+            hint = "keep the code outside of homes, as in /srv, or register it with user= of whose home it is"
         yield problem(path, "mode", "closed", f"{jobs[0].user} may not {verb} it, where the code of {of_jobs(jobs)} is",
-                      facts.unless_others(path, f"chmod {who}+{letters}", at=jobs[0].code[0]))  # fmt: skip
+                      hint)  # fmt: skip
 
 
 def packages(facts: Facts) -> Iterator[Finding]:
