@@ -71,6 +71,8 @@ def _list(arguments: argparse.Namespace) -> None:
         and any(fnmatchcase(job_id, each) for each in arguments.patterns or "*")
     }
     jobs = survey(wanted, installation, question)
+    if jobs and (missing := question.answer().missing):
+        print(f"warning: {printable(missing)}: NEXT and STATE are not known", file=sys.stderr)
     if arguments.failing:
         jobs = [job for job in jobs if job.failing]
     if arguments.json:
@@ -204,7 +206,12 @@ def _what_to_do(installation: Installation, job: JobState) -> str:
     if job.paused:
         return f"It is paused: {command(f'sereno resume {name}')}"
     if job.why_stopped:
-        return f"Its timer does not run: {job.why_stopped}"
+        asked = (
+            "Whether its timer runs is not known"
+            if "unknown" in job.state
+            else "Its timer does not run"
+        )
+        return f"{asked}: {job.why_stopped}"
     if job.failing and job.last is not None:
         logs = command(f"sereno logs {name} --run {job.last.run_id[:8]}")
         return f"That run: {logs}; again: {run}"

@@ -20,8 +20,9 @@ from sereno.manager.names import ALL_JOBS
 # systemctl's arguments, and the seconds within which it has to answer; None: it waits for a run.
 Call = Callable[[Sequence[str], float | None], "subprocess.CompletedProcess[str]"]
 
+NOT_BOOTED = "has not been booted with systemd"
 _NO_MANAGER = (
-    "has not been booted with systemd",
+    NOT_BOOTED,
     "Failed to connect to bus",
     "Failed to connect to system scope bus",
     "Failed to connect to user scope bus",
@@ -261,7 +262,9 @@ class Systemctl:
                 f"systemd: {done.stderr.strip().splitlines()[0]}",
                 hint="log in with a user session, or: loginctl enable-linger"
                 if self._user
-                else "the jobs run only on a machine that systemd has booted",
+                else "the jobs run only on a machine that systemd has booted"
+                if NOT_BOOTED in done.stderr
+                else "the timers may go on without an answer; `systemctl status` says when it answers again",
             )
         if check and done.returncode != 0:
             detail = done.stderr.strip() or f"exit status {done.returncode}"

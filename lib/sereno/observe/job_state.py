@@ -21,7 +21,7 @@ from sereno.manager.names import (
     timer_name,
 )
 from sereno.manager.scope import Scope
-from sereno.manager.systemctl import ELAPSED, Elapse, is_active, is_running
+from sereno.manager.systemctl import ELAPSED, NOT_BOOTED, Elapse, is_active, is_running
 from sereno.records.run_record import Run
 from sereno.triggers import in_words
 from sereno.units.unit_text import Installed
@@ -44,7 +44,7 @@ class JobState:
         failing: whether the newest run that has ended failed.
         drop_ins: files by which an administrator has changed its timer or service.
         why_stopped: what keeps its timer from running that nobody has paused, and the way out; "" if nothing does.
-        is_over: whether its timer is active without a next elapse.
+        how_stopped: what its state is called while its timer does not run.
     """
 
     job: Installed | Job
@@ -56,7 +56,7 @@ class JobState:
     failing: bool = False
     drop_ins: tuple[str, ...] = ()
     why_stopped: str = ""
-    is_over: bool = False
+    how_stopped: str = "stopped"
 
     @property
     def installed(self) -> bool:
@@ -80,7 +80,7 @@ class JobState:
         if self.paused:
             words.append("paused")
         elif self.stopped:
-            words.append("no next elapse" if self.is_over else "stopped")
+            words.append(self.how_stopped)
         if self.running:
             words.append("running")
         if self.failing:
@@ -166,7 +166,12 @@ def job_state(
     # A run that was stopped, and killed for not heeding it, leaves a unit that has failed, and is no failure.
     stopped = ended is not None and ended.status == "interrupted" and ended.result is not None
     units = (timer, TIMER_TEMPLATE, service_name(job.id), TEMPLATE)
-    why_stopped = ""
+    why_stopped, how_stopped = "", "stopped"
+    if states.get(timer) == ELAPSED:
+        how_stopped = "no next elapse"
+    elif no_manager and NOT_BOOTED not in no_manager:
+        # Who could not ask does not know.
+        how_stopped = "unknown"
     if job.enabled and not active:
         why_stopped = no_manager or _why_stopped(job, states, scope.command)
     return JobState(
@@ -179,7 +184,7 @@ def job_state(
         failing=(ended is not None and ended.is_bad) or (service == "failed" and not stopped),
         drop_ins=tuple(path for unit in units for path in drop_ins.get(unit, ())),
         why_stopped=why_stopped,
-        is_over=states.get(timer) == ELAPSED and not active,
+        how_stopped=how_stopped,
     )
 
 

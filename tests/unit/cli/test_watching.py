@@ -17,7 +17,7 @@ from fake_systemd import NEXT, FakeManager
 
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
-from sereno.errors import JobFailed, SystemdError
+from sereno.errors import JobFailed, NotAvailable, SystemdError
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
 from sereno.observe import kept_runs, run_and_wait, runs, runs_of_many
@@ -290,6 +290,25 @@ def test_status_sends_to_the_doctor_for_a_timer_that_has_failed(manager, capsys)
     assert capsys.readouterr().out.splitlines()[-1] == (
         "Its timer does not run: it has failed; sereno doctor --user says why"
     )
+
+
+def test_a_manager_that_gives_no_answer_stops_no_timer(manager, monkeypatch, capsys) -> None:
+    why = "Failed to connect to bus: Connection timed out"
+
+    def no_answer(pattern: str) -> dict[str, object]:
+        raise NotAvailable(f"systemd: {why}")
+
+    monkeypatch.setattr(manager, "list_timers", no_answer)
+    assert call("list") == 0
+    said = capsys.readouterr()
+    assert [line.split()[-1] for line in said.out.splitlines()[1:]] == ["unknown"] * 2
+    assert said.err == f"warning: systemd: {why}: NEXT and STATE are not known\n"
+    assert call("status", "report") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Whether its timer runs is not known: systemd: {why}"
+    why = "System has not been booted with systemd as init system (PID 1). Can't operate."
+    assert call("list") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("stopped")
 
 
 def test_statuses_json_has_a_stable_shape(capsys) -> None:
