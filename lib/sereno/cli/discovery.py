@@ -119,7 +119,8 @@ def _import(name: str, source: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise UsageError(
-                f"{source}: importing {name!r} raised {summary(error, f'{name}:')}"
+                f"{source}: importing {name!r} raised {summary(error, f'{name}:')}",
+                hint=f"install what brings it: {sys.executable} -m pip install …",
             ) from error
         raise UsageError(
             f"{source}: {sys.executable} has no module {error.name!r}",

@@ -61,6 +61,10 @@ def function_reference(
         InvalidJob: a lambda, a nested function, a method, a callable object, something defined in `__main__`, something
             that its module does not have under its own name, or a function that cannot be called with `kwargs`.
     """
+    if isinstance(function, str):
+        raise InvalidJob(
+            f"func: {function!r} is text", hint="import it, and give the function itself"
+        )
     if not inspect.isfunction(function):
         raise InvalidJob(
             f"func: {function!r} is not a function",

@@ -167,6 +167,16 @@ def test_what_cannot_register_is_refused_in_one_line_and_changes_nothing(
     assert not units.exists()
 
 
+def test_a_package_that_a_module_misses_is_to_be_installed_for_this_interpreter(
+    packages, capsys
+) -> None:
+    write(packages, "f_extra.py", "import requests_of_nobody\n")
+    assert call("--jobs", "f_extra", "--app", "shop") == 2
+    said = capsys.readouterr().err
+    assert "No module named 'requests_of_nobody'" in said
+    assert f"hint: install what brings it: {sys.executable} -m pip install" in said
+
+
 def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_it_is_run_in(
     tmp_path: Path,
 ) -> None:

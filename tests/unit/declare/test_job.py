@@ -81,6 +81,7 @@ from_main.__module__ = "__main__"
         (Reports().__call__, "is not a function"),
         (functools.partial(needs_argument, 3), "is not a function"),
         (print, "is not a function"),
+        ("shop.jobs:sync", "is text"),
         (None, "is not a function"),
         (needs_argument, "needs the argument 'limit'"),
         (lying, "no function 'report' that is this one"),
