@@ -146,17 +146,17 @@ print(next(wheel for place in places if place for wheel in glob.glob(place + "/p
 }
 
 check_packages() {
-    packages=$(missing_packages | tr '\n' ' ')
+    packages=$(missing_packages | paste -s -d ' ')
     if [ -n "$packages" ] && [ "$uid$staged" = 0no ] && command -v apt-get >/dev/null; then
-        say "Installing ${packages% }"
+        say "Installing $packages"
         changed=yes
-        if [ "$dry_run" = yes ]; then say "would run: apt-get install ${packages% }"; return; fi
+        if [ "$dry_run" = yes ]; then say "would run: apt-get install $packages"; return; fi
         # Lists that are missing, or too old for the mirror: the same again with new ones.
         # shellcheck disable=SC2086  # package names, one word each
         apt_get install $packages || { apt_get update && apt_get install $packages; } || die "this failed: apt-get install $packages: $(cause)" \
             "Mend the cause, or install the packages in another way, then run install.sh again."
         find_python
-        packages=$(missing_packages | tr '\n' ' ')
+        packages=$(missing_packages | paste -s -d ' ')
     fi
     [ -z "$packages" ] || die "Python packages of the distribution are missing for ${python:-python3}: $packages" \
         "Debian, Ubuntu: sudo apt-get install $packages" "Fedora: sudo dnf install python3 python3-systemd"

@@ -83,7 +83,9 @@ def _list(arguments: argparse.Namespace) -> None:
         # As systemctl says it: that none is what was asked for is no error.
         print(f"0 of {len(installed)} jobs listed", file=sys.stderr)
         known = [*installed, *{job.app for job in installed.values()}]
-        words = {*arguments.patterns, arguments.app or ""} - {"", *known}
+        # What names a job, or several, is meant.
+        words = {arguments.app or "", *arguments.patterns} - {"", *known}
+        words = {word for word in words if not any(fnmatchcase(each, word) for each in installed)}
         for meant in filter(None, (did_you_mean(word, known) for word in sorted(words))):
             print(f"hint: {meant}", file=sys.stderr)
     else:

@@ -114,6 +114,7 @@ def test_apply_shows_what_changes_in_a_unit_and_names_a_new_one(capsys, units) -
         (("--app", "shop", "*prices"), ["shop_prices"]),
         (("--failing",), ["shop_carts"]),
         (("--failing", "--app", "sereno"), []),
+        (("--failing", "shop_p*"), []),
     ],
 )
 def test_list_shows_the_jobs_that_are_asked_for(words, listed, capsys, manager) -> None:
