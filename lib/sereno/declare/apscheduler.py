@@ -47,6 +47,7 @@ _ANSWERS = {
     "`render()`: the unit files": "export_jobs",
     "leave it away: systemd keeps the time": "wakeup",
 }
+_NO_SUCH_TRIGGER = "none: two jobs, or a function that looks at the date"
 # By name; that of an argument ends with "=".
 ANSWERS = {name: answer for answer, names in _ANSWERS.items() for name in names.split()}
 # Names that others have for an argument, where no letters tell which one is meant.
@@ -116,7 +117,7 @@ def _is_theirs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _is_their_trigger(value: object) -> bool:
-    alias = isinstance(value, str) and value in ("interval", "cron", "date")
+    alias = isinstance(value, str) and value in ("interval", "cron", "date", "calendarinterval")
     return alias or _is_object_of_theirs(value)
 
 
@@ -168,8 +169,11 @@ def _written(given: dict[str, Any], *, theirs: bool) -> tuple[str | None, list[s
         left = [name for name in ("year", "week", "end_date") if taken.get(name)]
         notes += [f"{name}=: {ANSWERS[f'{name}=']}" for name in left]
     if kind not in ("interval", "cron"):
-        once = func is not None and kind in ("date", None)
-        return None, [f"date: {ANSWERS['run_date=']}"] if once else []
+        if kind in ("calendarinterval", "and", "or"):
+            notes.append(f"{kind}: {_NO_SUCH_TRIGGER}")
+        elif func is not None and kind in ("date", None) and "run_date" not in given:
+            notes.append(f"date: {ANSWERS['run_date=']}")
+        return None, notes
     taken |= {name: value for name, value in given.items() if name not in _ADD_JOB}
     zone = taken.pop("timezone", None)
     if kind == "cron":
@@ -197,6 +201,9 @@ def _in_crons_language(taken: dict[str, Any], *, theirs: bool) -> list[str]:
     weekday, day, notes = taken.get("day_of_week"), taken.get("day"), list[str]()
     if weekday is not None and theirs:
         taken["day_of_week"] = _weekdays(str(weekday))
+        if taken["day_of_week"] == ",".join(_WEEKDAYS):
+            # Named beside days of the month, cron would take it for "either".
+            weekday = taken.pop("day_of_week") and None
     elif weekday is not None and _weekdays(str(weekday)) != weekday:
         notes.append(
             "day_of_week=: APScheduler counts from Monday, cron from Sunday: better write names"
