@@ -323,9 +323,12 @@ def test_a_user_installs_without_root_and_uninstalls(blank_machine: Machine) -> 
     before = set(machine.run("find", "/home/ada").stdout.splitlines())
     done = machine.run(*INSTALL, "--user", user="ada", timeout=INSTALL_DEADLINE_S)
     assert "Limpieza completada" in done.stdout
+    assert "/home/ada/.local/bin is not in your PATH: log in anew" in done.stdout
     listed = machine.run("systemctl", "--user", "list-timers", "--no-legend", user="ada").stdout
     assert f"sereno@{JOB}.timer" in listed
-    again = machine.run(*INSTALL, "--user", user="ada")
+    there = {"PATH": "/usr/sbin:/usr/bin:/home/ada/.local/bin"}
+    again = machine.run(*INSTALL, "--user", user="ada", env=there)
+    assert "PATH" not in again.stdout
     assert again.stdout.endswith("\nunchanged\n")
     machine.run("/src/install.sh", "--user", "--uninstall", "--purge", user="ada")
     assert set(machine.run("find", "/home/ada").stdout.splitlines()) - before <= {

@@ -77,6 +77,9 @@ def _running(order: Order, runs: bool) -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     if order.places.is_user and not os.path.exists(f"/var/lib/systemd/linger/{user}"):
         print("Your timers stop when you log out. To keep them: loginctl enable-linger")
+    directory = os.path.dirname(order.places.command)
+    if directory not in os.environ.get("PATH", "").split(":"):
+        print(f"{directory} is not in your PATH: log in anew, or export PATH={directory}:$PATH")
     print(
         f"Next: {order.places.command} list; journalctl SERENO_JOB={JOB};"
         " when something is wrong: man sereno-troubleshooting"
