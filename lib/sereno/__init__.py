@@ -4,7 +4,7 @@ Public names, loaded when they are first used: a job's run imports only what it 
 """
 
 from os.path import realpath
-from sys import modules
+from sys import executable, modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,5 +45,13 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # importlib would be a tenth of what the cleanup loads.
-    __import__(_HOMES[name])
+    try:
+        __import__(_HOMES[name])
+    except ModuleNotFoundError as error:
+        from sereno.errors import MissingPackage
+
+        raise MissingPackage(
+            f"{name}: {executable} has no {error.name!r}",
+            hint=f"{executable} -m pip install -r {realpath(__path__[0] + '/../requirements.txt')}",
+        ) from error
     return getattr(modules[_HOMES[name]], name)

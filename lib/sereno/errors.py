@@ -10,6 +10,7 @@ The tree::
     ├── NoSuchJob                    3   also a LookupError
     ├── NotAllowed                   4   rights are missing; also a PermissionError
     ├── NotAvailable                 5   systemd, python-systemd or sereno's own units are missing
+    │   └── MissingPackage               a package that sereno needs; also an ImportError
     ├── Conflict                     6   a file or a job id belongs to somebody else
     ├── SystemdError                 1   systemctl refused or failed
     ├── CacheError                   1   the cache cannot be opened or written; also an OSError
@@ -88,6 +89,10 @@ class NotAvailable(SerenoError):
     """Something that must be installed or running is not."""
 
     exit_code = 5
+
+
+class MissingPackage(NotAvailable, ImportError):
+    """The interpreter has not all of lib/requirements.txt."""
 
 
 class Conflict(SerenoError):

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -55,6 +57,23 @@ def files(directory: Path) -> dict[str, str]:
 def test_get_scheduler_gives_one_scheduler_per_process_and_application() -> None:
     assert sereno.get_scheduler() is sereno.get_scheduler()
     assert sereno.get_scheduler(app="one") is not sereno.get_scheduler(app="two")
+
+
+def test_a_package_that_the_cache_misses_is_named_with_how_to_install_it() -> None:
+    code = (
+        "import sys\nsys.modules['lmdb'] = None\n"
+        "try:\n    from sereno import get_metadata_cache\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    lib = Path(sereno.__file__).parents[1]
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(
+        words, env={"PYTHONPATH": str(lib)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        f"get_metadata_cache: {sys.executable} has no 'lmdb'\n"
+        f"hint: {sys.executable} -m pip install -r {lib}/requirements.txt\n"
+    )
 
 
 def test_the_application_is_sereno_app_else_sereno(monkeypatch: pytest.MonkeyPatch) -> None:

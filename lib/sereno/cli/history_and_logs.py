@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import tzinfo
@@ -29,6 +30,7 @@ from sereno.manager.systemctl import is_running
 from sereno.observe import runs
 from sereno.observe.cache_now import cache_now
 from sereno.observe.totals import Period, Statistic, durations_ms, period_of, series, sparkline
+from sereno.records.journal_reader import CLOSED, may_read_journal
 from sereno.records.printable import printable
 from sereno.records.run_record import Run, iso, run_id_of, text
 from sereno.units.installation import Installation
@@ -88,6 +90,8 @@ def _history(arguments: argparse.Namespace) -> None:
         found = past.history(
             job.id, since_s=since_s, running_id=_running_id(installation, service_name(job.id))
         )
+    if not (installation.scope.is_user or may_read_journal()):
+        print(f"warning: {CLOSED}", file=sys.stderr)
     period = period_of(found)
     now = cache_now(job.function, user=installation.scope.is_user)
     if arguments.json:

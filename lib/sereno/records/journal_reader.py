@@ -23,6 +23,7 @@ MOST_MESSAGE_BYTES = 16 << 10
 # libsystemd's own, 64 KiB, could cut a run's statistics.
 _MOST_FIELD_BYTES = 1 << 20
 _AS_IT_IS = ("__REALTIME_TIMESTAMP", "__MONOTONIC_TIMESTAMP", "__CURSOR")
+CLOSED = "runs: only members of the group systemd-journal may read the system's journal"
 # What `Vouching` looks at.
 FIELDS = frozenset(
     ("_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT", "_PID", "_UID", "SERENO_JOB")

@@ -6,7 +6,7 @@ import os
 import sys
 from time import sleep
 
-from sereno.errors import SUCCESS, InvalidJob
+from sereno.errors import SUCCESS, InvalidJob, MissingPackage
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.run import sigterm
@@ -107,6 +107,8 @@ def load(function: str) -> Callable[..., Any]:
     try:
         __import__(module_name)
         return getattr(sys.modules[module_name], name)  # type: ignore[no-any-return]
+    except MissingPackage:
+        raise
     except (ImportError, AttributeError) as error:
         raise InvalidJob(
             f"function: {function!r} cannot be imported by {sys.executable}: {error}",

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from fake_systemd import NEXT, FakeManager
 
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
+from sereno.cli import history_and_logs
 from sereno.errors import JobFailed, NotAvailable, SystemdError
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
@@ -363,6 +365,23 @@ def test_the_page_names_every_key() -> None:
     }
     for key in JOB_KEYS | RUN_KEYS | period_keys | {"timer", "files", "log", "total", "mean"}:
         assert f"`{key}`" in section, key
+
+
+def test_who_may_not_read_the_systems_journal_is_told_so_beside_no_runs(
+    units, manager, monkeypatch, capsys
+) -> None:
+    found = installation.Installation("user")
+    found.scope = replace(found.scope, name="system")
+    monkeypatch.setattr(history_and_logs, "installation_of", lambda arguments: found)
+    monkeypatch.setattr(history_and_logs, "may_read_journal", lambda: False)
+    monkeypatch.setattr(runs, "Runs", lambda user: FakeRuns(user=not user))
+    FakeRuns.past = []
+    assert call("history", "report") == 0
+    said = capsys.readouterr()
+    assert "0 runs" in said.out
+    assert said.err == (
+        "warning: runs: only members of the group systemd-journal may read the system's journal\n"
+    )
 
 
 def test_the_cleanups_history_has_the_cache_of_this_moment(tmp_path, monkeypatch, capsys) -> None:

@@ -22,7 +22,7 @@ from sereno.observe.report.schedules import Schedules, schedules_of
 from sereno.observe.runs_of_many import RunsOfMany
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import messages
-from sereno.records.journal_reader import may_read_journal
+from sereno.records.journal_reader import CLOSED, may_read_journal
 from sereno.records.run_record import Run, text
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
@@ -78,9 +78,7 @@ def gather(
     remarks = list(schedules.remarks)
     recorded_s = now_s if begins_s is None else begins_s
     if not (installation.scope.is_user or may_read_journal()):
-        remarks.append(
-            "runs: only members of the group systemd-journal may read the system's journal"
-        )
+        remarks.append(CLOSED)
         recorded_s = now_s
     since_s = max(window.since_s, schedules.past_since_s, recorded_s)
     views = [
