@@ -264,7 +264,8 @@ class Systemctl:
                 if self._user
                 else "the jobs run only on a machine that systemd has booted"
                 if NOT_BOOTED in done.stderr
-                else "the timers may go on without an answer; `systemctl status` says when it answers again",
+                else "the timers may go on without an answer; when it answers again says "
+                + in_scope("systemctl status", user=self._user),
             )
         if check and done.returncode != 0:
             detail = done.stderr.strip() or f"exit status {done.returncode}"

@@ -38,7 +38,7 @@ _RESULTS = {
 # systemd.exec(5), "Process Exit Codes": what systemd itself ends with where it cannot start the program.
 SYSTEMD_STATUSES = {
     200: "its working directory cannot be entered",
-    203: "its program cannot be executed, and `sereno doctor` knows why",
+    203: "its program cannot be executed, and the doctor knows why",
     216: "its group is missing",
     217: "its user is missing",
     226: "its sandbox cannot be set up",

@@ -113,7 +113,7 @@ def load(function: str) -> Callable[..., Any]:
         raise InvalidJob(
             f"function: {function!r} cannot be imported by {sys.executable}: {error}",
             hint="the module must be on this interpreter's path, where the run's user may read it:"
-            " `sudo sereno doctor`; register the job again if it has moved",
+            " `sereno doctor`; register the job again if it has moved",
         ) from error
 
 

@@ -62,7 +62,7 @@ def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
             if account.pw_uid and (closed := _closed(path, account)):
                 yield (
                     f"the runs will not find the code in {path}: {user} may not look into {closed};"
-                    " `sereno doctor` has the way out"
+                    f" {in_scope('sereno doctor', user=False)} has the way out"
                 )
 
 

@@ -108,7 +108,7 @@ def test_a_run_that_died_without_a_record_is_failed_and_says_why(records, why: s
 def test_a_run_that_systemd_could_not_start_is_failed_without_a_start() -> None:
     run = one(exited("exited", 203), unit_failed("exit-code"))
     assert (run.status, run.start_s, run.duration_ms) == ("failed", None, None)
-    assert run.error == "its program cannot be executed, and `sereno doctor` knows why (status 203)"
+    assert run.error == "its program cannot be executed, and the doctor knows why (status 203)"
 
 
 def test_a_run_that_finished_and_whose_process_failed_is_failed() -> None:
