@@ -8,6 +8,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from struct import pack
 
 import backend_jobs
 import nobody
@@ -593,11 +594,19 @@ def test_one_id_for_two_functions_is_warned_of(scheduler, caplog) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs a file that is another user's")
 @pytest.mark.parametrize(
-    ("mode", "owner", "is_closed"),
-    [(0o700, 0, True), (0o711, 0, True), (0o755, 0, False), (0o500, nobody.ID, False)],
+    ("mode", "owner", "gid", "listed", "is_closed"),
+    [
+        (0o700, 0, 0, False, True),
+        (0o711, 0, 0, False, True),
+        (0o755, 0, 0, False, False),
+        (0o500, nobody.ID, 0, False, False),
+        (0o750, 0, 4321, False, False),
+        # An access list of its own (acl(5)) lets in whom the mode does not.
+        (0o750, 0, 0, True, False),
+    ],
 )
 def test_code_that_the_jobs_user_may_not_look_into_is_warned_of(
-    mode: int, owner: int, is_closed: bool
+    mode: int, owner: int, gid: int, listed: bool, is_closed: bool
 ) -> None:
     # Not below pytest's own directory, which is closed to everybody else.
     with tempfile.TemporaryDirectory() as made:
@@ -605,13 +614,18 @@ def test_code_that_the_jobs_user_may_not_look_into_is_warned_of(
         place = Path(made, "code")
         place.mkdir()
         place.chmod(mode)
-        os.chown(place, owner, 0)
+        os.chown(place, owner, gid)
+        if listed:
+            rights = ((1, 7, -1), (2, 5, nobody.ID), (4, 5, -1), (16, 5, -1), (32, 0, -1))
+            entries = b"".join(pack("<HHi", *right) for right in rights)
+            os.setxattr(place, "system.posix_acl_access", pack("<I", 2) + entries)
         jobs = [
             Job(
                 name,
                 "m:f",
                 IntervalTrigger(hours=1),
                 user=user,
+                group="4321",
                 interpreter="/usr/bin/python3",
                 import_paths=(str(place),),
             )

@@ -54,29 +54,40 @@ def surprising(jobs: Iterable[Job]) -> Iterator[str]:
 
 def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
     """Of code that a job's user may not look into, as what is in a home: its runs would find no module there."""
-    for user, path in dict.fromkeys(
-        (job.user or "sereno", path) for job in jobs for path in job.import_paths
+    for user, group, path in dict.fromkeys(
+        (job.user or "sereno", job.group, path) for job in jobs for path in job.import_paths
     ):
         with suppress(KeyError, OSError):
             account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-            if account.pw_uid and (closed := _closed(path, account)):
+            groups = {*os.getgrouplist(account.pw_name, account.pw_gid)}
+            for name in filter(None, ("sereno", group)):
+                with suppress(KeyError):
+                    groups.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
+            if account.pw_uid and (closed := _closed(path, account.pw_uid, groups)):
                 yield (
                     f"the runs will not find the code in {path}: {user} may not look into {closed};"
                     f" {in_scope('sereno doctor', user=False)} has the way out"
                 )
 
 
-def _closed(path: str, account: pwd.struct_passwd) -> str | None:
-    """The first directory on the way to `path`, or that one, whose mode keeps the account out."""
-    groups = os.getgrouplist(account.pw_name, account.pw_gid)
+def _closed(path: str, uid: int, groups: set[int]) -> str | None:
+    """The first directory on the way to `path`, or that one, whose mode keeps a process out."""
     for place in (*reversed(Path(path).parents), Path(path)):
         found = place.stat()
-        shift = 6 if found.st_uid == account.pw_uid else 3 if found.st_gid in groups else 0
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
         # Python lists the one where it looks.
         needed = 0o5 if place == Path(path) else 0o1
-        if found.st_mode >> shift & needed != needed:
+        if found.st_mode >> shift & needed != needed and not has_access_list(place):
             return str(place)
     return None
+
+
+def has_access_list(path: str | Path) -> bool:
+    """Whether rights to it are given that its mode does not show (acl(5))."""
+    try:
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False
 
 
 def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:

@@ -32,7 +32,8 @@ class Place:
     gid: int = 0
     leads_to: str | None = None  # of a link that leads nowhere: where to
     open_at: str | None = None  # the first on the way that others than root or caller may change
-    # (path, mode, uid, gid) of the directories on the way that are not open to all.
+    has_access_list: bool = False  # rights that its mode does not show
+    # (path, mode, uid, gid) of the directories on the way that are not open to all, and have no such list.
     gates: tuple[tuple[str, int, int, int], ...] = ()
     mount: str = "/"  # where its file system is mounted
     is_noexec: bool = False

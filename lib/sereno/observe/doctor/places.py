@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sereno.observe.doctor.job_facts import Place
 from sereno.records.files import content
+from sereno.units.cautions import has_access_list
 
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
@@ -42,6 +43,7 @@ def _look(path: str) -> Place:
         found.st_uid,
         found.st_gid,
         open_at=open_at(path),
+        has_access_list=has_access_list(path),
         gates=_gates(path),
         mount=_mount_of(path),
         is_noexec=bool(of_all.f_flag & os.ST_NOEXEC),
@@ -60,7 +62,7 @@ def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
         sorted(
             (directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
             for directory, status in found
-            if not status.st_mode & 0o001
+            if not (status.st_mode & 0o001 or has_access_list(directory))
         )
     )
 

@@ -93,7 +93,11 @@ def _closed(facts: Facts, job: JobFacts) -> tuple[str, str, int, int] | None:
             (gate, "directory" if gate in listed else "gate", rights)
             for gate, *rights in place.gates
         ]
-        if place.kind in _RIGHTS and (path != job.program or job.installed.has_entry_script):
+        if (
+            place.kind in _RIGHTS
+            and not place.has_access_list
+            and (path != job.program or job.installed.has_entry_script)
+        ):
             needs.append((path, place.kind, [place.mode, place.uid, place.gid]))
         for asked, kind, (mode, uid, gid) in needs:
             if not _may(facts, job, _RIGHTS[kind][0], mode, uid, gid):
