@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from time import sleep
+from time import monotonic, sleep
 
 from sereno.errors import SUCCESS, InvalidJob, MissingPackage
 from sereno.records import journal, messages, sending
@@ -164,7 +164,10 @@ def _wait(run: Run, stop: sigterm.Stop, retry: Retry, tried: Tried) -> bool:
     )
     try:
         with stop:
-            sleep(delay_s)
+            # In pieces: a signal that comes between Python's last look for one and a sleep is heeded after that.
+            until_s = monotonic() + delay_s
+            while (left_s := until_s - monotonic()) > 0:
+                sleep(min(left_s, 1))
     except sigterm.RunInterrupted:
         return False
     return True
