@@ -86,11 +86,22 @@ def wanted(places: Places, code: Path, release: str, named: str | None = None) -
     directories = [*map(os.path.dirname, (*files, *outside, places.switch))]
     if not places.is_user:
         directories.append(os.path.dirname(places.cache))
+    texts = {path: file.read_text("utf-8") for path, file in files.items()}
+    template = f"{places.units}/{TEMPLATE}"
+    texts[template] = _terse(texts[template])
     return Wanted(
-        {path: file.read_text("utf-8").replace("@RELEASE@", tree) for path, file in files.items()},
+        {path: text.replace("@RELEASE@", tree) for path, text in texts.items()},
         links,
         tuple(dict.fromkeys(directories)),
     )
+
+
+def _terse(text: str) -> str:
+    """A unit file with its first comment alone: systemd reads the template anew for each job, a character at a time,
+    and two thirds of it are comments, an eighth of what a job costs a daemon-reload."""
+    head, _, rest = text.partition("\n\n")
+    lines = (line for line in rest.splitlines() if line and not line.startswith("#"))
+    return "\n".join((head, *lines, ""))
 
 
 def complete(old: Manifest, new: Wanted, places: Places, release: str) -> Manifest:

@@ -11,6 +11,7 @@ from sereno.errors import Conflict, SerenoError, UsageError
 from sereno.install import checks, manifest, pip, places, releases
 from sereno.install.changes import Changes
 from sereno.install.manifest import Manifest
+from sereno.observe.doctor.files import settings_in
 
 CODE = Path(places.__file__).resolve().parents[3]
 HOME = {"HOME": "/home/ada"}
@@ -48,6 +49,19 @@ def test_the_template_that_switches_the_jobs_is_written_last() -> None:
     assert list(new.files)[-1] == "/etc/systemd/system/sereno@.service"
     assert "ExecStart=/opt/sereno/releases/1-a/bin/%i" in new.files[list(new.files)[-1]]
     assert all("@RELEASE@" not in text for text in new.files.values())
+
+
+@pytest.mark.parametrize("scope", ["system", "user"])
+def test_the_template_is_installed_with_all_its_settings_and_one_comment(scope: str) -> None:
+    shipped = (CODE / "systemd" / scope / "sereno@.service").read_text().replace("@RELEASE@", "/r")
+    where = places.choose(user=scope == "user", root="", prefix="", euid=1, environ=HOME)
+    text = manifest.wanted(where, CODE, "1-a", "/r").files[f"{where.units}/sereno@.service"]
+    assert settings_in(text) == settings_in(shipped)
+    head, _, rest = text.partition("[Unit]\n")
+    assert shipped.startswith(f"{head}\n[Unit]\n")
+    assert f"/r/systemd/{scope}/sereno@.service" in head
+    assert "#" not in rest
+    assert "\n\n" not in rest
 
 
 def test_what_is_ours_by_the_old_manifest_or_as_it_shall_be_is_not_foreign(tmp_path: Path) -> None:
