@@ -94,7 +94,7 @@ ROWS = {
         "temporary", [["of-others"], "done"], [[], "done"],
         {"write_paths": ["/tmp", "/var/tmp"]}, ("PrivateTmp=no",),
     ),
-    "Shared memory": Row("shared_memory", ["of-others"], [], {}, ("TemporaryFileSystem=",)),
+    "Shared memory": Row("shared_memory", ["of-others"], [], {"write_paths": ["/dev/shm"]}),
     "Semaphores and message queues": Row("queues", "done", "ENOENT", {}, ("PrivateIPC=no",)),
     "Other processes": Row(
         "processes", [True, "EPERM"], [False, "EPERM"], {}, ("ProtectProc=default",)

@@ -13,7 +13,7 @@ from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
 from sereno.install.places import Order
 from sereno.install.releases import prune, sweep
-from sereno.manager.names import TARGET, TELLER, TEMPLATE, job_of, service_name, timer_name
+from sereno.manager.names import DROP_IN, TARGET, TELLER, TEMPLATE, job_of, service_name, timer_name
 from sereno.units.durable import link_of
 
 
@@ -90,6 +90,8 @@ def commit(order: Order) -> bool:
         _announce(order, changes, old, done)
     for path in new.directories:
         changes.make_directory(places.at(path))
+    if not places.is_user:
+        _open_homes(places.at(places.units), changes)
     other = changes.write({places.at(path): text for path, text in new.files.items()})
     if not places.is_user:
         _make_accounts_and_cache(order, changes)
@@ -123,6 +125,16 @@ def _make_accounts_and_cache(order: Order, changes: Changes) -> None:
     cache = Path(order.places.at(order.places.cache), "metadata")
     if not cache.exists() or cache.stat().st_mode & 0o7777 != 0o2770:
         changes.run("systemd-tmpfiles", f"--root={root or '/'}", "--create", "sereno.conf")
+
+
+def _open_homes(units: str, changes: Changes) -> None:
+    """To jobs with home=True that 0.1.0 wrote: what closes homes was another line then."""
+    from sereno.units.service_text import OPEN_HOMES
+
+    old, now = f"\n{OPEN_HOMES[0]}\n", "\n".join(("", *OPEN_HOMES, ""))
+    for path in Path(units).glob(f"sereno@*.service.d/{DROP_IN}"):
+        text = path.read_text("utf-8", "surrogateescape")
+        changes.write({str(path): text if now in text else text.replace(old, now)})
 
 
 def update_catalog(order: Order) -> None:

@@ -27,6 +27,13 @@ OF_NAMESPACES = (
     *("ProtectHostname", "PrivateIPC", "PrivateNetwork"),
 )
 
+# Opens what the template closes. A list can only be taken back as a whole, so /dev/shm is said again.
+OPEN_HOMES = (
+    "ProtectHome=no",
+    "TemporaryFileSystem=",
+    "TemporaryFileSystem=/dev/shm:mode=1777,size=50%,nosuid,nodev",
+)
+
 
 def account_lines(job: Job) -> list[str]:
     """The `[Service]` lines that say as whom a run acts: its user, his own groups, and sereno for the shared cache."""
@@ -111,7 +118,7 @@ def access_lines(job: Job) -> list[str]:
     if not job.namespaces:
         lines += [*(f"{setting}=no" for setting in OF_NAMESPACES), "ProtectProc=default"]
     elif access.home is True:
-        lines.append("ProtectHome=no")
+        lines += OPEN_HOMES if job.sandboxed else ["ProtectHome=no"]
     elif job.sandboxed and job.finds_homes:
         lines.append("ProtectHome=read-only")
     # "-": where it is missing the run begins, and fails with words of its own.

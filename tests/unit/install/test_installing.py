@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from sereno.errors import Conflict, SerenoError, UsageError
-from sereno.install import checks, manifest, pip, places, releases
+from sereno.install import checks, commit, manifest, pip, places, releases
 from sereno.install.changes import Changes
 from sereno.install.manifest import Manifest
 from sereno.observe.doctor.files import settings_in
+from sereno.units.service_text import OPEN_HOMES
 
 CODE = Path(places.__file__).resolve().parents[3]
 HOME = {"HOME": "/home/ada"}
@@ -121,6 +122,20 @@ def test_what_is_as_it_shall_be_is_not_touched_and_what_a_kill_left_goes(tmp_pat
     assert not changes.made
     assert changes.write({f"{tmp_path}/a": "1", f"{tmp_path}/b": "2"}) == [f"{tmp_path}/b"]
     assert sorted(os.listdir(tmp_path)) == ["a", "b"]
+
+
+def test_an_upgrade_leaves_homes_open_to_the_jobs_that_have_them(tmp_path: Path) -> None:
+    """Which the drop-ins of 0.1.0 say with one line."""
+    owner, guest = (tmp_path / f"sereno@{name}.service.d/50-sereno.conf" for name in ("o", "g"))
+    for path, home in ((owner, "no"), (guest, "read-only")):
+        path.parent.mkdir()
+        path.write_text(f"[Service]\nProtectHome={home}\nNice=5\n")
+    for time in range(2):
+        changes = Changes(dry_run=False)
+        commit._open_homes(str(tmp_path), changes)
+        assert changes.made == (time == 0)
+    assert owner.read_text().splitlines() == ["[Service]", *OPEN_HOMES, "Nice=5"]
+    assert guest.read_text() == "[Service]\nProtectHome=read-only\nNice=5\n"
 
 
 def test_the_name_of_a_release_says_what_is_in_it(tmp_path: Path) -> None:

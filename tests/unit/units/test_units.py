@@ -24,7 +24,7 @@ from sereno.declare.retry import Retry
 from sereno.manager.names import service_name, timer_name
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
 from sereno.units.quoting import exact_span, quote, quote_argument
-from sereno.units.service_text import OF_NAMESPACES
+from sereno.units.service_text import OF_NAMESPACES, OPEN_HOMES
 from sereno.units.unit_text import own_keys, read, render
 from shipped import REPOSITORY
 
@@ -209,6 +209,11 @@ def test_a_users_sandbox_lets_through_what_is_asked_for_and_stands_on_what_there
     # A user's manager has no such target, mounts nothing and filters no addresses.
     for setting in ("network-online.target", "RequiresMountsFor", "IPAddressDeny"):
         assert setting not in drop_in
+
+
+def test_open_homes_leave_the_runs_shared_memory_as_the_template_has_it() -> None:
+    template = (REPOSITORY / "systemd/system/sereno@.service").read_text()
+    assert OPEN_HOMES[-1] in template.splitlines()
 
 
 def test_what_is_off_without_namespaces_is_what_the_users_template_has() -> None:
