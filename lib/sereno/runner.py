@@ -199,8 +199,13 @@ def _may_have_elapsed(start_s: float, end_s: float) -> bool:
     return step.isdigit() and int(step) > 0 and start_s // int(step) < end_s // int(step)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """Run what the process was called with, and end it."""
     if len(sys.argv) != 3:
         print("usage: python -m sereno.runner JOB MODULE:FUNCTION", file=sys.stderr)
         sys.exit(WRONG_USE)
     sys.exit(main(*sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    start()

@@ -11,6 +11,7 @@ from fake_systemd import FakeManager
 
 from sereno import cli
 from sereno.units import installation
+from sereno.units.unit_text import START
 
 LIB = str(Path(cli.__file__).parents[2])
 JOBS = """
@@ -72,7 +73,7 @@ def test_the_jobs_of_a_module_are_installed_for_its_application_and_run_by_this_
     said = [line.partition("; next ")[0] for line in capsys.readouterr().out.splitlines()]
     assert said == [created, created, "nothing to do"]
     drop_in = (units / "sereno@shop_sync.service.d/50-sereno.conf").read_text()
-    assert f"ExecStart={sys.executable} -P -m sereno.runner shop_sync shop_a:sync\n" in drop_in
+    assert f'ExecStart={sys.executable} -P -c "{START}" shop_sync shop_a:sync\n' in drop_in
     assert str(packages) in drop_in
 
 

@@ -14,6 +14,7 @@ import lmdb
 import pytest
 
 from sereno.runner import _may_have_elapsed
+from sereno.units.unit_text import START
 
 HERE = Path(__file__).parents[1]
 LIBRARY = HERE.parents[1] / "lib"
@@ -22,7 +23,7 @@ LIBRARY = HERE.parents[1] / "lib"
 def run(function: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name != "INVOCATION_ID"}
     return subprocess.run(
-        [sys.executable, "-P", "-m", "sereno.runner", "a_job", function],
+        [sys.executable, "-P", "-c", START, "a_job", function],
         env={**clean, "PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
         capture_output=True,
         text=True,
@@ -168,7 +169,7 @@ def test_a_function_gets_its_arguments() -> None:
 def waiting(function: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     clean = {name: value for name, value in os.environ.items() if name != "INVOCATION_ID"}
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "sereno.runner", "a_job", function],
+        [sys.executable, "-P", "-c", START, "a_job", function],
         env={**clean, "PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
@@ -286,13 +287,13 @@ random re shlex signal subprocess threading traceback typing urllib lmdb.verify
 
 
 def loaded_by(job_id: str, function: str, **environment: str) -> set[str]:
-    """The modules that a run loads, without what site-packages may load of their own accord."""
+    """The modules that a run as its unit starts it loads, without what site-packages may load of their own accord."""
     code = (
-        f"import sys\nsys.path.append({str(Path(lmdb.__file__).parents[1])!r})\nfrom sereno import runner\n"
-        f"assert runner.main({job_id!r}, {function!r}) == 0\nprint(*sys.modules, sep='\\n')"
+        f"import atexit, sys\nsys.path.append({str(Path(lmdb.__file__).parents[1])!r})\n"
+        f"atexit.register(lambda: print(*sys.modules, sep='\\n'))\n{START}"
     )
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code],
+        [sys.executable, "-S", "-c", code, job_id, function],
         env={"PYTHONPATH": f"{HERE}:{LIBRARY}", **environment},
         capture_output=True,
         text=True,
