@@ -453,12 +453,14 @@ def test_a_job_finds_homes_only_if_it_says_so(backend: Shop) -> None:
     install(
         backend,
         registration("homeless", "homes", **ada),
+        registration("homeless_root", "homes", user="root"),
         registration("guest", "homes", home="read-only", **ada),
         registration("owner", "homes", home=True, **ada),
     )
-    runs = found(backend, "homeless", "guest", "owner")
+    runs = found(backend, "homeless", "homeless_root", "guest", "owner")
     assert {job_id: run["homes"] for job_id, run in runs.items()} == {
         "homeless": ["EACCES", "EACCES"],
+        "homeless_root": ["EACCES", "EACCES"],
         "guest": [["ada"], "EROFS"],
         "owner": [["ada"], "done"],
     }
