@@ -468,6 +468,20 @@ def test_a_job_finds_homes_only_if_it_says_so(backend: Shop) -> None:
 
 
 @pytest.mark.every_systemd
+@pytest.mark.parametrize("home", ["ln -s var/homes /home", "rmdir /run/user"])
+def test_homes_that_lie_elsewhere_or_are_missing_are_closed_and_fail_no_run(
+    backend: Shop, home: str
+) -> None:
+    machine = backend.machine
+    install(backend, registration("homeless", "homes", user="ada"))
+    machine.run("sh", "-c", f"mv /home /var/homes; {home}")
+    try:
+        assert found(backend, "homeless")["homeless"]["homes"] == ["EACCES", "EACCES"]
+    finally:
+        machine.run("sh", "-c", "rm -d /home; mkdir -p /run/user; mv /var/homes /home")
+
+
+@pytest.mark.every_systemd
 def test_a_job_writes_where_it_says_and_nowhere_else(backend: Shop) -> None:
     odd = '/srv/100% "odd" \\write $HOME ñ'
     for path in ("/srv/out", "/srv/closed", odd):

@@ -128,13 +128,15 @@ def _make_accounts_and_cache(order: Order, changes: Changes) -> None:
 
 
 def _open_homes(units: str, changes: Changes) -> None:
-    """To jobs with home=True that 0.1.0 wrote: what closes homes was another line then."""
+    """To jobs with home= that 0.1.0 wrote: what closes homes was another line then."""
     from sereno.units.service_text import OPEN_HOMES
 
-    old, now = f"\n{OPEN_HOMES[0]}\n", "\n".join(("", *OPEN_HOMES, ""))
     for path in Path(units).glob(f"sereno@*.service.d/{DROP_IN}"):
         text = path.read_text("utf-8", "surrogateescape")
-        changes.write({str(path): text if now in text else text.replace(old, now)})
+        if OPEN_HOMES[1] not in text.splitlines():
+            for old in ("\nProtectHome=no\n", "\nProtectHome=read-only\n"):
+                text = text.replace(old, "\n".join((old[:-1], *OPEN_HOMES, "")))
+            changes.write({str(path): text})
 
 
 def update_catalog(order: Order) -> None:

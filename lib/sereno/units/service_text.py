@@ -27,9 +27,8 @@ OF_NAMESPACES = (
     *("ProtectHostname", "PrivateIPC", "PrivateNetwork"),
 )
 
-# Opens what the template closes. A list can only be taken back as a whole, so /dev/shm is said again.
+# To open, with ProtectHome=, what the template closes. A list can only be taken back as a whole: /dev/shm is said again.
 OPEN_HOMES = (
-    "ProtectHome=no",
     "TemporaryFileSystem=",
     "TemporaryFileSystem=/dev/shm:mode=1777,size=50%,nosuid,nodev",
 )
@@ -118,9 +117,9 @@ def access_lines(job: Job) -> list[str]:
     if not job.namespaces:
         lines += [*(f"{setting}=no" for setting in OF_NAMESPACES), "ProtectProc=default"]
     elif access.home is True:
-        lines += OPEN_HOMES if job.sandboxed else ["ProtectHome=no"]
+        lines += ["ProtectHome=no", *(OPEN_HOMES if job.sandboxed else ())]
     elif job.sandboxed and job.finds_homes:
-        lines.append("ProtectHome=read-only")
+        lines += ["ProtectHome=read-only", *OPEN_HOMES]
     # "-": where it is missing the run begins, and fails with words of its own.
     lines += [f"ReadWritePaths={quote(f'-{path}')}" for path in access.write_paths]
     if access.network:
