@@ -27,7 +27,7 @@ OF_NAMESPACES = (
     *("ProtectHostname", "PrivateIPC", "PrivateNetwork"),
 )
 
-# To open, with ProtectHome=, what the template closes. A list can only be taken back as a whole: /dev/shm is said again.
+# Opens, with ProtectHome=, what the template closes. A list can only be taken back as a whole: /dev/shm is said again.
 OPEN_HOMES = (
     "TemporaryFileSystem=",
     "TemporaryFileSystem=/dev/shm:mode=1777,size=50%,nosuid,nodev",
