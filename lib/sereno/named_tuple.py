@@ -14,6 +14,7 @@ else:
 
     class _Tuple(tuple):
         __slots__ = ()
+        _make = classmethod(tuple.__new__)
 
         def __new__(cls, *values, **named):
             if len(values) == len(cls._fields) and not named:

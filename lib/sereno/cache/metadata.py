@@ -323,12 +323,16 @@ class MetadataCache(CacheMapping):
             entry.store_key(key)  # a wrong one opens nothing
             self._prepare()
         now_ms = int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
+        generations = self._generations
         stored = self._backend.put(
             key, text, lifetime_ms, now_ms, jitter=self._jitter, expected=expected
         )
         self._line[SETS] += stored[0]
         if stored[1]:
             self._line[EVICTIONS] += stored[1]
+        kept = self._kept_get(key)
+        if kept is not None and stored[5]:
+            self._keep_stored(key, text, generations, kept[3], stored)
         return stored
 
     def _take(self, key: str, default: Json) -> Json:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sereno.cache.level import Kept, Level
     from sereno.cache.session import Session
     from sereno.cache.store import Store
+    from sereno.cache.values import Stored
 
 BREAK_EVEN = 0.44
 """Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
@@ -268,6 +269,20 @@ class Reader(ABC):
             self._offered & 3 and level is not None and level.currsize > level.full_bytes
         ):
             return
+        self._keep(key, value)
+
+    def _keep_stored(
+        self, key: str, text: bytes, generations: memoryview[int], slot: int, stored: Stored
+    ) -> None:
+        """What this process has just stored takes the place of what it kept, so that no read need fetch it.
+
+        `generations` are those of before: in other files the generation would say nothing. A write of another since
+        then has moved it.
+        """
+        until_s, mark = (stored[3] - self._epoch_ms) / 1000, stored[4] & VISITED_MASK
+        self._keep(key, (text, until_s, generations, slot, stored[5], mark))
+
+    def _keep(self, key: str, value: Kept) -> None:
         with self._session.lock:
             level = self._level
             if value[2] is not self._generations:

@@ -64,11 +64,17 @@ class Removed(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Entries that were stored, and others that went for them; was what had been there as expected?"""
+    """Entries that were stored, and others that went for them; was what had been there as expected?
+
+    Of one entry, for a process that keeps it: when it expires, its sequence number and its generation; 0: not to keep.
+    """
 
     entries: int
     evicted: int
     matched: bool = True
+    expiry_ms: int = 0
+    sequence: int = 0
+    generation: int = 0
 
 
 class Version(NamedTuple):

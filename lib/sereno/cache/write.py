@@ -45,7 +45,6 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 128
 """Slots that one box of the cleanup looks at: about half a millisecond."""
 
-_ONE_STORED = Stored(1, 0)
 _NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
 
@@ -131,7 +130,7 @@ class Write(Transaction):
             self._held_bytes += more
         board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
-        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
+        return Stored._make((1, self.evictions, True, expiry_ms, sequence, self.generation))
 
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
