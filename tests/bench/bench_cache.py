@@ -158,7 +158,8 @@ def measure_mixed(table: Table, rounds: int, calls: int, base: str) -> None:
         fill(peer, 0, count, value)
     for number, share in itertools.product(range(rounds), MIXED_SETS):
         wanted = zipf_keys(count, calls, number)
-        chance = random.Random(number)
+        # Not the seed of the keys: all sets would be of the first.
+        chance = random.Random(f"sets of {number}")
         stream = [(key, chance.random() < share) for key in wanted]
         for kind, peer in subjects:
             get, put = peer.get, peer.set

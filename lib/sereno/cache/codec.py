@@ -63,8 +63,11 @@ def decode(text: bytes) -> Json:
     Raises:
         CacheFormatError: it is no JSON: not from here.
     """
+    if _loads is None:
+        _load_orjson()
+        return decode(text)
     try:
-        return decoder()(text)
+        return _loads(text)
     except ValueError as error:
         raise CacheFormatError(
             f"cache: {short(text)} is no JSON, so sereno did not store it: {error}"
@@ -72,11 +75,8 @@ def decode(text: bytes) -> Json:
 
 
 def decoder() -> Callable[[bytes], Any]:
-    """The function behind `decode`, for a caller that counts nanoseconds."""
-    if _loads is None:
-        _load_orjson()
-    assert _loads is not None
-    return _loads
+    """`decode`; once orjson is loaded the function behind it, for a caller that counts nanoseconds."""
+    return _loads or decode
 
 
 def _load_orjson() -> None:

@@ -212,6 +212,7 @@ class Reader(ABC):
     def _prepared(self) -> None:
         """Lets reads go the short way."""
         self._is_prepared = True
+        self._decode = codec.decoder()
         with self._session.lock:
             if self._store is not None:
                 self._begin = self._store.begin
@@ -257,8 +258,9 @@ class Reader(ABC):
         self._line[MISSES if text is None else HITS] += 1
         if text is None:
             return default
+        value = codec.decode(text)
         self._decode = codec.decoder()
-        return codec.decode(text)
+        return value
 
     def _offer(self, key: str, value: Kept) -> None:
         """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
