@@ -1,9 +1,12 @@
-"""Real forking servers: gunicorn that loads the application before it forks its workers, Celery that replaces them."""
+"""Real forking servers: gunicorn and uWSGI that load the application before they fork their workers, Celery that replaces
+them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +30,8 @@ from sereno.cache import MetadataCache
 
 cache = MetadataCache(os.environ["CACHE"])
 cache.set("loaded", os.getpid())
-assert cache.get("loaded") == os.getpid()
+assert cache.get("loaded")
+cache.incr("loads")
 
 
 @cache.memoize()
@@ -47,22 +51,27 @@ def application(environ, start_response):
 """
 
 
-class Server:
-    """gunicorn on a free port of the loopback interface."""
+def gunicorn(port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS)),
+        *("--bind", f"127.0.0.1:{port}", "--log-level", "warning", "shop"),
+    ]
 
-    def __init__(self, directory: Path) -> None:
+
+class Server:
+    """A server on a free port of the loopback interface."""
+
+    def __init__(self, directory: Path, command: Callable[[int], list[str]]) -> None:
         (directory / "shop.py").write_text(APPLICATION)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS)),
-                *("--bind", f"127.0.0.1:{self.port}", "--log-level", "warning", "shop"),
-            ],
+            command(self.port),
             cwd=directory,
             env=os.environ | {"PYTHONPATH": str(LIB), "CACHE": str(directory / "cache")},
         )
+        self.asked = 0
 
     def ask(self, path: str) -> dict[str, object]:
         """One request on a connection of its own, which any worker may take."""
@@ -70,30 +79,40 @@ class Server:
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}") as answer:
+                    self.asked += 1
                     return json.load(answer)  # type: ignore[no-any-return]
             except (urllib.error.URLError, ConnectionError):
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     raise
                 time.sleep(0.05)
 
-    def pids(self, at_least: int) -> set[object]:
-        """Workers that have answered; asks until there are that many."""
+    def pids(self, at_least: int, key: str = "nothing", value: object = None) -> set[object]:
+        """Workers that have answered, each with the value; asks until there are that many."""
         seen: set[object] = set()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while len(seen) < at_least:
             assert time.monotonic() < deadline, seen
-            seen.add(self.ask("get/nothing")["pid"])
+            with ThreadPoolExecutor(at_least) as crowd:
+                answers = list(crowd.map(self.ask, [f"get/{key}"] * at_least))
+            assert {answer["value"] for answer in answers} == {value}
+            seen |= {answer["pid"] for answer in answers}
         return seen
+
+
+@contextlib.contextmanager
+def started(directory: Path, command: Callable[[int], list[str]]) -> Iterator[Server]:
+    server = Server(directory, command)
+    try:
+        yield server
+    finally:
+        server.process.terminate()
+        server.process.wait(20)
 
 
 @pytest.fixture
 def server(tmp_path) -> Iterator[Server]:
-    started = Server(tmp_path)
-    try:
-        yield started
-    finally:
-        started.process.terminate()
-        started.process.wait(20)
+    with started(tmp_path, gunicorn) as server:
+        yield server
 
 
 def test_workers_forked_from_a_loaded_application_share_its_cache_and_lose_no_count(
@@ -128,6 +147,50 @@ def test_a_memoized_function_of_a_loaded_application_is_computed_once_by_its_wor
         {'["0", 1]', '["1", 2]'},
         {'["1", 1]', '["0", 2]'},
     )
+
+
+@pytest.mark.skipif(not shutil.which("uwsgi"), reason="needs Debian's uWSGI")
+@pytest.mark.parametrize("threads", [(), ("--enable-threads", "--threads", "2")], ids=["", "threads"])
+@pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["forked", "lazy"])
+def test_workers_of_uwsgi_share_the_cache_and_lose_no_count_when_they_are_killed_and_reloaded(
+    tmp_path, lazy, threads
+):
+    def uwsgi(port: int) -> list[str]:
+        return [
+            *("uwsgi", "--plugin", "python3", "--virtualenv", sys.prefix, "--pythonpath", str(LIB)),
+            *("--http-socket", f"127.0.0.1:{port}", "--module", "shop", "--need-app"),
+            *("--master", "--workers", "4", "--die-on-term", "--disable-logging"),
+            *lazy,
+            *threads,
+        ]
+
+    with started(tmp_path, uwsgi) as server:
+        cache = MetadataCache(tmp_path / "cache", enable_stats=False)
+
+        def every_count_is_there(values_set: int) -> None:
+            stats, loads = cache.get_stats(), cache["loads"]
+            assert stats["total_requests"] == 2 * server.asked + loads
+            assert stats["sets"] == values_set + 2 * loads
+            # By luck too where all count in the line that they were forked with; so each has its own.
+            lives = [lives for _, lives in cache._session.store.board._others()]
+            assert lives.count(True) == 4 + (not lazy)
+
+        server.ask("set/k?1")
+        before = server.pids(4, "k", "1")
+        assert (server.process.pid in before, cache["loads"]) == (False, 4 if lazy else 1)
+        every_count_is_there(1)
+        killed = min(before)
+        os.kill(killed, signal.SIGKILL)
+        server.ask("set/k?2")
+        assert len(server.pids(4, "k", "2") - before) <= 1
+        server.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while server.ask("get/k")["pid"] in before:
+            assert time.monotonic() < deadline
+        server.ask("set/k?3")
+        after = server.pids(4, "k", "3")
+        assert not after & before
+        every_count_is_there(3)
 
 
 TASKS, PER_CHILD = 60, 4

@@ -42,8 +42,8 @@ BATCH_ENTRIES = 100
 """Entries in one transaction of a bulk operation: about 1 ms. In larger ones LMDB leaves so long a list of free pages
 that each later write costs 1.6 times as much (27 µs after batches of 500, 17 after these)."""
 
-BOX_SLOTS = 128
-"""Slots that one box of the cleanup looks at: about half a millisecond."""
+BOX_SLOTS = 256
+"""Slots that one box of the cleanup looks at: about half a millisecond; half as many take a sixth longer an entry."""
 
 _NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
