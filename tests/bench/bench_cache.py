@@ -8,6 +8,7 @@ are medians over the rounds. One process on one core, except where four are at w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -24,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-from peers import PURGED_TTL_S, DiskCache, Sereno, SerenoStore, peers
+from peers import PURGED_TTL_S, DiskCache, Lmdb, Sereno, SerenoStore, peers
 
 from sereno.cache import MetadataCache
+from sereno.cache.write import BATCH_ENTRIES, BOX_SLOTS
 
 CHUNK = 5000
 HOT_KEYS = 500
@@ -51,9 +53,11 @@ def keys(start: int, count: int) -> list[str]:
     return [f"key:{number}" for number in range(start, start + count)]
 
 
-def fill(peer: Any, start: int, count: int, value: Any, ttl: float | None = None) -> None:
-    for at in range(start, start + count, CHUNK):
-        peer.fill(dict.fromkeys(keys(at, min(CHUNK, start + count - at)), value), ttl)
+def fill(
+    peer: Any, start: int, count: int, value: Any, ttl: float | None = None, chunk: int = CHUNK
+) -> None:
+    for at in range(start, start + count, chunk):
+        peer.fill(dict.fromkeys(keys(at, min(chunk, start + count - at)), value), ttl)
 
 
 def timed_us(action: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> float:
@@ -67,16 +71,24 @@ def timed_us(action: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> fl
 def add_write(
     table: Table, row: str, peer: str, action: Callable[..., Any], arguments: list[tuple[Any, ...]]
 ) -> None:
-    """By wall and, for peers that do all in this process, by its CPU time: what the disk and others take is in one."""
-    began_ns = time.process_time_ns()
-    table.add(row, peer, timed_us(action, arguments))
-    if peer != "Redis, socket":
-        spent_us = (time.process_time_ns() - began_ns) / 1000
-        table.add(f"{row}, CPU", peer, spent_us / len(arguments))
+    """Writes, each with other arguments."""
+    with table.measuring(row, peer, len(arguments)):
+        for argument in arguments:
+            action(*argument)
 
 
 class Table:
     """Medians by row and peer, printed with the ratio to diskcache."""
+
+    @contextlib.contextmanager
+    def measuring(self, row: str, peer: str, calls: int) -> Iterator[None]:
+        """By wall, which has what the disk and others take, and by CPU time for peers that do all in this process."""
+        began_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
+        yield
+        spent_ns, spent_cpu_ns = time.perf_counter_ns() - began_ns, time.process_time_ns() - cpu_ns
+        self.add(row, peer, spent_ns / 1000 / calls)
+        if peer != "Redis, socket":
+            self.add(f"{row}, CPU", peer, spent_cpu_ns / 1000 / calls)
 
     def __init__(self) -> None:
         self.samples: dict[tuple[str, str], list[float]] = {}
@@ -163,34 +175,42 @@ def measure_mixed(table: Table, rounds: int, calls: int, base: str) -> None:
         stream = [(key, chance.random() < share) for key in wanted]
         for kind, peer in subjects:
             get, put = peer.get, peer.set
-            began_ns = time.perf_counter_ns()
-            for key, writes in stream:
-                if writes:
-                    put(key, value)
-                else:
-                    get(key)
-            row = f"{count:,} × 300 B: {share:.0%} set, Zipf 1.0"
-            table.add(row, kind.name, (time.perf_counter_ns() - began_ns) / 1000 / calls)
+            with table.measuring(f"{count:,} × 300 B: {share:.0%} set, Zipf 1.0", kind.name, calls):
+                for key, writes in stream:
+                    if writes:
+                        put(key, value)
+                    else:
+                        get(key)
     for _, peer in subjects:
         peer.close()
 
 
 def measure_after_batches(table: Table, rounds: int, calls: int, base: str) -> None:
-    """Single writes beside those of a store that has seen a purge and many batches, and so has many free pages."""
+    """Single writes beside those of a store that has seen a purge and many batches, and so has many free pages; ours,
+    and LMDB by hand with the same transactions."""
     value, count = make_value(300), 20 * CHUNK
-    plain, batched = Sereno(f"{base}/plain"), Sereno(f"{base}/batched")
-    fill(plain, 0, count, value)
-    fill(batched, 0, count, value)
-    fill(batched, count, count // 5, value, PURGED_TTL_S)
-    assert batched.purge() == count // 5
-    fill(batched, 0, count, value)
+    subjects = {
+        f"{kind.name}, {state}": kind(f"{base}/{kind.__name__}-{state}")
+        for kind in (Sereno, Lmdb)
+        for state in ("plain", "after batches")
+    }
+    for name, peer in subjects.items():
+        fill(peer, 0, count, value, chunk=BATCH_ENTRIES)
+        if name.endswith("after batches"):
+            fill(peer, count, count // 5, value, PURGED_TTL_S, BATCH_ENTRIES)
+            if isinstance(peer, Sereno):
+                assert peer.purge() == count // 5
+            else:
+                for at in range(count, count + count // 5, BOX_SLOTS):
+                    peer.delete_many(keys(at, BOX_SLOTS))
+            fill(peer, 0, count, value, chunk=BATCH_ENTRIES)
     for number in range(rounds):
         chance = random.Random(number)
         written = [(f"key:{chance.randrange(count)}", value) for _ in range(calls)]
-        table.add(AFTER_BATCHES, "sereno, plain", timed_us(plain.set, written))
-        table.add(AFTER_BATCHES, "sereno, after batches", timed_us(batched.set, written))
-    plain.close()
-    batched.close()
+        for name, peer in subjects.items():
+            table.add(AFTER_BATCHES, name, timed_us(peer.set, written))
+    for peer in subjects.values():
+        peer.close()
 
 
 def measure_blocks(overwrites: int, base: str) -> float:
@@ -419,11 +439,10 @@ def targets(
     for share in MIXED_SETS:
         name = f"{MIXED_KEYS:,} × 300 B: {share:.0%} set, Zipf 1.0"
         yield line(name, table.ratio(name, "sereno"), 5, "× diskcache", False)
-    plain, batched = (
-        table.median(AFTER_BATCHES, f"sereno, {kind}") for kind in ("plain", "after batches")
-    )
-    ratio = batched / plain if plain and batched else None
-    yield line("write after a purge and batches", ratio, 1.15, "× one before", True)
+    for kind in (Sereno, Lmdb):
+        ratio = table.ratio(AFTER_BATCHES, f"{kind.name}, plain", f"{kind.name}, after batches")
+        name = f"write after a purge and batches, {kind.name}"
+        yield line(name, ratio, 1.15, "× one before", True)
     yield line("disk blocks after large overwrites", blocks, 1.5, "× pages in use", True)
     full, insert = (
         table.median(row("insert into a full cache"), "sereno"),

@@ -135,6 +135,11 @@ class Lmdb:
             for key, value in items.items():
                 txn.put(key.encode(), orjson.dumps(value))
 
+    def delete_many(self, keys: list[str]) -> None:
+        with self.env.begin(write=True) as txn:
+            for key in keys:
+                txn.delete(key.encode())
+
     def close(self) -> None:
         self.env.close()
 

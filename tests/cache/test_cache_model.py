@@ -179,8 +179,9 @@ class OfManyEntriesASlot(CacheAgainstADict):
         self.narrow.undo()
 
 
+# In the long run 20,000 operations for each of the two, in some five minutes.
 OfManyEntriesASlot.TestCase.settings = CacheAgainstADict.TestCase.settings = settings(
-    max_examples=1500 if os.environ.get("SERENO_TEST_LONG") == "1" else 25,
+    max_examples=500 if os.environ.get("SERENO_TEST_LONG") == "1" else 25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

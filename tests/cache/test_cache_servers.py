@@ -1,5 +1,5 @@
-"""Real forking servers: gunicorn and uWSGI that load the application before they fork their workers, Celery that replaces
-them."""
+"""Real forking servers: gunicorn and uWSGI, which load the application before they fork, and Celery, which replaces
+its children."""
 
 from __future__ import annotations
 
@@ -150,7 +150,9 @@ def test_a_memoized_function_of_a_loaded_application_is_computed_once_by_its_wor
 
 
 @pytest.mark.skipif(not shutil.which("uwsgi"), reason="needs Debian's uWSGI")
-@pytest.mark.parametrize("threads", [(), ("--enable-threads", "--threads", "2")], ids=["", "threads"])
+@pytest.mark.parametrize(
+    "threads", [(), ("--enable-threads", "--threads", "2")], ids=["", "threads"]
+)
 @pytest.mark.parametrize("lazy", [(), ("--lazy-apps",)], ids=["forked", "lazy"])
 def test_workers_of_uwsgi_share_the_cache_and_lose_no_count_when_they_are_killed_and_reloaded(
     tmp_path, lazy, threads
