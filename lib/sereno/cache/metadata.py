@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from sereno.cache import codec, entry, place, reports
+from sereno.cache import board, codec, entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import EVICTIONS, EXPIRED_REMOVALS, HITS, INVALIDATIONS, MISSES, SETS
 from sereno.cache.clock import BOOTTIME
@@ -186,11 +186,8 @@ class MetadataCache(CacheMapping):
                     f" {type(before).__qualname__}, an int is needed"
                 )
             text = codec.encode(before + by, f"{key} + {by}")
-            if there is None:
-                stored = self._put(key, text, new_ms, NOTHING)
-            else:
-                stored = self._put(key, text, KEPT_LIFETIME, there)
-            if stored.matched:
+            how = (new_ms, NOTHING) if there is None else (KEPT_LIFETIME, there)
+            if self._put(key, text, *how).matched:
                 return before + by
 
     def invalidate(self, key: str) -> bool:
@@ -332,7 +329,9 @@ class MetadataCache(CacheMapping):
             self._line[EVICTIONS] += stored[1]
         kept = self._kept_get(key)
         if kept is not None and stored[5]:
-            self._keep_stored(key, text, generations, kept[3], stored)
+            # In other files than before the generation would say nothing; a write of another since has moved it.
+            until_s, mark = (stored[3] - self._epoch_ms) / 1000, stored[4] & board.VISITED_MASK
+            self._keep(key, (text, until_s, generations, kept[3], stored[5], mark))
         return stored
 
     def _take(self, key: str, default: Json) -> Json:

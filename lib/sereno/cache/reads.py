@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from sereno.cache.level import Kept, Level
     from sereno.cache.session import Session
     from sereno.cache.store import Store
-    from sereno.cache.values import Stored
 
 BREAK_EVEN = 0.44
 """Of the hits, those that the level must serve to be worth what it costs to keep the others (1.15 µs each)."""
@@ -96,7 +95,6 @@ class Reader(ABC):
             boottime_s if own_clock is None else lambda _: own_clock()
         )
         self.level_bytes = level_bytes
-        self._offered = 0
         self._level: Level | None = None
         self._decode: Callable[[bytes], codec.Json] = codec.decode
         self._epoch_ms = 0
@@ -265,24 +263,12 @@ class Reader(ABC):
     def _offer(self, key: str, value: Kept) -> None:
         """Keeps a value. A full level takes one in four: what is read often comes in soon, what is not costs less."""
         level = self._level
-        self._offered += 1
         self._stored_hits += 1
         if self._stored_hits < self._rests_until or (
-            self._offered & 3 and level is not None and level.currsize > level.full_bytes
+            self._stored_hits & 3 and level is not None and level.currsize > level.full_bytes
         ):
             return
         self._keep(key, value)
-
-    def _keep_stored(
-        self, key: str, text: bytes, generations: memoryview[int], slot: int, stored: Stored
-    ) -> None:
-        """What this process has just stored takes the place of what it kept, so that no read need fetch it.
-
-        `generations` are those of before: in other files the generation would say nothing. A write of another since
-        then has moved it.
-        """
-        until_s, mark = (stored[3] - self._epoch_ms) / 1000, stored[4] & VISITED_MASK
-        self._keep(key, (text, until_s, generations, slot, stored[5], mark))
 
     def _keep(self, key: str, value: Kept) -> None:
         with self._session.lock:

@@ -64,10 +64,8 @@ class Removed(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Entries that were stored, and others that went for them; was what had been there as expected?
-
-    Of one entry, for a process that keeps it: when it expires, its sequence number and its generation; 0: not to keep.
-    """
+    """Entries that were stored, and others that went for them; was what had been there as expected? Then, of one entry
+    that may be kept, when it expires, its sequence number and its generation."""
 
     entries: int
     evicted: int

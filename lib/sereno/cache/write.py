@@ -32,12 +32,6 @@ from sereno.cache.values import (
 )
 from sereno.named_tuple import NamedTuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    Result = TypeVar("Result")
-
 BATCH_ENTRIES = 100
 """Entries in one transaction of a bulk operation: about 1 ms. In larger ones LMDB leaves so long a list of free pages
 that each later write costs 1.6 times as much (27 µs after batches of 500, 17 after these)."""
@@ -45,7 +39,6 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 256
 """Slots that one box of the cleanup looks at: about half a millisecond; half as many take a sixth longer an entry."""
 
-_NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
 
 
@@ -69,10 +62,8 @@ class Write(Transaction):
         jitter: float,
     ) -> Stored:
         """Stores (key, store key, text), all with one lifetime."""
-        count = 0
-        for key, stored, text in puts:
-            count += self.put_one(key, stored, text, lifetime_ms, now_ms, jitter, ANYTHING)[0]
-        return Stored(count, self.evictions)
+        done = [self.put_one(*put, lifetime_ms, now_ms, jitter, ANYTHING) for put in puts]
+        return Stored(sum(each[0] for each in done), self.evictions)
 
     def put_one(
         self,
@@ -136,9 +127,8 @@ class Write(Transaction):
         """Removes one entry."""
         record = self._txn.get(stored)
         # Also where there is none: there may be one in a snapshot, or about to be computed.
-        if not self.delete(stored, record):
-            return _NOTHING_REMOVED
-        return _ONE_REMOVED if _expiry_of(record)[0] > now_ms else _ONE_EXPIRED
+        removed = self.delete(stored, record)
+        return Removed._make((int(removed), int(removed and is_live(record, now_ms)), None))
 
     def remove_prefix(self, prefix: bytes, start: bytes, now_ms: int) -> Removed:
         """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
