@@ -14,7 +14,6 @@ else:
 
     class _Tuple(tuple):
         __slots__ = ()
-        _make = classmethod(tuple.__new__)
 
         def __new__(cls, *values, **named):
             if len(values) == len(cls._fields) and not named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import struct
@@ -144,6 +145,23 @@ def test_threads_that_write_and_close_and_read_do_not_block_one_another(path):
         thread.join(30)
         assert not thread.is_alive()
     assert failures == []
+
+
+def test_files_that_another_thread_closes_as_soon_as_they_are_open_are_no_damage(path, monkeypatch):
+    cache = MetadataCache(path)
+    cache.set("k", 1)
+    session, closes = cache._session, iter(range(5))
+    recover = session._recover
+
+    def recover_and_close(failure: Exception | None) -> None:
+        recover(failure)
+        for _ in itertools.islice(closes, 1):
+            session.close()
+
+    monkeypatch.setattr(session, "_recover", recover_and_close)
+    session.close()
+    assert session.reading(lambda store: store is session.store)
+    assert next(closes, None) is None
 
 
 def test_a_forked_child_has_the_cache_and_leaves_its_parents_alone(path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from sereno.cache import board, codec, entry, place, reports
+from sereno.cache import codec, entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import EVICTIONS, EXPIRED_REMOVALS, HITS, INVALIDATIONS, MISSES, SETS
 from sereno.cache.clock import BOOTTIME
@@ -320,18 +320,12 @@ class MetadataCache(CacheMapping):
             entry.store_key(key)  # a wrong one opens nothing
             self._prepare()
         now_ms = int(self._clock(BOOTTIME) * 1000) + self._epoch_ms
-        generations = self._generations
         stored = self._backend.put(
             key, text, lifetime_ms, now_ms, jitter=self._jitter, expected=expected
         )
         self._line[SETS] += stored[0]
         if stored[1]:
             self._line[EVICTIONS] += stored[1]
-        kept = self._kept_get(key)
-        if kept is not None and stored[5]:
-            # In other files than before the generation would say nothing; a write of another since has moved it.
-            until_s, mark = (stored[3] - self._epoch_ms) / 1000, stored[4] & board.VISITED_MASK
-            self._keep(key, (text, until_s, generations, kept[3], stored[5], mark))
         return stored
 
     def _take(self, key: str, default: Json) -> Json:

@@ -268,9 +268,6 @@ class Reader(ABC):
             self._stored_hits & 3 and level is not None and level.currsize > level.full_bytes
         ):
             return
-        self._keep(key, value)
-
-    def _keep(self, key: str, value: Kept) -> None:
         with self._session.lock:
             level = self._level
             if value[2] is not self._generations:

@@ -77,8 +77,10 @@ class Session:
     def reading(self, action: Callable[..., Result], *arguments: Any) -> Result:
         """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed."""
         self._begin()
-        failure: Exception | None = None
-        for _ in range(TRIES):
+        failures: list[Exception] = []
+        while len(failures) < TRIES:
+            # None: they are not open yet, or another thread has closed them, which is no damage.
+            failure: Exception | None = None
             with self.lock:
                 store = self._usable()
                 if store is not None:
@@ -86,8 +88,11 @@ class Session:
                         return action(store, *arguments)
                     except (lmdb.Error, Damaged) as error:
                         failure = error
+                        failures.append(error)
             self._recover(failure)
-        raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
+        raise CacheError(
+            f"cache {self.path}: damaged again and again: {failures[-1]}"
+        ) from failures[-1]
 
     def written(self, action: Callable[..., Result], *arguments: Any) -> Result:
         """`action(write, *arguments)` in a write transaction; once more on new files when the old ones are damaged.

@@ -64,15 +64,11 @@ class Removed(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Entries that were stored, and others that went for them; was what had been there as expected? Then, of one entry
-    that may be kept, when it expires, its sequence number and its generation."""
+    """Entries that were stored, and others that went for them; was what had been there as expected?"""
 
     entries: int
     evicted: int
     matched: bool = True
-    expiry_ms: int = 0
-    sequence: int = 0
-    generation: int = 0
 
 
 class Version(NamedTuple):

@@ -39,6 +39,8 @@ that each later write costs 1.6 times as much (27 µs after batches of 500, 17 a
 BOX_SLOTS = 256
 """Slots that one box of the cleanup looks at: about half a millisecond; half as many take a sixth longer an entry."""
 
+_ONE_STORED = Stored(1, 0)
+_NOTHING_REMOVED, _ONE_REMOVED, _ONE_EXPIRED = Removed(0, 0), Removed(1, 1), Removed(1, 0)
 _expiry_of = entry.expiry_and_sequence
 
 
@@ -121,14 +123,15 @@ class Write(Transaction):
             self._held_bytes += more
         board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
-        return Stored._make((1, self.evictions, True, expiry_ms, sequence, self.generation))
+        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
 
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
         record = self._txn.get(stored)
         # Also where there is none: there may be one in a snapshot, or about to be computed.
-        removed = self.delete(stored, record)
-        return Removed._make((int(removed), int(removed and is_live(record, now_ms)), None))
+        if not self.delete(stored, record):
+            return _NOTHING_REMOVED
+        return _ONE_REMOVED if _expiry_of(record)[0] > now_ms else _ONE_EXPIRED
 
     def remove_prefix(self, prefix: bytes, start: bytes, now_ms: int) -> Removed:
         """Removes the entries from a store key on whose key begins with a prefix (UTF-8)."""
