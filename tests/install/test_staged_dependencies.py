@@ -66,6 +66,8 @@ def test_a_folder_without_a_wheel_is_refused(empty: Image, checkout: Path, tmp_p
     assert empty.listing() == {}
 
 
+# Each machine of the boot tests is installed so, in a network namespace of its own.
+@pytest.mark.long
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a machine without a network")
 def test_with_a_folder_of_wheels_no_network_is_needed_for_all_the_dependencies(
     empty: Image, wheels: Path, tmp_path: Path

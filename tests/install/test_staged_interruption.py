@@ -132,7 +132,7 @@ def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
     """Kill install.sh again and again, each time some changes further, to its end; return what was next each time.
 
     Each run starts from what the killed ones before it left. Where a run must first do again what is never done for
-    good, it is let one further.
+    good, it is let further.
     """
     reached: list[str] = []
     allowed = step = 3 * STEP if STEP > 1 else 1
@@ -143,7 +143,7 @@ def advance(image: Image, checkout: Path, *arguments: str) -> list[str]:
         assert done.returncode == -9, done.stderr
         stopped_at = re.sub(r"/tmp\.\w+", "", image.calls[-1])
         if stopped_at in reached:
-            allowed += 1
+            allowed += STEP
         else:
             reached.append(stopped_at)
             allowed = max(step, allowed - 1)
