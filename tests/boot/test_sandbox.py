@@ -315,12 +315,13 @@ def test_every_row_of_the_page_is_tried_and_every_way_out_is_in_its_row() -> Non
 
 @pytest.fixture(scope="module")
 def met(backend: Shop) -> dict[str, tuple[Any, Any, Any]]:
-    """Of each row: what was found outside, inside, and with the way out."""
+    """Of each row: what was found outside, inside, and with the way out, which alone needs a run of the row's own."""
     machine = backend.machine
     each = list(ROWS.values())
+    probes = {user: [row.probe for row in each if row.user == user] for user in {row.user for row in each}}
     install(
         backend,
-        *(registration(row.probe, row.probe, user=row.user) for row in each),
+        *(registration(f"inside_{user}", names, user=user) for user, names in probes.items()),
         *(
             registration(f"{row.probe}_open", row.probe, **{"user": row.user, **row.options})
             for row in each
@@ -328,18 +329,19 @@ def met(backend: Shop) -> dict[str, tuple[Any, Any, Any]]:
     )
     for row in each:
         drop_in(machine, f"{row.probe}_open", *row.lines)
-    runs = found(backend, *(f"{row.probe}{which}" for row in each for which in ("", "_open")))
+    runs = found(
+        backend, *(f"inside_{user}" for user in probes), *(f"{row.probe}_open" for row in each)
+    )
     remove_drop_ins(machine)
     outside: dict[str, Any] = {}
-    for user in {row.user for row in each}:
-        names = [row.probe for row in each if row.user == user]
+    for user, names in probes.items():
         words = ["python3", "/srv/shop/sandbox_probes.py", *names]
         done = machine.run_unit(*words, user=user, properties=["WorkingDirectory=/srv/open"])
         outside.update(json.loads(done.stdout))
     return {
         row.probe: (
             outside[row.probe],
-            runs[row.probe][row.probe],
+            runs[f"inside_{row.user}"][row.probe],
             runs[f"{row.probe}_open"][row.probe],
         )
         for row in each
