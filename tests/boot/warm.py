@@ -2,8 +2,8 @@
 
 Of the CPU time of `sereno list`, two thirds are an interpreter's start and its imports, and the boot tests make a
 thousand such calls. A call is a process of its own all the same: it runs the installed code, and ends as any other.
-The forking process itself only imports: what the calls before have imported, as long as those files are what they
-were. Whatever is in doubt (another user, a variable, an interpreter that does not start) is started anew by the
+The forking process itself only imports: what the calls before have imported, those of earlier machines at its start, as
+long as those files are what they were. Whatever is in doubt (another user, a variable, an interpreter that does not start) is started anew by the
 caller; so is every call in the long run.
 """
 
@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,8 @@ IS_USED = os.environ.get("SERENO_TEST_LONG") != "1"
 START_DEADLINE_S = 30.0
 MOST_BYTES = 65_536
 # Its standard input is a socket of packets. A call: {"argv", "code"} with standard input, output and error; the answer:
-# the status, or "stale". Its argument: the script of all calls, whose modules are beside it; or what "-c" imports.
+# [status, names of modules that it imported], or "stale". Its arguments: the script of all calls, whose modules are
+# beside it, or what "-c" imports; then names of modules to begin with.
 SERVER = r"""
 import atexit, gc, importlib, json, os, socket, sys, time, types
 import threading  # the end of each call looks for threads
@@ -43,9 +44,22 @@ def is_stale():
     except OSError:
         return True
 
+def load(names):
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(script))) + "/lib")
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    sys.path[:] = path
+    known.update((file, state(file)) for file in {*loaded().values()} - {*known})
+    gc.freeze()
+
 script = sys.argv[1]
 path = [*sys.path]
-known = {script: state(script)}
+# An environment whose packages come or go is another one.
+known = {file: state(file) for file in (script, sys.prefix + "/lib")}
+load(sys.argv[2:])
 calls = socket.socket(fileno=os.dup(0))
 os.dup2(os.open("/dev/null", os.O_RDWR), 0)
 calls.send(b"ready")
@@ -62,7 +76,6 @@ while True:
     for fd in (*fds, tell):
         os.close(fd)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    calls.send(json.dumps(status).encode())
     # Of a call that did not end as a Python does there is nothing to read, and a process that it left may hold the end.
     os.set_blocking(learnt, False)
     try:
@@ -70,15 +83,8 @@ while True:
     except BlockingIOError:
         names = []
     os.close(learnt)
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(script))) + "/lib")
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            pass
-    sys.path[:] = path
-    known.update((file, state(file)) for file in {*loaded().values()} - {*known})
-    gc.freeze()
+    calls.send(json.dumps([status, names]).encode())
+    load(names)
 
 calls.close()
 for number, fd in enumerate(fds):
@@ -107,14 +113,18 @@ exec(compile(call["code"], getattr(main, "__file__", "<string>"), "exec"), main.
 class Warm:
     """One such process. A call that finds it busy, stale or gone has None for an answer, and did not take place."""
 
+    # By script: what calls of this test process have imported, on whichever machine.
+    _learnt: ClassVar[dict[str, dict[str, None]]] = {}
+
     def __init__(
         self, interpreter: Sequence[str], environment: Mapping[str, str], script: str
     ) -> None:
         """interpreter: the words that start it in the machine; script: see SERVER."""
+        self._names = self._learnt.setdefault(script, {})
         self._own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             self._process = subprocess.Popen(
-                [*interpreter, "-c", SERVER, script],
+                [*interpreter, "-c", SERVER, script, *self._names],
                 env=dict(environment),
                 stdin=its,
                 stdout=subprocess.DEVNULL,
@@ -152,10 +162,12 @@ class Warm:
                 raise subprocess.TimeoutExpired([*argv], timeout) from None
             except OSError:
                 answer = b""
-            status = json.loads(answer or b'"stale"')
-            if status == "stale":
+            answered = json.loads(answer or b'"stale"')
+            if answered == "stale":
                 self.is_ready = False
                 return None
+            status, names = answered
+            self._names |= dict.fromkeys(names)
             texts = []
             for file in files[1:]:
                 file.seek(0)
