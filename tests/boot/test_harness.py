@@ -16,67 +16,74 @@ import pytest
 from shop import Shop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 HERE = Path(__file__).parent
 
 
-def test_a_machine_boots_without_a_failed_unit(blank_machine):
-    assert blank_machine.run("systemctl", "is-system-running", check=False).stdout == "running\n"
-    assert blank_machine.run("systemctl", "--failed", "--quiet").stdout == ""
+@pytest.fixture(scope="module")
+def blank(boot: Callable[..., machines.Machine], trees: tuple[Path, Path]) -> Iterator[machines.Machine]:
+    """One for all that only look at it."""
+    with boot(trees[1]) as machine:
+        yield machine
 
 
-def test_the_repository_is_there_and_read_only(blank_machine):
-    assert blank_machine.read("/src/LICENSE").startswith("MIT License")
-    assert blank_machine.run("touch", "/src/x", check=False).returncode == 1
+def test_a_machine_boots_without_a_failed_unit(blank):
+    assert blank.run("systemctl", "is-system-running", check=False).stdout == "running\n"
+    assert blank.run("systemctl", "--failed", "--quiet").stdout == ""
 
 
-def test_a_unit_runs_in_a_cgroup_of_its_own(blank_machine):
-    done = blank_machine.run_unit("cat", "/proc/self/cgroup", user="nobody")
+def test_the_repository_is_there_and_read_only(blank):
+    assert blank.read("/src/LICENSE").startswith("MIT License")
+    assert blank.run("touch", "/src/x", check=False).returncode == 1
+
+
+def test_a_unit_runs_in_a_cgroup_of_its_own(blank):
+    done = blank.run_unit("cat", "/proc/self/cgroup", user="nobody")
     assert ".service" in done.stdout
-    assert blank_machine.run_unit("sh", "-c", "exit 7", check=False).returncode == 7
+    assert blank.run_unit("sh", "-c", "exit 7", check=False).returncode == 7
 
 
-def test_input_environment_and_user_reach_the_command(blank_machine):
-    done = blank_machine.run(
+def test_input_environment_and_user_reach_the_command(blank):
+    done = blank.run(
         "sh", "-c", 'id -un; echo "$HOME $X"; cat', user="nobody", env={"X": "x"}, input="in"
     )
     assert done.stdout == "nobody\n/nonexistent x\nin"
 
 
-def test_a_failing_command_raises_with_its_output(blank_machine):
+def test_a_failing_command_raises_with_its_output(blank):
     with pytest.raises(AssertionError, match="ended with 3\nstdout: out\n\nstderr: err\n"):
-        blank_machine.run("sh", "-c", "echo out; echo err >&2; exit 3")
+        blank.run("sh", "-c", "echo out; echo err >&2; exit 3")
     with pytest.raises(subprocess.TimeoutExpired):
-        blank_machine.run("sleep", "30", timeout=0.2)
+        blank.run("sleep", "30", timeout=0.2)
 
 
-def test_the_journal_is_read_with_all_of_its_fields(blank_machine):
+def test_the_journal_is_read_with_all_of_its_fields(blank):
     long = "x" * 10_000
     record = f"MESSAGE=hello\nSERENO_JOB=a_job\nLONG={long}\n"
-    blank_machine.run_unit("logger", "--journald", input=record)
-    (found,) = blank_machine.journal("SERENO_JOB=a_job")
+    blank.run_unit("logger", "--journald", input=record)
+    (found,) = blank.journal("SERENO_JOB=a_job")
     assert (found["MESSAGE"], found["LONG"]) == ("hello", long)
 
 
-def test_a_timer_is_listed_and_fires(blank_machine):
-    blank_machine.write("/etc/systemd/system/x.service", "[Service]\nExecStart=touch /run/fired\n")
-    blank_machine.write(
+def test_a_timer_is_listed_and_fires(blank):
+    blank.write("/etc/systemd/system/x.service", "[Service]\nExecStart=touch /run/fired\n")
+    blank.write(
         "/etc/systemd/system/x.timer", "[Timer]\nOnActiveSec=100ms\nAccuracySec=1us\n"
     )
-    blank_machine.run("systemctl", "daemon-reload")
-    blank_machine.run("systemctl", "start", "x.timer")
-    assert "x.timer" in {timer["unit"] for timer in blank_machine.list_timers()}
-    blank_machine.wait_for(lambda: blank_machine.exists("/run/fired"), what="a run of x.service")
-    assert blank_machine.show("x.timer", "Result", "LoadState") == {
+    blank.run("systemctl", "daemon-reload")
+    blank.run("systemctl", "start", "x.timer")
+    assert "x.timer" in {timer["unit"] for timer in blank.list_timers()}
+    blank.wait_for(lambda: blank.exists("/run/fired"), what="a run of x.service")
+    assert blank.show("x.timer", "Result", "LoadState") == {
         "Result": "success",
         "LoadState": "loaded",
     }
 
 
-def test_a_wait_that_gives_up_says_what_it_waited_for(blank_machine):
+def test_a_wait_that_gives_up_says_what_it_waited_for(blank):
     with pytest.raises(AssertionError, match=r"not within 0\.1 s: the impossible\n.*systemd"):
-        blank_machine.wait_for(lambda: None, deadline_s=0.1, what="the impossible")
+        blank.wait_for(lambda: None, deadline_s=0.1, what="the impossible")
 
 
 @pytest.mark.parametrize("way", ["reboot", "crash"])

@@ -43,10 +43,12 @@ def runs(machine: Machine) -> list[dict[str, str]]:
 
 
 def timer(machine: Machine) -> dict[str, object]:
-    """Waited for: a start of `sereno.target` and a boot are over before the timers of the applications are up."""
+    """With a next elapse. Waited for: a start of `sereno.target` and a boot are over before the applications' timers are
+    up."""
     name = f"sereno@{JOB}.timer"
     rows: list[dict[str, object]] = machine.wait_for(
-        lambda: [row for row in machine.list_timers() if row["unit"] == name], what=name
+        lambda: [row for row in machine.list_timers() if row["unit"] == name and row["next"]],
+        what=name,
     )
     return rows[0]
 
@@ -130,7 +132,8 @@ def check_that_apt_is_waited_for(machine: Machine, lock: str) -> None:
 
 
 def everything(machine: Machine) -> dict[str, str]:
-    """Every path outside the kernel's file systems, with type, mode and owner; not what a system writes by itself."""
+    """Every path outside the kernel's file systems, with type, mode and owner; not what a system writes by itself, nor
+    the environment that a machine had beforehand."""
     words = (
         "find",
         "/",
@@ -142,15 +145,15 @@ def everything(machine: Machine) -> dict[str, str]:
     )
     listed = machine.run(*words, "-prune", "-o", "-printf", "%p\t%y %m %U:%G\n").stdout
     own = re.compile(
-        "/run/(systemd|log|udev|user)/|/var/(tmp|lib/systemd/catalog)/|/etc/(passwd|group|g?shadow|subuid|subgid)-|/etc/.pwd.lock|/root/"
+        "/run/(systemd|log|udev|user)/|/var/(tmp|lib/systemd/catalog)/|/etc/(passwd|group|g?shadow|subuid|subgid)-|/etc/.pwd.lock|/root/|/opt/sereno"
     )
     return dict(line.split("\t") for line in listed.splitlines() if not own.match(line))
 
 
 def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
-    blank_machine: Machine,
+    half_installed_machine: Machine,
 ) -> None:
-    machine = blank_machine
+    machine = half_installed_machine
     before = everything(machine)
     machine.run(*INSTALL, timeout=INSTALL_DEADLINE_S)
     machine.run("install", "-d", "-g", "sereno", "-m", "775", "/srv/metrics")
@@ -177,6 +180,7 @@ def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
         "/srv/metrics",
     }
     assert set(before) <= set(everything(machine))
+    assert not machine.exists("/opt/sereno")
     assert (
         machine.run(
             "find", "/run", "-name", "*sereno*", "!", "-path", "/run/systemd/units/*"
@@ -186,9 +190,9 @@ def test_purge_leaves_nothing_but_what_the_administrator_wrote_and_names_that(
 
 
 def test_a_first_install_that_fails_at_its_last_step_leaves_nothing_on_a_running_system(
-    blank_machine: Machine,
+    half_installed_machine: Machine,
 ) -> None:
-    machine = blank_machine
+    machine = half_installed_machine
     # The timers cannot be made where their place is taken; everything else is in place by then.
     machine.write(f"/etc/systemd/system/sereno@{JOB}.timer/mine", "")
     before = everything(machine)
@@ -196,6 +200,7 @@ def test_a_first_install_that_fails_at_its_last_step_leaves_nothing_on_a_running
     assert done.returncode == 1
     assert "install.sh: the timers could not be made: " in done.stderr
     assert everything(machine) == before
+    assert not machine.exists("/opt/sereno")
     assert machine.run("systemctl", "list-units", "--all", "--no-legend", "sereno*").stdout == ""
 
 

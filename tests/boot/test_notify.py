@@ -692,7 +692,7 @@ def test_a_flood_of_the_socket_by_a_member_of_the_group_delays_a_recovery_by_sec
     office.run("flooded", "bad")
     office.machine.write("/srv/flood.py", FLOOD)
     web = ["--uid=nobody", "--property=SupplementaryGroups=sereno"]
-    office.machine.run("systemd-run", "--unit=flood", *web, "python3", "/srv/flood.py", "8")
+    office.machine.run("systemd-run", "--unit=flood", *web, "python3", "/srv/flood.py", "4")
     office.machine.write("/srv/shop/mood", "good")
 
     def recovered() -> bool:
