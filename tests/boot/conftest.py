@@ -33,8 +33,8 @@ INSTALL_DEADLINE_S = 180.0
 NAMED = os.environ.get("SERENO_TEST_SUITES", "").split()
 LONG = os.environ.get("SERENO_TEST_LONG") == "1"
 ORDINARY = ("bookworm", "trixie")
-# What every boot starts and every daemon-reload reads again, and no test looks at; the more units, the longer each of the
-# thousand reloads takes. The generator that reads fstab stays.
+# What every boot starts and every daemon-reload reads again, and no test looks at: the more units there are, the longer
+# each of a thousand reloads takes. The generator that reads fstab stays.
 MASK = """
 mkdir -p /etc/systemd/system-generators
 cd /lib/systemd/system-generators

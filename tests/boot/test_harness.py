@@ -22,7 +22,9 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def blank(boot: Callable[..., machines.Machine], trees: tuple[Path, Path]) -> Iterator[machines.Machine]:
+def blank(
+    boot: Callable[..., machines.Machine], trees: tuple[Path, Path]
+) -> Iterator[machines.Machine]:
     """One for all that only look at it."""
     with boot(trees[1]) as machine:
         yield machine
@@ -68,9 +70,7 @@ def test_the_journal_is_read_with_all_of_its_fields(blank):
 
 def test_a_timer_is_listed_and_fires(blank):
     blank.write("/etc/systemd/system/x.service", "[Service]\nExecStart=touch /run/fired\n")
-    blank.write(
-        "/etc/systemd/system/x.timer", "[Timer]\nOnActiveSec=100ms\nAccuracySec=1us\n"
-    )
+    blank.write("/etc/systemd/system/x.timer", "[Timer]\nOnActiveSec=100ms\nAccuracySec=1us\n")
     blank.run("systemctl", "daemon-reload")
     blank.run("systemctl", "start", "x.timer")
     assert "x.timer" in {timer["unit"] for timer in blank.list_timers()}

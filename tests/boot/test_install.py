@@ -43,8 +43,8 @@ def runs(machine: Machine) -> list[dict[str, str]]:
 
 
 def timer(machine: Machine) -> dict[str, object]:
-    """With a next elapse. Waited for: a start of `sereno.target` and a boot are over before the applications' timers are
-    up."""
+    """With a next elapse. Waited for: a start of `sereno.target` and a boot are over before the timers of the
+    applications are up."""
     name = f"sereno@{JOB}.timer"
     rows: list[dict[str, object]] = machine.wait_for(
         lambda: [row for row in machine.list_timers() if row["unit"] == name and row["next"]],

@@ -318,7 +318,9 @@ def met(backend: Shop) -> dict[str, tuple[Any, Any, Any]]:
     """Of each row: what was found outside, inside, and with the way out, which alone needs a run of the row's own."""
     machine = backend.machine
     each = list(ROWS.values())
-    probes = {user: [row.probe for row in each if row.user == user] for user in {row.user for row in each}}
+    probes = {
+        user: [row.probe for row in each if row.user == user] for user in {row.user for row in each}
+    }
     install(
         backend,
         *(registration(f"inside_{user}", names, user=user) for user, names in probes.items()),

@@ -3,8 +3,8 @@
 Of the CPU time of `sereno list`, two thirds are an interpreter's start and its imports, and the boot tests make a
 thousand such calls. A call is a process of its own all the same: it runs the installed code, and ends as any other.
 The forking process itself only imports: what the calls before have imported, those of earlier machines at its start, as
-long as those files are what they were. Whatever is in doubt (another user, a variable, an interpreter that does not start) is started anew by the
-caller; so is every call in the long run.
+long as those files are what they were. Whatever is in doubt (another user, a variable, an interpreter that does not
+start) is started anew by the caller; so is every call in the long run.
 """
 
 from __future__ import annotations
