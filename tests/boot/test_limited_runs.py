@@ -380,8 +380,13 @@ def test_a_job_waits_for_the_run_of_the_job_it_comes_after(jobs: Shop) -> None:
             "SERENO_JOB=upload", "SERENO_JOB=backup", STARTED, FINISHED
         )
     ]
-    backup, upload = [("backup", True), ("backup", False)], [("upload", True), ("upload", False)]
-    assert order[: len(order) // 4 * 4] == (backup + upload) * (len(order) // 4)
+    # On a busy machine the elapse of a job that still runs is left out.
+    assert order[0] == ("backup", True)
+    backups = 0
+    for job_id, begins in order:
+        if job_id == "backup":
+            backups += 1 if begins else -1
+        assert not (job_id == "upload" and begins and backups), order
 
 
 @pytest.mark.every_systemd
