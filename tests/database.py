@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,14 @@ def why_not() -> str | None:
     if not any(map(find_spec, ("psycopg2", "psycopg"))):
         return "claims need a driver (package python3-psycopg2)"
     return None
+
+
+def _holds_memory(pid: str) -> bool:
+    """Whether the process is there, and not only its status that nobody has asked for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 class Database:
@@ -102,11 +111,18 @@ class Database:
         raise AssertionError((self.home / "log").read_text()[-2000:])
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes at once."""
+        """SIGKILL to all of its processes; returns when they are gone: before that no other server starts."""
         assert self.process is not None
-        os.killpg(self.process.pid, signal.SIGKILL)
-        # Each backend is in a session of its own; without the first process they end.
+        pid = self.process.pid
+        # It starts no other while the others are counted, each of which is in a session of its own.
+        os.kill(pid, signal.SIGSTOP)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         self.process.wait()
+        while any(_holds_memory(child) for child in children):
+            time.sleep(0.005)
 
     def freeze(self, *, thaw: bool = False) -> None:
         """Have all of its processes stand still: connections are taken by the kernel, and nobody answers."""
