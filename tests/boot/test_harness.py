@@ -159,7 +159,9 @@ def test_a_warm_process_is_not_asked_once_the_code_is_another_one_or_a_call_hang
 
 def side_by_side(name: str, **environment: str) -> subprocess.Popen[str]:
     """A test of to_be_broken_off.py in a process of xdist's, below a pytest in a session of its own."""
-    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses", "1"]
+    # A shell has what it starts in the background ignore Ctrl-C.
+    words = ["env", "--default-signal=INT", sys.executable]
+    words += ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--numprocesses", "1"]
     return subprocess.Popen(
         [*words, f"{HERE}/to_be_broken_off.py::{name}"],
         env={**os.environ, "SERENO_TEST_SUITES": "bookworm", **environment},

@@ -13,7 +13,15 @@ from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
 from sereno.install.places import Order
 from sereno.install.releases import prune, sweep
-from sereno.manager.names import DROP_IN, TARGET, TELLER, TEMPLATE, job_of, service_name, timer_name
+from sereno.manager.names import (
+    TARGET,
+    TELLER,
+    TEMPLATE,
+    drop_in_name,
+    job_of,
+    service_name,
+    timer_name,
+)
 from sereno.units.durable import link_of
 
 
@@ -131,7 +139,7 @@ def _open_homes(units: str, changes: Changes) -> None:
     """To jobs with home= that 0.1.0 wrote: what closes homes was another line then."""
     from sereno.units.service_text import OPEN_HOMES
 
-    for path in Path(units).glob(f"sereno@*.service.d/{DROP_IN}"):
+    for path in Path(units).glob(drop_in_name("*")):
         text = path.read_text("utf-8", "surrogateescape")
         if OPEN_HOMES[1] not in text.splitlines():
             for old in ("\nProtectHome=no\n", "\nProtectHome=read-only\n"):
