@@ -189,7 +189,7 @@ def test_the_two_languages_say_the_same(differences: Callable[[str, str], list[s
             "(docs/jobs.md) | `sereno-jobs` |",
             "(docs/jobs.md) | `sereno-jobs` | |",
         ),
-        (words_that_differ, "some 17 minutes", "some 18 minutes"),
+        (words_that_differ, "some 12 minutes", "some 13 minutes"),
         (words_that_differ, "`loginctl enable-linger`", "`loginctl`"),
         (words_that_differ, "(docs/cache.md)", "(docs/jobs.md)"),
     ],
