@@ -637,6 +637,25 @@ def test_code_that_the_jobs_user_may_not_look_into_is_warned_of(
     ] * is_closed
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a file that is another user's")
+@pytest.mark.parametrize("closed", ["shop", "shop/jobs", "behind"])
+def test_a_closed_package_and_what_a_link_leads_through_are_warned_of(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o755)
+        code, link = Path(made, "behind/code"), Path(made, "link")
+        (code / "shop/jobs").mkdir(parents=True)
+        link.symlink_to(code)
+        (Path(made, closed) if closed == "behind" else code / closed).chmod(0o700)
+        paths = (made, str(link))
+        job = Job(
+            "one", "shop.jobs.daily:f", IntervalTrigger(hours=1), user="nobody",
+            interpreter="/usr/bin/python3", import_paths=paths,
+        )  # fmt: skip
+        (said,) = cautions.out_of_reach([job])
+    assert f"will not find shop.jobs.daily in {link}: nobody may not look into {made}/" in said
+    assert said.partition(";")[0].endswith(closed)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

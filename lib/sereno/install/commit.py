@@ -138,12 +138,15 @@ def _make_accounts_and_cache(order: Order, changes: Changes) -> None:
 def _open_homes(units: str, changes: Changes) -> None:
     """To jobs with home= that 0.1.0 wrote: what closes homes was another line then."""
     from sereno.units.service_text import OPEN_HOMES
+    from sereno.units.unit_text import is_as_written, signed
 
     for path in Path(units).glob(drop_in_name("*")):
-        text = path.read_text("utf-8", "surrogateescape")
+        text = old = path.read_text("utf-8", "surrogateescape")
         if OPEN_HOMES[1] not in text.splitlines():
-            for old in ("\nProtectHome=no\n", "\nProtectHome=read-only\n"):
-                text = text.replace(old, "\n".join((old[:-1], *OPEN_HOMES, "")))
+            for line in ("\nProtectHome=no\n", "\nProtectHome=read-only\n"):
+                text = text.replace(line, "\n".join((line[:-1], *OPEN_HOMES, "")))
+            if is_as_written(old):
+                text = signed(text.rpartition("Digest=")[0])
             changes.write({str(path): text})
 
 

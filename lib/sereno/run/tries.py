@@ -110,10 +110,14 @@ def load(function: str) -> Callable[..., Any]:
     except MissingPackage:
         raise
     except (ImportError, AttributeError) as error:
+        hint = (
+            "the module must be on this interpreter's path, where the run's user may read it:"
+            " `sereno doctor`; register the job again if it has moved"
+        )
+        if isinstance(error, AttributeError):
+            hint = "register the job again if its function has another name now"
         raise InvalidJob(
-            f"function: {function!r} cannot be imported by {sys.executable}: {error}",
-            hint="the module must be on this interpreter's path, where the run's user may read it:"
-            " `sereno doctor`; register the job again if it has moved",
+            f"function: {function!r} cannot be imported by {sys.executable}: {error}", hint=hint
         ) from error
 
 

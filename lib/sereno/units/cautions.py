@@ -54,8 +54,10 @@ def surprising(jobs: Iterable[Job]) -> Iterator[str]:
 
 def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
     """Of code that a job's user may not look into, as what is in a home: its runs would find no module there."""
-    for user, group, path in dict.fromkeys(
-        (job.user or "sereno", job.group, path) for job in jobs for path in job.import_paths
+    for user, group, path, module in dict.fromkeys(
+        (job.user or "sereno", job.group, path, job.function.partition(":")[0])
+        for job in jobs
+        for path in job.import_paths
     ):
         with suppress(KeyError, OSError):
             account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
@@ -63,20 +65,21 @@ def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
             for name in filter(None, ("sereno", group)):
                 with suppress(KeyError):
                     groups.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
-            if account.pw_uid and (closed := _closed(path, account.pw_uid, groups)):
+            if account.pw_uid and (closed := _closed(path, module, account.pw_uid, groups)):
                 yield (
-                    f"the runs will not find the code in {path}: {user} may not look into {closed};"
+                    f"the runs will not find {module} in {path}: {user} may not look into {closed};"
                     f" {in_scope('sereno doctor', user=False)} has the way out"
                 )
 
 
-def _closed(path: str, uid: int, groups: set[int]) -> str | None:
-    """The first directory on the way to `path`, or that one, whose mode keeps a process out."""
-    for place in (*reversed(Path(path).parents), Path(path)):
+def _closed(path: str, module: str, uid: int, groups: set[int]) -> str | None:
+    """The first directory on the way to a module that is sought in `path` whose mode keeps a process out."""
+    # Python lists where it looks: the path, and the packages that the module is in.
+    listed = [Path(path, *module.split(".")[:depth]) for depth in range(module.count(".") + 1)]
+    gates = [*reversed(Path(path).parents), *reversed(Path(os.path.realpath(path)).parents)]
+    for place, needed in (*((gate, 0o1) for gate in gates), *((one, 0o5) for one in listed)):
         found = place.stat()
         shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
-        # Python lists the one where it looks.
-        needed = 0o5 if place == Path(path) else 0o1
         if found.st_mode >> shift & needed != needed and not has_access_list(place):
             return str(place)
     return None

@@ -137,14 +137,17 @@ def _section_text(job: Job, unit: str, *sections: tuple[str, list[str]]) -> str:
         f"# To change it here, use: {edit}",
         *("\n".join([f"[{name}]", *lines]) for name, lines in (*sections, ("X-Sereno", _own(job)))),
     ]
-    text = "\n\n".join(parts) + "\n"
+    return signed("\n\n".join(parts) + "\n")
+
+
+def signed(text: str) -> str:
+    """A generated file with the digest of its lines, by which a change by others shows."""
     return f"{text}Digest={_digest(text)}\n"
 
 
 def is_as_written(text: str) -> bool:
     """Whether a generated file is still as sereno wrote it: its last line is the digest of those before."""
-    before, _, last = text.removesuffix("\n").rpartition("\n")
-    return last == f"Digest={_digest(before + chr(10))}"
+    return text == signed(text.rpartition("Digest=")[0])
 
 
 def _digest(text: str) -> str:

@@ -13,6 +13,7 @@ from sereno.install.changes import Changes
 from sereno.install.manifest import Manifest
 from sereno.observe.doctor.files import settings_in
 from sereno.units.service_text import OPEN_HOMES
+from sereno.units.unit_text import is_as_written, signed
 
 CODE = Path(places.__file__).resolve().parents[3]
 HOME = {"HOME": "/home/ada"}
@@ -129,14 +130,17 @@ def test_an_upgrade_leaves_homes_open_to_the_jobs_that_have_them(tmp_path: Path)
     owner, guest = (tmp_path / f"sereno@{name}.service.d/50-sereno.conf" for name in ("o", "g"))
     for path, home in ((owner, "no"), (guest, "read-only")):
         path.parent.mkdir()
-        path.write_text(f"[Service]\nProtectHome={home}\nNice=5\n")
+        path.write_text(signed(f"[Service]\nProtectHome={home}\nNice=5\n"))
+    # As an administrator left it.
+    guest.write_text(guest.read_text().replace("Nice=5", "Nice=6"))
     for time in range(2):
         changes = Changes(dry_run=False)
         commit._open_homes(str(tmp_path), changes)
         assert changes.made == (time == 0)
     for path, home in ((owner, "no"), (guest, "read-only")):
-        lines = ["[Service]", f"ProtectHome={home}", *OPEN_HOMES, "Nice=5"]
-        assert path.read_text().splitlines() == lines
+        lines = ["[Service]", f"ProtectHome={home}", *OPEN_HOMES]
+        assert path.read_text().splitlines()[: len(lines)] == lines
+    assert [is_as_written(path.read_text()) for path in (owner, guest)] == [True, False]
 
 
 def test_the_name_of_a_release_says_what_is_in_it(tmp_path: Path) -> None:
