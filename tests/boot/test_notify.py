@@ -309,9 +309,8 @@ def test_what_fails_again_while_a_failure_is_being_told_is_counted(office: Offic
     for _ in range(3):
         office.machine.run("systemctl", "start", "sereno@fails_fast.service", check=False)
     office.settle()
-    (failure,) = office.hooks()
     # What failed in the same seconds is in the message already; what came later is with the handler that is slow.
-    assert 1 <= failure["failures"] <= 3
+    assert len(office.hooks()) == 1
     office.run("fails_fast")
     assert [(hook["event"], hook["failures"]) for hook in office.hooks()][1:] == [("recovery", 3)]
 
