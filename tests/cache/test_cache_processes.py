@@ -20,6 +20,7 @@ from sereno.cache import MetadataCache
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.values import ANYTHING
 from sereno.cache.write import Write
+from sereno.errors import CacheError
 
 LIB = Path(__file__).parents[2] / "lib"
 PROCESSES = 4
@@ -163,6 +164,11 @@ def test_files_that_another_thread_closes_as_soon_as_they_are_open_are_no_damage
     session.close()
     assert session.reading(lambda store: store is session.store)
     assert next(closes, None) is None
+    # One that does so for ever is not waited for.
+    closes = itertools.count()
+    session.close()
+    with pytest.raises(CacheError, match="others close or replace its files"):
+        session.reading(lambda store: store)
 
 
 def test_a_forked_child_has_the_cache_and_leaves_its_parents_alone(path):

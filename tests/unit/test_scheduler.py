@@ -656,6 +656,18 @@ def test_a_closed_package_and_what_a_link_leads_through_are_warned_of(closed: st
     assert said.partition(";")[0].endswith(closed)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a file that is another user's")
+@pytest.mark.parametrize(("mode", "count"), [(0o644, 0), (0o640, 1)])
+def test_an_archive_of_modules_need_only_be_readable(mode: int, count: int) -> None:
+    with tempfile.NamedTemporaryFile() as archive:
+        os.chmod(archive.name, mode)
+        job = Job(
+            "one", "shop.jobs:f", IntervalTrigger(hours=1), user="nobody",
+            interpreter="/usr/bin/python3", import_paths=(archive.name,),
+        )  # fmt: skip
+        assert len(list(cautions.out_of_reach([job]))) == count
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 CHECK_EVERY_S = 1.0
 """How long a process may go on with files that somebody removed or swapped by hand."""
 TRIES = 3
+MOST_OPENINGS = 100
 _MADV_WIPEONFORK = 18  # madvise(2); the module mmap has no name for it
 
 
@@ -78,7 +79,7 @@ class Session:
         """`action(store, *arguments)` with `lock` held; the files are opened, or replaced when damaged, as needed."""
         self._begin()
         failures: list[Exception] = []
-        while len(failures) < TRIES:
+        for _ in range(MOST_OPENINGS):
             # None: they are not open yet, or another thread has closed them, which is no damage.
             failure: Exception | None = None
             with self.lock:
@@ -90,9 +91,13 @@ class Session:
                         failure = error
                         failures.append(error)
             self._recover(failure)
+            if len(failures) == TRIES:
+                raise CacheError(
+                    f"cache {self.path}: damaged again and again: {failure}"
+                ) from failure
         raise CacheError(
-            f"cache {self.path}: damaged again and again: {failures[-1]}"
-        ) from failures[-1]
+            f"cache {self.path}: others close or replace its files whenever they are opened"
+        )
 
     def written(self, action: Callable[..., Result], *arguments: Any) -> Result:
         """`action(write, *arguments)` in a write transaction; once more on new files when the old ones are damaged.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -74,11 +75,13 @@ def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
 
 def _closed(path: str, module: str, uid: int, groups: set[int]) -> str | None:
     """The first directory on the way to a module that is sought in `path` whose mode keeps a process out."""
-    # Python lists where it looks: the path, and the packages that the module is in.
+    # Python lists where it looks, the path and the packages that the module is in, or reads it, as an archive.
     listed = [Path(path, *module.split(".")[:depth]) for depth in range(module.count(".") + 1)]
     gates = [*reversed(Path(path).parents), *reversed(Path(os.path.realpath(path)).parents)]
     for place, needed in (*((gate, 0o1) for gate in gates), *((one, 0o5) for one in listed)):
         found = place.stat()
+        if stat.S_ISREG(found.st_mode):
+            needed = 0o4
         shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
         if found.st_mode >> shift & needed != needed and not has_access_list(place):
             return str(place)
