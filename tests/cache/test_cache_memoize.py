@@ -578,8 +578,11 @@ def test_jitter_shortens_lifetimes_by_at_most_its_share_and_not_all_alike(tmp_pa
 def in_threads(count: int, function: Callable[[], object]) -> list[object]:
     """What each of so many calls at once returned or raised."""
     said: list[object] = []
+    # A thread that a busy machine starts late would find the others gone.
+    all_here = threading.Barrier(count)
 
     def call() -> None:
+        all_here.wait()
         try:
             said.append(function())
         except BaseException as error:
@@ -602,7 +605,7 @@ def test_a_failure_is_raised_by_all_who_wait_in_a_process_and_happens_once(cache
 
     def plain() -> int:
         calls.append(1)
-        time.sleep(0.1)
+        time.sleep(0.3)
         raise kind("no")
 
     async def coroutine() -> int:
