@@ -1,10 +1,13 @@
-"""`Access`: what a run may reach beyond the template's sandbox, as a validated value. Pure."""
+"""`Access`: what a run may reach beyond the template's sandbox, as a validated value; and what a user's manager cannot
+make of that sandbox. Pure, but for that."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeGuard
 
 from sereno.declare.quantities import check_truth
@@ -13,6 +16,12 @@ from sereno.errors import InvalidJob
 READ_ONLY = "read-only"
 PATH_RULE = "an absolute path without '..', '//' and control characters"
 HOMES = ("/home", "/root", "/run/user")
+# Setting of the kernel, and its value that refuses them: Debian's old patch, the number of them, Ubuntu from 24.04 on.
+_REFUSALS = {
+    "kernel/unprivileged_userns_clone": "0",
+    "user/max_user_namespaces": "0",
+    "kernel/apparmor_restrict_unprivileged_userns": "1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,16 @@ class Access:
                     f"write_paths: {path!r} is in a home, and the sandbox has none",
                     hint=f"home={READ_ONLY!r} besides, and this path alone can be written",
                 )
+
+
+def namespaces_refused(settings: Path = Path("/proc/sys")) -> str | None:
+    """The setting by which this machine refuses users namespaces, of which a user's manager builds a sandbox, such as
+    "user.max_user_namespaces=0"; None: they may be made."""
+    for name, refusing in _REFUSALS.items():
+        with suppress(OSError):
+            if (settings / name).read_text("ascii").strip() == refusing:
+                return f"{name.replace('/', '.')}={refusing}"
+    return None
 
 
 def paths(field: str, given: object) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from sereno.declare.access import is_in_a_home
 from sereno.errors import InvalidJob
 
 _ALWAYS_ON_PATH = ("purelib", "platlib", "stdlib")
+# As `import_root`, asked once: the jobs of an application are in a few modules, and run by one interpreter.
+_REAL_PATH = functools.cache(os.path.realpath)
 
 
 def how_to_run(
@@ -49,7 +51,7 @@ def how_to_run(
 
 def leads_into_a_home(*paths: str | None) -> bool:
     """Whether one of the paths is a link to where the template's ProtectHome= hides everything, as uv's and pyenv's."""
-    return any(is_in_a_home(_real_path(path)) for path in paths if path)
+    return any(is_in_a_home(_REAL_PATH(path)) for path in paths if path)
 
 
 def function_reference(
@@ -123,6 +125,7 @@ def _check_arguments(function: Callable[..., Any], shown: str, kwargs: Collectio
         )
 
 
+@functools.cache
 def import_root(module: ModuleType) -> str | None:
     """Directory that must be on `sys.path` for `module` to be imported; None if the interpreter always has it.
 
@@ -136,22 +139,7 @@ def import_root(module: ModuleType) -> str | None:
         raise InvalidJob(
             f"func: module {module.__name__!r} has no file that another process could load"
         )
-    return _import_root(module.__name__, file)
-
-
-# These two: the jobs of an application are in a few modules, and run by one interpreter.
-@functools.cache
-def _import_root(module_name: str, file: str) -> str | None:
     path = Path(os.path.abspath(file))
-    root = path.parents[module_name.count(".") + (path.name == "__init__.py")]
-    return None if os.path.realpath(root) in _always_on_path() else str(root)
-
-
-@functools.cache
-def _real_path(path: str) -> str:
-    return os.path.realpath(path)
-
-
-@functools.cache
-def _always_on_path() -> frozenset[str]:
-    return frozenset(os.path.realpath(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH)
+    root = path.parents[module.__name__.count(".") + (path.name == "__init__.py")]
+    always = {_REAL_PATH(sysconfig.get_path(key)) for key in _ALWAYS_ON_PATH}
+    return None if os.path.realpath(root) in always else str(root)

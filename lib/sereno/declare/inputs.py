@@ -11,6 +11,7 @@ from typing import Any
 
 from sereno.declare.access import PATH_RULE, is_absolute
 from sereno.errors import InvalidJob
+from sereno.records.url import is_http_url
 from sereno.setting_names import CACHE_URL
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,6 +37,8 @@ class Inputs:
         kwargs_json: `kwargs` as one line of ASCII JSON; "": none.
         environment, credentials: (name, value or path) pairs. The manager reads the file of a credential when the run
             starts (LoadCredential=).
+        ping_url, ping_url_file: where a monitor's check is called (`sereno.run.heartbeat`), or the first line of a
+            file; if anywhere.
     """
 
     kwargs_json: str = ""
@@ -43,6 +46,8 @@ class Inputs:
     credentials: tuple[tuple[str, str], ...] = ()
     umask: str | None = None
     working_directory: str | None = None
+    ping_url: str | None = None
+    ping_url_file: str | None = None
 
     def __post_init__(self) -> None:
         for name, value in self.environment:
@@ -54,10 +59,18 @@ class Inputs:
             isinstance(self.umask, str) and _UMASK.fullmatch(self.umask)
         ):
             raise InvalidJob(f"umask: {self.umask!r} is not a mask of file modes", hint="as '0027'")
-        if self.working_directory is not None and not can_be_loaded(self.working_directory):
+        for field, given, what in (
+            ("working_directory", self.working_directory, "a directory"),
+            ("ping_url_file", self.ping_url_file, "a file with the URL"),
+        ):
+            if given is not None and not can_be_loaded(given):
+                raise InvalidJob(f"{field}: {given!r} is not the path of {what}", hint=PATH_RULE)
+        if self.ping_url is not None and self.ping_url_file is not None:
+            raise InvalidJob("ping_url: given together with ping_url_file; give one of them")
+        if self.ping_url is not None and not is_http_url(self.ping_url):
             raise InvalidJob(
-                f"working_directory: {self.working_directory!r} is not the path of a directory",
-                hint=PATH_RULE,
+                f"ping_url: {self.ping_url!r} is not an http or https URL",
+                hint="such as https://hc-ping.com/ and the check's UUID",
             )
 
     @property

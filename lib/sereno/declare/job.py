@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from sereno.declare.access import READ_ONLY, Access, is_in_a_home
 from sereno.declare.inputs import Inputs
 from sereno.declare.limits import Limits, check_retry
-from sereno.declare.ping import Ping
 from sereno.declare.quantities import check_seconds, check_truth
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob
@@ -54,7 +53,7 @@ class Job:
         function: "module:name" of a function without required arguments.
         trigger: when it elapses.
         app: the application that owns it.
-        retry, limits, inputs, access, ping: options that belong together.
+        retry, limits, inputs, access: options that belong together.
         sandboxed: whether the template has the whole sandbox: in the system scope. A user's manager makes a part of it.
         namespaces: whether it can make that of namespaces; False: a user's manager on a machine that refuses them.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.
@@ -84,7 +83,6 @@ class Job:
     after: tuple[str, ...] = ()
     only_if_success: bool = False
     once_per: str = HOST
-    ping: Ping = field(default_factory=Ping)
 
     def __post_init__(self) -> None:
         check_name("id", self.id)
@@ -98,8 +96,7 @@ class Job:
         self._check_timing()
         check_retry(self.retry, self.timeout_s)
         self._check_after()
-        self._check_ping()
-        self._check_cache()
+        self._check_network()
         check_account("user", self.user)
         check_account("group", self.group)
         self._check_start()
@@ -171,7 +168,6 @@ class Job:
             asked = "after= asks this host, and the other job's run may have been on another"
             reason = asked, "leave after= away"
         elif not self.access.network:
-            # Not implied, as with ping_url.
             reason = "the run itself asks a database, and has no network", "add network=True"
         if reason is not None:
             raise InvalidJob(f"once_per: {reason[0]}", hint=reason[1])
@@ -182,17 +178,17 @@ class Job:
             fault = f"working_directory: {start!r} is in a home, and the sandbox has none"
             raise InvalidJob(fault, hint=f"home={READ_ONLY!r} besides")
 
-    def _check_ping(self) -> None:
-        if self.ping.is_wanted and not self.access.network:
-            # Not implied: it would open the network to the job itself, which nobody asked for.
+    def _check_network(self) -> None:
+        # Never implied: it would open the network to the job itself, which nobody asked for.
+        if self.access.network:
+            return
+        if self.inputs.ping_url is not None or self.inputs.ping_url_file is not None:
             raise InvalidJob(
                 "ping_url: the run itself calls the monitor, and has no network",
                 hint="add network=True, or be told of failures alone: `man sereno-notify`",
             )
-
-    def _check_cache(self) -> None:
         url = dict(self.inputs.environment).get(CACHE_URL, "")
-        if url and not url.startswith("unix:") and not self.access.network:
+        if url and not url.startswith("unix:"):
             raise InvalidJob(
                 f"environment: {CACHE_URL} names a server on the network, which the job has not",
                 hint="add network=True",

@@ -11,13 +11,11 @@ from dataclasses import replace
 from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, Unpack
 
 from sereno.declare import inputs
-from sereno.declare.access import READ_ONLY, Access, paths
+from sereno.declare.access import READ_ONLY, Access, namespaces_refused, paths
 from sereno.declare.function import how_to_run, leads_into_a_home
 from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job, ids_of
 from sereno.declare.limits import Limits
-from sereno.declare.namespaces import namespaces_refused
-from sereno.declare.ping import Ping
 from sereno.declare.quantities import Span, percent, seconds, size_bytes
 from sereno.declare.retry import Retry
 from sereno.errors import InvalidJob, UsageError
@@ -33,10 +31,6 @@ class Field(NamedTuple):
     part: type
     name: str
     read: Callable[[str, Any], Any] = lambda _, given: given
-
-
-def _share(option: str, given: str | None) -> int | None:
-    return None if given is None else percent(option, given)
 
 
 class Options(TypedDict, total=False):
@@ -98,7 +92,7 @@ class Options(TypedDict, total=False):
     """What no delay exceeds. Default: `"15min"`."""
     memory_max: Annotated[int | str | None, Field(Limits, "memory_max_bytes", size_bytes)]
     """Bytes, or text such as `"512M"` (to the base of 1024): a run that needs more is killed. Default: none."""
-    cpu_quota: Annotated[str | None, Field(Limits, "cpu_quota_percent", _share)]
+    cpu_quota: Annotated[str | None, Field(Limits, "cpu_quota_percent", percent)]
     """Share of one processor: `"50%"`; `"200%"` is two processors. Default: none."""
     nice: Annotated[int | None, Field(Limits, "nice")]
     """Place in the queue for a processor, -20 (first) to 19; below 0 in the system scope alone. Default: systemd's."""
@@ -114,10 +108,10 @@ class Options(TypedDict, total=False):
     """`"fleet"`: of all hosts that have the job, the one that claims an elapse first, in [a database that they
     share](many-hosts.md#a-few-hosts-and-a-database), runs it; needs `network=True`, and `timezone=` or an interval that
     divides a day. Default: `"host"`."""
-    ping_url: Annotated[str | None, Field(Ping, "url")]
+    ping_url: Annotated[str | None, Field(Inputs, "ping_url")]
     """URL of a monitor's check, which everybody on the machine can read: each run tells it start, success and failure,
     and waits 8 s at most for it; needs `network=True`. Default: none."""
-    ping_url_file: Annotated[str | None, Field(Ping, "file")]
+    ping_url_file: Annotated[str | None, Field(Inputs, "ping_url_file")]
     """Absolute path of a file with that URL, which root alone need be able to read. Default: none."""
 
 
@@ -192,7 +186,6 @@ def declare(
         retry=part(Retry, options),
         limits=limits,
         inputs=given,
-        ping=part(Ping, options),
         **_fields(Job, options),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import overload
 
 from sereno.errors import InvalidJob, UsageError
 
@@ -35,10 +34,6 @@ def read_span_s(field: str, text: str, *, error: type[UsageError] = InvalidJob) 
     return sum(unit_s * number for unit_s, number in parts)
 
 
-@overload
-def seconds(field: str, value: Span) -> float: ...
-@overload
-def seconds(field: str, value: Span | None) -> float | None: ...
 def seconds(field: str, value: Span | None) -> float | None:
     """A number of seconds, or None, as it is; text as `read_span_s` reads it; a timedelta's seconds."""
     if isinstance(value, timedelta):
@@ -63,12 +58,14 @@ def size_bytes(field: str, value: int | str) -> int:
     return int(match[1]) * _BYTES_IN[match[2]]
 
 
-def percent(field: str, value: str) -> int:
-    """The number in text such as "50%". A bare number is refused: 0.5 and 50 would both be read as half.
+def percent(field: str, value: str | None) -> int | None:
+    """The number in text such as "50%", or None. A bare number is refused: 0.5 and 50 would both be read as half.
 
     Raises:
         InvalidJob: it is not written so.
     """
+    if value is None:
+        return None
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
     if not match:
         raise InvalidJob(

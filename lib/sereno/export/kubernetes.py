@@ -254,8 +254,8 @@ def _environment(job: Job) -> list[dict[str, Any]]:
         INTERVAL_S: job.interval_s,
         MISFIRE_GRACE_S: job.misfire_grace_s,
         KWARGS: job.inputs.kwargs_json or None,
-        PING_URL: job.ping.url,
-        PING_URL_FILE: job.ping.file and f"{CREDENTIALS}/sereno_ping_url",
+        PING_URL: job.inputs.ping_url,
+        PING_URL_FILE: job.inputs.ping_url_file and f"{CREDENTIALS}/sereno_ping_url",
         "CREDENTIALS_DIRECTORY": CREDENTIALS if _secret_files(job) else None,
         **job.retry.environment(),
         **dict(job.inputs.environment),
@@ -277,7 +277,9 @@ def _environment(job: Job) -> list[dict[str, Any]]:
 def _secret_files(job: Job) -> dict[str, str]:
     """The keys of a job's Secret, and the file of each on a host."""
     files = dict(job.inputs.credentials)
-    return files if job.ping.file is None else {**files, "sereno_ping_url": job.ping.file}
+    if job.inputs.ping_url_file is not None:
+        files["sereno_ping_url"] = job.inputs.ping_url_file
+    return files
 
 
 def _kubectl(job: Job, name: str, namespace: str | None) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from sereno.declare.access import namespaces_refused
 from sereno.declare.job import Job
-from sereno.declare.namespaces import namespaces_refused
 from sereno.errors import InvalidJob, NotAvailable, SystemdError, in_scope
 from sereno.manager import analyze
 from sereno.manager.names import timer_name

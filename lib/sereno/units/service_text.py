@@ -68,15 +68,16 @@ def run_lines(job: Job) -> list[str]:
 
 def _ping_lines(job: Job) -> list[str]:
     """What sereno.run.heartbeat goes by."""
-    if not job.ping.is_wanted:
+    url, file = job.inputs.ping_url, job.inputs.ping_url_file
+    if url is not None:
+        return [f"Environment={quote(f'{PING_URL}={url}')}"]
+    if file is None:
         return []
-    if job.ping.url is not None:
-        return [f"Environment={quote(f'{PING_URL}={job.ping.url}')}"]
     if not job.sandboxed:
-        return [f"Environment={quote(f'{PING_URL_FILE}={job.ping.file}')}"]
+        return [f"Environment={quote(f'{PING_URL_FILE}={file}')}"]
     # Read by the manager, so that the file need not be the run's user's. %d is the directory of credentials.
     return [
-        f"LoadCredential=sereno_ping_url:{plain(job.ping.file or '')}",
+        f"LoadCredential=sereno_ping_url:{plain(file)}",
         f"Environment={PING_URL_FILE}=%d/sereno_ping_url",
     ]
 

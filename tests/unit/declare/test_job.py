@@ -11,7 +11,6 @@ from sereno.declare.access import Access
 from sereno.declare.function import function_reference, how_to_run, import_root, leads_into_a_home
 from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
-from sereno.declare.ping import Ping
 from sereno.errors import InvalidJob, UsageError
 from sereno.triggers import BootTrigger, CronTrigger, GridTrigger, IntervalTrigger
 
@@ -225,20 +224,20 @@ def test_a_calendar_job_may_be_spread_not_persistent_and_as_exact_as_systemd() -
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"url": "hc-ping.com/abc"}, "ping_url: 'hc-ping.com/abc' is not an http or https URL"),
-        ({"url": "https://h/a b"}, "ping_url: 'https://h/a b' is not"),
-        ({"url": "https://h/\r\nX: y"}, "ping_url: "),
-        ({"url": "https:///abc"}, "ping_url: "),
-        ({"url": 3}, "ping_url: 3 is not"),
-        ({"file": "etc/ping"}, "ping_url_file: 'etc/ping' is not the path of a file"),
-        ({"file": "/etc/ping\\"}, "ping_url_file: "),
-        ({"file": "/etc/../ping"}, "ping_url_file: '/etc/../ping' is not"),
-        ({"url": "https://h/a", "file": "/f"}, "given together with ping_url_file"),
+        ({"ping_url": "hc-ping.com/abc"}, "ping_url: 'hc-ping.com/abc' is not an http or https URL"),
+        ({"ping_url": "https://h/a b"}, "ping_url: 'https://h/a b' is not"),
+        ({"ping_url": "https://h/\r\nX: y"}, "ping_url: "),
+        ({"ping_url": "https:///abc"}, "ping_url: "),
+        ({"ping_url": 3}, "ping_url: 3 is not"),
+        ({"ping_url_file": "etc/ping"}, "ping_url_file: 'etc/ping' is not the path of a file"),
+        ({"ping_url_file": "/etc/ping\\"}, "ping_url_file: "),
+        ({"ping_url_file": "/etc/../ping"}, "ping_url_file: '/etc/../ping' is not"),
+        ({"ping_url": "https://h/a", "ping_url_file": "/f"}, "given together with ping_url_file"),
     ],
 )  # fmt: skip
 def test_a_monitor_that_a_run_could_not_call_is_refused_by_name(fields, says) -> None:
     with pytest.raises(InvalidJob) as error:
-        Ping(**fields)
+        Inputs(**fields)
     assert says in error.value.message
 
 
@@ -246,8 +245,8 @@ def test_a_monitor_needs_the_network_in_either_scope() -> None:
     trigger = CronTrigger.from_expression("0 3 * * *")
     for sandboxed in (True, False):
         with pytest.raises(InvalidJob, match="ping_url: the run itself calls the monitor"):
-            Job("j", "m:f", trigger, ping=Ping("https://h/a"), sandboxed=sandboxed)
-    Job("j", "m:f", trigger, ping=Ping("https://h/a"), access=Access(network=True))
+            Job("j", "m:f", trigger, inputs=Inputs(ping_url="https://h/a"), sandboxed=sandboxed)
+    Job("j", "m:f", trigger, inputs=Inputs(ping_url="https://h/a"), access=Access(network=True))
 
 
 @pytest.mark.parametrize(

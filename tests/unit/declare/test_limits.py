@@ -61,7 +61,8 @@ def test_a_size_is_bytes_or_to_the_base_of_1024() -> None:
 
 def test_a_share_of_a_processor_says_percent() -> None:
     assert [percent("cpu_quota", share) for share in ("50%", "200%")] == [50, 200]
-    for value in (50, 0.5, "50", "0.5", "50 %", "", None):
+    assert percent("cpu_quota", None) is None
+    for value in (50, 0.5, "50", "0.5", "50 %", ""):
         with pytest.raises(InvalidJob, match=r"^cpu_quota: .* is not a percentage"):
             percent("cpu_quota", value)
 

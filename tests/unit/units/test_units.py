@@ -13,13 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from systemd_judge import assert_reads_without_a_word
 
-from sereno.declare.access import Access
+from sereno.declare.access import Access, namespaces_refused
 from sereno.declare.inputs import Inputs
 from sereno.declare.job import Job
 from sereno.declare.limits import Limits
-from sereno.declare.namespaces import namespaces_refused
 from sereno.declare.options import part
-from sereno.declare.ping import Ping
 from sereno.declare.retry import Retry
 from sereno.manager.names import service_name, timer_name
 from sereno.triggers import BootTrigger, CronTrigger, IntervalTrigger
@@ -59,7 +57,7 @@ JOBS = [
         IntervalTrigger(hours=1),
         app="shop",
         access=Access(network=True),
-        ping=Ping("https://ana:s%40c@hc.example.org/ping/abc?create=1"),
+        inputs=Inputs(ping_url="https://ana:s%40c@hc.example.org/ping/abc?create=1"),
         **BACKEND,
     ),
     Job(
@@ -68,7 +66,7 @@ JOBS = [
         IntervalTrigger(hours=1),
         app="shop",
         access=Access(network=True),
-        ping=Ping(file="/etc/shop/ping 100%"),
+        inputs=Inputs(ping_url_file="/etc/shop/ping 100%"),
         **BACKEND,
     ),
     Job(
