@@ -123,7 +123,6 @@ def test_an_empty_place_in_a_list_is_marked(text: str) -> None:
         ("0 3 bin docs lib bin docs lib 1", ["9 fields", "in quotes: the shell"]),
         ("CRON_TZ=Europe/Berlin 0 3 * * *", ["timezone="]),
         ("TZ=UTC 0 3 * * *", ["timezone="]),
-        ("@reboot", ["no time of the calendar", "add_cron_job"]),
         ("@Reboot", ["@reboot"]),
         ("@Daily", ["@daily"]),
         ("@every 90m", ["interval"]),

@@ -14,7 +14,7 @@ from sereno.triggers import CronTrigger, GridTrigger, IntervalTrigger, Trigger
 from sereno.triggers.days import EVERY_DAY, EVERY_WEEKDAY, DayRule
 from sereno.triggers.explain import clock_times
 from sereno.triggers.interval import full_span
-from sereno.triggers.oncalendar import runs
+from sereno.triggers.oncalendar import spans
 from sereno.triggers.zone import clocks
 
 _DAY_MIN = 24 * 60
@@ -90,9 +90,7 @@ def cron_text(trigger: Trigger, zone: str) -> CronText:
 
 def _listed(values: Iterable[int], every: Iterable[int]) -> str:
     values = tuple(sorted(values))
-    if values == tuple(every):
-        return "*"
-    return ",".join(f"{one}-{last}" if one != last else f"{one}" for one, last in runs(values))
+    return "*" if values == tuple(every) else ",".join(spans(values, "-", str))
 
 
 def _days(rules: tuple[DayRule, ...]) -> tuple[Iterable[int], Iterable[int]]:

@@ -9,8 +9,7 @@ from sereno.errors import InvalidTrigger
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.explain import Trigger, describe, surprises, warnings
-from sereno.triggers.grid import GridTrigger
-from sereno.triggers.interval import IntervalTrigger
+from sereno.triggers.interval import GridTrigger, IntervalTrigger
 from sereno.triggers.stored import in_words, parse_text
 from sereno.triggers.zone import machine_zone
 

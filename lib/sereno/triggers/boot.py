@@ -28,8 +28,5 @@ class BootTrigger:
         Once in each boot `sereno.units.seed` dates the timer's stamp before that moment, and systemd makes up for the
         elapse. Rejected: `OnBootSec=`, which fires again when the timer is started again (systemd 252 and 257), and a
         seed with the time of the boot, which is wrong where the clock is set only after it.
-
-        Args:
-            local_zone: not looked at.
         """
         return (f"OnCalendar={_ELAPSE}",)

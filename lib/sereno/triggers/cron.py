@@ -8,13 +8,11 @@ from datetime import tzinfo
 from sereno.errors import InvalidTrigger
 from sereno.triggers import fields
 from sereno.triggers.crontext import fill_fields, read_expression
-from sereno.triggers.days import DayRule, day_rules, either_counts
+from sereno.triggers.days import EVERY_MONTH, DayRule, day_rules, either_counts
 from sereno.triggers.fields import CRON_FIELDS, SECOND, Values
-from sereno.triggers.oncalendar import date_text, time_text
+from sereno.triggers.oncalendar import EVERY_HOUR, date_text, time_text
 from sereno.triggers.zone import check_zone, minutes_in_utc
 
-_EVERY_MONTH = tuple(range(1, 13))
-_EVERY_HOUR = tuple(range(24))
 _AT_SECOND_0 = Values(frozenset((0,)), star=False)
 
 
@@ -58,27 +56,17 @@ class CronTrigger:
         >>> CronTrigger.from_expression("0 9 * * mon-fri").timer_lines()
         ('OnCalendar=Mon..Fri *-*-* 09:00:00',)
         """
-        given = read_expression(expression)
+        whole, shown = read_expression(expression)
         offset = 0
         parsed: dict[str, Values] = {}
-        for cron_field, text in zip(CRON_FIELDS, given.texts, strict=True):
-            parsed[cron_field.name] = fields.parse(
-                cron_field, text, whole=given.shown, offset=offset
-            )
+        for cron_field, text in zip(CRON_FIELDS, shown.split(" "), strict=True):
+            parsed[cron_field.name] = fields.parse(cron_field, text, whole=shown, offset=offset)
             offset += len(text) + 1
-        return cls._build(parsed, given.whole, "0", timezone)
+        return cls._build(parsed, whole, "0", timezone)
 
     @classmethod
     def from_fields(
-        cls,
-        *,
-        minute: str | int | None = None,
-        hour: str | int | None = None,
-        day: str | int | None = None,
-        month: str | int | None = None,
-        day_of_week: str | int | None = None,
-        second: str | int | None = None,
-        timezone: str | tzinfo | None = None,
+        cls, *, timezone: str | tzinfo | None = None, **given: str | int | None
     ) -> CronTrigger:
         """Join single cron fields, each a number or the text of a cron field.
 
@@ -87,9 +75,9 @@ class CronTrigger:
         cron text: either one fires.
 
         Args:
-            minute, hour, day, month, day_of_week: cron fields; default: see above.
-            second: an extension of cron: 0 to 59 as a cron field; default 0.
             timezone: name of the zone in which they count; default: the machine's.
+            given: minute, hour, day, month, day_of_week, cron fields; default: see above. second, an extension of
+                cron: 0 to 59 as a cron field; default 0.
 
         Raises:
             InvalidTrigger: nothing is given, a field is not a cron field, or as in `from_expression`.
@@ -97,14 +85,6 @@ class CronTrigger:
         >>> CronTrigger.from_fields(hour="3").timer_lines()
         ('OnCalendar=*-*-* 03:00:00',)
         """
-        given = {
-            "month": month,
-            "day": day,
-            "day_of_week": day_of_week,
-            "hour": hour,
-            "minute": minute,
-            "second": second,
-        }
         texts = fill_fields(given)
         parsed = {
             each.name: fields.parse(each, texts[each.name]) for each in (*CRON_FIELDS, SECOND)
@@ -157,8 +137,8 @@ class CronTrigger:
     def every_hour(self) -> bool:
         """Whether it names no hour, day, weekday or month: the same minutes of every hour."""
         return (
-            self.hours == _EVERY_HOUR
-            and self.months == _EVERY_MONTH
+            self.hours == EVERY_HOUR
+            and self.months == EVERY_MONTH
             and any(rule.any_weekday and rule.any_day for rule in self.day_rules)
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import NoReturn
 
 from sereno.errors import InvalidTrigger
@@ -35,26 +35,8 @@ _DEFAULTING = (
 _CRON_CHARACTERS = re.compile(r"[\t -~]*")
 
 
-@dataclass(frozen=True, slots=True)
-class CronText:
-    """An expression that has five fields.
-
-    Attributes:
-        whole: the expression as given, with single blanks.
-        shown: the same, with the fields in the place of a word such as @daily.
-    """
-
-    whole: str
-    shown: str
-
-    @property
-    def texts(self) -> list[str]:
-        """The text of each of `CRON_FIELDS`."""
-        return self.shown.split(" ")
-
-
-def read_expression(expression: object) -> CronText:
-    """Find the five fields of cron text, or of one of cron's words.
+def read_expression(expression: object) -> tuple[str, str]:
+    """Cron text with single blanks, as given and with the five fields in the place of a word such as @daily.
 
     Raises:
         InvalidTrigger: it is not text of five fields, and no word that stands for them.
@@ -64,10 +46,10 @@ def read_expression(expression: object) -> CronText:
     if whole.startswith("@"):
         if whole not in MACROS:
             _refuse_macro(whole)
-        return CronText(whole, MACROS[whole])
+        return whole, MACROS[whole]
     if len(words) != len(CRON_FIELDS):
         _refuse_count(words, whole)
-    return CronText(whole, whole)
+    return whole, whole
 
 
 def _words(expression: object) -> list[str]:
@@ -89,11 +71,6 @@ def _words(expression: object) -> list[str]:
 
 
 def _refuse_macro(whole: str) -> NoReturn:
-    if whole == "@reboot":
-        raise InvalidTrigger(
-            "cron_expression: '@reboot' names no time of the calendar",
-            hint="use BootTrigger, as add_cron_job(cron_expression='@reboot') does",
-        )
     hint = f"one of {', '.join(MACROS)}, @reboot"
     if whole.startswith("@every"):
         hint = "for a fixed distance between runs use an interval: add_interval_job"
@@ -118,7 +95,7 @@ def _refuse_count(words: list[str], whole: str) -> NoReturn:
     )
 
 
-def fill_fields(given: dict[str, str | int | None]) -> dict[str, str]:
+def fill_fields(given: Mapping[str, str | int | None]) -> dict[str, str]:
     """The text of every field, by name: those given, and for the others their minimum or "*".
 
     Raises:
@@ -136,7 +113,7 @@ def fill_fields(given: dict[str, str | int | None]) -> dict[str, str]:
     return {
         each.name: (
             _field_text(each, value)
-            if (value := given[each.name]) is not None
+            if (value := given.get(each.name)) is not None
             else minimum
             if place > finest
             else "*"

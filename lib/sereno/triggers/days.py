@@ -14,9 +14,10 @@ from sereno.triggers.fields import LAST, Values
 
 EVERY_WEEKDAY = tuple(range(1, 8))
 EVERY_DAY = tuple(range(1, 32))
+EVERY_MONTH = tuple(range(1, 13))
 # 29 February is a day that comes; 30 February is not.
 LONGEST = {
-    month: 29 if month == 2 else 30 if month in (4, 6, 9, 11) else 31 for month in range(1, 13)
+    month: 29 if month == 2 else 30 if month in (4, 6, 9, 11) else 31 for month in EVERY_MONTH
 }
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
-from sereno.triggers.days import LONGEST, DayRule
+from sereno.triggers.days import EVERY_MONTH, LONGEST, DayRule
 from sereno.triggers.fields import CRON_FIELDS
-from sereno.triggers.grid import GridTrigger
-from sereno.triggers.interval import IntervalTrigger, full_span
-from sereno.triggers.oncalendar import runs
+from sereno.triggers.interval import GridTrigger, IntervalTrigger, full_span
+from sereno.triggers.oncalendar import spans
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
 Trigger = BootTrigger | CronTrigger | GridTrigger | IntervalTrigger
@@ -102,15 +101,12 @@ def _step(values: tuple[int, ...], size: int) -> int | None:
 
 
 def _days(trigger: CronTrigger) -> str:
-    every_month = trigger.months == tuple(range(1, 13))
-    months = (
-        "" if every_month else _joined(_spans(trigger.months, lambda month: _MONTHS[month - 1]))
-    )
+    months = "" if trigger.months == EVERY_MONTH else _joined(_spans(trigger.months, _MONTHS))
     return _joined((_rule(rule, months) for rule in trigger.day_rules), "or")
 
 
 def _rule(rule: DayRule, months: str) -> str:
-    names = _spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1])
+    names = _spans(rule.weekdays, _WEEKDAYS)
     of_months = f"of {months or 'the month'}"
     if rule.any_day:
         days = "every day" if rule.any_weekday else f"on {_joined(names)}"
@@ -123,14 +119,11 @@ def _rule(rule: DayRule, months: str) -> str:
 
 
 def _numbered(unit: str, values: tuple[int, ...]) -> str:
-    return f"{unit}{'s' if len(values) > 1 else ''} {_joined(_spans(values, str))}"
+    return f"{unit}{'s' if len(values) > 1 else ''} {_joined(spans(values, ' to ', str))}"
 
 
-def _spans(values: tuple[int, ...], name: Callable[[int], str]) -> list[str]:
-    return [
-        name(first) if first == last else f"{name(first)} to {name(last)}"
-        for first, last in runs(values)
-    ]
+def _spans(values: tuple[int, ...], names: list[str]) -> list[str]:
+    return spans(values, " to ", lambda value: names[value - 1])
 
 
 def _joined(words: Iterable[str], word: str = "and") -> str:
@@ -196,14 +189,14 @@ def _about_days(trigger: CronTrigger) -> list[str]:
 def _about_rare_day(rule: DayRule, months: tuple[int, ...]) -> list[str]:
     first = rule.days[0]
     if not rule.any_weekday:
-        weekdays = _joined(_spans(rule.weekdays, lambda weekday: _WEEKDAYS[weekday - 1]), "or")
+        weekdays = _joined(_spans(rule.weekdays, _WEEKDAYS), "or")
         return [f"no run in a month whose days from {first} on have no {weekdays}"]
     if months == (2,):
         return ["29 February comes in leap years only"]
     short = tuple(month for month in months if _shortest(month) < first)
     if not short:
         return []
-    named = _joined(_spans(short, lambda month: _MONTHS[month - 1]))
+    named = _joined(_spans(short, _MONTHS))
     leap = " but for leap years" if first == 29 else ""
     return [f"no run in {named}{leap}, for want of a day {first}; L is the last day of each month"]
 

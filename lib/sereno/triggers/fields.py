@@ -16,7 +16,6 @@ Two extensions that it does not have: "L" in the day field (the last day of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -80,11 +79,6 @@ class Values:
     nth: frozenset[tuple[int, int]] = frozenset()
 
 
-def all_values(field: Field) -> Values:
-    """What "*" stands for."""
-    return _VALUES_OF_STAR[field.name]
-
-
 def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0) -> Values:
     """Read the text of one field.
 
@@ -98,12 +92,13 @@ def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0)
         InvalidTrigger: names the field, the value and what is allowed, and points at the place.
     """
     if text == "*":
-        return all_values(field)
+        return _OF_STAR[field.name]
     numbers: set[int] = set()
     nth: set[tuple[int, int]] = set()
     last_day = False
-    for start, item in _items(text):
-        place = _Place(field, whole if whole is not None else text, offset + start, item)
+    for found in re.finditer(r"(?:^|,)([^,]*)", text):
+        item = found[1]
+        place = _Place(field, text if whole is None else whole, offset + found.start(1), item)
         if field is DAY and item in ("L", "l"):
             last_day = True
         elif field is WEEKDAY and (match := _NTH_WEEKDAY.fullmatch(item)):
@@ -113,13 +108,6 @@ def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0)
     if field is WEEKDAY:
         numbers = {number or 7 for number in numbers}
     return Values(frozenset(numbers), text.startswith("*"), last_day, frozenset(nth))
-
-
-def _items(text: str) -> Iterator[tuple[int, str]]:
-    start = 0
-    for item in text.split(","):
-        yield start, item
-        start += len(item) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +219,10 @@ def _refuse_item(item: str, place: _Place) -> NoReturn:
     place.refuse(item, f"is not a value, a range a-b or a step */n: {field.allowed}")
 
 
-_VALUES_OF_STAR = {
+_OF_STAR = {
     field.name: Values(
-        frozenset(
-            range(max(field.minimum, 1) if field is WEEKDAY else field.minimum, field.maximum + 1)
-        ),
+        # Of Sunday's two numbers that which is systemd's.
+        frozenset(range(1 if field is WEEKDAY else field.minimum, field.maximum + 1)),
         star=True,
     )
     for field in (SECOND, *CRON_FIELDS)

@@ -1,13 +1,19 @@
-"""`IntervalTrigger`: a run each so many seconds, counted from the start of the run before."""
+"""`IntervalTrigger`: a run each so many seconds, counted from the start of the run before; and `GridTrigger`: counted
+from midnight in UTC, by the hosts of a fleet alike."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from operator import itemgetter
 
 from sereno.errors import InvalidTrigger
+from sereno.triggers.oncalendar import time_text
 
 # Ten years. What is longer is a slip of the unit (milliseconds given as seconds), not a schedule.
 MAX_INTERVAL_S = 3_660 * 86_400
+_DAY_S = 86_400
+_Values = tuple[int, ...]
 # In the order of the constructor; a day here is 24 hours, whatever the clocks do.
 SECONDS_IN = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "weeks": 604_800}
 # Units of systemd.time(7), from the largest.
@@ -66,12 +72,58 @@ class IntervalTrigger:
         return f"interval[{minutes // 60}:{minutes % 60:02}:{seconds:02}]"
 
     def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
-        """The line of the `[Timer]` section that repeats; what makes the first run happen is not the schedule's.
-
-        Args:
-            local_zone: not looked at; an interval has no zone.
-        """
+        """The line of the `[Timer]` section that repeats; what makes the first run happen is not the schedule's."""
         return (f"OnUnitActiveSec={full_span(self.interval_s)}",)
+
+
+@dataclass(frozen=True, slots=True)
+class GridTrigger:
+    """A run each `interval_s` seconds of the day. For systemd it is a calendar, not an interval.
+
+    Raises:
+        InvalidTrigger: a day is no multiple of it: the run before midnight would come too early or too late.
+
+    >>> GridTrigger(5400).timer_lines()[0]
+    'OnCalendar=*-*-* 00,03,06,09,12,15,18,21:00:00 UTC'
+    """
+
+    interval_s: int
+
+    def __post_init__(self) -> None:
+        if _DAY_S % self.interval_s:
+            near_s = min(
+                (span_s for span_s in range(1, _DAY_S + 1) if _DAY_S % span_s == 0),
+                key=lambda span_s: abs(span_s - self.interval_s),
+            )
+            raise InvalidTrigger(
+                f"interval: a day is no multiple of {full_span(self.interval_s)}, and the hosts of a fleet count from"
+                f" midnight; the nearest that divides it is {full_span(near_s)}",
+                hint="or give the times with add_cron_job",
+            )
+
+    @property
+    def text(self) -> str:
+        """`interval[1:30:00 UTC]`."""
+        return f"{IntervalTrigger(self.interval_s).text[:-1]} UTC]"
+
+    @property
+    def by_the_minute(self) -> bool:
+        """Whether it elapses at full minutes alone."""
+        return self.interval_s % 60 == 0
+
+    def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
+        """One line for the times that have hours, minutes and seconds to themselves."""
+        times: list[tuple[_Values, ...]] = [
+            ((time_s // 3600,), (time_s // 60 % 60,), (time_s % 60,))
+            for time_s in range(0, _DAY_S, self.interval_s)
+        ]
+        for place in range(3):
+            # Those that differ in their hour alone become one, then those that do in their minute, then second.
+            joined: dict[tuple[tuple[_Values, ...], ...], _Values] = defaultdict(tuple)
+            for time in sorted(times, key=itemgetter(0, 2, 1)):
+                joined[time[:place], time[place + 1 :]] += time[place]
+            times = [(*coarser, one, *finer) for (coarser, finer), one in joined.items()]
+        return tuple(f"OnCalendar=*-*-* {time_text(*time)} UTC" for time in times)
 
 
 def full_span(seconds: int) -> str:

@@ -6,42 +6,38 @@ Only "*", lists and ranges "a..b" are written, never a step "a/n": with a step t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from sereno.triggers.days import EVERY_DAY, DayRule
+from sereno.triggers.days import EVERY_DAY, EVERY_MONTH, DayRule
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_EVERY_MONTH = tuple(range(1, 13))
-_EVERY_HOUR = tuple(range(24))
+EVERY_HOUR = tuple(range(24))
 _EVERY_SIXTIETH = tuple(range(60))
 
 
 def time_text(hours: tuple[int, ...], minutes: tuple[int, ...], seconds: tuple[int, ...]) -> str:
     """The times of a day; each list ascending and not empty."""
-    lists = ((hours, _EVERY_HOUR), (minutes, _EVERY_SIXTIETH), (seconds, _EVERY_SIXTIETH))
+    lists = ((hours, EVERY_HOUR), (minutes, _EVERY_SIXTIETH), (seconds, _EVERY_SIXTIETH))
     return ":".join(_listed(values, every) for values, every in lists)
 
 
 def date_text(rule: DayRule, months: tuple[int, ...]) -> str:
     """The days of one rule in these months."""
-    weekdays = "" if rule.any_weekday else _weekday_list(rule.weekdays) + " "
-    month = _listed(months, _EVERY_MONTH)
-    return f"{weekdays}*-{month}{'~' if rule.from_end else '-'}{_listed(rule.days, EVERY_DAY)}"
-
-
-def _weekday_list(weekdays: tuple[int, ...]) -> str:
-    return ",".join(
-        f"{WEEKDAYS[first - 1]}..{WEEKDAYS[last - 1]}" if first != last else WEEKDAYS[first - 1]
-        for first, last in runs(weekdays)
-    )
+    weekdays = ",".join(spans(rule.weekdays, "..", lambda weekday: WEEKDAYS[weekday - 1])) + " "
+    date = f"*-{_listed(months, EVERY_MONTH)}{'~' if rule.from_end else '-'}"
+    return ("" if rule.any_weekday else weekdays) + date + _listed(rule.days, EVERY_DAY)
 
 
 def _listed(values: tuple[int, ...], every: tuple[int, ...]) -> str:
-    if values == every:
-        return "*"
-    return ",".join(
-        f"{first:02}..{last:02}" if first != last else f"{first:02}" for first, last in runs(values)
-    )
+    return "*" if values == every else ",".join(spans(values, "..", "{:02}".format))
+
+
+def spans(values: tuple[int, ...], to: str, name: Callable[[int], str]) -> list[str]:
+    """The names of values, of each of `runs` the first and the last with `to` between them."""
+    return [
+        name(first) if first == last else f"{name(first)}{to}{name(last)}"
+        for first, last in runs(values)
+    ]
 
 
 def runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:

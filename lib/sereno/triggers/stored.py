@@ -10,8 +10,7 @@ from sereno.triggers.cron import CronTrigger
 from sereno.triggers.crontext import read_expression
 from sereno.triggers.explain import Trigger, summary
 from sereno.triggers.fields import CRON_FIELDS
-from sereno.triggers.grid import GridTrigger
-from sereno.triggers.interval import IntervalTrigger
+from sereno.triggers.interval import GridTrigger, IntervalTrigger
 
 _CRON = re.compile(
     r"cron\[(?P<fields>.+?)(?: second=(?P<second>\S+))?(?: timezone=(?P<zone>\S+))?\]"
@@ -40,7 +39,7 @@ def parse_text(text: str) -> Trigger:
         raise InvalidTrigger(f"trigger: {text!r} is neither cron[…] nor interval[H:MM:SS]")
     if found["second"] is None:
         return CronTrigger.from_expression(found["fields"], timezone=found["zone"])
-    texts = read_expression(found["fields"]).texts
+    texts = read_expression(found["fields"])[1].split(" ")
     fields = {field.name: text for field, text in zip(CRON_FIELDS, texts, strict=True)}
     return CronTrigger.from_fields(**fields, second=found["second"], timezone=found["zone"])
 

@@ -6,6 +6,7 @@ Everything that reads the zone database or the machine's setting is in this modu
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -116,7 +117,8 @@ def clocks(name: str) -> Clocks:
     """The clocks that the zone keeps in the years 2026 to 2040; `name` has been checked."""
     if name == "UTC":
         return Clocks(frozenset((0,)), frozenset(), frozenset())
-    zone = _zone(name)
+    with (ZONE_DATABASE / name).open("rb") as file:
+        zone = ZoneInfo.from_file(file, key=name)
     offsets_min: set[int] = set()
     skipped: set[int] = set()
     repeated: set[int] = set()
@@ -132,11 +134,6 @@ def clocks(name: str) -> Clocks:
     return Clocks(frozenset(offsets_min), frozenset(skipped), frozenset(repeated))
 
 
-def _zone(name: str) -> ZoneInfo:
-    with (ZONE_DATABASE / name).open("rb") as file:
-        return ZoneInfo.from_file(file, key=name)
-
-
 def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
     offset = at.astimezone(zone).utcoffset()
     assert offset is not None
@@ -144,15 +141,12 @@ def _offset(at: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _change(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:
-    """The first minute with the new offset, by halving."""
-    old = _offset(before, zone)
-    while after - before > timedelta(minutes=1):
-        middle = before + (after - before) // timedelta(minutes=2) * timedelta(minutes=1)
-        if _offset(middle, zone) == old:
-            before = middle
-        else:
-            after = middle
-    return after
+    """The first minute with the new offset."""
+    old, minute = _offset(before, zone), timedelta(minutes=1)
+    minutes = range((after - before) // minute)
+    return before + minute * bisect_left(
+        minutes, True, key=lambda passed: _offset(before + passed * minute, zone) != old
+    )
 
 
 def _minutes_between(one: datetime, other: datetime) -> Iterable[int]:
