@@ -56,7 +56,7 @@ NOT_LOADED_BY = {
     | {"sereno.fleet", "sereno.run.claiming", "psycopg2", "psycopg"}
     | {"sereno.run.only_if_success", "sereno.declare.retry", "sereno.run.credentials", "subprocess"}
     | {"sereno.run.outside", "select", "uuid"}
-    | {"sereno.run.failure", "sereno.run.hints", "json", "logging", "re", "signal", "typing"}
+    | {"sereno.run.failure", "json", "logging", "re", "signal", "typing"}
     | {
         "sereno.run.heartbeat",
         "sereno.records.metrics",

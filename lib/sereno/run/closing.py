@@ -176,11 +176,11 @@ class Run:
         fields: dict[str, Any] = {"SERENO_ERROR": error}
         if exception is not None:
             try:
-                from sereno.run import failure, hints
+                from sereno.run import failure
 
                 if self.counts or not isinstance(exception, SerenoError):
                     fields["EXCEPTION_TEXT"] = failure.traceback_of(exception)
-                fields["SERENO_HINT"] = hints.hint_for(exception, sandboxed=self._sandboxed)
+                fields["SERENO_HINT"] = failure.hint_for(exception, sandboxed=self._sandboxed)
             except Exception:
                 # Nothing about an error may keep the record back.
                 pass

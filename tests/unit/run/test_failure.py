@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sereno.errors import CacheError, InvalidTrigger, SerenoError
-from sereno.run import hints
+from sereno.run import failure
 from sereno.run.failure import chain, summary
 from sereno.triggers import CronTrigger
 
@@ -95,7 +95,7 @@ def test_the_own_code_of_a_job_may_be_installed_beside_the_libraries(tmp_path: P
         "import sys; sys.path[:0] = sys.argv[1:]\nfrom sereno.run.failure import summary\nimport shop.jobs\n"
         "try: shop.jobs.sync()\nexcept ValueError as error: print(summary(error, 'shop.jobs:sync'))\n"
     )
-    library = Path(hints.__file__).parents[2]
+    library = Path(failure.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(library), str(site)],
         capture_output=True, text=True, check=True,
@@ -106,10 +106,10 @@ def test_the_own_code_of_a_job_may_be_installed_beside_the_libraries(tmp_path: P
 def test_an_error_of_sereno_is_its_message_and_its_hint_the_way_out() -> None:
     error = CacheError("cache: no", hint="another one")
     assert summary(error) == "cache: no"
-    assert hints.hint_for(error, sandboxed=False) == "another one"
+    assert failure.hint_for(error, sandboxed=False) == "another one"
     wrapped = ExceptionGroup("tasks", [RuntimeError("x")])
     wrapped.exceptions[0].__cause__ = error
-    assert hints.hint_for(wrapped, sandboxed=False) == "another one"
+    assert failure.hint_for(wrapped, sandboxed=False) == "another one"
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:
@@ -122,30 +122,30 @@ def test_hints_are_given_for_what_the_process_cannot_do_and_for_runs_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def hint(error: BaseException) -> str | None:
-        assert hints.hint_for(error, sandboxed=False) is None
-        return hints.hint_for(error, sandboxed=True)
+        assert failure.hint_for(error, sandboxed=False) is None
+        return failure.hint_for(error, sandboxed=True)
 
     named = OSError(-3, "Temporary failure in name resolution")
     wrapped = RuntimeError("could not connect")
     wrapped.__context__ = named
-    monkeypatch.setattr(hints, "_has_no_network", lambda: False)
+    monkeypatch.setattr(failure, "_has_no_network", lambda: False)
     assert hint(named) is None
-    monkeypatch.setattr(hints, "_has_no_network", lambda: True)
-    assert hint(wrapped) == hint(OSError(97, "Address family not supported")) == hints.NETWORK
+    monkeypatch.setattr(failure, "_has_no_network", lambda: True)
+    assert hint(wrapped) == hint(OSError(97, "Address family not supported")) == failure.NETWORK
 
     read_only = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "a/b/c"))
     assert f"write_paths=['{tmp_path}']" in str(hint(read_only))
     monkeypatch.setenv("HOME", "/")
-    assert hint(OSError(errno.EROFS, "Read-only file system", "/.cache")) == hints.NO_HOME
+    assert hint(OSError(errno.EROFS, "Read-only file system", "/.cache")) == failure.NO_HOME
 
     denied = PermissionError(errno.EACCES, "Permission denied", "/srv/app/file")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(hints, "_has_no_capabilities", lambda: False)
+    monkeypatch.setattr(failure, "_has_no_capabilities", lambda: False)
     assert hint(denied) is None
-    monkeypatch.setattr(hints, "_has_no_capabilities", lambda: True)
-    assert hint(denied) == hints.ROOT
-    monkeypatch.setattr(hints, "_is_hidden", lambda path: path.startswith("/home/"))
-    assert hint(FileNotFoundError(errno.ENOENT, "No", "/home/a/b")) == hints.HOMES_HIDDEN
+    monkeypatch.setattr(failure, "_has_no_capabilities", lambda: True)
+    assert hint(denied) == failure.ROOT
+    monkeypatch.setattr(failure, "_is_hidden", lambda path: path.startswith("/home/"))
+    assert hint(FileNotFoundError(errno.ENOENT, "No", "/home/a/b")) == failure.HOMES_HIDDEN
     assert hint(ValueError("no")) is None
     assert hint(SerenoError("no")) is None
 
