@@ -30,15 +30,7 @@ _HOMES = {
     "credential": "sereno.run.credentials",
     "fence": "sereno.run.claiming",
 }
-__all__ = [
-    "MetadataCache",
-    "Scheduler",
-    "SerenoError",
-    "credential",
-    "fence",
-    "get_metadata_cache",
-    "get_scheduler",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

@@ -77,8 +77,6 @@ def clean_up() -> dict[str, Any]:
     told = ("entries_removed", "memory_freed_kb", "duration_ms", "hit_rate")
     _logger.info(messages.CLEANUP_FINISHED, *(stats[name] for name in told))
     _alert(report, thresholds)
-    if report.server_bytes is not None:
-        _alert_of_memory(*report.server_bytes, thresholds)
     _measure(cache, report)
     return stats
 
@@ -90,11 +88,13 @@ def _utc(ns: int) -> str:
 
 
 def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
-    if report.max_size is not None:
-        percent = 100 * report.entries_after / report.max_size
+    for text, used, most in (
+        (messages.ALERT_CAPACITY, report.entries_after, report.max_size),
+        (messages.ALERT_MEMORY, *(report.server_bytes or (0, None))),
+    ):
+        percent = 100 * used / most if most is not None else 0.0
         if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
-            figures = (percent, report.entries_after, report.max_size)
-            _logger.warning(messages.ALERT_CAPACITY, *figures, extra={"SERENO_ALERT": "capacity"})
+            _logger.warning(text, percent, used, most, extra={"SERENO_ALERT": "capacity"})
     requests = report.hits + report.misses
     if (
         requests > thresholds["SERENO_ALERT_MIN_REQUESTS"]
@@ -102,13 +102,6 @@ def _alert(report: CleanupReport, thresholds: dict[str, float]) -> None:
     ):
         figures = (report.hit_rate_percent, report.hits, report.misses)
         _logger.warning(messages.ALERT_HIT_RATE, *figures, extra={"SERENO_ALERT": "hit_rate"})
-
-
-def _alert_of_memory(used: int, most: int, thresholds: dict[str, float]) -> None:
-    percent = 100 * used / most
-    if percent > thresholds["SERENO_ALERT_CAPACITY_PERCENT"]:
-        extra = {"SERENO_ALERT": "capacity"}
-        _logger.warning(messages.ALERT_MEMORY, percent, used, most, extra=extra)
 
 
 def _measure(cache: MetadataCache, report: CleanupReport) -> None:

@@ -62,7 +62,7 @@ class Stop:
         self._answer = allocate_lock()
         signal(SIGTERM, self._on_signal)
         # A worker process that the job forks is ended by SIGTERM as always, such as those of a multiprocessing.Pool.
-        os.register_at_fork(after_in_child=_die)
+        os.register_at_fork(after_in_child=lambda: signal(SIGTERM, SIG_DFL))
 
     def _on_signal(self, *_: object) -> None:
         if not self.requested and self._job_id:
@@ -145,10 +145,6 @@ class Stop:
         finally:
             self._deliver = _raise
             coroutine.close()
-
-
-def _die() -> None:
-    signal(SIGTERM, SIG_DFL)
 
 
 def _raise() -> None:
