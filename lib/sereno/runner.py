@@ -15,25 +15,13 @@ import os
 import sys
 from time import time
 
+import sereno.setting_names as settings
 from sereno.errors import FAILURE, SKIPPED, SUCCESS, WRONG_USE, UsageError
 from sereno.manager.names import service_name
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
 from sereno.run import identity, sigterm, tries
 from sereno.run.closing import Run
-from sereno.setting_names import (
-    CALENDAR_STEP_S,
-    ELAPSE,
-    EXIT_SKIPPED,
-    INTERVAL_S,
-    LOG,
-    MISFIRE_GRACE_S,
-    NOTIFY_STATE,
-    ONCE_PER,
-    ONLY_IF_SUCCESS,
-    RETRIES,
-    RUN_ID,
-)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +45,9 @@ def main(job_id: str, function: str) -> int:
 
 
 def _main(job_id: str, function: str) -> int:
-    is_told = any(map(os.environ.get, (LOG, RUN_ID, ELAPSE, EXIT_SKIPPED)))
+    is_told = any(
+        map(os.environ.get, (settings.LOG, settings.RUN_ID, settings.ELAPSE, settings.EXIT_SKIPPED))
+    )
     # Without the journal it is a container with the environment of one of systemd's services (podman --env-host).
     is_apart = is_told and not os.path.exists(sending.SOCKET)
     counts = of_systemd = not is_apart and identity.is_the_run(service_name(job_id))
@@ -112,12 +102,12 @@ def _skipped(
     skipped = None
     if outside is not None:
         skipped = outside.skip(job_id, start_s)
-    elif MISFIRE_GRACE_S in os.environ:
+    elif settings.MISFIRE_GRACE_S in os.environ:
         # It starts other programs: only a job that wants it pays for it.
         from sereno.run.lateness import Misfires
 
         skipped = Misfires(job_id).skip(start_s)
-    if skipped is None and ONLY_IF_SUCCESS in os.environ:
+    if skipped is None and settings.ONLY_IF_SUCCESS in os.environ:
         from sereno.run import only_if_success
 
         skipped = only_if_success.skip(job_id)
@@ -126,7 +116,7 @@ def _skipped(
 
 def _claimed_elsewhere(run: Run, start_s: float) -> tuple[str, dict[str, str], int] | None:
     """The same, with its level, of one that has to be the only one in a fleet, and is not known to be."""
-    if not run.counts or ONCE_PER not in os.environ:
+    if not run.counts or settings.ONCE_PER not in os.environ:
         return None
     from sereno.run.claiming import Claiming
 
@@ -160,7 +150,7 @@ def _run(run: Run) -> int:
 
 
 def _retry(job_id: str) -> Retry | None:
-    if RETRIES not in os.environ:
+    if settings.RETRIES not in os.environ:
         return None
     from sereno.declare.retry import retry_of
 
@@ -173,7 +163,7 @@ def _retry(job_id: str) -> Retry | None:
 
 def _wake_notifier(job_id: str, run_id: str) -> None:
     """Have a success told that follows a failure, or that raised alerts; any other costs one stat(2)."""
-    states = os.environ.get(NOTIFY_STATE)
+    states = os.environ.get(settings.NOTIFY_STATE)
     if states and (journal.alerts or os.path.exists(f"{states}/{job_id}.failing")):
         from sereno.notify.wake import wake
 
@@ -182,7 +172,7 @@ def _wake_notifier(job_id: str, run_id: str) -> None:
 
 def _note_overruns(run: Run, start_s: float) -> None:
     """Record that the run was longer than its interval, or that its timer elapsed meanwhile."""
-    interval, duration_s = os.environ.get(INTERVAL_S, ""), run.duration_s
+    interval, duration_s = os.environ.get(settings.INTERVAL_S, ""), run.duration_s
     if interval.isdigit() and duration_s > int(interval):
         told = (run.job_id, duration_s, interval)
         _logger.warning(messages.OVERRUN_INTERVAL, *told)
@@ -195,7 +185,7 @@ def _note_overruns(run: Run, start_s: float) -> None:
 
 def _may_have_elapsed(start_s: float, end_s: float) -> bool:
     """Whether a whole step of the job's calendar lies in the run; between two of them its timer cannot elapse."""
-    step = os.environ.get(CALENDAR_STEP_S, "")
+    step = os.environ.get(settings.CALENDAR_STEP_S, "")
     return step.isdigit() and int(step) > 0 and start_s // int(step) < end_s // int(step)
 
 

@@ -23,7 +23,9 @@ def parsed(file: Path) -> ast.Module:
 
 @cache
 def names_in(file: Path) -> set[str]:
-    return {node.id for node in ast.walk(parsed(file)) if isinstance(node, ast.Name)}
+    nodes = list(ast.walk(parsed(file)))
+    of_modules = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    return of_modules | {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 def texts_of(tree: ast.Module) -> Iterator[str]:

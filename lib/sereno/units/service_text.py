@@ -6,18 +6,9 @@ can change them with `systemctl edit` like all others.
 
 from __future__ import annotations
 
+import sereno.setting_names as settings
 from sereno.declare.job import HOST, Job
 from sereno.manager.names import service_name
-from sereno.setting_names import (
-    DECLARATION,
-    FLEET_APP,
-    FLEET_URL_FILE,
-    KWARGS,
-    ONCE_PER,
-    ONLY_IF_SUCCESS,
-    PING_URL,
-    PING_URL_FILE,
-)
 from sereno.units.quoting import plain, quote
 
 # Of the user scope's template, what a machine that gives users no namespaces cannot make.
@@ -51,9 +42,9 @@ def run_lines(job: Job) -> list[str]:
     inputs, start = job.inputs, job.inputs.working_directory
     variables = job.retry.environment()
     if job.only_if_success:
-        variables[ONLY_IF_SUCCESS] = " ".join(job.after)
+        variables[settings.ONLY_IF_SUCCESS] = " ".join(job.after)
     if inputs.kwargs_json:
-        variables[KWARGS] = inputs.kwargs_json
+        variables[settings.KWARGS] = inputs.kwargs_json
     variables.update(inputs.environment)
     return [
         *(f"Environment={quote(f'{name}={value}')}" for name, value in variables.items()),
@@ -70,15 +61,15 @@ def _ping_lines(job: Job) -> list[str]:
     """What sereno.run.heartbeat goes by."""
     url, file = job.inputs.ping_url, job.inputs.ping_url_file
     if url is not None:
-        return [f"Environment={quote(f'{PING_URL}={url}')}"]
+        return [f"Environment={quote(f'{settings.PING_URL}={url}')}"]
     if file is None:
         return []
     if not job.sandboxed:
-        return [f"Environment={quote(f'{PING_URL_FILE}={file}')}"]
+        return [f"Environment={quote(f'{settings.PING_URL_FILE}={file}')}"]
     # Read by the manager, so that the file need not be the run's user's. %d is the directory of credentials.
     return [
         f"LoadCredential=sereno_ping_url:{plain(file)}",
-        f"Environment={PING_URL_FILE}=%d/sereno_ping_url",
+        f"Environment={settings.PING_URL_FILE}=%d/sereno_ping_url",
     ]
 
 
@@ -86,17 +77,17 @@ def _fleet_lines(job: Job) -> list[str]:
     """What sereno.run.claiming goes by; the declaration is for `sereno doctor` on other hosts."""
     if job.once_per == HOST:
         return []
-    declaration = f"{DECLARATION}={job.trigger.text} {job.function}"
+    declaration = f"{settings.DECLARATION}={job.trigger.text} {job.function}"
     lines = [
-        f"Environment={ONCE_PER}={job.once_per} {FLEET_APP}={job.app}",
+        f"Environment={settings.ONCE_PER}={job.once_per} {settings.FLEET_APP}={job.app}",
         f"Environment={quote(declaration)}",
     ]
     if not job.sandboxed:
-        return [*lines, f"Environment={FLEET_URL_FILE}=%E/sereno/fleet.url"]
+        return [*lines, f"Environment={settings.FLEET_URL_FILE}=%E/sereno/fleet.url"]
     return [
         *lines,
         "LoadCredential=sereno_fleet_url:/etc/sereno/fleet.url",
-        f"Environment={FLEET_URL_FILE}=%d/sereno_fleet_url",
+        f"Environment={settings.FLEET_URL_FILE}=%d/sereno_fleet_url",
     ]
 
 
