@@ -37,7 +37,15 @@ class Access:
         if not (isinstance(self.home, bool) or self.home == READ_ONLY):
             raise InvalidJob(f"home: {self.home!r} is neither False, {READ_ONLY!r} nor True")
         for path in self.write_paths:
-            _check_path(path)
+            if not is_absolute(path):
+                raise InvalidJob(
+                    f"write_paths: {path!r} is not the path of a file or directory", hint=PATH_RULE
+                )
+            if path == "/":
+                raise InvalidJob(
+                    "write_paths: '/' would leave nothing of the sandbox",
+                    hint="name the directories",
+                )
             if not self.home and is_in_a_home(path):
                 raise InvalidJob(
                     f"write_paths: {path!r} is in a home, and the sandbox has none",
@@ -79,14 +87,3 @@ def is_absolute(path: object) -> TypeGuard[str]:
         and path.isprintable()
         and os.path.normpath(path) == path
     )
-
-
-def _check_path(path: object) -> None:
-    if not is_absolute(path):
-        raise InvalidJob(
-            f"write_paths: {path!r} is not the path of a file or directory", hint=PATH_RULE
-        )
-    if path == "/":
-        raise InvalidJob(
-            "write_paths: '/' would leave nothing of the sandbox", hint="name the directories"
-        )

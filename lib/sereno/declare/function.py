@@ -29,13 +29,7 @@ def how_to_run(
 ) -> tuple[str, str | None, tuple[str, ...]]:
     """What a process of its own needs to run `function`: ("module:name", interpreter, import paths) of `Job`.
 
-    A job that ships with sereno has an entry script, which brings its own.
-
-    Args:
-        kwargs: names of the keyword arguments that it is going to be called with.
-
-    Raises:
-        InvalidJob: another process could not import it; see `function_reference`.
+    A job that ships with sereno has an entry script, which brings its own. `InvalidJob` as of `function_reference`.
     """
     reference, module = function_reference(function, kwargs)
     if module.__name__.startswith("sereno.jobs."):
@@ -57,12 +51,8 @@ def leads_into_a_home(*paths: str | None) -> bool:
 def function_reference(
     function: Callable[..., Any], kwargs: Collection[str] = ()
 ) -> tuple[str, ModuleType]:
-    """Return ("module:name", module) of a module-level function that another process can import.
-
-    Raises:
-        InvalidJob: a lambda, a nested function, a method, a callable object, something defined in `__main__`, something
-            that its module does not have under its own name, or a function that cannot be called with `kwargs`.
-    """
+    """Return ("module:name", module) of a module-level function that another process can import, and call with
+    arguments of the names `kwargs`; `InvalidJob` for anything else."""
     if isinstance(function, str):
         raise InvalidJob(
             f"func: {function!r} is text", hint="import it, and give the function itself"
@@ -130,9 +120,6 @@ def import_root(module: ModuleType) -> str | None:
     """Directory that must be on `sys.path` for `module` to be imported; None if the interpreter always has it.
 
     Symbolic links are kept: /opt/sereno/lib stays right over an upgrade, the release that it leads to does not.
-
-    Raises:
-        InvalidJob: the module has no file, so that nobody else can load it.
     """
     file = getattr(module, "__file__", None)
     if file is None:

@@ -15,6 +15,8 @@ from sereno.records.url import is_http_url
 from sereno.setting_names import CACHE_URL
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# systemd's env_value_is_valid(): UTF-8, and no control character but tabs and line breaks.
+_NO_VALUE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # systemd's credential_name_valid() takes more; these need no thought in a path or a unit file.
 _CREDENTIAL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 # systemd gives these to the run, and sereno reads some of them; a value in a unit file would stand in their place.
@@ -110,7 +112,8 @@ def to_json(field: str, given: object) -> str:
         return ""
     for name, value in kwargs.items():
         try:
-            same = _same(json.loads(json.dumps(value, allow_nan=False)), value)
+            # Not by "==", for which OrderedDict() is {} and a member of an IntEnum its number.
+            same = repr(json.loads(json.dumps(value, allow_nan=False))) == repr(value)
         except (TypeError, ValueError, RecursionError):
             same = False
         if not same:
@@ -128,16 +131,6 @@ def to_json(field: str, given: object) -> str:
     return text
 
 
-def _same(one: object, other: object) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return one == other
-
-
 def _check_variable(name: str, value: object) -> None:
     if not _VARIABLE.fullmatch(name):
         raise InvalidJob(
@@ -148,10 +141,7 @@ def _check_variable(name: str, value: object) -> None:
         raise InvalidJob(f"environment: {name!r} is a variable that systemd or sereno sets itself")
     if not isinstance(value, str):
         raise InvalidJob(f"environment: {name}={value!r} is not text")
-    # systemd's env_value_is_valid(): UTF-8, and no control character but tabs and line breaks.
-    if any((one < " " and one not in "\t\n") or one == "\x7f" for one in value) or any(
-        "\ud800" <= one <= "\udfff" for one in value
-    ):
+    if _NO_VALUE.search(value):
         raise InvalidJob(
             f"environment: {name}={value!r} is not text that a variable of a unit can hold",
             hint="UTF-8 without control characters other than tabs and line breaks",

@@ -29,14 +29,14 @@ FINEST_S = 1e-6
 # What runs once at each elapse: a job on each host that has it, or in all of them together.
 HOST, FLEET = "host", "fleet"
 # Why a calendar job alone has a word on late and missed runs.
-_NO_LATE_RUN = {
-    "misfire_grace": {
-        "interval": "an interval counts from its last run, so no run of it is late",
-        "@reboot": "a run of @reboot has no time that it could be late for",
+_NO_LATE_RUN: dict[type[Trigger], dict[str, str]] = {
+    IntervalTrigger: {
+        "misfire_grace": "an interval counts from its last run, so no run of it is late",
+        "persistent": "an interval is kept over a reboot and has no missed runs to leave out",
     },
-    "persistent": {
-        "interval": "an interval is kept over a reboot and has no missed runs to leave out",
-        "@reboot": "@reboot has a run after each boot and no missed ones to leave out",
+    BootTrigger: {
+        "misfire_grace": "a run of @reboot has no time that it could be late for",
+        "persistent": "@reboot has a run after each boot and no missed ones to leave out",
     },
 }
 
@@ -99,7 +99,10 @@ class Job:
         self._check_network()
         check_account("user", self.user)
         check_account("group", self.group)
-        self._check_start()
+        start = self.inputs.working_directory
+        if start is not None and self.sandboxed and not self.finds_homes and is_in_a_home(start):
+            fault = f"working_directory: {start!r} is in a home, and the sandbox has none"
+            raise InvalidJob(fault, hint=f"home={READ_ONLY!r} besides")
         if self.import_paths and any(name == "PYTHONPATH" for name, _ in self.inputs.environment):
             raise InvalidJob(
                 "environment: 'PYTHONPATH' is how the run finds sereno and the function",
@@ -125,17 +128,14 @@ class Job:
         if self.misfire_grace_s is not None:
             check_seconds("misfire_grace", self.misfire_grace_s, above=0, most=MAX_S)
         check_truth("persistent", self.persistent)
-        kind = "interval" if interval_s is not None else "@reboot" if self.at_boot else None
-        asked = {
+        given = {
             "misfire_grace": self.misfire_grace_s is not None,
             "persistent": not self.persistent,
         }
-        for name in asked:
-            if kind is not None and asked[name]:
-                other = ", or give the times with add_cron_job" if kind == "interval" else ""
-                raise InvalidJob(
-                    f"{name}: {_NO_LATE_RUN[name][kind]}", hint=f"leave {name} away{other}"
-                )
+        for name, reason in _NO_LATE_RUN.get(type(self.trigger), {}).items():
+            if given[name]:
+                other = "" if self.at_boot else ", or give the times with add_cron_job"
+                raise InvalidJob(f"{name}: {reason}", hint=f"leave {name} away{other}")
 
     def _check_after(self) -> None:
         for other in self.after:
@@ -171,12 +171,6 @@ class Job:
             reason = "the run itself asks a database, and has no network", "add network=True"
         if reason is not None:
             raise InvalidJob(f"once_per: {reason[0]}", hint=reason[1])
-
-    def _check_start(self) -> None:
-        start = self.inputs.working_directory
-        if start is not None and self.sandboxed and not self.finds_homes and is_in_a_home(start):
-            fault = f"working_directory: {start!r} is in a home, and the sandbox has none"
-            raise InvalidJob(fault, hint=f"home={READ_ONLY!r} besides")
 
     def _check_network(self) -> None:
         # Never implied: it would open the network to the job itself, which nobody asked for.

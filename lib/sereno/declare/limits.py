@@ -30,18 +30,14 @@ class Limits:
     io_class: str | None = None
 
     def __post_init__(self) -> None:
-        if self.memory_max_bytes is not None:
-            check_whole(
-                "memory_max",
-                self.memory_max_bytes,
-                least=LEAST_MEMORY_BYTES,
-                most=MOST_MEMORY_BYTES,
-                hint="bytes, or text such as '512M'",
-            )
-        if self.cpu_quota_percent is not None:
-            check_whole("cpu_quota", self.cpu_quota_percent, least=1, most=MOST_CPU_PERCENT)
-        if self.nice is not None:
-            check_whole("nice", self.nice, least=-20, most=19)
+        text = "bytes, or text such as '512M'"
+        for field, value, least, most, hint in (
+            ("memory_max", self.memory_max_bytes, LEAST_MEMORY_BYTES, MOST_MEMORY_BYTES, text),
+            ("cpu_quota", self.cpu_quota_percent, 1, MOST_CPU_PERCENT, ""),
+            ("nice", self.nice, -20, 19, ""),
+        ):
+            if value is not None:
+                check_whole(field, value, least=least, most=most, hint=hint)
         if self.io_class is not None and self.io_class not in IO_CLASSES:
             raise InvalidJob(
                 f"io_class: {self.io_class!r} is not a class of I/O scheduling",

@@ -10,14 +10,12 @@ from sereno.errors import InvalidJob
 def check_order(
     after: Mapping[str, Collection[str]], checked: Collection[str], known: Collection[str]
 ) -> None:
-    """Check what the jobs `checked` come after.
+    """Check what the jobs `checked` come after: `InvalidJob` for an id that no job has (`only_if_success` would leave
+    out every run), or a circle.
 
     Args:
         after: ids of the jobs that a job comes after, for every job on the machine that has some.
         known: the ids of all jobs that are or will be installed on the machine, of any application.
-
-    Raises:
-        InvalidJob: an id that no job has (`only_if_success` would leave out every run), or a circle.
     """
     for job_id in sorted(checked):
         for other in after.get(job_id, ()):

@@ -22,8 +22,7 @@ _PERCENT = re.compile(r"(\d{1,6})%")
 def read_span_s(field: str, text: str, *, error: type[UsageError] = InvalidJob) -> int:
     """Seconds of a span such as `90m`, `1h30min` or `2w 3d`: whole numbers of s, m (or min), h, d and w.
 
-    Raises:
-        UsageError: of the kind `error`, naming `field`: it is not written so, or names a unit twice.
+    An `error` that names `field` where it is not written so, or names a unit twice.
     """
     parts = [(_SECONDS_IN.get(unit, 0), int(number)) for number, unit in _SPAN_PART.findall(text)]
     if not _SPAN.fullmatch(text.strip()) or len(dict(parts)) != len(parts):
@@ -42,11 +41,7 @@ def seconds(field: str, value: Span | None) -> float | None:
 
 
 def size_bytes(field: str, value: int | str) -> int:
-    """A number of bytes as it is; text is a whole number with K, M, G or T, to the base of 1024.
-
-    Raises:
-        InvalidJob: text that is not written so.
-    """
+    """A number of bytes as it is; text is a whole number with K, M, G or T, to the base of 1024, else `InvalidJob`."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value)
@@ -59,11 +54,7 @@ def size_bytes(field: str, value: int | str) -> int:
 
 
 def percent(field: str, value: str | None) -> int | None:
-    """The number in text such as "50%", or None. A bare number is refused: 0.5 and 50 would both be read as half.
-
-    Raises:
-        InvalidJob: it is not written so.
-    """
+    """The number in text such as "50%", or None; else `InvalidJob`: bare, 0.5 and 50 would both be read as half."""
     if value is None:
         return None
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
