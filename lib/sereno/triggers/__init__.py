@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from datetime import tzinfo
 
 from sereno.errors import InvalidTrigger
-from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.crontext import read_expression
 from sereno.triggers.explain import Trigger, describe, summary, surprises, warnings
 from sereno.triggers.fields import CRON_FIELDS
-from sereno.triggers.interval import GridTrigger, IntervalTrigger
+from sereno.triggers.interval import BootTrigger, GridTrigger, IntervalTrigger
 from sereno.triggers.zone import machine_zone
 
 __all__ = [
@@ -42,11 +41,8 @@ _INTERVAL = re.compile(r"interval\[(\d+):(\d\d):(\d\d)( UTC)?\]")
 def cron_trigger(
     text: str | None, fields: Mapping[str, str | int | None], timezone: str | tzinfo | None
 ) -> CronTrigger | BootTrigger:
-    """The trigger that cron text means, or the fields of one that are not None.
-
-    Raises:
-        InvalidTrigger: both are given; or see `from_cron_text` and `CronTrigger.from_fields`.
-    """
+    """The trigger that cron text means, or the fields of one that are not None; `InvalidTrigger` for both at once, and
+    as of `from_cron_text` and `CronTrigger.from_fields`."""
     if text is None:
         return CronTrigger.from_fields(**fields, timezone=timezone)
     given = [name for name, value in fields.items() if value is not None]
@@ -61,11 +57,8 @@ def cron_trigger(
 def from_cron_text(
     expression: str, *, timezone: str | tzinfo | None = None
 ) -> CronTrigger | BootTrigger:
-    """The trigger that cron text means, @reboot included.
-
-    Raises:
-        InvalidTrigger: see `CronTrigger.from_expression`; or a zone for @reboot, which has no time of day.
-    """
+    """The trigger that cron text means, @reboot included; `InvalidTrigger` as of `CronTrigger.from_expression`, and for
+    a zone of @reboot."""
     if not isinstance(expression, str) or expression.split() != ["@reboot"]:
         return CronTrigger.from_expression(expression, timezone=timezone)
     if timezone is not None:
@@ -77,13 +70,10 @@ def from_cron_text(
 
 
 def parse_text(text: str) -> Trigger:
-    """The trigger whose `text` this is.
-
-    Raises:
-        InvalidTrigger: no trigger has such a text.
+    """The trigger whose `text` this is; `InvalidTrigger` if no trigger has such a text.
 
     >>> parse_text("interval[1:30:00]")
-    IntervalTrigger(seconds=5400)
+    IntervalTrigger(interval_s=5400)
     """
     if found := _INTERVAL.fullmatch(text):
         *parts, in_utc = found.groups()

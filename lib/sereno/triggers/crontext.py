@@ -36,11 +36,8 @@ _CRON_CHARACTERS = re.compile(r"[\t -~]*")
 
 
 def read_expression(expression: object) -> tuple[str, str]:
-    """Cron text with single blanks, as given and with the five fields in the place of a word such as @daily.
-
-    Raises:
-        InvalidTrigger: it is not text of five fields, and no word that stands for them.
-    """
+    """Cron text with single blanks, as given and with the five fields in the place of a word such as @daily;
+    `InvalidTrigger` for what is neither."""
     words = _words(expression)
     whole = " ".join(words)
     if whole.startswith("@"):
@@ -96,11 +93,8 @@ def _refuse_count(words: list[str], whole: str) -> NoReturn:
 
 
 def fill_fields(given: Mapping[str, str | int | None]) -> dict[str, str]:
-    """The text of every field, by name: those given, and for the others their minimum or "*".
-
-    Raises:
-        InvalidTrigger: none is given, or one is neither a whole number nor text without blanks.
-    """
+    """The text of every field, by name: those given, and for the others their minimum or "*". `InvalidTrigger` if none
+    is given, or one is neither a whole number nor text without blanks."""
     names = [each.name for each, _ in _DEFAULTING]
     finest = max(
         (names.index(name) for name, value in given.items() if value is not None), default=None

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sereno.triggers.boot import BootTrigger
 from sereno.triggers.cron import CronTrigger
 from sereno.triggers.days import EVERY_MONTH, LONGEST, DayRule
 from sereno.triggers.fields import CRON_FIELDS
-from sereno.triggers.interval import GridTrigger, IntervalTrigger, full_span
+from sereno.triggers.interval import BootTrigger, GridTrigger, IntervalTrigger, full_span
 from sereno.triggers.oncalendar import spans
 from sereno.triggers.zone import check_zone, clocks, minutes_in_utc
 
@@ -134,13 +133,8 @@ def _joined(words: Iterable[str], word: str = "and") -> str:
 def warnings(trigger: Trigger, *, local_zone: str | None = None) -> tuple[str, ...]:
     """What about the schedule may not be what its author expects; empty for most.
 
-    Args:
-        trigger: the schedule.
-        local_zone: name of the machine's zone; default: not known, and clock changes are then expected where most zones
-            have them, between 02:00 and 03:00.
-
-    Raises:
-        InvalidTrigger: `local_zone` is not in the machine's zone database.
+    Where `local_zone`, the machine's, is not known, clock changes are expected where most zones have them, between
+    02:00 and 03:00; `InvalidTrigger` if the machine's zone database does not have it.
     """
     if isinstance(trigger, BootTrigger):
         return (
@@ -193,16 +187,13 @@ def _about_rare_day(rule: DayRule, months: tuple[int, ...]) -> list[str]:
         return [f"no run in a month whose days from {first} on have no {weekdays}"]
     if months == (2,):
         return ["29 February comes in leap years only"]
-    short = tuple(month for month in months if _shortest(month) < first)
+    shortest = {**LONGEST, 2: 28}
+    short = tuple(month for month in months if shortest[month] < first)
     if not short:
         return []
     named = _joined(_spans(short, _MONTHS))
     leap = " but for leap years" if first == 29 else ""
     return [f"no run in {named}{leap}, for want of a day {first}; L is the last day of each month"]
-
-
-def _shortest(month: int) -> int:
-    return 28 if month == 2 else LONGEST[month]
 
 
 def _about_clocks(trigger: CronTrigger, zone: str | None) -> list[str]:

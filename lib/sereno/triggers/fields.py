@@ -83,8 +83,7 @@ def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0)
     """Read the text of one field.
 
     Args:
-        field: which field it is.
-        text: its text, without blanks.
+        text: without blanks.
         whole: the text to show in an error; default: `text` itself.
         offset: where `text` starts in `whole`.
 

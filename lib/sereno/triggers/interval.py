@@ -1,5 +1,6 @@
-"""`IntervalTrigger`: a run each so many seconds, counted from the start of the run before; and `GridTrigger`: counted
-from midnight in UTC, by the hosts of a fleet alike."""
+"""Schedules that are no cron text: `IntervalTrigger`, a run each so many seconds, counted from the start of the run
+before; `GridTrigger`, counted from midnight in UTC, by the hosts of a fleet alike; `BootTrigger`, one after each boot.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from sereno.triggers.oncalendar import time_text
 MAX_INTERVAL_S = 3_660 * 86_400
 _DAY_S = 86_400
 _Values = tuple[int, ...]
+# Any moment that is past on every machine: systemd's clock never shows less than the time of its own build.
+ELAPSE_S = 946_684_800
+_ELAPSE = "2000-01-01 00:00:00 UTC"
 # In the order of the constructor; a day here is 24 hours, whatever the clocks do.
 SECONDS_IN = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "weeks": 604_800}
 # Units of systemd.time(7), from the largest.
 _SPAN_UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-@dataclass(frozen=True, init=False, repr=False, slots=True)
+@dataclass(frozen=True, init=False, slots=True)
 class IntervalTrigger:
     """A run each `interval_s` seconds.
 
@@ -61,9 +65,6 @@ class IntervalTrigger:
                 f"interval: {interval_s} s is more than ten years ({MAX_INTERVAL_S} s)"
             )
         object.__setattr__(self, "interval_s", interval_s)
-
-    def __repr__(self) -> str:
-        return f"IntervalTrigger(seconds={self.interval_s})"
 
     @property
     def text(self) -> str:
@@ -124,6 +125,29 @@ class GridTrigger:
                 joined[time[:place], time[place + 1 :]] += time[place]
             times = [(*coarser, one, *finer) for (coarser, finer), one in joined.items()]
         return tuple(f"OnCalendar=*-*-* {time_text(*time)} UTC" for time in times)
+
+
+@dataclass(frozen=True, slots=True)
+class BootTrigger:
+    """One run after each boot of the machine; in a user's own scope, after each start of that user's manager.
+
+    >>> BootTrigger().timer_lines()
+    ('OnCalendar=2000-01-01 00:00:00 UTC',)
+    """
+
+    @property
+    def text(self) -> str:
+        """`cron[@reboot]`."""
+        return "cron[@reboot]"
+
+    def timer_lines(self, *, local_zone: str | None = None) -> tuple[str, ...]:
+        """A moment that is over, so that the timer never elapses by itself.
+
+        Once in each boot `sereno.units.seed` dates the timer's stamp before that moment, and systemd makes up for the
+        elapse. Rejected: `OnBootSec=`, which fires again when the timer is started again (systemd 252 and 257), and a
+        seed with the time of the boot, which is wrong where the clock is set only after it.
+        """
+        return (f"OnCalendar={_ELAPSE}",)
 
 
 def full_span(seconds: int) -> str:

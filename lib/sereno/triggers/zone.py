@@ -51,11 +51,8 @@ class Clocks:
 
 
 def check_zone(field: str, name: object) -> str:
-    """Return the name of a zone, given as such or as an object that has one, if the machine's zone database has it.
-
-    Raises:
-        InvalidTrigger: names `field` and the value.
-    """
+    """Return the name of a zone, given as such or as an object that has one, if the machine's zone database has it;
+    else `InvalidTrigger` that names `field`."""
     hint = "a name below /usr/share/zoneinfo, such as Europe/Madrid, or UTC"
     if isinstance(name, tzinfo):
         # zoneinfo, pytz, dateutil; others are known by how they show themselves, if at all.
@@ -164,10 +161,7 @@ def minutes_in_utc(minutes: tuple[int, ...], zone: str | None) -> tuple[int, ...
     zone must be known, and its clocks may change by whole hours only: those of Lord Howe Island change by half an hour,
     so that minute 5 of its hours is minute 5 of UTC's in one season and 35 in the other. Where the clocks never change
     and are off by a part of an hour (India), the zone's own minutes are as exact and easier to read: None as well.
-
-    Args:
-        minutes: ascending.
-        zone: its name; None: any zone.
+    `minutes` are ascending; None as a zone is any.
     """
     whole = set(minutes)
     if whole == {(minute + _COMMON_STEP_MIN) % 60 for minute in whole}:

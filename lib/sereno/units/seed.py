@@ -26,7 +26,7 @@ from pathlib import Path
 from sereno.declare.job import Job
 from sereno.manager.names import ALL_TIMERS, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
-from sereno.triggers.boot import ELAPSE_S
+from sereno.triggers.interval import ELAPSE_S
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
 
@@ -40,8 +40,6 @@ def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) 
     Args:
         last_elapse_s: time of the last elapse, seconds since the epoch. A time in the future (the clock was set back)
             counts as now, or the interval would not come round until then.
-        interval_s: seconds between elapses.
-        now_s: the time, seconds since the epoch.
     """
     first = datetime.fromtimestamp(min(last_elapse_s, now_s) + interval_s, UTC)
     return (
@@ -72,9 +70,6 @@ def seed(
     A next elapse that is further away than the interval is one that was given before the clock was set back: it is
     replaced. A timer that is active all the same (this service failed when it was started) is restarted, for only then
     it makes up for what is over.
-
-    Args:
-        machine: see `machine_id`.
     """
     jobs = units.find().jobs.values()
     there = {job.id: units.timers.seed(job.id) for job in jobs if job.interval_s is not None}

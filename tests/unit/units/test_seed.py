@@ -9,7 +9,7 @@ from fake_systemd import NEXT, FakeManager
 
 from sereno.manager.systemctl import Elapse
 from sereno.scheduler import Scheduler
-from sereno.triggers.boot import ELAPSE_S
+from sereno.triggers.interval import ELAPSE_S
 from sereno.units.seed import machine_id, phase_s, seed, seed_text
 from sereno.units.stamps import booted_name
 from sereno.units.unitdir import UnitDirectory
