@@ -124,12 +124,8 @@ class Run:
         return self._close("skipped", status, level, text, fields, 0.0)
 
     def end(self, tried: Tried, reason: str | None, *, stopped: bool) -> int:
-        """Close the run; return the status of its process.
-
-        Args:
-            reason: why it was stopped, as `sigterm.Stop.reason` says it.
-            stopped: SIGTERM ended it, whatever its function made of that.
-        """
+        """Close the run, `stopped` if SIGTERM ended it, whatever its function made of that, for the `reason` that
+        `sigterm.Stop.reason` says; return the status of its process."""
         duration_s = self.duration_s
         after = f"{duration_s * 1000:.2f}ms"
         if self.tries > 1:

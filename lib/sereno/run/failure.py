@@ -41,8 +41,7 @@ def one_line(text: str) -> str:
 def summary(exception: BaseException, function: str = "") -> str:
     """One line: what was raised, of a group its leaves, and the last place in the job's own code.
 
-    Args:
-        function: the job's, as "module:name"; its package is the job's own wherever it is installed.
+    The package of `function`, "module:name", is the job's own wherever it is installed.
     """
     if isinstance(exception, SerenoError):
         message = exception.message

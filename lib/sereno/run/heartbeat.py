@@ -46,10 +46,7 @@ def address(url: str, suffix: str, run_id: str) -> str:
 
 
 class Heartbeat:
-    """Tells a monitor of one run.
-
-    Args:
-        run_id: systemd's invocation id, or any UUID.
+    """Tells a monitor of one run, whose id is systemd's or any UUID.
 
     Attributes:
         MORE_TIME: asks the manager not to end a run whose job is done by its TimeoutStartSec= (sd_notify(3)).

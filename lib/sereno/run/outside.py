@@ -109,10 +109,7 @@ class Lines:
     """Records as lines of JSON on what was standard output, or, where nobody takes them there, on standard error.
 
     The job's own standard output, and its children's, is standard error from now on: what is printed there without a
-    line break, or by another process, would tear a record.
-
-    Args:
-        own: fields of every record.
+    line break, or by another process, would tear a record. The fields `own` are in every record.
     """
 
     def __init__(self, own: Mapping[str, Any]) -> None:

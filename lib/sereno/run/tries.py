@@ -98,11 +98,7 @@ def _kwargs() -> Mapping[str, Any]:
 
 
 def load(function: str) -> Callable[..., Any]:
-    """Import the function that "module:name" means.
-
-    Raises:
-        InvalidJob: it cannot be imported; the message says what was tried.
-    """
+    """Import the function that "module:name" means; `InvalidJob` that says what was tried if that cannot be."""
     module_name, _, name = function.partition(":")
     try:
         __import__(module_name)

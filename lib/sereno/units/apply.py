@@ -232,12 +232,8 @@ def _restarted_on_failure(
     units: UnitDirectory,
     manager: Systemctl | None,
 ) -> Iterator[None]:
-    """Start these timers again if what is done meanwhile fails.
-
-    Args:
-        stopped: names of the timers that were active before.
-        unlinked: the jobs whose timers may be unlinked, {id: application}.
-    """
+    """Start these timers again, which were active before, if what is done meanwhile fails, and link those of the jobs
+    `unlinked`, {id: application}."""
     try:
         with units.naming_errors():
             yield

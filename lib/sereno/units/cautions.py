@@ -98,19 +98,14 @@ def has_access_list(path: str | Path) -> bool:
 
 def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:
     """Of the jobs in `chosen` that were just installed; `jobs` are all, by id."""
-    yield from confinement(scope)
-    # An installation for each scope brings its own jobs to each.
-    yield from twins(scope, [job for job in chosen if not jobs[job].has_entry_script])
-    yield from delays(jobs, chosen)
-
-
-def confinement(scope: Scope) -> Iterator[str]:
-    """Of a user's jobs that this machine does not confine."""
     if scope.is_user and (setting := namespaces_refused()):
         yield (
             f"this machine lets users make no namespaces ({setting}): runs see and write all that you may, home= and"
             " write_paths= change nothing, and what passes here may fail in the system scope"
         )
+    # An installation for each scope brings its own jobs to each.
+    yield from twins(scope, [job for job in chosen if not jobs[job].has_entry_script])
+    yield from delays(jobs, chosen)
 
 
 def twins(scope: Scope, job_ids: Collection[str]) -> Iterator[str]:

@@ -146,14 +146,11 @@ def _app_in(target: str, target_name: Callable[[str], str]) -> str | None:
 
 
 def write_presets(units: Path, *, enabled: Collection[str], paused: Collection[str]) -> None:
-    """Write the preset file (systemd.preset(5)) that belongs to the directory `units`; without any timer, delete it.
+    """Write the preset file (systemd.preset(5)) for these timers in the directory `units`; without any, delete it.
 
     systemd presets all units in the first boot of a machine, which is one without a machine id, as images are, and
     where somebody calls `systemctl preset-all`: without such a file it enables what is paused, and a distribution whose
     presets disable all else disables every timer.
-
-    Args:
-        enabled, paused: names of the timers.
     """
     directory = units.with_name(f"{units.name}-preset")
     if not enabled and not paused:

@@ -72,12 +72,7 @@ class Installation:
         return {job_id: job for job_id, job in found.items() if app in (None, job.app)}
 
     def job(self, job_id: str, app: str | None = None) -> Installed:
-        """One installed job.
-
-        Raises:
-            NoSuchJob: there is none.
-            Conflict: it is not one of `app`.
-        """
+        """One installed job; NoSuchJob if there is none, Conflict if it is not one of `app`."""
         jobs = self.units.find().jobs
         job = jobs.get(job_id)
         if job is None:
@@ -110,8 +105,7 @@ class Installation:
     ) -> set[str] | None:
         """The timers and the `targets` that are active; None: there is no manager to ask.
 
-        Args:
-            of: ids of the jobs whose timers matter, with those of the jobs that come after them; default: all.
+        Of timers those of the jobs `of` matter, with those of the jobs that come after them; default: all.
         """
         if self._manager is None:
             return None
@@ -232,11 +226,7 @@ class Installation:
     def remove(self, app: str, job_ids: Collection[str], *, forced: bool = False) -> list[str]:
         """Remove jobs of `app`; runs that are under way go on. Return one line per change.
 
-        Args:
-            forced: also those that others come after.
-
-        Raises:
-            InvalidJob: a job that stays comes after one of them; nothing was changed.
+        InvalidJob, and nothing was changed, where a job that stays comes after one of them, unless it is `forced`.
         """
         with changing(self.units, self._manager):
             found = self.units.find()

@@ -69,11 +69,7 @@ class Plan:
         ]
 
     def diff(self, installed: Mapping[str, Installed]) -> list[str]:
-        """What it does to unit files, as the lines of a unified diff without line ends; empty if no file changes.
-
-        Args:
-            installed: every job before the change, by id.
-        """
+        """What it does to the unit files of what was `installed`, as lines of a unified diff without line ends."""
         from difflib import unified_diff
 
         before = {name: text for job in installed.values() for name, text in job.files.items()}
@@ -104,12 +100,10 @@ def build(
     """Plan the change of the timers of `app`.
 
     Args:
-        desired: the jobs that shall be there.
         installed: every job that is installed on the machine, of any application, by id.
         foreign: names of unit files that are in the way and not sereno's.
         active: names of the timers that the manager has active; None: there is no manager to ask, so none is started.
         start: False: no timer is started that is not active.
-        local_zone: the machine's time zone.
         prune: ids to remove if they are installed for `app` and not desired.
 
     Raises:
@@ -169,12 +163,7 @@ def build(
 def resumption(
     job: Installed, installed: Mapping[str, Installed], active: Collection[str], *, start: bool
 ) -> Plan:
-    """Plan that a paused job's timer elapses again; what it missed meanwhile is skipped.
-
-    Args:
-        installed, active: as in `build`.
-        start: start it now.
-    """
+    """Plan that a paused job's timer elapses again, with `start` from now on; what it missed meanwhile is skipped."""
     # A timer that goes by its stamp alone needs nothing forgotten.
     forgotten = () if job.by_stamp else (job.id,)
     held = held_by(forgotten, installed)
@@ -197,12 +186,8 @@ def held_by(
     after: Mapping[str, Collection[str]] | None = None,
     leave: Collection[str] = (),
 ) -> tuple[Installed, ...]:
-    """`Plan.held` of the jobs `job_ids`.
-
-    Args:
-        after: what jobs are to come after, besides what is installed.
-        leave: ids of jobs whose timers are stopped anyway.
-    """
+    """`Plan.held` of the jobs `job_ids`, where jobs are to come after those in `after` too, but for those in `leave`,
+    whose timers are stopped anyway."""
     both = {
         job_id: {*job.after, *(after or {}).get(job_id, ())} for job_id, job in installed.items()
     }

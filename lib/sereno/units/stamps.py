@@ -41,13 +41,9 @@ class TimerMemory:
 
     def forget_elapses(self, job_ids: Collection[str]) -> None:
         """Delete what tells of removed jobs' elapses: a later job of the same name must not inherit it."""
-        for directory, name_of in (
-            (self.scope.stamps, stamp_name),
-            (self.scope.runtime, booted_name),
-        ):
-            present = set(names_in(directory))
-            for name in present.intersection(map(name_of, job_ids)):
-                (directory / name).unlink(missing_ok=True)
+        for job_id in job_ids:
+            self._stamp(job_id).unlink(missing_ok=True)
+            self._booted(job_id).unlink(missing_ok=True)
 
     def old_stamps(self) -> tuple[str, ...]:
         """Paths of the stamps whose timer is no longer there."""
@@ -66,19 +62,16 @@ class TimerMemory:
         return None
 
     def write_seed(self, job_id: str, text: str) -> None:
-        """Write a timer's drop-in for this boot."""
         path = self.scope.runtime / seed_name(job_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(str(path), text.encode())
 
     def forget_seeds(self, job_ids: Iterable[str]) -> None:
         """Delete first elapses of this boot: for a job that is an interval's no more, it would be one too many."""
-        present = set(names_in(self.scope.runtime))
         for job_id in job_ids:
             seed = self.scope.runtime / seed_name(job_id)
-            if seed.parent.name in present:
-                seed.unlink(missing_ok=True)
-                remove_if_empty(seed.parent)
+            seed.unlink(missing_ok=True)
+            remove_if_empty(seed.parent)
 
     def is_booted(self, job_id: str) -> bool:
         """Whether this boot has had its run of a job, or is to have none."""

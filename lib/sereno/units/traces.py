@@ -27,8 +27,7 @@ def places(
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Directories and the files that runs of these jobs may have left in each: one question for all of them.
 
-    Args:
-        drop_ins: administrators', by the name of their unit. A registration cannot set these variables.
+    A registration cannot set these variables, an administrator's `drop_ins` can: they are by the name of their unit.
     """
     own = {job_id for job_id in job_ids if service_name(job_id) in drop_ins}
     others = [job_id for job_id in job_ids if job_id not in own]

@@ -38,8 +38,7 @@ START = "from sereno.runner import start; start()"
 def render(job: Job, *, local_zone: str | None = None) -> dict[str, str]:
     """The generated unit files of `job`: its timer, and a drop-in where its service differs from the template.
 
-    Args:
-        local_zone: the machine's time zone, which an hourly schedule needs to lose no run when the clocks change.
+    An hourly schedule needs the machine's time zone to lose no run when the clocks change.
     """
     files = {timer_name(job.id): _timer(job, local_zone)}
     settings = _service_settings(job)
@@ -83,7 +82,6 @@ def _timer(job: Job, local_zone: str | None) -> str:
 
 
 def accuracy_s(job: Job) -> float:
-    """`AccuracySec=` of the job's timer in seconds."""
     if job.accuracy_s is not None:
         return job.accuracy_s
     return ACCURACY_S if job.interval_s is None else min(ACCURACY_S, job.interval_s / 100)
@@ -142,16 +140,13 @@ def _section_text(job: Job, unit: str, *sections: tuple[str, list[str]]) -> str:
 
 def signed(text: str) -> str:
     """A generated file with the digest of its lines, by which a change by others shows."""
-    return f"{text}Digest={_digest(text)}\n"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return f"{text}Digest={digest}\n"
 
 
 def is_as_written(text: str) -> bool:
     """Whether a generated file is still as sereno wrote it: its last line is the digest of those before."""
     return text == signed(text.rpartition("Digest=")[0])
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +206,8 @@ class Installed:
 
 
 def read(job_id: str, files: dict[str, str], *, enabled: bool) -> Installed | None:
-    """Read a job back from its unit files; None if they are not sereno's.
-
-    Raises:
-        ValueError: a number or JSON text in them is none: somebody else has written there.
-    """
+    """Read a job back from its unit files; None if they are not sereno's. ValueError: a number or JSON text in them is
+    none, so that somebody else has written there."""
     timer = files.get(timer_name(job_id), "")
     keys = own_keys(timer)
     if "App" not in keys:

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from sereno.errors import NotAllowed, NotAvailable, SerenoError, rights_hint
 from sereno.manager.names import DROP_IN, is_of_a_job, job_of, timer_name
 from sereno.manager.scope import Scope
-from sereno.units.durable import TEMPORARY_PREFIX, locked, remove_if_empty, replace_all
+from sereno.units.durable import TEMPORARY_PREFIX, locked, names_in, remove_if_empty, replace_all
 from sereno.units.enablement import Enablement, write_presets
 from sereno.units.stamps import SEED_DROP_IN, TimerMemory
 from sereno.units.unit_text import Installed, own_keys, read
@@ -53,12 +52,7 @@ class UnitDirectory:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of this scope, which is that of its directory.
-
-        Raises:
-            NotAllowed: the caller may not write unit files here.
-            SerenoError: a file could not be written, whichever it was.
-        """
+        """Hold the lock of this scope, which is that of its directory; errors meanwhile are as `naming_errors` says."""
         with self.naming_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK):
@@ -79,13 +73,13 @@ class UnitDirectory:
                 # A directory, or a link to nowhere: in the way, and nothing that was written here.
                 foreign.add(name)
 
-        for entry in self._entries(self.path):
-            if (job_id := job_of(entry.name)) is not None:
-                note(job_id, entry.name)
-            elif entry.name.endswith(".service.d"):
-                name = f"{entry.name}/{DROP_IN}"
-                if (job_id := job_of(name)) and os.path.exists(os.path.join(self.path, name)):
-                    note(job_id, name)
+        for name in names_in(self.path):
+            if (job_id := job_of(name)) is not None:
+                note(job_id, name)
+            elif name.endswith(".service.d"):
+                drop_in = f"{name}/{DROP_IN}"
+                if (job_id := job_of(drop_in)) and os.path.exists(os.path.join(self.path, drop_in)):
+                    note(job_id, drop_in)
         jobs = {}
         for job_id, texts in files.items():
             strangers = {name for name, text in texts.items() if "App" not in own_keys(text)}
@@ -103,13 +97,13 @@ class UnitDirectory:
         """Drop-ins of administrators, {unit name: paths}; those of "sereno@.service" are for every job."""
         found: dict[str, list[str]] = {}
         for place in (self.path, self.scope.runtime):
-            for entry in self._entries(place):
-                unit = entry.name.removesuffix(".d")
-                if not is_of_a_job(entry.name) or unit == entry.name:
+            for directory in names_in(place):
+                if not is_of_a_job(directory) or not directory.endswith(".d"):
                     continue
-                for name in sorted(os.listdir(entry.path)):
+                for name in names_in(place / directory):
                     if name.endswith(".conf") and name not in (DROP_IN, SEED_DROP_IN):
-                        found.setdefault(unit, []).append(os.path.join(entry.path, name))
+                        unit = directory.removesuffix(".d")
+                        found.setdefault(unit, []).append(str(place / directory / name))
         return found
 
     def fingerprint(self) -> object:
@@ -117,24 +111,14 @@ class UnitDirectory:
         found: list[tuple[str, int]] = []
         for place in (self.path, self.scope.runtime):
             inside = [
-                entry.path
-                for entry in self._entries(place)
-                if entry.name.startswith("sereno") and entry.name.endswith((".d", ".wants"))
+                name
+                for name in names_in(place)
+                if name.startswith("sereno") and name.endswith((".d", ".wants"))
             ]
-            for path in (str(place), *inside):
-                try:
+            for path in (os.path.join(place, name) for name in ("", *inside)):
+                with suppress(FileNotFoundError):
                     found.append((path, os.stat(path).st_mtime_ns))
-                except FileNotFoundError:
-                    continue
         return found
-
-    @staticmethod
-    def _entries(path: Path) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(path) as entries:
-                return sorted(entries, key=lambda entry: entry.name)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
 
     def _text(self, name: str) -> str:
         # Not by pathlib or io: with a thousand jobs they took most of the time of `sereno list`.
@@ -158,11 +142,7 @@ class UnitDirectory:
         return {job_id: word for job_id, _, word in (line.partition(" ") for line in lines)}
 
     def begin(self, changed: Iterable[str], held: Iterable[Installed] = ()) -> None:
-        """Announce a change of the jobs with these ids.
-
-        Args:
-            held: jobs whose timers are stopped meanwhile, and otherwise left as they are.
-        """
+        """Announce a change of the jobs with these ids; of those `held` only the timers are stopped meanwhile."""
         lines = sorted({*changed, *(f"{job.id} held" for job in held)})
         self.replace({PENDING: "".join(f"{line}\n" for line in lines)})
 
@@ -185,7 +165,7 @@ class UnitDirectory:
 
     def write_presets(self) -> None:
         """Let presets leave what is enabled and what is paused as it is."""
-        names = {entry.name for entry in self._entries(self.path)}
+        names = names_in(self.path)
         timers = {name for name in names if is_of_a_job(name) and name.endswith(".timer")}
         enabled = timers & self.enabled.timers()
         # What is linked need not be read.
@@ -200,15 +180,14 @@ class UnitDirectory:
 
     def sweep(self) -> None:
         """Remove what killed changes have left: temporary files, drop-ins and links of jobs that are no more."""
-        for entry in self._entries(self.path):
-            if entry.name.startswith(TEMPORARY_PREFIX):
-                os.unlink(entry.path)
-            elif is_of_a_job(entry.name) and entry.name.endswith(".service.d"):
-                name = f"{entry.name}/{DROP_IN}"
-                job_id = job_of(name)
-                if job_id and not (self.path / timer_name(job_id)).exists() and self._is_ours(name):
-                    os.unlink(self.path / name)
-                remove_if_empty(Path(entry.path))
+        for name in names_in(self.path):
+            if name.startswith(TEMPORARY_PREFIX):
+                os.unlink(self.path / name)
+            elif job_id := job_of(f"{name}/{DROP_IN}"):
+                file = f"{name}/{DROP_IN}"
+                if not (self.path / timer_name(job_id)).exists() and self._is_ours(file):
+                    os.unlink(self.path / file)
+                remove_if_empty(self.path / name)
         self.enabled.sweep()
 
     def delete(self, names: Iterable[str]) -> None:
@@ -221,7 +200,7 @@ class UnitDirectory:
 
     @contextmanager
     def naming_errors(self) -> Iterator[None]:
-        """Say what the file system refuses in sereno's errors."""
+        """Say what the file system refuses in sereno's errors: NotAllowed, and SerenoError with the file's name."""
         try:
             yield
         except PermissionError as error:
