@@ -92,27 +92,15 @@ def function_reference(
 
 
 def _check_arguments(function: Callable[..., Any], shown: str, kwargs: Collection[str]) -> None:
-    parameters = inspect.signature(function).parameters.values()
-    by_name = {
-        one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    }
-    required = [
-        one.name
-        for one in parameters
-        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-    ]
-    missing = [name for name in required if name not in by_name.intersection(kwargs)]
-    if missing:
+    signature = inspect.signature(function)
+    try:
+        signature.bind(**dict.fromkeys(kwargs))
+    except TypeError as error:
         raise InvalidJob(
-            f"func: {shown} needs the argument {missing[0]!r}; a job is called with its kwargs alone",
-            hint="give it in kwargs=, or give it a default value",
-        )
-    unknown = [name for name in kwargs if name not in by_name]
-    if unknown and not any(one.kind is one.VAR_KEYWORD for one in parameters):
-        raise InvalidJob(
-            f"kwargs: {shown} has no argument {unknown[0]!r}",
-            hint="its arguments: " + (", ".join(sorted(by_name)) or "none"),
-        )
+            f"{'kwargs' if kwargs else 'func'}: {shown} is called with its kwargs alone: {error}",
+            hint="give in kwargs= what has no default value, of its arguments: "
+            + (", ".join(signature.parameters) or "none"),
+        ) from None
 
 
 @functools.cache

@@ -82,7 +82,7 @@ from_main.__module__ = "__main__"
         (print, "is not a function"),
         ("shop.jobs:sync", "is text"),
         (None, "is not a function"),
-        (needs_argument, "needs the argument 'limit'"),
+        (needs_argument, "missing a required argument: 'limit'"),
         (lying, "no function 'report' that is this one"),
         (from_main, "script that was started"),
     ],
@@ -118,16 +118,17 @@ def test_arguments_that_a_function_takes_are_taken(function, kwargs) -> None:
 @pytest.mark.parametrize(
     ("function", "kwargs", "says"),
     [
-        (report, {"limit"}, "kwargs: test_job.report has no argument 'limit'"),
-        (keyword_only, {"text"}, "func: test_job.keyword_only needs the argument 'limit'"),
-        (keyword_only, {"limit", "x"}, "kwargs: test_job.keyword_only has no argument 'x'"),
-        (positional_only, {"limit"}, "func: test_job.positional_only needs the argument 'limit'"),
+        (report, {"limit"}, "unexpected keyword argument 'limit'"),
+        (keyword_only, {"text"}, "'limit'"),
+        (keyword_only, {"limit", "x"}, "unexpected keyword argument 'x'"),
+        (positional_only, {"limit"}, "'limit'"),
     ],
 )
 def test_arguments_that_a_function_does_not_take_are_refused(function, kwargs, says) -> None:
     with pytest.raises(InvalidJob) as refusal:
         function_reference(function, kwargs)
-    assert refusal.value.message.startswith(says)
+    assert refusal.value.message.startswith(f"kwargs: test_job.{function.__name__} ")
+    assert says in refusal.value.message
     assert refusal.value.hint
 
 
