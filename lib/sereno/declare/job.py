@@ -49,11 +49,8 @@ class Job:
     one, and None is the template's.
 
     Attributes:
-        id: name of the job, unique on a machine; the instance name of its units.
-        function: "module:name" of a function without required arguments.
-        trigger: when it elapses.
-        app: the application that owns it.
-        retry, limits, inputs, access: options that belong together.
+        id: unique on a machine; the instance name of its units.
+        function: "module:name".
         sandboxed: whether the template has the whole sandbox: in the system scope. A user's manager makes a part of it.
         namespaces: whether it can make that of namespaces; False: a user's manager on a machine that refuses them.
         interpreter: absolute path of the Python that runs the function; None: the job has an entry script bin/<id>.

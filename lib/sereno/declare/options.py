@@ -150,7 +150,6 @@ def declare(
         func: module-level function, plain or async, that can be called with `kwargs` and returns a dict of
             statistics or None. It is run by this interpreter in a process of its own.
         job_id: unique on the machine; a unit name must be able to hold it.
-        app: the application that it belongs to.
         user_scope: whether it is for a user's own manager.
 
     Raises:

@@ -13,14 +13,7 @@ from sereno.setting_names import RETRIES, RETRY_BACKOFF, RETRY_DELAY_MAX_S, RETR
 
 
 class Retry(NamedTuple):
-    """What follows a failed try.
-
-    Attributes:
-        retries: tries after the first one.
-        delay_s: seconds before the second try.
-        backoff: factor by which each further delay is longer than the one before.
-        delay_max_s: what no delay exceeds.
-    """
+    """What follows a failed try; `sereno.declare.options.Options` explains the fields."""
 
     retries: int = 0
     delay_s: float = 10
@@ -44,11 +37,7 @@ class Retry(NamedTuple):
 
 
 def retry_of(environ: Mapping[str, str]) -> Retry:
-    """What `Retry.environment` wrote, or an administrator instead.
-
-    Raises:
-        ValueError: a setting is not a number, or none that can be waited for.
-    """
+    """What `Retry.environment` wrote, or an administrator instead; ValueError for what cannot be waited for."""
     default = Retry()
     retry = Retry(
         retries=int(environ.get(RETRIES, 0)),

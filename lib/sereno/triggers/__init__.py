@@ -73,7 +73,7 @@ def parse_text(text: str) -> Trigger:
     """The trigger whose `text` this is; `InvalidTrigger` if no trigger has such a text.
 
     >>> parse_text("interval[1:30:00]")
-    IntervalTrigger(interval_s=5400)
+    IntervalTrigger(seconds=5400)
     """
     if found := _INTERVAL.fullmatch(text):
         *parts, in_utc = found.groups()

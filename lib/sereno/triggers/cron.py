@@ -75,12 +75,9 @@ class CronTrigger:
         cron text: either one fires.
 
         Args:
-            timezone: name of the zone in which they count; default: the machine's.
+            timezone, and what is raised: as in `from_expression`.
             given: minute, hour, day, month, day_of_week, cron fields; default: see above. second, an extension of
                 cron: 0 to 59 as a cron field; default 0.
-
-        Raises:
-            InvalidTrigger: nothing is given, a field is not a cron field, or as in `from_expression`.
 
         >>> CronTrigger.from_fields(hour="3").timer_lines()
         ('OnCalendar=*-*-* 03:00:00',)
@@ -143,10 +140,8 @@ class CronTrigger:
         )
 
     def clock(self, local_zone: str | None) -> tuple[tuple[int, ...], str | None]:
-        """The minutes of each hour, and the zone in which they and the rest count; None: the machine's.
-
-        See `timer_lines`, which has the reasons; also for what it raises.
-        """
+        """The minutes of each hour, and the zone in which they and the rest count, see `timer_lines`; None: the
+        machine's."""
         minutes, zone = self.minutes, self.timezone
         if self.every_hour:
             known = zone
@@ -172,10 +167,7 @@ class CronTrigger:
         Args:
             local_zone: name of the machine's zone (see `sereno.triggers.machine_zone`); default: not known. Lines that
                 depend on it are wrong by the part of an hour in which two zones differ if the machine is moved, until
-                they are written again.
-
-        Raises:
-            InvalidTrigger: `local_zone` is not in the machine's zone database.
+                they are written again. `InvalidTrigger` if the zone database does not have it.
         """
         minutes, zone = self.clock(local_zone)
         time = time_text(self.hours, minutes, self.seconds) + (f" {zone}" if zone else "")

@@ -68,9 +68,7 @@ def either_counts(day: Values, weekday: Values) -> bool:
 def day_rules(day: Values, weekday: Values, months: tuple[int, ...]) -> tuple[DayRule, ...]:
     """The fewest rules that hold on the days on which cron runs such an entry; empty if there is no such day.
 
-    Raises:
-        InvalidTrigger: the last day or the last weekday of a month would have to be joined by AND with counted days,
-            which one calendar line cannot hold.
+    `InvalidTrigger` where the last day or weekday of a month would have to be joined by AND with counted days.
     """
     by_day, by_weekday = _rules_of_days(day), _rules_of_weekdays(weekday)
     if either_counts(day, weekday):

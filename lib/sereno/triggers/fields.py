@@ -80,15 +80,12 @@ class Values:
 
 
 def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0) -> Values:
-    """Read the text of one field.
+    """Read the text of one field, which has no blanks. `InvalidTrigger` names the field, the value and what is allowed,
+    and points at the place.
 
     Args:
-        text: without blanks.
         whole: the text to show in an error; default: `text` itself.
         offset: where `text` starts in `whole`.
-
-    Raises:
-        InvalidTrigger: names the field, the value and what is allowed, and points at the place.
     """
     if text == "*":
         return _OF_STAR[field.name]

@@ -24,7 +24,7 @@ SECONDS_IN = {"seconds": 1, "minutes": 60, "hours": 3_600, "days": 86_400, "week
 _SPAN_UNITS = ((604_800, "w"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-@dataclass(frozen=True, init=False, slots=True)
+@dataclass(frozen=True, init=False, repr=False, slots=True)
 class IntervalTrigger:
     """A run each `interval_s` seconds.
 
@@ -65,6 +65,9 @@ class IntervalTrigger:
                 f"interval: {interval_s} s is more than ten years ({MAX_INTERVAL_S} s)"
             )
         object.__setattr__(self, "interval_s", interval_s)
+
+    def __repr__(self) -> str:
+        return f"IntervalTrigger(seconds={self.interval_s})"
 
     @property
     def text(self) -> str:

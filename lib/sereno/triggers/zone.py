@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -73,11 +74,9 @@ def check_zone(field: str, name: object) -> str:
 
 
 def _is_zone_file(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"TZif"  # tzfile(5)
-    except OSError:
-        return False
+    with suppress(OSError):
+        return path.read_bytes().startswith(b"TZif")  # tzfile(5)
+    return False
 
 
 def machine_zone(root: Path = Path("/")) -> str | None:
@@ -103,10 +102,9 @@ def machine_zone(root: Path = Path("/")) -> str | None:
 
 
 def _first_line(path: Path) -> str:
-    try:
+    with suppress(OSError, UnicodeDecodeError):
         return path.read_text(encoding="ascii").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return ""
 
 
 @lru_cache(maxsize=64)

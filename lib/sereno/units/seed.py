@@ -35,12 +35,8 @@ _CLOCK_S = 60.0
 
 
 def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) -> str:
-    """The drop-in for one timer.
-
-    Args:
-        last_elapse_s: time of the last elapse, seconds since the epoch. A time in the future (the clock was set back)
-            counts as now, or the interval would not come round until then.
-    """
+    """The drop-in for one timer. A last elapse in the future (the clock was set back) counts as now, or the interval
+    would not come round until then."""
     first = datetime.fromtimestamp(min(last_elapse_s, now_s) + interval_s, UTC)
     return (
         f"# Written by sereno for this boot: the first elapse of {unit}.\n\n"

@@ -57,8 +57,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
         f"PartOf={app_target_name(job.app)}",
     ]
     if job.interval_s is not None or job.at_boot:
-        # OnUnitActiveSec= has no elapse before the service ran once in this boot, and that of a boot is always over:
-        # the seed gives the first one. Whoever changes the timer has written it; this is for all other starts.
+        # For whoever else starts the timer: it has no elapse before the seed has given it the first one.
         unit += [f"Wants={SEED_SERVICE}", f"After={SEED_SERVICE}"]
     timer = [*job.trigger.timer_lines(local_zone=local_zone)]
     if job.at_boot:
@@ -66,9 +65,7 @@ def _timer(job: Job, local_zone: str | None) -> str:
             0, f"# Long over. Once in each boot {SEED_SERVICE} has systemd make up for it."
         )
     if job.persistent:
-        # On a calendar timer: one run for those missed while the machine was off; a boot's run is made one of them by
-        # the seed. On an interval timer systemd only keeps the time of the last elapse for it, which is what the seed
-        # counts from after a boot.
+        # Of an interval systemd only keeps the time of the last elapse for it, from which the seed counts after a boot.
         timer.append("Persistent=true")
     if job.jitter_s and job.interval_s is None:
         # Without the second line the delay is drawn again at every daemon-reload. On an interval it would be added to
