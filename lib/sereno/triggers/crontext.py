@@ -40,10 +40,14 @@ def read_expression(expression: object) -> tuple[str, str]:
     `InvalidTrigger` for what is neither."""
     words = _words(expression)
     whole = " ".join(words)
-    if whole.startswith("@"):
-        if whole not in MACROS:
-            _refuse_macro(whole)
+    if whole in MACROS:
         return whole, MACROS[whole]
+    if whole.startswith("@"):
+        hint = f"one of {', '.join(MACROS)}, @reboot"
+        if whole.startswith("@every"):
+            hint = "for a fixed distance between runs use an interval: add_interval_job"
+        why = f"is no word of cron's{pointer(whole, 0, len(whole))}"
+        raise InvalidTrigger(f"cron_expression: {whole!r} {why}", hint=hint)
     if len(words) != len(CRON_FIELDS):
         _refuse_count(words, whole)
     return whole, whole
@@ -65,15 +69,6 @@ def _words(expression: object) -> list[str]:
             hint="five fields of ASCII text in one line, with blanks between them",
         )
     return expression.split()
-
-
-def _refuse_macro(whole: str) -> NoReturn:
-    hint = f"one of {', '.join(MACROS)}, @reboot"
-    if whole.startswith("@every"):
-        hint = "for a fixed distance between runs use an interval: add_interval_job"
-    raise InvalidTrigger(
-        f"cron_expression: {whole!r} is no word of cron's{pointer(whole, 0, len(whole))}", hint=hint
-    )
 
 
 def _refuse_count(words: list[str], whole: str) -> NoReturn:

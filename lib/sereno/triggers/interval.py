@@ -164,14 +164,12 @@ def full_span(seconds: int) -> str:
 
 
 def _whole(name: str, value: object) -> int:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # Not-a-number and the infinities are no integers either.
-    if not number or (isinstance(value, float) and not value.is_integer()):
+    # Of not-a-number and the infinities the rest is not-a-number.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value % 1 != 0:
         hint = "give parts in the smaller unit: half an hour is minutes=30"
         if isinstance(value, str):
             hint = f"it is text: write {name}=5, without quotes"
         raise InvalidTrigger(f"{name}: {value!r} is not a whole number", hint=hint)
-    assert isinstance(value, (int, float))
     if value < 0:
         raise InvalidTrigger(f"{name}: {value!r} is negative", hint="a whole number from 0 up")
     return int(value)

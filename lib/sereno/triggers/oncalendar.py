@@ -7,6 +7,7 @@ Only "*", lists and ranges "a..b" are written, never a step "a/n": with a step t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 from sereno.triggers.days import EVERY_DAY, EVERY_MONTH, DayRule
 
@@ -42,14 +43,10 @@ def spans(values: tuple[int, ...], to: str, name: Callable[[int], str]) -> list[
 
 def runs(values: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """(first, last) of each run of at least three neighbours; every other value on its own."""
-    start = 0
-    while start < len(values):
-        end = start
-        while end + 1 < len(values) and values[end + 1] == values[end] + 1:
-            end += 1
-        if end - start >= 2:
-            yield values[start], values[end]
+    # Of neighbours, the value and its place go up together.
+    for _, group in groupby(enumerate(values), key=lambda each: each[1] - each[0]):
+        run = [value for _, value in group]
+        if len(run) > 2:
+            yield run[0], run[-1]
         else:
-            for value in values[start : end + 1]:
-                yield value, value
-        start = end + 1
+            yield from zip(run, run, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_@/.:+,=-]+")
+_ESCAPES = {'"': r"\"", "\\": r"\\", "%": "%%"}
 
 
 def quote(value: str) -> str:
@@ -15,19 +16,13 @@ def quote(value: str) -> str:
     """
     if _SAFE_WORD.fullmatch(value):
         return value
-    escaped = []
-    for character in value:
-        if character in '"\\':
-            escaped.append("\\" + character)
-        elif character == "%":
-            escaped.append("%%")
-        elif character.isprintable():
-            escaped.append(character)
-        else:
-            escaped.extend(
-                f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape")
-            )
-    return '"' + "".join(escaped) + '"'
+    return f'"{"".join(map(_escaped, value))}"'
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return _ESCAPES.get(character, character)
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def quote_argument(value: str) -> str:

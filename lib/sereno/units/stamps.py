@@ -47,13 +47,9 @@ class TimerMemory:
 
     def old_stamps(self) -> tuple[str, ...]:
         """Paths of the stamps whose timer is no longer there."""
-        return tuple(
-            str(self.scope.stamps / name)
-            for name in names_in(self.scope.stamps)
-            if name.startswith(stamp_name("").removesuffix(".timer"))
-            and name.endswith(".timer")
-            and not (self.scope.units / name.removeprefix("stamp-")).exists()
-        )
+        stamps = sorted(self.scope.stamps.glob(stamp_name("*")))
+        there = set(names_in(self.scope.units))
+        return tuple(str(one) for one in stamps if one.name.removeprefix("stamp-") not in there)
 
     def seed(self, job_id: str) -> str | None:
         """The text of a timer's drop-in for this boot."""

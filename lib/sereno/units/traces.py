@@ -32,8 +32,11 @@ def places(
     own = {job_id for job_id in job_ids if service_name(job_id) in drop_ins}
     others = [job_id for job_id in job_ids if job_id not in own]
     asked = [service_name(job_id) for job_id in (*sorted(own), *others[:1])]
+    # systemctl parts variables by spaces, and shows one with a space in it as "[unprintable]": its files stay.
     shown = {
-        unit: _variables(row.get("Environment", ""))
+        unit: dict(
+            word.split("=", 1) for word in row.get("Environment", "").split(" ") if "=" in word
+        )
         for unit, row in manager.show_all(asked, "Environment").items()
     }
     found = []
@@ -48,12 +51,6 @@ def places(
             if os.path.isabs(directory):
                 found.append((directory, names))
     return found
-
-
-def _variables(shown: str) -> dict[str, str]:
-    # systemctl parts them by spaces, and shows one with a space in it as "[unprintable]": its files stay.
-    pairs = (word.partition("=") for word in shown.split(" "))
-    return {name: value for name, _, value in pairs}
 
 
 def delete(found: Collection[tuple[str, tuple[str, ...]]]) -> Iterator[OSError]:
