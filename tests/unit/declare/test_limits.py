@@ -2,6 +2,8 @@
 
 import math
 import re
+import signal
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -165,7 +167,11 @@ def test_without_retries_the_run_is_told_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [{1, 2}, (1, 2), {1: "a"}, b"x", math.nan, math.inf, object(), [{"a": (1,)}]]
+    "value",
+    [
+        *({1, 2}, (1, 2), {1: "a"}, b"x", math.nan, math.inf, object(), [{"a": (1,)}]),
+        *(signal.SIGTERM, [OrderedDict(a=1)]),
+    ],
 )
 def test_an_argument_that_json_would_change_or_refuse_is_refused_by_name(value) -> None:
     with pytest.raises(InvalidJob, match=r"^kwargs: rows="):
