@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 INSTALL_DEADLINE_S = 180.0
-# SERENO_TEST_SUITES="trixie forky": exactly these releases, each with all tests.
-NAMED = os.environ.get("SERENO_TEST_SUITES", "").split()
-LONG = os.environ.get("SERENO_TEST_LONG") == "1"
-ORDINARY = ("bookworm", "trixie")
 # What every boot starts and every daemon-reload reads again, and no test looks at: the more units there are, the longer
 # each of a thousand reloads takes. The generator that reads fstab stays.
 MASK = """
@@ -72,14 +68,13 @@ def pytest_collection_modifyitems(
                 item.add_marker(pytest.mark.skip(reason=reason))
     yield
     # After -k and -m: of what was asked for on one release alone nothing is left out.
-    if not NAMED and not LONG:
+    if not image.NAMED and not image.LONG:
         _choose_releases(config, items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "suite" in metafunc.fixturenames:
-        suites = NAMED or (image.SUITES if LONG else ORDINARY)
-        metafunc.parametrize("suite", suites, indirect=True, scope="session")
+        metafunc.parametrize("suite", image.CHOSEN, indirect=True, scope="session")
 
 
 def _choose_releases(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,6 +4,8 @@
 the package lists and the .deb files of these two, so that `apt-get install` works inside without a network.
 `prepared` is `fresh` with these two installed, and what some jobs need.
 
+    image.py             makes them now
+
 The key of the cache is the hash of this file, the recipe, and the release. A tree is renamed into place when it is
 complete and never written again; machines boot on overlays of it.
 """
@@ -19,6 +21,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 # Releases of Debian and what matters here: systemd 252 and Python 3.11; 257 and 3.13; from 260 on, and 3.14.
 SUITES = ("bookworm", "trixie", "forky")
+ORDINARY = ("bookworm", "trixie")
+# SERENO_TEST_SUITES="trixie forky": exactly these releases, each with all tests.
+NAMED = tuple(os.environ.get("SERENO_TEST_SUITES", "").split())
+LONG = os.environ.get("SERENO_TEST_LONG") == "1"
+CHOSEN = NAMED or (SUITES if LONG else ORDINARY)
 PACKAGES = (
     "systemd",
     "systemd-sysv",
@@ -68,7 +76,7 @@ def trees(suite: str, tell: Callable[[str], object]) -> tuple[Path, Path]:
     key = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     cache = cache_directory()
     home = cache / f"image-{key}-{suite}"
-    with _locked(cache / "image.lock"):
+    with _locked(cache / f"trees-{suite}.lock"):
         if not home.is_dir():
             tell(f"\nmaking the trees of Debian {suite} for the boot tests, once: {home}")
             _make(home, suite)
@@ -189,3 +197,18 @@ def _call(*argv: str | Path) -> None:
     )
     if done.returncode:
         raise RuntimeError(f"{argv[0]} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+
+
+def main() -> None:
+    """Make the trees of all chosen releases side by side, where machines can be booted: making one mostly waits."""
+    # Here: `machine` is no part of the recipe.
+    from machine import why_not
+
+    if why_not() is None:
+        with ThreadPoolExecutor() as side_by_side:
+            for _ in side_by_side.map(lambda suite: trees(suite, print), CHOSEN):
+                pass
+
+
+if __name__ == "__main__":
+    main()
