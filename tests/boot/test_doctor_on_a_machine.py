@@ -369,7 +369,7 @@ def examine(machine: Machine, *words: str, user: str | None = None) -> list[dict
 
 
 def when_settled(
-    machine: Machine, is_expected: Callable[[list[dict[str, Any]]], bool], deadline_s: float = 10.0
+    machine: Machine, is_expected: Callable[[list[dict[str, Any]]], bool], deadline_s: float = 60.0
 ) -> list[dict[str, Any]]:
     """The findings when they are what is expected, or at the deadline: a target's start returns before its timers are
     up."""

@@ -34,4 +34,4 @@ def test_a_run_that_systemd_refuses_is_told_by_its_cause_alone_as_long_as_that_i
     (left,) = examine(store)
     assert (left["check"], left["subject"]) == ("run", f"sereno@{jobs[0]}.service")
     mend(store, left["hint"], "{then}")
-    store.wait_for(lambda: examine(store) == [], what="runs that succeed", deadline_s=20)
+    store.wait_for(lambda: examine(store) == [], what="runs that succeed")

@@ -159,7 +159,7 @@ def test_a_dead_monitor_leaves_the_result_and_delays_the_end_within_bounds(
     machine.run("systemd-run", "--unit=hole", "python3", "-c", HOLE)
     try:
         # A time limit that the monitor alone would exceed.
-        install(shop, job_id, "quick", url, timeout=2)
+        install(shop, job_id, "quick", url, timeout=5)
         assert run(shop, job_id)
     finally:
         machine.run("systemctl", "stop", "hole.service")

@@ -167,7 +167,7 @@ def test_a_run_that_waits_for_its_next_try_is_stopped_at_once(jobs: Shop) -> Non
     )
     jobs.machine.run("systemctl", "start", "--no-block", service("patient"))
     jobs.machine.wait_for(lambda: jobs.runs("patient", TRY_FAILED), what="the first failed try")
-    jobs.machine.run("systemctl", "stop", service("patient"), timeout=5)
+    jobs.machine.run("systemctl", "stop", service("patient"))
     (closing,) = jobs.runs("patient", INTERRUPTED)
     assert closing["SERENO_TRIES"] == "1"
     assert "no route" in closing["SERENO_ERROR"]
@@ -184,7 +184,7 @@ def test_a_run_that_an_administrator_stops_cleans_up_and_is_interrupted_not_fail
     job_id = f"stopped_{function}"
     install(jobs, f"add_interval_job(jobs.{function}, {job_id!r}, hours=1)")
     start_and_wait(jobs, job_id)
-    jobs.machine.run("systemctl", "stop", service(job_id), timeout=8)
+    jobs.machine.run("systemctl", "stop", service(job_id))
     messages = [record["MESSAGE"] for record in jobs.machine.journal(f"SERENO_JOB={job_id}")]
     assert "cleaned up" in messages
     assert "taken for a failed request" not in messages
@@ -215,7 +215,7 @@ def test_whoever_waits_for_a_run_learns_that_it_was_stopped(jobs: Shop) -> None:
 def test_a_run_that_hears_nothing_is_ended_ten_seconds_later(jobs: Shop) -> None:
     install(jobs, "add_interval_job(jobs.hears_nothing, 'deaf', hours=1)")
     start_and_wait(jobs, "deaf")
-    jobs.machine.run("systemctl", "stop", service("deaf"), timeout=20)
+    jobs.machine.run("systemctl", "stop", service("deaf"))
     messages = [record["MESSAGE"] for record in jobs.machine.journal("SERENO_JOB=deaf")]
     assert messages.count("ignored") == 1
     assert len(jobs.runs("deaf", INTERRUPTED)) == 1
@@ -227,7 +227,7 @@ def test_a_run_that_hears_nothing_is_ended_ten_seconds_later(jobs: Shop) -> None
 def test_a_run_over_its_time_limit_cleans_up_and_has_failed(jobs: Shop, function: str) -> None:
     job_id = f"limited_{function}"
     install(jobs, f"add_interval_job(jobs.{function}, {job_id!r}, hours=1, timeout='2s')")
-    done = jobs.machine.run("systemctl", "start", service(job_id), check=False, timeout=15)
+    done = jobs.machine.run("systemctl", "start", service(job_id), check=False)
     assert done.returncode != 0
     assert jobs.machine.show(service(job_id), "Result") == {"Result": "timeout"}
     messages = [record["MESSAGE"] for record in jobs.machine.journal(f"SERENO_JOB={job_id}")]

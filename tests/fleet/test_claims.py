@@ -155,7 +155,7 @@ def test_a_store_that_is_gone_frozen_or_not_prepared_is_an_error_within_the_limi
     began = time.monotonic()
     with pytest.raises(FleetError, match="no answer of the store within 2 s"):
         claimed(store, "alba")
-    assert time.monotonic() - began < 2.5
+    assert 2 < time.monotonic() - began < 10
     database.freeze(thaw=True)
     # What was on its way came too late to be a claim.
     time.sleep(0.3)
