@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -86,10 +87,16 @@ NOT_LOADED_BY = {
 }
 
 
+@cache
 def parts() -> list[str]:
     """The modules and packages directly below sereno."""
     modules = [path.stem for path in SERENO.glob("*.py") if path.stem != "__init__"]
     return sorted(modules + [path.parent.name for path in SERENO.glob("*/__init__.py")])
+
+
+@cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
 
 
 def files_of(part: str) -> list[Path]:
@@ -136,7 +143,7 @@ def test_every_wing_has_its_row_in_the_table() -> None:
 def test_a_wing_imports_only_what_it_may(part: str) -> None:
     for file in files_of(part):
         imports = Imports()
-        imports.visit(ast.parse(file.read_text(), str(file)))
+        imports.visit(parsed(file))
         unwanted = imports.found - MAY_IMPORT[part] - {part}
         assert not unwanted, f"{file.relative_to(LIB)} imports {', '.join(sorted(unwanted))}"
 
@@ -146,7 +153,7 @@ def test_a_backends_requirements_are_what_all_but_the_command_imports() -> None:
     found: dict[str, set[str]] = {"": set(), "-command": set()}
     for part in parts():
         for file in files_of(part):
-            nodes = list(ast.walk(ast.parse(file.read_text(), str(file))))
+            nodes = list(ast.walk(parsed(file)))
             modules = [
                 alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names
             ]
@@ -189,7 +196,7 @@ def test_no_module_is_in_a_circle() -> None:
     uses: dict[str, set[str]] = {}
     for name, path in names.items():
         imports = Imports()
-        imports.visit(ast.parse(path.read_text(), str(path)))
+        imports.visit(parsed(path))
         # A name of a module is in it; the packages on the way to it are not what is used.
         found = {one if one in names else one.rpartition(".")[0] for one in imports.names}
         uses[name] = (found & names.keys()) - {name, "sereno"}

@@ -27,7 +27,7 @@ from sereno.errors import CacheError, CacheFormatError
 HERE = Path(__file__).parent
 LIB = HERE.parents[1] / "lib"
 LONG = os.environ.get("SERENO_TEST_LONG") == "1"
-MUTATIONS = 100_000 if LONG else 100
+MUTATIONS = 100_000 if LONG else 60
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ class OfManyEntriesASlot(CacheAgainstADict):
 
 # In the long run 20,000 operations for each of the two, in some five minutes.
 OfManyEntriesASlot.TestCase.settings = CacheAgainstADict.TestCase.settings = settings(
-    max_examples=500 if os.environ.get("SERENO_TEST_LONG") == "1" else 25,
+    max_examples=500 if os.environ.get("SERENO_TEST_LONG") == "1" else 15,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -24,6 +24,7 @@ from sereno.notify.message import compose
 from sereno.scheduler import Scheduler
 from shipped import REPOSITORY, copy_of_checkout
 
+pytestmark = pytest.mark.waiting
 UNTESTED = (
     # The two pictures, the benchmark, the entry point (tests/unit/cli/test_discovery.py), and an answer to a call of
     # APScheduler (tests/unit/declare/test_from_apscheduler.py).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 import pytest
@@ -123,10 +122,9 @@ def test_each_point_of_the_page_is_in_the_table_and_the_other_way_round() -> Non
 def known() -> set[str]:
     """The names of all tests."""
     return {
-        node.name
+        name
         for path in (REPOSITORY / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef)
+        for name in re.findall(r"^ *def (test_\w+)\(", path.read_text("utf-8"), re.MULTILINE)
     }
 
 

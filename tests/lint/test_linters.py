@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.waiting
 TOP = Path(__file__).resolve().parents[2]
 
 

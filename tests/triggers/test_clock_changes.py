@@ -31,20 +31,14 @@ def changes(zone: ZoneInfo, year: int) -> list[datetime]:
     """The hours of `year` in which the zone's offset changes."""
     start = datetime(year, 1, 1, tzinfo=UTC)
     hours = [start + timedelta(hours=hour) for hour in range(366 * 24)]
-    return [
-        before
-        for before, after in itertools.pairwise(hours)
-        if before.astimezone(zone).utcoffset() != after.astimezone(zone).utcoffset()
-    ]
+    offsets = itertools.pairwise(hour.astimezone(zone).utcoffset() for hour in hours)
+    return [hour for hour, (before, after) in zip(hours, offsets, strict=False) if before != after]
 
 
-def at_minutes(minutes: tuple[int, ...], zone: ZoneInfo, base: datetime, hours: int) -> list[str]:
-    """Every minute after `base` that is one of `minutes` by the zone's clock, as UTC text: found by looking at each."""
-    return [
-        str(at.replace(tzinfo=None))
-        for at in (base + timedelta(minutes=step) for step in range(1, hours * 60))
-        if at.astimezone(zone).minute in minutes
-    ]
+def minutes_after(base: datetime, zone: ZoneInfo, hours: int) -> list[tuple[str, int]]:
+    """Every minute after `base`, as UTC text, and which one of its hour it is by the zone's clock."""
+    each = (base + timedelta(minutes=step) for step in range(1, hours * 60))
+    return [(str(at.replace(tzinfo=None)), at.astimezone(zone).minute) for at in each]
 
 
 @pytest.mark.oracle
@@ -61,9 +55,12 @@ def test_a_schedule_of_every_hour_loses_and_doubles_no_run_in_any_zone(zone_name
         )
     for change in around:
         base = change - timedelta(hours=4)
-        right = [at_minutes(trigger.minutes, zone, base, 9) for trigger in given]
+        clock = minutes_after(base, zone, 9)
+        right = [[at for at, minute in clock if minute in trigger.minutes] for trigger in given]
+        # systemd 252 forks for each elapse in a zone.
+        most = max(map(len, right))
         for text, ours, wanted in zip(
-            EVERY_HOUR, elapses_of_timers(timers, base, 200), right, strict=True
+            EVERY_HOUR, elapses_of_timers(timers, base, most), right, strict=True
         ):
             assert ours[: len(wanted)] == wanted, f"{text} around {change}"
 
