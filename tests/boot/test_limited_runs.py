@@ -157,6 +157,14 @@ def test_a_job_that_keeps_failing_fails_each_run_and_no_elapse_is_refused(jobs: 
     assert {record["SERENO_TRIES"] for record in failed} == {"3"}
     tries = Counter(record["SERENO_RUN"] for record in jobs.runs("keeps_failing", TRY_FAILED))
     assert {tries[record["SERENO_RUN"]] for record in failed} == {2}
+    jobs.call("scheduler.pause_job('keeps_failing')")
+    # The run under way has no result yet.
+    jobs.machine.wait_for(
+        lambda: (
+            jobs.machine.show(service("keeps_failing"), "ActiveState") == {"ActiveState": "failed"}
+        ),
+        what="the end of the last run",
+    )
     shown = jobs.machine.show(service("keeps_failing"), "Result", "NRestarts")
     assert shown == {"Result": "exit-code", "NRestarts": "0"}
 
