@@ -53,7 +53,7 @@ class Kept:
 
 
 def main(url: str, host: str) -> None:
-    store = PostgreSQL(url)
+    store = PostgreSQL(url, limit_s=60)
     connection = store._driver = Kept(store._driver, url)
     for line in sys.stdin:
         asked = json.loads(line)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.waiting
 HOSTS = ("alba", "brisa", "cala")
 NOON_S = 1_800_000_000
+# Of all that is not about the limit of a run: a busy machine may take longer.
+PATIENCE_S = 60.0
 LONG = os.environ.get("SERENO_TEST_LONG") == "1"
 RACES = 300 if LONG else 100
 # Seconds from the moment of a claim: before it, in it, in the run, when that has ended. Each costs a server's start.
@@ -43,7 +45,7 @@ def store(
 ) -> PostgreSQL:
     pytest.importorskip(request.param, reason=f"claims need python3-{request.param}")
     monkeypatch.setattr(postgresql, "DRIVERS", (request.param,))
-    return PostgreSQL(database.url)
+    return PostgreSQL(database.url, limit_s=PATIENCE_S)
 
 
 def claimed(store: PostgreSQL, host: str, lost: list[Lost] | None = None, **given: Any) -> Answer:
@@ -154,7 +156,7 @@ def test_a_store_that_is_gone_frozen_or_not_prepared_is_an_error_within_the_limi
     database.freeze()
     began = time.monotonic()
     with pytest.raises(FleetError, match="no answer of the store within 2 s"):
-        claimed(store, "alba")
+        claimed(PostgreSQL(database.url), "alba")
     assert 2 < time.monotonic() - began < 10
     database.freeze(thaw=True)
     # What was on its way came too late to be a claim.
@@ -196,7 +198,7 @@ def test_the_schema_can_be_applied_again_and_a_role_needs_no_more_than_it_grants
     database.sql(postgresql.schema("app"))
     assert SCHEMA.read_text() in postgresql.schema("app")
     assert postgresql.schema('o"dd').count('"o""dd"') == 3
-    store = PostgreSQL(database.url.replace("sereno@", "app@"))
+    store = PostgreSQL(database.url.replace("sereno@", "app@"), limit_s=PATIENCE_S)
     assert claimed(store, "alba").token
     assert store.end(f"alba-{NOON_S}", "success", 1, None, None)
     assert store.switch("shop", "books", on=False)
@@ -251,7 +253,7 @@ def meddled(
 def test_a_claim_whose_answer_was_lost_is_recorded_as_left_out_and_keeps_no_host_waiting(
     store: PostgreSQL, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cut_off = PostgreSQL(database.url)
+    cut_off = PostgreSQL(database.url, limit_s=PATIENCE_S)
 
     def cut() -> None:
         raise cut_off._driver.OperationalError("server closed the connection unexpectedly")
@@ -321,7 +323,7 @@ def test_an_end_is_recorded_also_where_the_database_has_not_its_letters(
 ) -> None:
     database.sql("drop database if exists latin")
     database.sql("create database latin encoding 'LATIN1' locale 'C' template template0")
-    latin = PostgreSQL(database.url.replace("/postgres?", "/latin?"))
+    latin = PostgreSQL(database.url.replace("/postgres?", "/latin?"), limit_s=PATIENCE_S)
     latin.apply(postgresql.schema())
     errors = ("añil", "a → b", "\0", "\udc80")
     stats = {"word": "→ añil 🌙", "nul": "\0"}
@@ -397,8 +399,11 @@ def test_of_many_races_of_different_elapses_none_is_won_twice_and_none_is_lost(
 def test_looking_for_a_run_and_then_inserting_is_won_twice(database: Database) -> None:
     """The control: the race above is one. So it is without the constraint."""
     database.sql("drop index sereno.elapse_running")
-    won = wins(database, "not exists", 100)
-    database.sql("truncate sereno.elapse")
+    won: list[int] = []
+    # On a busy machine one of them may come too late to be in any race.
+    while sum(winners > 1 for winners in won) <= 10 and len(won) < 1000:
+        won += wins(database, "not exists", 100)
+        database.sql("truncate sereno.elapse")
     database.sql(SCHEMA.read_text())
     assert sum(winners > 1 for winners in won) > 10, won
 
@@ -408,6 +413,21 @@ def test_a_short_run_is_run_once_for_each_elapse_and_by_a_lock_of_the_run_on_eac
     database: Database, how: str, elapses: int
 ) -> None:
     """Clocks up to 200 ms apart, a job of 10 ms; the lock that lives as long as the run is the control."""
+    if how == "lock":
+        assert max(won_in_turn(database, how, elapses)) > 1
+        return
+    won: list[int] = []
+    # Once at most. On a busy machine the run of an elapse may still be going at the next one.
+    for _ in range(5):
+        won = won_in_turn(database, how, elapses)
+        assert max(won) == 1, won
+        if min(won) == 1:
+            break
+        database.sql("truncate sereno.elapse, sereno.job, sereno.host")
+    assert min(won) == 1, won
+
+
+def won_in_turn(database: Database, how: str, elapses: int) -> list[int]:
     database.sql("drop table if exists locks; create table locks (job text primary key, host text)")
     with racing(database) as racers:
         begin_s = time.time() + 0.5
@@ -423,15 +443,14 @@ def test_a_short_run_is_run_once_for_each_elapse_and_by_a_lock_of_the_run_on_eac
             ]
             for late_s in (0.0, 0.1, 0.2)
         ]
-        won = raced(racers, asked)
-    assert set(won) == {1} if how == "claim" else max(won) > 1, won
+        return raced(racers, asked)
 
 
 def test_owner_and_store_killed_together_run_no_elapse_twice_and_a_lost_run_is_told_once(
     database: Database,
 ) -> None:
     """At any moment of a claim, a run and its end, as near to each other as two signals are."""
-    store, outcomes = PostgreSQL(database.url), []
+    store, outcomes = PostgreSQL(database.url, limit_s=PATIENCE_S), []
     for number, after_s in enumerate(DEATHS_S):
         job, elapse_s, lease_s = f"job-{number}", NOON_S + number, 1.0
         asked = {"job": job, "elapse_s": elapse_s, "lease_s": lease_s, "work_s": 0.6}
