@@ -19,7 +19,7 @@ LIB = HERE.parents[1] / "lib"
 KEYS = 60
 READERS = WRITERS = 2
 SECONDS = 240.0 if os.environ.get("SERENO_TEST_LONG") == "1" else 2.0
-READS = 10_000_000 if SECONDS > 100 else 100_000
+READS = 10_000_000 if SECONDS > 100 else 20_000
 
 
 def start(
