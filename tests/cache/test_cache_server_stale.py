@@ -176,7 +176,7 @@ def oldest_answer_s(writer, proxy, reader, seconds: float) -> tuple[float, int]:
 def test_no_answer_is_older_than_the_bound_while_the_wire_stalls(near_and_far):
     oldest, answers = oldest_answer_s(*near_and_far, 60.0 if IS_LONG else 4.0)
     assert oldest <= BOUND_S
-    assert answers > 1000
+    assert answers > 200
     assert oldest > 0.0  # it did keep something
 
 
@@ -401,7 +401,7 @@ def test_no_read_is_older_while_writers_and_the_server_are_killed(tmp_path, chec
             tmp_path, server, 60.0 if IS_LONG and check == "on" else 4.0, check
         )
     assert (wrong == 0) == (check == "on")
-    assert reads > 1000
+    assert reads > 200
     assert rounds >= 1
 
 
