@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,12 +79,13 @@ class Journald:
         """Start a run of "module:name"; the module is looked for in `path`, else in tests/unit."""
         code = PROCESS.format(
             first=first,
-            path=[str(LIBRARY), str(path or HERE)],
+            path=[str(LIBRARY), str(path or HERE), sysconfig.get_paths()["purelib"]],
             socket=str(self.path),
             last=last.format(function=function),
         )
         return subprocess.Popen(
-            [sys.executable, "-I", "-c", code],
+            # Without what files of this installation load at each start: a run may count on none of it.
+            [sys.executable, "-I", "-S", "-c", code],
             env={"PATH": os.environ["PATH"], "INVOCATION_ID": RUN_ID, **environment},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

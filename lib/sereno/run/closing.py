@@ -75,6 +75,9 @@ class Run:
         self.tries = 1
         self.status: int | None = None
         self.environ, self._manager = environ, manager
+        self._imports = {
+            name: getattr(sys, name)[:] for name in ("path", "meta_path", "path_hooks")
+        }
         self._pid, self._thread = os.getpid(), get_ident()
         self._began, self._ended = perf_counter(), 0.0
         self._closing = allocate_lock()
@@ -106,6 +109,11 @@ class Run:
         for name, value in self.environ.items():
             if os.environ.get(name) != value:
                 os.environ[name] = value
+        # What tells of a failure is imported only now.
+        for name, given in self._imports.items():
+            now = getattr(sys, name, None)
+            now = now if isinstance(now, list) else []
+            setattr(sys, name, now + [each for each in given if each not in now])
 
     def begin(self) -> None:
         _logger.info(messages.STARTED, self.job_id)
