@@ -25,6 +25,7 @@ from sereno.cache import (
     damage,
     entry,
     level,
+    order,
     place,
     reads,
     reports,
@@ -346,7 +347,7 @@ def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes,
     due = board.due(words, 0, 50, now_ms)
     assert {number for number, expiry_ms in notes if expiry_ms <= now_ms} <= set(due)
     for slot in due:
-        assert slot + 3 * board.SLOTS in board.sequences(slot, 0, 8 * board.SLOTS)
+        assert slot + 3 * board.SLOTS in order.in_use(None, slot, 0, 8 * board.SLOTS)
 
 
 @pytest.mark.parametrize("between", [1, 10**9], ids=["few", "years of writes"])

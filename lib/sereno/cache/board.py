@@ -31,7 +31,7 @@ from sereno.errors import CacheFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 FORMAT = 3
 """Version of all the files together: board, store and the header of an entry."""
@@ -326,7 +326,8 @@ def _prefix_word(prefix: bytes) -> int:
 
 def second(time_ms: int) -> int:
     """The word for a point of cache time: never 0, and never later than it is."""
-    return min(max(1, time_ms // 1000), _LATEST_S)
+    time_s = time_ms // 1000
+    return time_s if 0 < time_s < _LATEST_S else 1 if time_s <= 0 else _LATEST_S
 
 
 def note(words: memoryview, sequence: int, expiry_ms: int) -> None:
@@ -342,10 +343,3 @@ def due(words: memoryview, start: int, end: int, now_ms: int) -> list[int]:
     """The slots from `start` to before `end` in which an entry may have expired at `now_ms`."""
     now_s = second(now_ms)
     return [slot for slot, word in enumerate(words[start:end].tolist(), start) if 0 < word <= now_s]
-
-
-def sequences(slot: int, first: int, following: int) -> Sequence[int]:
-    """The sequence numbers of a slot, from `first` on to before `following`."""
-    if following <= SLOTS:
-        return (slot,)
-    return range(first + (slot - first) % SLOTS, following, SLOTS)

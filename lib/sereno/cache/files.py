@@ -299,9 +299,8 @@ def _fill(new: Directory) -> None:
         closing(Board(new)) as board,
         closing(Store(new, board)) as store,
     ):
-        Write(store).run(
-            Write.begin, State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)
-        )
+        limits = State(DEFAULT_MAX_SIZE, DEFAULT_TTL_MS, None, DEFAULT_MAX_VALUE_BYTES)
+        Write(store).run(Write.begin, (limits,))
         store.reserve()
         store.env.close()
         board.words[words.EPOCH_MS] = clock.epoch_ms()

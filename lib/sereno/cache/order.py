@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from sereno.cache import board
 from sereno.cache.entry import ORDER, order_key
 
 TYPE_CHECKING = False
@@ -52,16 +53,23 @@ def choose(
     raise LookupError("nothing to evict")
 
 
-def circle(cursor: Any, hand: int) -> Iterator[tuple[int, bytes]]:
-    """(sequence number, store key) from `hand` on to the newest, then from the oldest on, without end."""
+def circle(cursor: Any, hand: int, spare: int) -> Iterator[tuple[int, bytes]]:
+    """(sequence number, store key), all but `spare`'s, from `hand` on to the newest, then from the oldest on, without
+    end."""
     found = cursor.set_range(order_key(ORDER, hand)) or cursor.set_range(ORDER)
     while found:
-        yield sequence_of(cursor.key()), cursor.value()
+        sequence = sequence_of(cursor.key())
+        if sequence != spare:
+            yield sequence, cursor.value()
         found = cursor.next() or cursor.set_range(ORDER)
 
 
-def in_use(cursor: Any, sequences: Sequence[int]) -> Iterable[int]:
-    """Those of `sequences`, which have equal steps, that entries have; a few are given without looking."""
+def in_use(cursor: Any, slot: int, first: int, following: int) -> Iterable[int]:
+    """The sequence numbers of a slot of `board`, from `first` on to before `following`, that entries have; a few are
+    given without looking."""
+    if following <= board.SLOTS:
+        return (slot,)
+    sequences = range(first + (slot - first) % board.SLOTS, following, board.SLOTS)
     return sequences if len(sequences) <= FEW else _found(cursor, sequences)
 
 

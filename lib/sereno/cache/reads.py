@@ -137,7 +137,7 @@ class Reader(ABC):
                 generation = generations[slot]
                 txn = self._begin()
                 record = txn.get(stored)
-                snapshot = txn.id()
+                snapshot = txn.id() if self.level_bytes else -1
                 txn.abort()
             if (
                 generation == NO_GENERATION  # the files were retired
@@ -160,7 +160,7 @@ class Reader(ABC):
                 if not visited[mark]:
                     visited[mark] = 1
                 # Only what is read a second time is worth the cost of keeping.
-                elif snapshot >= generation and self.level_bytes:
+                elif snapshot >= generation:
                     self._offer(key, (text, until_s, generations, slot, generation, mark))
                 self._line[HITS] += 1
                 return self._decode(text)
@@ -287,7 +287,7 @@ class Reader(ABC):
                 self._drop_level()
                 raise
             self._keeps += 1
-            if self._keeps > max(FEWEST_KEPT, 2 * len(level.kept)):
+            if FEWEST_KEPT < self._keeps > 2 * len(level.kept):
                 self._judge()
 
     def _judge(self) -> None:

@@ -117,7 +117,7 @@ class Session:
                 write = self._write
                 assert write is not None
                 try:
-                    return write.run(action, *arguments)
+                    return write.run(action, arguments)
                 except (lmdb.Error, Damaged) as error:
                     failure = error
                     self._recover(error)

@@ -80,7 +80,7 @@ class Transaction:
         self._state_at = -1
         self._stores = False
 
-    def run(self, action: Callable[..., Result], *arguments: Any) -> Result:
+    def run(self, action: Callable[..., Result], arguments: tuple[Any, ...] = ()) -> Result:
         """`action(self, *arguments)` in a transaction.
 
         Waits for those of other processes. What the action did is visible to all at once, or, when anything was
@@ -102,17 +102,14 @@ class Transaction:
                     self.generation = words[LAST_WRITE] = generation = txn.id()
                     if words[SYNCED]:
                         mark.remove(self._store.directory, words)
-                    at = TALLY_AFTER if words[TALLY_AT] < generation else TALLY_BEFORE
+                    # Also by a killed writer, who announced something else under the same id.
+                    is_announced = words[TALLY_AT] >= generation
+                    at = TALLY_BEFORE if is_announced else TALLY_AFTER
                     self._size, self._held_bytes = size, held_bytes = words[at], words[at + 1]
                     self.evictions = 0
                     self._stores = False
                     result = action(self, *arguments)
-                    # Also where a killed writer announced something else under the same id.
-                    if (
-                        self._size != size
-                        or self._held_bytes != held_bytes
-                        or words[TALLY_AT] >= generation
-                    ):
+                    if is_announced or self._size != size or self._held_bytes != held_bytes:
                         before = size, held_bytes
                         board.announce(words, generation, before, self._size, self._held_bytes)
                     txn.commit()
@@ -199,24 +196,20 @@ class Transaction:
             if not (is_above and self._evict(now_ms, spare)):
                 return
 
-    def _next_sequence(self, stored: bytes) -> int:
+    def _take_sequence(self, sequence: int, stored: bytes) -> None:
         # The word goes first: killed in between, a number is lost. The other way round one would be given twice.
-        header = self._words
-        sequence = header[NEXT_SEQUENCE]
-        header[NEXT_SEQUENCE] = sequence + 1
+        self._words[NEXT_SEQUENCE] = sequence + 1
         self._visited[sequence & VISITED_MASK] = 0
         if not self._txn.put(order_key(ORDER, sequence), stored, True, False):
             raise Damaged(f"sequence number {sequence} is in use already")
-        return sequence
 
     def _evict(self, now_ms: int, spare: int = 0) -> bool:
         """Evicts one entry; False where there is none but the spared one."""
         if self._size <= (1 if spare else 0):
             return False
         try:
-            circle = order.circle(self._txn.cursor(), self._words[HAND])
             sequence, stored = order.choose(
-                (at for at in circle if at[0] != spare),
+                order.circle(self._txn.cursor(), self._words[HAND], spare),
                 self._visited,
                 VISITED_MASK,
                 lambda stored: not is_live(self._txn.get(stored), now_ms),

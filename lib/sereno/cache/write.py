@@ -105,25 +105,22 @@ class Write(Transaction):
             self._store.leave_room_for_removals(txn, text_bytes)
         start = crc32(stored)
         self._supersede(stored, start)
+        sequence = words[NEXT_SEQUENCE] if old is None else _expiry_of(old)[1]
+        record = entry.pack(stored, key, expiry_ms, sequence, text, start)
         if old is None:
-            more = entry.size_bytes(stored, entry.OVERHEAD_BYTES + text_bytes)
-            if self._size >= self._roomy_size or self._held_bytes + more > self._roomy_bytes:
-                self._make_room(1, more, now_ms, 0)
-            sequence = self._next_sequence(stored)
-            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
-            self._size += 1
-            self._held_bytes += entry.size_bytes(stored, len(record))
+            entries, more, spare = 1, entry.size_bytes(stored, len(record)), 0
         else:
-            sequence = _expiry_of(old)[1]
-            record = entry.pack(stored, key, expiry_ms, sequence, text, start)
-            more = len(record) - len(old)
-            is_full = self._held_bytes + more > self._roomy_bytes or self._size > self._roomy_size
-            if is_full and more > 0:
-                self._make_room(0, more, now_ms, sequence)
-            self._held_bytes += more
+            entries, more, spare = 0, len(record) - len(old), sequence
+        size, held_bytes = self._size + entries, self._held_bytes + more
+        if more > 0 and (size > self._roomy_size or held_bytes > self._roomy_bytes):
+            self._make_room(entries, more, now_ms, spare)
+        if old is None:
+            self._take_sequence(sequence, stored)
+        self._size += entries
+        self._held_bytes += more
         board.note(self._expiries, sequence, expiry_ms)
         txn.put(stored, record)
-        return Stored(1, self.evictions) if self.evictions else _ONE_STORED
+        return Stored(1, self.evictions, True) if self.evictions else _ONE_STORED
 
     def remove(self, stored: bytes, now_ms: int) -> Removed:
         """Removes one entry."""
@@ -178,7 +175,7 @@ class Write(Transaction):
         began_s = time.monotonic()
         for slot in slots[:BOX_SLOTS]:
             earliest_ms, before = 0, size
-            for sequence in order.in_use(cursor, board.sequences(slot, oldest, following)):
+            for sequence in order.in_use(cursor, slot, oldest, following):
                 if not places.set_key(order_key(ORDER, sequence)):
                     continue
                 stored = places.value()
