@@ -381,8 +381,8 @@ OTHERS = {
     "another boot, and a link for the mark": "set_word(11, 1)\nos.unlink(CURRENT + '/synced')\nput_a_link_at('synced')",
     "50,000 files to sweep": "os.mkdir(TOP + '/new-1')\n"
     "for n in range(50_000): os.close(os.open(f'{TOP}/new-1/{n}', os.O_CREAT))",
-    "1,024 lines taken": "cache = MetadataCache(TOP)\ncache.get('k')\nfrom sereno.cache import board, byte_lock\n"
-    "fd = os.open(CURRENT + '/board', os.O_RDWR)\n[byte_lock.take(fd, board._line_at(n)) for n in range(1024)]",
+    "1,024 lines taken": "cache = MetadataCache(TOP)\ncache.get('k')\nfrom sereno.cache import board, locks\n"
+    "fd = os.open(CURRENT + '/board', os.O_RDWR)\n[locks.take(fd, board._line_at(n)) for n in range(1024)]",
     "1,024 readers": "import lmdb\nenv = lmdb.open(CURRENT, map_size=1 << 34, max_readers=1024, lib_version=0)\n"
     "kept = []\ntry:\n    while True: kept.append(env.begin())\nexcept lmdb.Error: pass",
     "a lock file of LMDB's that is garbage": "open(CURRENT + '/lock.mdb', 'r+b').write(os.urandom(8192))",

@@ -404,14 +404,14 @@ def test_each_report_counts_from_the_one_before_whatever_else_was_reset(cache):
 
 
 def test_a_failed_cleanup_moves_no_mark(cache, monkeypatch):
-    from sereno.cache import cleanup
+    from sereno.cache.backend import Backend
 
     def fail(*_args, **_kwargs):
         raise CacheError("no")
 
     cache.get("nothing")
     with monkeypatch.context() as patched:
-        patched.setattr(cleanup, "remove_expired", fail)
+        patched.setattr(Backend, "purge", fail)
         with pytest.raises(CacheError):
             cache.run_cleanup()
     assert cache.run_cleanup().misses == 1

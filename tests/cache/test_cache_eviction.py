@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, order
+from sereno.cache import MetadataCache, transaction
 
 KEYS, CAPACITY, REQUESTS = 20_000, 400, 120_000
 
 
 class SieveTable:
-    """`order.choose` over a plain table."""
+    """`transaction.choose` over a plain table."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -39,7 +39,7 @@ class SieveTable:
             self.visited[number] = 1
             return True
         if len(self.order) == self.capacity:
-            number, victim = order.choose(
+            number, victim = transaction.choose(
                 self.circle(), self.visited, len(self.visited) - 1, lambda _: False
             )
             # From the newest one on to the oldest, not to the one that comes next.
@@ -149,7 +149,7 @@ def through_the_cache(path, trace: list[int]) -> float:
 def test_an_unvisited_entry_goes_first_and_the_hand_clears_the_marks_it_passes():
     visited = bytearray([0, 1, 1, 0, 0, 0, 0, 1])
     circle = [(1, "a"), (2, "b"), (3, "c"), (4, "d")]
-    chosen = order.choose(circle, visited, 7, lambda _: False)
+    chosen = transaction.choose(circle, visited, 7, lambda _: False)
     assert (chosen, visited) == ((3, "c"), bytearray([0, 0, 0, 0, 0, 0, 0, 1]))
 
 
@@ -168,19 +168,19 @@ def test_the_hand_goes_from_the_newest_entry_to_the_oldest_and_not_to_the_one_th
 
 def test_an_expired_entry_goes_although_it_was_visited():
     circle = [(1, "a"), (2, "b")]
-    assert order.choose(circle, bytearray(b"\1" * 4), 3, "b".__eq__) == (2, "b")
+    assert transaction.choose(circle, bytearray(b"\1" * 4), 3, "b".__eq__) == (2, "b")
 
 
 def test_the_hand_looks_at_a_bounded_number_of_entries():
     visited = bytearray(b"\1" * 1024)
     circle = ((number, number) for number in itertools.count())
-    chosen = order.choose(circle, visited, 1023, lambda _: False)
-    assert chosen[0] == visited.count(0) == order.PATIENCE
+    chosen = transaction.choose(circle, visited, 1023, lambda _: False)
+    assert chosen[0] == visited.count(0) == transaction.PATIENCE
 
 
 def test_an_empty_circle_is_a_lookup_error():
     with pytest.raises(LookupError):
-        order.choose([], bytearray(1), 0, lambda _: False)
+        transaction.choose([], bytearray(1), 0, lambda _: False)
 
 
 def test_on_zipf_sieve_is_five_points_above_lru_and_two_below_tinylfu_at_most():

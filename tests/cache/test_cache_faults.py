@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, damage, files, mark, place, session, store
+from sereno.cache import MetadataCache, damage, files, place, session, store
 from sereno.cache import board as words
 from sereno.cache.directory import Directory
 from sereno.errors import CacheError, CacheFormatError
@@ -893,7 +893,7 @@ def test_a_process_killed_while_it_gives_pages_back_loses_nothing(
         elif dies_in == "_open":
             store.Store._open = die
         elif dies_in == "write":
-            mark.write = die
+            files.directory.write_mark = die
         else:
             setattr(os, dies_in, die)
         cache.close()

@@ -21,7 +21,7 @@ import cachetools
 import cachetools.keys
 import pytest
 
-from sereno.cache import MetadataCache, byte_lock
+from sereno.cache import MetadataCache, locks
 from sereno.cache.board import REMEMBERED
 from sereno.cache.identity import one_way_to_call
 from sereno.cache.memoize import _Flight
@@ -391,7 +391,7 @@ def is_free(cache, key: str) -> bool:
     """Could another process take the lock of that key?"""
     fd = os.open(os.path.join(cache.path, "open.lock"), os.O_RDWR)
     try:
-        return byte_lock.take(fd, cache._backend.lock(key)._at)
+        return locks.take(fd, cache._backend.lock(key)._at)
     finally:
         os.close(fd)
 

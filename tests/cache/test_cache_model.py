@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sereno.cache import MetadataCache, board, entry, order
+from sereno.cache import MetadataCache, board, entry, transaction
 
 # Few keys, so that operations meet; some longer than LMDB takes, some that differ only behind that.
 KEYS = st.sampled_from(
@@ -172,7 +172,7 @@ class OfManyEntriesASlot(CacheAgainstADict):
         self.narrow = pytest.MonkeyPatch()
         self.narrow.setattr(board, "SLOTS", 4)
         self.narrow.setattr(board, "SLOT_MASK", 3)
-        self.narrow.setattr(order, "FEW", 2)
+        self.narrow.setattr(transaction, "FEW", 2)
 
     def teardown(self) -> None:
         super().teardown()

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from sereno.cache import MetadataCache, clock, codec, damage, entry, mark
+from sereno.cache import MetadataCache, clock, codec, damage, directory, entry
 from sereno.cache import board as words
 from sereno.cache.backend import Backend
 from sereno.cache.session import session_for
@@ -380,7 +380,7 @@ def test_a_clean_end_has_store_board_and_mark_on_the_disk_in_that_order(path, mo
     store = cache._session.store
     store.env = Recording(store.env, calls)
     store.board._map = Recording(store.board._map, calls)
-    marked = mark.write
+    marked = directory.write_mark
 
     def write(*arguments: object) -> None:
         calls.append("word" if store.words[words.SYNCED] else "no word")
@@ -389,7 +389,7 @@ def test_a_clean_end_has_store_board_and_mark_on_the_disk_in_that_order(path, mo
 
     fsync = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: calls.append("fsync") or fsync(fd))
-    monkeypatch.setattr(mark, "write", write)
+    monkeypatch.setattr(directory, "write_mark", write)
     cache.close()
     wanted = ["sync", "flush", "word", "fsync", "fsync", "mark"]
     assert [call for call in calls if call in wanted] == wanted
@@ -397,19 +397,19 @@ def test_a_clean_end_has_store_board_and_mark_on_the_disk_in_that_order(path, mo
     del calls[:]
     cache.set("k", 2)
     assert calls == ["fsync"]
-    assert not (path / "format-3" / mark.NAME).exists()
+    assert not (path / "format-3" / directory.MARK).exists()
 
 
 def test_a_kill_at_the_mark_brings_no_invalidated_value_back(path, tmp_path):
     kill = (
-        "from sereno.cache import mark\nwrite = mark.write\n"
-        "mark.write = lambda *a: (write(*a), os.kill(os.getpid(), 9))\n"
+        "from sereno.cache import directory\nwrite = directory.write_mark\n"
+        "directory.write_mark = lambda *a: (write(*a), os.kill(os.getpid(), 9))\n"
         "cache = MetadataCache(sys.argv[1]); cache.set('k', 'old'); cache.close()"
     )
     assert run(kill, path).returncode == -signal.SIGKILL
     assert run("MetadataCache(sys.argv[1]).invalidate('k')\nos._exit(0)", path).returncode == 0
     # So a machine that goes down now does not find the mark of before.
-    assert not (path / "format-3" / mark.NAME).exists()
+    assert not (path / "format-3" / directory.MARK).exists()
 
 
 # Files

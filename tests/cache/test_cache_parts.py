@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import sereno.cache
 from sereno.cache import (
     MetadataCache,
+    backend,
     board,
     cleanup,
     clock,
@@ -25,11 +26,11 @@ from sereno.cache import (
     damage,
     entry,
     level,
-    order,
     place,
     reads,
     reports,
     session,
+    transaction,
 )
 from sereno.cache.board import Board
 from sereno.cache.directory import Directory
@@ -347,7 +348,7 @@ def test_no_entry_that_has_expired_is_missing_from_the_slots_that_are_due(notes,
     due = board.due(words, 0, 50, now_ms)
     assert {number for number, expiry_ms in notes if expiry_ms <= now_ms} <= set(due)
     for slot in due:
-        assert slot + 3 * board.SLOTS in order.in_use(None, slot, 0, 8 * board.SLOTS)
+        assert slot + 3 * board.SLOTS in transaction.in_use(None, slot, 0, 8 * board.SLOTS)
 
 
 @pytest.mark.parametrize("between", [1, 10**9], ids=["few", "years of writes"])
@@ -378,14 +379,14 @@ def test_a_cleanup_finds_entries_that_share_a_slot_with_younger_ones(tmp_path, b
 def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path, monkeypatch):
     cache = MetadataCache(tmp_path / "c", max_size=None, clock=lambda: 1000.0)
     cache.set_many({f"k{number}": number for number in range(5000)}, ttl=10)
-    monkeypatch.setattr(cleanup, "BOX_S", 0.0005)
+    monkeypatch.setattr(backend, "BOX_S", 0.0005)
     monkeypatch.setattr(session.Session, "is_shared", lambda self: True)
     pauses: list[float] = []
-    steps = list(cleanup.remove_expired(cache._session, 2_000_000, sleep=pauses.append))
+    steps = list(cache._backend.purge(2_000_000, sleep=pauses.append))
     boxes = [step.entries for step in steps if step.hold_s]
     assert sum(boxes) == 5000
     assert len(pauses) == len(boxes) > 5
-    assert min(pauses) >= cleanup.SMALLEST_PAUSE_S
+    assert min(pauses) >= backend.SMALLEST_PAUSE_S
     assert sum(step.held_bytes for step in steps) == sum(
         len(f"k{n}") + len(str(n)) for n in range(5000)
     )
@@ -398,7 +399,7 @@ def test_an_entry_that_is_set_again_during_the_cleanup_stays(tmp_path):
     cache = MetadataCache(tmp_path / "c", clock=lambda: now_s)
     cache.set("k", "old", ttl=1)
     now_s = 1001.0
-    slots = cleanup._due(cache._session.store, 0, 100, cache._now_ms())
+    slots = cache._session.store.due(0, 100, cache._now_ms())
     assert len(slots) == 1
     cache.set("k", "new", ttl=10)
     done = cache._session.written(Write.delete_expired, slots, cache._now_ms(), 1.0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sereno.cache import MetadataCache, waiting
+from sereno.cache import MetadataCache, locks
 from sereno.errors import CacheError, UsageError
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -63,7 +63,7 @@ def holding(path: Path, how: str) -> Iterator[int]:
 def test_a_call_gives_up_after_what_the_setting_says_and_names_the_holder(
     path: Path, how: str, stopped: bool, monkeypatch
 ) -> None:
-    monkeypatch.setenv(waiting.SETTING, "0.5")
+    monkeypatch.setenv(locks.SETTING, "0.5")
     cache = MetadataCache(path)
     with holding(path, how) as pid:
         if stopped:
@@ -80,7 +80,7 @@ def test_a_call_gives_up_after_what_the_setting_says_and_names_the_holder(
 
 
 def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch) -> None:
-    monkeypatch.setenv(waiting.SETTING, "0.5")
+    monkeypatch.setenv(locks.SETTING, "0.5")
     cache = MetadataCache(path)
     assert cache.get("k") == 1
     with holding(path, WRITING):
@@ -89,7 +89,7 @@ def test_readers_do_not_wait_for_a_writer(path: Path, monkeypatch) -> None:
 
 
 def test_a_cache_is_closed_although_somebody_holds_it(path: Path, monkeypatch) -> None:
-    monkeypatch.setenv(waiting.SETTING, "0.2")
+    monkeypatch.setenv(locks.SETTING, "0.2")
     cache = MetadataCache(path)
     cache.get("k")
     with holding(path, OPENING):
@@ -101,7 +101,7 @@ def test_a_cache_is_closed_although_somebody_holds_it(path: Path, monkeypatch) -
 def test_a_setting_that_is_no_number_of_seconds_is_named(
     path: Path, text: str, monkeypatch
 ) -> None:
-    monkeypatch.setenv(waiting.SETTING, text)
+    monkeypatch.setenv(locks.SETTING, text)
     with holding(path, OPENING), pytest.raises(UsageError, match=re.escape(repr(text))):
         MetadataCache(path).get("k")
 
@@ -111,7 +111,7 @@ def test_who_takes_the_stores_own_lock_holds_up_other_programs(path: Path) -> No
         code = f"from sereno.cache import MetadataCache\nMetadataCache({str(path)!r}).set('k', 2)"
         other = subprocess.Popen(
             [sys.executable, "-c", code],
-            env={"PYTHONPATH": str(LIB), waiting.SETTING: "0.1"},
+            env={"PYTHONPATH": str(LIB), locks.SETTING: "0.1"},
         )
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(2)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sereno.cache import as_owner, waiting
+from sereno.cache import as_owner, locks
 from sereno.cli import cache as cache_commands
 from shipped import REPOSITORY
 
@@ -140,7 +140,7 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
     assert (
         f"within {as_owner.WITHIN_S} seconds ({minutes} minutes for `cleanup` and `clear`" in text
     )
-    assert f"for {waiting.WAIT_S:.0f} seconds (`{waiting.SETTING}`)" in text
+    assert f"for {locks.WAIT_S:.0f} seconds (`{locks.SETTING}`)" in text
 
 
 def test_the_readmes_lead_to_the_page() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from sereno.cache.cleanup import CleanupReport
 from sereno.cache.metadata import MetadataCache
 from sereno.cache.place import SETTING
+from sereno.cache.reports import CleanupReport
 from sereno.setting_names import CACHE_URL
 
 __all__ = ["CleanupReport", "MetadataCache", "get_metadata_cache"]

@@ -16,7 +16,7 @@ import sys
 import time
 from contextlib import suppress
 
-from sereno.cache import damage, place, waiting
+from sereno.cache import damage, locks, place
 from sereno.cache.board import CURRENT
 from sereno.errors import CacheError, CacheFormatError, UsageError
 
@@ -88,7 +88,7 @@ def call(function: str, path: str, *arguments: Any, within_s: float = WITHIN_S) 
 def _refusal(kind: Any, path: str, message: str, number: object = None) -> Any:
     if not issubclass(kind, CacheError):
         return kind(message)
-    # An advice is ours, not the child's; nor is it that of `waiting`, whose setting this does not obey.
+    # An advice is ours, not the child's; nor is it that of `locks`, whose setting this does not obey.
     hint = "end that process" if number == errno.EAGAIN else place.way_out(path)
     return kind(message, hint=hint)
 
@@ -224,7 +224,7 @@ def _answered(asked: bytes, within_s: float) -> bytes:
     pipe, deadline_s = subprocess.PIPE, time.monotonic() + within_s
     child = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
-        env={waiting.SETTING: str(LOCK_S)}, cwd="/", start_new_session=True,
+        env={locks.SETTING: str(LOCK_S)}, cwd="/", start_new_session=True,
     )  # fmt: skip
     assert child.stdin is not None
     assert child.stdout is not None

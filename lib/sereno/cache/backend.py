@@ -8,28 +8,33 @@ of a `put` is a value too.
 from __future__ import annotations
 
 import errno
+import sys
+import time
 
-from sereno.cache import cleanup, entry
-from sereno.cache.byte_lock import KeyLock
+from sereno.cache import board, entry
+from sereno.cache.board import NEXT_SEQUENCE
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.files import LOCK
+from sereno.cache.locks import KeyLock
 from sereno.cache.session import session_for
 from sereno.cache.store import Store
 from sereno.cache.transaction import MOST_EVICTED
-from sereno.cache.values import ANYTHING, Stored
+from sereno.cache.values import ANYTHING, Stored, Swept
 from sereno.cache.write import BATCH_ENTRIES, Write
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sereno.cache.cleanup import Swept
     from sereno.cache.values import Counted, Expected, Removed, State, Version
 
 _PUT = Write.put_one
 LISTED_KEYS = 500
 """Keys that are read from one snapshot."""
+CHUNK_SLOTS = 1 << 14
+BOX_S = 0.001
+SMALLEST_PAUSE_S = 0.0002
 
 
 class Backend:
@@ -124,9 +129,29 @@ class Backend:
         """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
         return self.session.reading(Store.keys, start or b"\0", now_ms, LISTED_KEYS)
 
-    def purge(self, now_ms: int) -> Iterator[Swept]:
-        """Removes what is expired at `now_ms`, step by step, with pauses in which others write."""
-        return cleanup.remove_expired(self.session, now_ms)
+    def purge(self, now_ms: int, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Swept]:
+        """Removes what is expired at `now_ms`; gives each step after its commit.
+
+        The board tells what may have expired; what really has is removed in write transactions boxed to about a
+        millisecond. LMDB's write lock is not fair, so between two boxes this `sleep`s for as long as it held the lock;
+        alone on the cache, it has nobody to wait for.
+        """
+        session = self.session
+        threading = sys.modules.get("threading")
+        shares = session.is_shared() or (threading is not None and threading.active_count() > 1)
+        start, end = 0, session.reading(lambda store: min(store.words[NEXT_SEQUENCE], board.SLOTS))
+        while start < end:
+            stop = min(start + CHUNK_SLOTS, end)
+            waiting = session.reading(Store.due, start, stop, now_ms)
+            while waiting:
+                done = self._written(Write.delete_expired, waiting, now_ms, BOX_S)
+                hold_s = time.monotonic() - done.began_s
+                waiting = waiting[done.looked_at :]
+                yield Swept(done.entries, done.held_bytes, hold_s, stop - len(waiting))
+                if shares:
+                    sleep(max(hold_s, SMALLEST_PAUSE_S))
+            start = stop
+            yield Swept(0, 0, 0.0, stop)
 
     def version(self, key: str) -> Version:
         """How a key is now."""

@@ -12,7 +12,7 @@ It holds what must be read or written without a transaction:
 
 An aligned 8-byte store is one machine instruction on every 64-bit machine, so a word is never seen half written.
 
-Who holds a line is told by a lock on one byte of the file (`sereno.cache.byte_lock`), which the kernel drops when the
+Who holds a line is told by a lock on one byte of the file (`sereno.cache.locks`), which the kernel drops when the
 process dies; process ids would be taken for others after a while, and mean nothing in another container.
 """
 
@@ -24,7 +24,7 @@ import os
 import struct
 from zlib import crc32
 
-from sereno.cache import byte_lock, clock
+from sereno.cache import clock, locks
 from sereno.cache.directory import Directory, held
 from sereno.cache.entry import Damaged
 from sereno.errors import CacheFormatError
@@ -136,7 +136,7 @@ class Board:
     def take_line(self) -> None:
         """Takes a line that no living process holds; the caller holds the lock of openers."""
         for number in range(LINES):
-            if byte_lock.take(self.fd, _line_at(number)):
+            if locks.take(self.fd, _line_at(number)):
                 start = _line_at(number)
                 self.line = self._whole[start : start + _LINE_WORDS * _WORD_BYTES].cast("Q")
                 self.line[IN_USE] = 1
@@ -172,7 +172,7 @@ class Board:
         """The other lines in use, by number, and whether their process lives."""
         for number, in_use in enumerate(self._lines()[IN_USE::_LINE_WORDS].tolist()):
             if in_use and number != self.line_number:
-                yield number, byte_lock.is_taken(self.fd, _line_at(number))
+                yield number, locks.is_taken(self.fd, _line_at(number))
 
     def _lines(self) -> memoryview:
         return self._whole[_LINES_AT:_VISITED_AT].cast("Q")

@@ -1,101 +1,98 @@
-"""Removing what has expired, without getting into anybody's way.
-
-The board tells what may have expired (`sereno.cache.board`); what really has is removed in write transactions boxed
-to about a millisecond. LMDB's write lock is not fair, so between two boxes the cleanup stays away for as long as it
-held the lock; alone on the cache, it has nobody to wait for.
-"""
+"""What a job or an administrator wants of a cache: its cleanup, its limits, its figures."""
 
 from __future__ import annotations
 
 import sys
 import time
 
-from sereno.cache import board
-from sereno.cache.board import NEXT_SEQUENCE
-from sereno.cache.session import Session
-from sereno.cache.store import Store
-from sereno.cache.write import Write
-from sereno.named_tuple import NamedTuple
+from sereno.cache import reports
+from sereno.cache.backend import Backend
+from sereno.cache.board import EXPIRED_REMOVALS
+from sereno.cache.codec import Json
+from sereno.cache.reads import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-CHUNK_SLOTS = 1 << 14
-BOX_S = 0.001
-SMALLEST_PAUSE_S = 0.0002
+    from sereno.cache.reports import CleanupReport
+    from sereno.cache.values import State
 
 
-class CleanupReport(NamedTuple):
-    """What one `run_cleanup` did, and what the cache did since the one before.
+class Upkeep(Reader):
+    """These methods on top of those that read."""
 
-    `bytes_freed`: bytes of the keys and values that were removed; the file itself does not shrink, its pages are
-    used again. `hits` to `expired_removals` and `hit_rate_percent` (0 to 100, 0.0 without requests) count since the
-    previous report. `default_ttl` is in seconds. `server_bytes`: of a cache on a server what its memory holds and may
-    hold; None: it is on this machine, or may hold anything.
-    """
+    name: str
+    path: str
 
-    entries_before: int
-    entries_after: int
-    entries_removed: int
-    bytes_freed: int
-    hits: int
-    misses: int
-    evictions: int
-    expired_removals: int
-    hit_rate_percent: float
-    size: int
-    max_size: int | None
-    default_ttl: int | float | None
-    server_bytes: tuple[int, int] | None = None
+    def cleanup(self) -> int:
+        """Removes the expired entries; returns how many. Shows its progress on a terminal."""
+        return self._sweep()[0]
 
+    def run_cleanup(self) -> CleanupReport:
+        """Removes the expired entries and reports, with what was counted since the `run_cleanup` before.
 
-class Swept(NamedTuple):
-    """One step of a sweep: entries that it removed and their bytes, how long it held the write lock, and how many slots
-    have been looked at in all."""
+        Raises:
+            CacheError: the cleanup failed; the next report then counts from where this one would have.
+        """
+        self._prepare()
+        before = self._backend.counted().entries
+        removed, freed_bytes = self._sweep()
+        return reports.report(self._backend.counted_since_report(), before, removed, freed_bytes)
 
-    entries: int
-    held_bytes: int
-    hold_s: float
-    looked_at: int
+    @property
+    def max_size(self) -> int | None:
+        """The limit that is stored with the cache, in entries; None: no limit."""
+        return self._limits().max_size
 
+    @property
+    def max_bytes(self) -> int | None:
+        """The limit that is stored with the cache, in bytes of keys and values; None: no limit."""
+        return self._limits().max_bytes
 
-def remove_expired(
-    session: Session, now_ms: int, *, sleep: Callable[[float], None] = time.sleep
-) -> Iterator[Swept]:
-    """Removes every entry that is expired at `now_ms`; gives each step after its commit.
+    @property
+    def default_ttl(self) -> int | float | None:
+        """The default lifetime that is stored with the cache, in seconds; None: entries do not expire."""
+        return reports.seconds(self._limits().default_ttl_ms)
 
-    Args:
-        session: the cache.
-        now_ms: cache time.
-        sleep: called with the seconds to stay away between two steps.
+    def _limits(self) -> State:
+        self._prepare()
+        return self._backend.limits()
 
-    Raises:
-        CacheError: the cache cannot be read or written; what was removed before stays removed.
-    """
-    shares = session.is_shared() or _has_threads()
-    start, end = 0, session.reading(lambda store: min(int(store.words[NEXT_SEQUENCE]), board.SLOTS))
-    while start < end:
-        stop = min(start + CHUNK_SLOTS, end)
-        waiting = session.reading(_due, start, stop, now_ms)
-        while waiting:
-            done = session.written(Write.delete_expired, waiting, now_ms, BOX_S)
-            hold_s = time.monotonic() - done.began_s
-            waiting = waiting[done.looked_at :]
-            yield Swept(done.entries, done.held_bytes, hold_s, stop - len(waiting))
-            if shares:
-                sleep(max(hold_s, SMALLEST_PAUSE_S))
-        start = stop
-        yield Swept(0, 0, 0.0, stop)
+    def get_stats(self) -> dict[str, Json]:
+        """Limits, size and the counters of all processes since the last `reset_stats`; JSON can hold it.
 
+        `size` counts the stored entries, also expired ones that no cleanup has met yet; `memory_bytes` the bytes of
+        their keys and values; `file_bytes` the file with its free pages. The rest has the names of the contract.
+        """
+        self._prepare()
+        return {
+            "name": self.name,
+            "path": self.path,
+            **reports.overview(self._backend.counted()),
+        }
 
-def _has_threads() -> bool:
-    threading = sys.modules.get("threading")
-    return threading is not None and threading.active_count() > 1
+    def server(self) -> dict[str, str] | None:
+        """What the server of many hosts' cache tells of itself, by the names of its INFO; None: there is none."""
+        return None if isinstance(self._backend, Backend) else self._backend.server()
 
+    def reset_stats(self) -> None:
+        """Starts all counters of `get_stats` at 0, for every process."""
+        self._prepare()
+        self._backend.reset_counters()
 
-def _due(store: Store, start: int, end: int, now_ms: int) -> list[int]:
-    return board.due(store.board.expiries, start, end, now_ms)
+    def _sweep(self) -> tuple[int, int]:
+        """Removes what has expired; how many entries, and the bytes of their keys and values."""
+        self._prepare()
+        progress = TerminalProgress()
+        entries = held_bytes = 0
+        try:
+            for swept in self._backend.purge(self._now_ms()):
+                self._line[EXPIRED_REMOVALS] += swept.entries
+                entries += swept.entries
+                held_bytes += swept.held_bytes
+                progress(swept.looked_at, entries)
+        finally:
+            progress.end()
+        return entries, held_bytes
 
 
 class TerminalProgress:

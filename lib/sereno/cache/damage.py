@@ -15,9 +15,8 @@ import time
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import mark
 from sereno.cache.board import CURRENT, DEATH_IN_A_WRITE, Board
-from sereno.cache.directory import Directory, held, make_directory, only_these
+from sereno.cache.directory import MARK, Directory, held, make_directory, only_these
 from sereno.cache.entry import Damaged
 from sereno.cache.store import MAP_BYTES, MAX_READERS
 from sereno.cache.values import Superseded
@@ -162,7 +161,7 @@ def supersede_older(top: Directory) -> None:
             except FileNotFoundError:
                 continue
             if is_new:
-                for file in ("data.mdb", "lock.mdb", mark.NAME, "reserve"):
+                for file in ("data.mdb", "lock.mdb", MARK, "reserve"):
                     try:
                         os.unlink(file, dir_fd=older.fd)
                     except FileNotFoundError:

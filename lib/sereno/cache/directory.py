@@ -3,6 +3,9 @@
 Whoever may write a directory may put something else in the place of each of its files, between a look at the path and
 what is done with it. So a file is opened without following a link and without waiting for anybody, then judged
 (`sereno.cache.place`), and from then on named by its descriptor. Paths stand in messages alone.
+
+One of the files has nothing but a number in it: the mark of a clean end, whose presence says that everything before it
+is on the disk.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from sereno.errors import CacheError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MARK = "synced"
 
 _OPENED = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -209,3 +214,32 @@ def _create(path: str) -> None:
         make_directory(path, dir_mode)
     except FileExistsError:
         return
+
+
+def write_mark(directory: Directory, transaction: int) -> None:
+    """Puts the mark of a clean end there, on the disk: `transaction` was the last one."""
+    with held(directory.open_or_create(MARK)) as fd:
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % transaction)
+        os.fsync(fd)
+    directory.sync()
+
+
+def read_mark(directory: Directory) -> int | None:
+    """The last transaction before the clean end; -1 when the mark does not say, None where there is none."""
+    try:
+        with held(directory.open(MARK)) as fd:
+            return int(os.read(fd, 24))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return -1
+
+
+def remove_mark(directory: Directory) -> None:
+    """Takes the mark away, on the disk, before anything is written that may not reach it."""
+    try:
+        os.unlink(MARK, dir_fd=directory.fd)
+    except FileNotFoundError:
+        pass
+    directory.sync()

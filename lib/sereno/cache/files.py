@@ -28,7 +28,7 @@ import time
 import lmdb
 
 from sereno.cache import board as words
-from sereno.cache import clock, damage, directory, mark, place, waiting
+from sereno.cache import clock, damage, directory, locks, place
 from sereno.cache.board import CURRENT, Board
 from sereno.cache.directory import Directory, held, make_directory
 from sereno.cache.entry import Damaged
@@ -156,7 +156,7 @@ def _open_judged(current: Directory, board: Board) -> Store:
     # Whoever has the files open now has had them open in this boot, whatever the id: in a container that has one of its
     # own, a service in a sandbox with a /proc of its own reads the host's.
     rebooted = board.boot_id != clock.boot_id() and not alive
-    if rebooted and mark.read(current) is None:
+    if rebooted and directory.read_mark(current) is None:
         raise _LostInReboot(
             "the machine went down while the cache was in use, and what was written last may be lost"
         )
@@ -203,7 +203,7 @@ class _LostInReboot(Damaged):
 
 def _begin_boot(store: Store) -> None:
     header = store.board.words
-    if store.last_transaction() != mark.read(store.directory):
+    if store.last_transaction() != directory.read_mark(store.directory):
         raise _LostInReboot(
             "the store is not the one that was written to the disk at the last clean end"
         )
@@ -216,7 +216,7 @@ def _begin_boot(store: Store) -> None:
 
 
 def _end_cleanly(store: Store) -> None:
-    board, directory = store.board, store.directory
+    board = store.board
     header = board.words
     if not header[words.SYNCED]:
         # By no number of a transaction: a copy counts them from 1 again.
@@ -236,7 +236,7 @@ def _end_cleanly(store: Store) -> None:
         # The word first: killed in between, a mark without it would outlive what is written next.
         header[words.SYNCED] = 1
         board.flush()
-        mark.write(directory, transaction)
+        directory.write_mark(store.directory, transaction)
     store.close()
 
 
@@ -261,7 +261,7 @@ def _openers_lock(path: str) -> Iterator[Directory]:
         except FileExistsError:
             fd = _open_patiently(top)
         with held(fd):
-            waiting.lock(fd, f"cache {path}: the right to open it")
+            locks.lock(fd, f"cache {path}: the right to open it")
             yield top
 
 

@@ -2,7 +2,7 @@
 
 Who finds no result of a call begins a flight. The first in a process leads; the others follow: they wait for what comes
 of it, a result or a failure, so that any number of them costs one lock. Those who lead in their processes take the
-lock of the key (`byte_lock.KeyLock`), which the kernel releases when its holder dies, and look again and again for the
+lock of the key (`locks.KeyLock`), which the kernel releases when its holder dies, and look again and again for the
 result, or for the lock. After a failure in one process, those who waited in the others compute at once instead of one
 after the other: an exception cannot be handed over, since nothing in a cache's directory is believed.
 

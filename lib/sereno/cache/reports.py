@@ -8,10 +8,10 @@ import time
 
 from sereno.cache import place
 from sereno.cache.board import FORMAT
-from sereno.cache.cleanup import CleanupReport
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.codec import short
 from sereno.errors import UsageError
+from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,6 +171,30 @@ def _number(value: Any) -> int | float | None:
         except (AttributeError, TypeError, ValueError, OverflowError):
             return None
     return None if math.isnan(value) else float(value)
+
+
+class CleanupReport(NamedTuple):
+    """What one `run_cleanup` did, and what the cache did since the one before.
+
+    `bytes_freed`: bytes of the keys and values that were removed; the file itself does not shrink, its pages are
+    used again. `hits` to `expired_removals` and `hit_rate_percent` (0 to 100, 0.0 without requests) count since the
+    previous report. `default_ttl` is in seconds. `server_bytes`: of a cache on a server what its memory holds and may
+    hold; None: it is on this machine, or may hold anything.
+    """
+
+    entries_before: int
+    entries_after: int
+    entries_removed: int
+    bytes_freed: int
+    hits: int
+    misses: int
+    evictions: int
+    expired_removals: int
+    hit_rate_percent: float
+    size: int
+    max_size: int | None
+    default_ttl: int | float | None
+    server_bytes: tuple[int, int] | None = None
 
 
 def overview(counted: Counted) -> dict[str, Any]:

@@ -187,6 +187,10 @@ class Store:
                     keys.append(entry.key_text(stored, entry.intact(stored, record)))
         return keys, None
 
+    def due(self, start: int, end: int, now_ms: int) -> list[int]:
+        """The slots in which an entry may have expired (`board.due`)."""
+        return words.due(self.board.expiries, start, end, now_ms)
+
     def version(self, stored: bytes) -> Version:
         """How a key is now."""
         generation = self.board.generations[crc32(stored) & GENERATION_MASK]

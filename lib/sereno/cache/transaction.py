@@ -7,18 +7,26 @@ The law of a write, and whom each part is for:
 2. the second of an expiry stands on the board before the entry is there (`board.note`): no cleanup misses it;
 3. the tally says what was and what will be (`board.announce`), before the commit: whoever is killed leaves a count
    that is right;
-4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`sereno.cache.mark`).
+4. a mark of a clean end is gone from the disk before anything is written that may not reach it (`remove_mark`).
+
+Which entry goes when the cache is full is told by SIEVE: Yazhuo Zhang, Juncheng Yang, Yao Yue, Ymir Vigfusson, K. V.
+Rashmi: "SIEVE is Simpler than LRU: an Efficient Turn-Key Eviction Algorithm for Web Caches", NSDI 2024. A hand walks
+from old to new; a visited entry loses its mark and stays where it is, the first unvisited one goes, and the hand stays
+there for the next time. A read only sets a mark, so it costs no write to the order, as LRU's would. Two things are
+added: an entry that has expired goes although it is visited, and the hand looks at no more than `PATIENCE` entries
+before it takes the next.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from zlib import crc32
 
 import lmdb
 
-from sereno.cache import board, entry, mark, order, waiting
+from sereno.cache import board, entry, locks
 from sereno.cache.board import (
     GENERATION_MASK,
     HAND,
@@ -33,6 +41,7 @@ from sereno.cache.board import (
     WRITING,
 )
 from sereno.cache.clock import NEVER_MS
+from sereno.cache.directory import remove_mark
 from sereno.cache.entry import MAX_KEY_BYTES, ORDER, Damaged, order_key
 from sereno.cache.store import (
     MAP_BYTES,
@@ -46,14 +55,21 @@ from sereno.cache.values import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
     from typing import Any, TypeGuard, TypeVar
 
+    Key = TypeVar("Key")
     Result = TypeVar("Result")
 
 MOST_EVICTED = 32
 """Entries that one `put` evicts: a value that takes the place of many makes the cache too large for a while, and nobody
 wait."""
+
+PATIENCE = 256
+
+FEW = 32
+"""Sequence numbers of a slot that are asked for one by one. An entry that stays while millions come and go makes them
+many, most of them nobody's."""
 
 _EXCLUSIVE = LOCK_EX | LOCK_NB
 _expiry_of = entry.expiry_and_sequence
@@ -93,7 +109,7 @@ class Transaction:
             try:
                 flock(fd, _EXCLUSIVE)
             except BlockingIOError:
-                waiting.lock(fd, self._right)
+                locks.lock(fd, self._right)
             line[WRITING] = 1
             while True:
                 txn: Any = None
@@ -101,7 +117,9 @@ class Transaction:
                     self._txn = txn = self._begin(None, None, True)
                     self.generation = words[LAST_WRITE] = generation = txn.id()
                     if words[SYNCED]:
-                        mark.remove(self._store.directory, words)
+                        # Only the first write after a clean end pays for it.
+                        remove_mark(self._store.directory)
+                        words[SYNCED] = 0
                     # Also by a killed writer, who announced something else under the same id.
                     is_announced = words[TALLY_AT] >= generation
                     at = TALLY_BEFORE if is_announced else TALLY_AFTER
@@ -110,8 +128,9 @@ class Transaction:
                     self._stores = False
                     result = action(self, *arguments)
                     if is_announced or self._size != size or self._held_bytes != held_bytes:
-                        before = size, held_bytes
-                        board.announce(words, generation, before, self._size, self._held_bytes)
+                        board.announce(
+                            words, generation, (size, held_bytes), self._size, self._held_bytes
+                        )
                     txn.commit()
                     break
                 except BaseException as error:
@@ -208,8 +227,8 @@ class Transaction:
         if self._size <= (1 if spare else 0):
             return False
         try:
-            sequence, stored = order.choose(
-                order.circle(self._txn.cursor(), self._words[HAND], spare),
+            sequence, stored = choose(
+                circle(self._txn.cursor(), self._words[HAND], spare),
                 self._visited,
                 VISITED_MASK,
                 lambda stored: not is_live(self._txn.get(stored), now_ms),
@@ -230,3 +249,63 @@ class Transaction:
 
 def is_live(record: bytes | None, now_ms: int) -> TypeGuard[bytes]:
     return record is not None and bool(_expiry_of(record)[0] > now_ms)
+
+
+def choose(
+    circle: Iterable[tuple[int, Key]],
+    visited: MutableSequence[int] | memoryview,
+    mask: int,
+    is_expired: Callable[[Key], bool],
+) -> tuple[int, Key]:
+    """The sequence number and key of the entry that has to go.
+
+    Args:
+        circle: (sequence number, key) from the hand on, to the newest, then from the oldest on, without end.
+        visited: the marks, found by sequence number & `mask`: not 0 when the entry was read since it came or since
+            the hand last passed. Those that are passed are cleared.
+        is_expired: is the entry with that key dead already?
+
+    Raises:
+        LookupError: the circle is empty.
+    """
+    for steps, (sequence, key) in enumerate(circle):
+        at = sequence & mask
+        if not visited[at] or steps >= PATIENCE or is_expired(key):
+            return sequence, key
+        visited[at] = 0
+    raise LookupError("nothing to evict")
+
+
+def circle(cursor: Any, hand: int, spare: int) -> Iterator[tuple[int, bytes]]:
+    """(sequence number, store key), all but `spare`'s, from `hand` on to the newest, then from the oldest on, without
+    end."""
+    found = cursor.set_range(order_key(ORDER, hand)) or cursor.set_range(ORDER)
+    while found:
+        sequence = sequence_of(cursor.key())
+        if sequence != spare:
+            yield sequence, cursor.value()
+        found = cursor.next() or cursor.set_range(ORDER)
+
+
+def in_use(cursor: Any, slot: int, first: int, following: int) -> Iterable[int]:
+    """The sequence numbers of a slot of `board`, from `first` on to before `following`, that entries have; a few are
+    given without looking."""
+    if following <= board.SLOTS:
+        return (slot,)
+    sequences = range(first + (slot - first) % board.SLOTS, following, board.SLOTS)
+    return sequences if len(sequences) <= FEW else _found(cursor, sequences)
+
+
+def _found(cursor: Any, sequences: Sequence[int]) -> Iterator[int]:
+    at, last = 0, len(sequences)
+    while at < last and cursor.set_range(order_key(ORDER, sequences[at])):
+        found = sequence_of(cursor.key())
+        if found == sequences[at]:
+            yield found
+            at += 1
+        else:
+            at = bisect_left(sequences, found, at)
+
+
+def sequence_of(order: bytes) -> int:
+    return int.from_bytes(order[1:], "big")

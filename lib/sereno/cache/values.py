@@ -55,6 +55,16 @@ class Counted(NamedTuple):
     server_bytes: tuple[int, int] | None = None  # see CleanupReport
 
 
+class Swept(NamedTuple):
+    """One step of a sweep: entries that it removed and their bytes, how long it held the write lock, and how many slots
+    have been looked at in all."""
+
+    entries: int
+    held_bytes: int
+    hold_s: float
+    looked_at: int
+
+
 class Removed(NamedTuple):
     """Entries that were removed: all, and those that were alive; and where to go on."""
 

@@ -6,7 +6,7 @@ import math
 import time
 from zlib import crc32
 
-from sereno.cache import board, entry, order
+from sereno.cache import board, entry
 from sereno.cache.board import GENERATION_MASK, LIMITS_AT, NEXT_SEQUENCE, RESERVE_IS_SPENT
 from sereno.cache.clock import NEVER_MS
 from sereno.cache.entry import ORDER, Damaged, order_key
@@ -18,7 +18,7 @@ from sereno.cache.store import (
     since,
     unpack_counters,
 )
-from sereno.cache.transaction import Transaction, is_live
+from sereno.cache.transaction import Transaction, in_use, is_live, sequence_of
 from sereno.cache.values import (
     ANYTHING,
     KEPT_LIFETIME,
@@ -170,12 +170,12 @@ class Write(Transaction):
         words, generations, generation = self._expiries, self._generations, self.generation
         cursor, places, entries = self._txn.cursor(), self._txn.cursor(), self._txn.cursor()
         following = self._words[NEXT_SEQUENCE]
-        oldest = order.sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
+        oldest = sequence_of(cursor.key()) if cursor.set_range(ORDER) else following
         size, held_bytes, looked_at = self._size, self._held_bytes, 0
         began_s = time.monotonic()
         for slot in slots[:BOX_SLOTS]:
             earliest_ms, before = 0, size
-            for sequence in order.in_use(cursor, slot, oldest, following):
+            for sequence in in_use(cursor, slot, oldest, following):
                 if not places.set_key(order_key(ORDER, sequence)):
                     continue
                 stored = places.value()

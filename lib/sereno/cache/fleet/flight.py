@@ -23,7 +23,7 @@ _TOLD_MS = 250
 
 
 class Flight:
-    """`try_to_take` until it is taken, `release` in the end. The names are those of `byte_lock.KeyLock`."""
+    """`try_to_take` until it is taken, `release` in the end. The names are those of `locks.KeyLock`."""
 
     def __init__(self, store: FleetStore, key: str, wait_s: float) -> None:
         self._store, self._key = store, key

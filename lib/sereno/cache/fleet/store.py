@@ -56,9 +56,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from sereno.cache.cleanup import Swept
     from sereno.cache.fleet.wire import Command
-    from sereno.cache.values import Expected
+    from sereno.cache.values import Expected, Swept
 
 MARK_MS = 86_400_000
 """How long a computation may take whose result is to be kept."""
