@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from sereno.cache import MetadataCache, clock, codec, damage, directory, entry
+from sereno.cache import MetadataCache, clock, damage, directory, entry
 from sereno.cache import board as words
 from sereno.cache.backend import Backend
 from sereno.cache.session import session_for
@@ -106,7 +106,7 @@ def test_a_child_that_may_open_no_more_files_leaves_its_parent_its_place_among_t
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         if pid == 0:
             try:
-                os._exit(0 if codec.loading.acquire(timeout=0.1) and "k" in cache else 1)
+                os._exit(0 if entry.loading.acquire(timeout=0.1) and "k" in cache else 1)
             finally:
                 os._exit(2)
         assert os.waitpid(pid, 0)[1] == 0
@@ -118,7 +118,7 @@ def test_a_fork_waits_for_a_thread_that_loads_orjson():
     loading, may_end = threading.Event(), threading.Event()
 
     def load() -> None:
-        with codec.loading:
+        with entry.loading:
             loading.set()
             may_end.wait(20)
 
@@ -129,7 +129,7 @@ def test_a_fork_waits_for_a_thread_that_loads_orjson():
     began = time.monotonic()
     pid = os.fork()
     if not pid:
-        os._exit(0 if codec.loading.acquire(timeout=0.1) else 1)
+        os._exit(0 if entry.loading.acquire(timeout=0.1) else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert time.monotonic() - began >= 0.2
     thread.join()

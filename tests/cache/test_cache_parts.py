@@ -22,7 +22,6 @@ from sereno.cache import (
     board,
     cleanup,
     clock,
-    codec,
     damage,
     entry,
     level,
@@ -96,11 +95,11 @@ def test_a_single_changed_bit_is_seen(value, position, bit):
 )
 def test_whatever_is_encoded_comes_back_the_same_and_whatever_is_not_is_a_type_error(value):
     try:
-        text = codec.encode(value)
+        text = entry.encode(value)
     except TypeError as error:
         assert str(error).startswith("value")
     else:
-        assert repr(codec.decode(text)) == repr(value)
+        assert repr(entry.decode(text)) == repr(value)
 
 
 @pytest.mark.parametrize(

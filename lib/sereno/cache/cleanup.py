@@ -8,7 +8,7 @@ import time
 from sereno.cache import reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import EXPIRED_REMOVALS
-from sereno.cache.codec import Json
+from sereno.cache.entry import Json
 from sereno.cache.reads import Reader
 
 TYPE_CHECKING = False

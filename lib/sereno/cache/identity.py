@@ -18,7 +18,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
 
-from sereno.cache.codec import short
+from sereno.cache.entry import short
 from sereno.cache.reports import checked_type, refused
 from sereno.errors import UsageError
 

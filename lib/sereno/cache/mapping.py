@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sereno.cache.cleanup import Upkeep
-from sereno.cache.codec import Json, decode, encode, short
+from sereno.cache.entry import Json, decode, encode, short
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, cast
 
-from sereno.cache import codec, reports
+from sereno.cache import entry, reports
 from sereno.cache.identity import OneWay, claim, name_of, one_way_to_call
 from sereno.cache.mapping import text_key
 from sereno.errors import CacheError
@@ -101,7 +101,7 @@ class _Flight:
                 return  # so it is computed here as well
             outcome = first.result()
             if outcome.text is not None:
-                self.found = codec.decode(outcome.text)
+                self.found = entry.decode(outcome.text)
             elif outcome.error is not None:
                 self._failed = outcome
                 return
@@ -145,7 +145,7 @@ class _Flight:
         """Stores a result, unless its key was changed meanwhile, and tells the followers."""
         self.found = [result]
         try:
-            text = codec.encode([result])
+            text = entry.encode([result])
         except TypeError as error:
             self._complain(error)
             self._tell(_COMPUTE)
@@ -210,7 +210,7 @@ def memoize(
         own = key(*args, **kwargs)
         if not isinstance(own, str):
             raise TypeError(
-                f"key: it gave {codec.short(own)} of type {type(own).__qualname__}, a str is needed"
+                f"key: it gave {entry.short(own)} of type {type(own).__qualname__}, a str is needed"
             )
         return f"{prefix}:{own}"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 
-from sereno.cache import codec, entry, place, reports
+from sereno.cache import entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import EVICTIONS, EXPIRED_REMOVALS, HITS, INVALIDATIONS, MISSES, SETS
 from sereno.cache.clock import BOOTTIME
-from sereno.cache.codec import Json
+from sereno.cache.entry import Json
 from sereno.cache.mapping import CacheMapping
 from sereno.cache.reports import UNSET, Seconds, Unset, checked_type
 from sereno.cache.values import ANYTHING, KEPT_LIFETIME, NOTHING
@@ -156,7 +156,7 @@ class MetadataCache(CacheMapping):
             UsageError: `value` is larger than `max_value_bytes` or `max_bytes`; nothing was changed.
             CacheError: the cache cannot be written (errno and filename tell why); what it held stays readable.
         """
-        text = codec.encode(value)
+        text = entry.encode(value)
         lifetime_ms = None if ttl is None else reports.ttl_ms(ttl)
         try:
             self._put(key, text, lifetime_ms)
@@ -165,7 +165,7 @@ class MetadataCache(CacheMapping):
 
     def add(self, key: str, value: Json, ttl: Seconds | None = None) -> bool:
         """`set` where there is no live entry; True when it stored. Of many processes that do so one stores."""
-        return self._put(key, codec.encode(value), reports.ttl_ms(ttl), NOTHING).entries == 1
+        return self._put(key, entry.encode(value), reports.ttl_ms(ttl), NOTHING).entries == 1
 
     def incr(self, key: str, by: int = 1, ttl: Seconds | None = None) -> int:
         """Adds `by` to the int under `key`, or to 0 where there is none, and returns the sum; exact over all processes.
@@ -179,13 +179,13 @@ class MetadataCache(CacheMapping):
         by = reports.checked_count("by", by, "an int", -(1 << 63))
         while True:
             there = self._text(key)
-            before = 0 if there is None else codec.decode(there)
+            before = 0 if there is None else entry.decode(there)
             if type(before) is not int:
                 raise TypeError(
-                    f"key: {codec.short(key)} has {codec.short(before)} of type"
+                    f"key: {entry.short(key)} has {entry.short(before)} of type"
                     f" {type(before).__qualname__}, an int is needed"
                 )
-            text = codec.encode(before + by, f"{key} + {by}")
+            text = entry.encode(before + by, f"{key} + {by}")
             how = (new_ms, NOTHING) if there is None else (KEPT_LIFETIME, there)
             if self._put(key, text, *how).matched:
                 return before + by
@@ -213,7 +213,7 @@ class MetadataCache(CacheMapping):
             self._bear(error, is_read=True)
             return {}
         found = {
-            key: codec.decode(text)
+            key: entry.decode(text)
             for key, text in zip(wanted, texts, strict=True)
             if text is not None
         }
@@ -225,7 +225,7 @@ class MetadataCache(CacheMapping):
         """`set` for each of `values`, in several transactions; all are checked before the first is stored."""
         checked_type("values", values, Mapping, "a mapping of str to values")
         lifetime_ms = reports.ttl_ms(ttl)
-        items = [(key, codec.encode(value)) for key, value in values.items()]
+        items = [(key, entry.encode(value)) for key, value in values.items()]
         try:
             self._prepare()
             for stored in self._backend.put_many(
@@ -296,7 +296,7 @@ class MetadataCache(CacheMapping):
         """
         if callable(ttl):
             raise UsageError(
-                f"memoize: {codec.short(ttl)} stands where its ttl should",
+                f"memoize: {entry.short(ttl)} stands where its ttl should",
                 hint="write @cache.memoize()",
             )
         lifetime_ms = reports.ttl_ms(ttl)
@@ -333,7 +333,7 @@ class MetadataCache(CacheMapping):
             # Removed as it is, or it was somebody else's.
             if self._put(key, text, 0, text).matched:
                 self._line[INVALIDATIONS] += 1
-                return codec.decode(text)
+                return entry.decode(text)
         return default
 
     def _prepare(self) -> None:

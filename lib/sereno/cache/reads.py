@@ -13,7 +13,7 @@ from zlib import crc32
 
 import lmdb
 
-from sereno.cache import codec, entry, place, reports
+from sereno.cache import entry, place, reports
 from sereno.cache.backend import Backend
 from sereno.cache.board import (
     GENERATION_MASK,
@@ -96,13 +96,13 @@ class Reader(ABC):
         )
         self.level_bytes = level_bytes
         self._level: Level | None = None
-        self._decode: Callable[[bytes], codec.Json] = codec.decode
+        self._decode: Callable[[bytes], entry.Json] = entry.decode
         self._epoch_ms = 0
         self._is_prepared = False
         self.files_changed(None)
         self._session.add_user(self)
 
-    def get(self, key: str, default: codec.Json = None) -> codec.Json:
+    def get(self, key: str, default: entry.Json = None) -> entry.Json:
         """The value, new at each call, or `default` on a miss or when it has expired.
 
         Raises:
@@ -167,10 +167,10 @@ class Reader(ABC):
         self._line[MISSES] += 1
         return default
 
-    def peek(self, key: str) -> codec.Json:
+    def peek(self, key: str) -> entry.Json:
         """`get` that counts no request and marks nothing as visited."""
         text = self._text_or_miss(key)
-        return None if text is None else codec.decode(text)
+        return None if text is None else entry.decode(text)
 
     def is_live(self, key: str) -> bool:
         """Is there a live entry? Counts as no request."""
@@ -210,7 +210,7 @@ class Reader(ABC):
     def _prepared(self) -> None:
         """Lets reads go the short way."""
         self._is_prepared = True
-        self._decode = codec.decoder()
+        self._decode = entry.decoder()
         with self._session.lock:
             if self._store is not None:
                 self._begin = self._store.begin
@@ -246,7 +246,7 @@ class Reader(ABC):
             raise why
         reports.warn(path, "%s; while that lasts, nothing is found and nothing stored", why)
 
-    def _get_the_long_way(self, key: str, default: codec.Json) -> codec.Json:
+    def _get_the_long_way(self, key: str, default: entry.Json) -> entry.Json:
         """`get` for every key and every state of the files; keeps nothing."""
         try:
             text = self._text(key, is_visit=True)
@@ -256,8 +256,8 @@ class Reader(ABC):
         self._line[MISSES if text is None else HITS] += 1
         if text is None:
             return default
-        value = codec.decode(text)
-        self._decode = codec.decoder()
+        value = entry.decode(text)
+        self._decode = entry.decoder()
         return value
 
     def _offer(self, key: str, value: Kept) -> None:

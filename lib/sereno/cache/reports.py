@@ -9,7 +9,7 @@ import time
 from sereno.cache import place
 from sereno.cache.board import FORMAT
 from sereno.cache.clock import NEVER_MS
-from sereno.cache.codec import short
+from sereno.cache.entry import short
 from sereno.errors import UsageError
 from sereno.named_tuple import NamedTuple
 

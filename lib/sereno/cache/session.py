@@ -16,7 +16,7 @@ from _thread import RLock
 
 import lmdb
 
-from sereno.cache import clock, codec, damage, files, place
+from sereno.cache import clock, damage, entry, files, place
 from sereno.cache.board import RETIRED
 from sereno.cache.entry import Damaged
 from sereno.cache.store import Store, translated
@@ -284,7 +284,7 @@ def _close_at_the_end_of_a_worker() -> None:
 
 
 # A child inherits the locks of modules that another thread is loading, and waits for them without an end.
-for _lock in (codec.loading, _registry_lock):
+for _lock in (entry.loading, _registry_lock):
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
