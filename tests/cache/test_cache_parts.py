@@ -28,7 +28,6 @@ from sereno.cache import (
     place,
     reads,
     reports,
-    session,
     transaction,
 )
 from sereno.cache.board import Board
@@ -379,7 +378,7 @@ def test_a_cleanup_beside_others_stays_away_as_long_as_it_held_the_lock(tmp_path
     cache = MetadataCache(tmp_path / "c", max_size=None, clock=lambda: 1000.0)
     cache.set_many({f"k{number}": number for number in range(5000)}, ttl=10)
     monkeypatch.setattr(backend, "BOX_S", 0.0005)
-    monkeypatch.setattr(session.Session, "is_shared", lambda self: True)
+    monkeypatch.setattr(Board, "has_company", lambda self: True)
     pauses: list[float] = []
     steps = list(cache._backend.purge(2_000_000, sleep=pauses.append))
     boxes = [step.entries for step in steps if step.hold_s]

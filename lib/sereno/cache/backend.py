@@ -138,7 +138,9 @@ class Backend:
         """
         session = self.session
         threading = sys.modules.get("threading")
-        shares = session.is_shared() or (threading is not None and threading.active_count() > 1)
+        shares = session.reading(lambda store: store.board.has_company()) or (
+            threading is not None and threading.active_count() > 1
+        )
         start, end = 0, session.reading(lambda store: min(store.words[NEXT_SEQUENCE], board.SLOTS))
         while start < end:
             stop = min(start + CHUNK_SLOTS, end)

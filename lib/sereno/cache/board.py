@@ -201,7 +201,6 @@ class Board:
         self.forget_all(NO_GENERATION)
 
     def flush(self) -> None:
-        """Writes the board to the disk."""
         self._map.flush()
 
     def close(self, *, gives_line_back: bool = True) -> None:

@@ -111,6 +111,5 @@ class TerminalProgress:
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Leaves the line."""
         if self._shown:
             sys.stderr.write("\n")

@@ -231,7 +231,6 @@ def pack(stored: bytes, key: str, expiry_ms: int, sequence: int, value: bytes, s
 
 
 def value_of(record: bytes) -> bytes:
-    """The value's bytes of an intact record."""
     long_bytes = HEADER.unpack_from(record)[2]
     return record[HEADER_BYTES + long_bytes : -CRC_BYTES]
 
@@ -247,7 +246,6 @@ def key_bytes(stored: bytes, record: bytes | memoryview) -> bytes:
 
 
 def key_text(stored: bytes, record: bytes | memoryview) -> str:
-    """The key as the caller gave it."""
     return key_bytes(stored, record).decode("utf-8", "surrogatepass")
 
 

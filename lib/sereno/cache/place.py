@@ -137,7 +137,6 @@ def refusals(path: str) -> Iterator[None]:
 
 
 def hint_for(number: int | None) -> str | None:
-    """The way out of an error of the system."""
     return _HINTS.get(number or 0)
 
 

@@ -41,7 +41,6 @@ _next_warning_s: dict[str, float] = {}
 
 
 def refused(name: str, value: object, right: str) -> UsageError:
-    """The error of a wrong argument."""
     return UsageError(
         f"{name}: {short(value)} of type {type(value).__qualname__}, {right} is needed"
     )

@@ -127,10 +127,6 @@ class Session:
                     raise place.refused(self.path, error) from error
         raise CacheError(f"cache {self.path}: damaged again and again: {failure}") from failure
 
-    def is_shared(self) -> bool:
-        """Does another living process have the cache open?"""
-        return bool(self.reading(lambda store: store.board.has_company()))
-
     def close(self) -> None:
         """Closes the files; the next use opens them again."""
         self._notice_fork()

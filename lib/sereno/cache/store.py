@@ -152,7 +152,6 @@ class Store:
             self.close()
 
     def state(self) -> State:
-        """The cache's limits."""
         with self.begin() as txn:
             return unpack_state(txn.get(STATE_KEY))
 
@@ -199,7 +198,7 @@ class Store:
     def counted(self) -> Counted:
         """What there is, and the counters since the last reset."""
         with self.begin() as txn:
-            entries, reset = self.entries_in(txn), unpack_counters(txn.get(RESET_KEY))
+            entries, reset = self.entries_in(txn), txn.get(RESET_KEY)
         counters = since(self.board.totals(), reset)
         file_bytes = os.fstat(self.data).st_size
         return Counted(entries, self.held_bytes(), file_bytes, self.state(), counters)
@@ -280,7 +279,6 @@ def _map_privately(fd: int) -> None:
 
 
 def translated(error: lmdb.Error, path: str) -> CacheError | Damaged:
-    """An error of LMDB as one of ours."""
     if isinstance(error, _DAMAGE):
         return Damaged(str(error))
     hint = None
@@ -333,16 +331,13 @@ def unpack_state(raw: bytes | None) -> State:
     return State(*(limit or None for limit in _STATE.unpack(raw)))
 
 
-def pack_counters(counters: dict[str, int]) -> bytes:
-    return _COUNTERS.pack(*(counters[counter] for counter in words.COUNTERS))
+def pack_counters(totals: dict[str, int]) -> bytes:
+    return _COUNTERS.pack(*totals.values())
 
 
-def unpack_counters(raw: bytes | None) -> dict[str, int]:
-    if raw is None or len(raw) != _COUNTERS.size:
-        return dict.fromkeys(words.COUNTERS, 0)
-    return dict(zip(words.COUNTERS, _COUNTERS.unpack(raw), strict=True))
-
-
-def since(totals: dict[str, int], then: dict[str, int]) -> dict[str, int]:
-    """What was counted since."""
-    return {name: max(0, count - then[name]) for name, count in totals.items()}
+def since(totals: dict[str, int], packed: bytes | None) -> dict[str, int]:
+    """What was counted since the totals were those that were packed; all where there are none."""
+    if packed is None or len(packed) != _COUNTERS.size:
+        return totals
+    then = zip(totals.items(), _COUNTERS.unpack(packed), strict=True)
+    return {name: max(0, count - before) for (name, count), before in then}

@@ -166,7 +166,6 @@ class Transaction:
         return self._state
 
     def set_state(self, state: State) -> None:
-        """Stores the limits."""
         self._words[LIMITS_AT] = self.generation
         self._txn.put(STATE_KEY, pack_state(state))
 

@@ -16,7 +16,6 @@ from sereno.cache.store import (
     RESET_KEY,
     pack_counters,
     since,
-    unpack_counters,
 )
 from sereno.cache.transaction import Transaction, in_use, is_live, sequence_of
 from sereno.cache.values import (
@@ -123,7 +122,6 @@ class Write(Transaction):
         return Stored(1, self.evictions, True) if self.evictions else _ONE_STORED
 
     def remove(self, stored: bytes, now_ms: int) -> Removed:
-        """Removes one entry."""
         record = self._txn.get(stored)
         # Also where there is none: there may be one in a snapshot, or about to be computed.
         if not self.delete(stored, record):
@@ -153,7 +151,6 @@ class Write(Transaction):
         return Removed(len(doomed), live, following)
 
     def clear(self) -> None:
-        """Removes every entry."""
         self.board.forget_all(self.generation)
         board.note_removal(self.board.words, b"")
         txn = self._txn
@@ -209,13 +206,12 @@ class Write(Transaction):
         return self.evictions
 
     def set_limits(self, changes: dict[str, int | None]) -> None:
-        """Changes limits by name and leaves the others."""
         self.set_state(self.state().changed(changes))
 
     def counted_since_report(self) -> Counted:
         """What there is, and the counters since the last one of these."""
         totals = self.board.totals()
-        counters = since(totals, unpack_counters(self._txn.get(MARK_KEY)))
+        counters = since(totals, self._txn.get(MARK_KEY))
         self._txn.put(MARK_KEY, pack_counters(totals))
         # Counted by LMDB; the tally, should it ever say something else, follows.
         self._size = self._store.entries_in(self._txn)
