@@ -218,8 +218,8 @@ def _create(path: str) -> None:
 
 def write_mark(directory: Directory, transaction: int) -> None:
     """Puts the mark of a clean end there, on the disk: `transaction` was the last one."""
-    with held(directory.open_or_create(MARK)) as fd:
-        os.ftruncate(fd, 0)
+    _unlink_mark(directory)
+    with held(directory.create(MARK)) as fd:
         os.write(fd, b"%d\n" % transaction)
         os.fsync(fd)
     directory.sync()
@@ -238,8 +238,12 @@ def read_mark(directory: Directory) -> int | None:
 
 def remove_mark(directory: Directory) -> None:
     """Takes the mark away, on the disk, before anything is written that may not reach it."""
+    _unlink_mark(directory)
+    directory.sync()
+
+
+def _unlink_mark(directory: Directory) -> None:
     try:
         os.unlink(MARK, dir_fd=directory.fd)
     except FileNotFoundError:
         pass
-    directory.sync()
