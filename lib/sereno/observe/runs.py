@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Self
 
 from sereno.manager.names import service_name
 from sereno.records import journal_reader
 from sereno.records.journal import STARTED, STATUS_OF
+from sereno.records.journal_reader import JournalFile
 from sereno.records.run_record import (
     BY_MANAGER,
     FIELDS,
@@ -58,12 +59,16 @@ class Newest:
 
 
 class Runs:
-    """A scope's runs, of one job at a time. Raises NotAvailable where this interpreter has no python-systemd."""
+    """A scope's runs, of one job at a time, in these files of the journal (default: all).
 
-    def __init__(self, *, user: bool = False) -> None:
+    Raises NotAvailable where this interpreter has no python-systemd, and OSError as `journal_reader.reader` does.
+    """
+
+    def __init__(self, *, user: bool = False, files: Sequence[JournalFile] = ()) -> None:
+        self._user = user
         self._unit = "USER_UNIT" if user else "UNIT"
         self._mine = {"_UID": str(os.geteuid())} if user else {}
-        self._reader = journal_reader.reader(FIELDS | journal_reader.FIELDS)
+        self._reader = journal_reader.reader(FIELDS | journal_reader.FIELDS, files)
         self._vouching = journal_reader.Vouching(user=user)
 
     def close(self) -> None:
@@ -102,13 +107,17 @@ class Runs:
         own = {f"SERENO_JOB={job_id}" for job_id in job_ids}
         managed = {f"{self._unit}={service_name(job_id)}" for job_id in job_ids}
         reader.flush_matches()
-        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in _OF_RUNS), *own, **self._mine)
+        # libsystemd looks for the last match first: what is rare comes last.
+        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in _OF_RUNS), **self._mine)
+        reader.add_match(*own)
         reader.add_disjunction()
-        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in BY_MANAGER), *managed, **by_manager)
+        reader.add_match(*(f"MESSAGE_ID={kind}" for kind in BY_MANAGER), **by_manager)
+        reader.add_match(*managed)
         if limits:
             said = (text for job_id in job_ids for text in limit_texts(service_name(job_id)))
             reader.add_disjunction()
-            reader.add_match(*(f"MESSAGE={text}" for text in said), *managed, **by_manager)
+            reader.add_match(*managed, **by_manager)
+            reader.add_match(*(f"MESSAGE={text}" for text in said))
 
     def await_run(
         self,

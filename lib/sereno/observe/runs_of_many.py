@@ -1,21 +1,30 @@
 """The runs of many jobs read back from the journal, in one pass for all of them.
 
-To look up one job's records costs, in each of the journal's files, as much as reading a hundred records. So here the
-records of all runs are read once, and only what is rare among them is looked up by name.
+To look up one job's records costs, in each of the journal's files, as much as reading ten records. So here the records
+of all runs are read once, in the newest files, and only what is rare among them is looked up by name.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
+from math import inf
 from typing import Any
 
 from sereno.manager.names import job_of_service, service_name
 from sereno.observe.runs import Newest, Runs
+from sereno.records import journal_reader
+from sereno.records.journal_reader import JournalFile
 from sereno.records.run_record import Run, run_id_of, runs_of, text
 
 _LATE_S = 5.0
+# libsystemd maps 64 windows of 8 MB. In a journal that is larger it maps them anew for each question, which then takes
+# ten times as long.
+_MAPPED_BYTES = 64 * 8 << 20
+# How many of the journal's files are asked at once for all values of a field.
+_AT_ONCE = 8
 # Of so many of a job's runs records may still come: systemd's about the one before arrive while the next begins.
 OPEN_RUNS = 5
 # Records that are read in vain, for each job that is looked for, before it is asked for by name.
@@ -54,43 +63,75 @@ class RunsOfMany(Runs):
 
     def latest(self, job_ids: Collection[str], count: int = 1) -> dict[str, list[Run]]:
         """`newest` of many jobs, by job id, for what one pass and a few questions cost."""
-        # Who never ran need not be looked for.
-        units = self._reader.query_unique(self._unit)
-        known = self._reader.query_unique("SERENO_JOB")
-        found = {
-            job_id: Newest(count)
-            for job_id in job_ids
-            if job_id in known or service_name(job_id) in units
-        }
-        missing = set(found)
-        self._match_runs()
-        self._take_newest(found, missing)
-        if missing:
-            # The rare ones, by name: dear for each name in each file, but together.
-            found |= {job_id: Newest(count) for job_id in missing}
-            self._match_runs(missing)
-            self._take_newest(found, missing)
-        runs = {job_id: each.runs(job_id) for job_id, each in found.items()}
-        # What a limit ended is told from what was left behind by a record that the pass has not.
-        again = (id for id, own in runs.items() if any(run.result == "timeout" for run in own))
-        for job_id in missing | set(again):
-            runs[job_id] = self.newest(job_id, count)
+        runs: dict[str, list[Run]] = {}
+        newest, since_s = _newest_part(files := journal_reader.journal_files())
+        if since_s:
+            with suppress(OSError), RunsOfMany(user=self._user, files=newest) as part:
+                runs = part._latest(job_ids, count, part._named(), since_s)
+        if missing := [job_id for job_id in job_ids if job_id not in runs]:
+            named = self._named_in(files) if since_s else self._named()
+            runs |= self._latest(missing, count, named)
         return {job_id: runs.get(job_id, []) for job_id in job_ids}
 
-    def _take_newest(self, found: Mapping[str, Newest], missing: set[str]) -> None:
+    def _latest(
+        self, job_ids: Iterable[str], count: int, named: Container[str], since_s: float = 0.0
+    ) -> dict[str, list[Run]]:
+        """The newest runs of those of the jobs of which nothing that is wanted can be older than `since_s`.
+
+        Args:
+            named: the jobs, or their services, that there are records of: who never ran need not be looked for.
+        """
+        found = {id: Newest(count) for id in job_ids if {id, service_name(id)} & named}
+        missing = set(found)
+        self._match_runs()
+        self._take_newest(found, missing, since_s, _PATIENCE)
+        runs = {job_id: found[job_id].runs(job_id) for job_id in found.keys() - missing}
+        # What a limit ended is told from what was left behind by a record that the pass has not.
+        again = [id for id, own in runs.items() if any(run.result == "timeout" for run in own)]
+        for job_id in (*missing, *again):
+            found[job_id], left = Newest(count), {job_id}
+            self._match_runs([job_id], limits=True)
+            self._take_newest(found, left, since_s)
+            if not left:
+                runs[job_id] = found[job_id].runs(job_id)
+        return runs
+
+    def _take_newest(
+        self, found: Mapping[str, Newest], missing: set[str], since_s: float, patience: float = inf
+    ) -> None:
         """Read backwards what was chosen, until all is found, or it does not pay any more; `missing`: what is not."""
         self._reader.seek_tail()
         passed = 0
         for record in self._backwards() if missing else ():
+            if record["__REALTIME_TIMESTAMP"] < since_s * 1e6:
+                return
             passed += 1
             job_id = self._job_of(record, missing)
             if job_id is not None and not found[job_id].take(record):
                 missing.remove(job_id)
                 passed = 0
-            if passed > _PATIENCE * len(missing):
+            if passed > patience * len(missing) or not missing:
                 return
-        # There is no older record of any.
-        missing.clear()
+        if not since_s:
+            # There is no older record of any.
+            missing.clear()
+
+    def _named(self) -> set[str]:
+        return {
+            name
+            for field in ("SERENO_JOB", self._unit)
+            for name in self._reader.query_unique(field)
+        }
+
+    def _named_in(self, files: Sequence[JournalFile]) -> set[str]:
+        """`_named` of all files, some at a time: libsystemd looks each name up in each file that it has open."""
+        found: set[str] = set()
+        with suppress(OSError):
+            for begin in range(0, len(files), _AT_ONCE):
+                with RunsOfMany(user=self._user, files=files[begin : begin + _AT_ONCE]) as some:
+                    found |= some._named()
+            return found
+        return self._named()
 
     def listen(self) -> None:
         """Choose the records of all jobs' runs from a moment ago on, for `news`; nothing else can be asked then."""
@@ -132,3 +173,13 @@ class RunsOfMany(Runs):
         job_id = text(record, "SERENO_JOB") or job_of_service(text(record, self._unit))
         # Known ones first: any user can name a million others, each of which somebody would have to vouch for.
         return job_id if job_id in job_ids and self._vouching.vouches(record, job_id) else None
+
+
+def _newest_part(files: Sequence[JournalFile]) -> tuple[Sequence[JournalFile], float]:
+    """The newest of the files, and since when all records are in them, seconds since the epoch; 0: always."""
+    size_bytes = 0
+    for number, file in enumerate(files):
+        size_bytes += file.size_bytes
+        if number and size_bytes > _MAPPED_BYTES and not file.is_active:
+            return files[:number], file.written_s + _LATE_S
+    return files, 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from sereno.observe import runs_of_many
 from sereno.observe.runs_of_many import RunsOfMany
 from sereno.records import journal_reader
 from sereno.records.journal import FAILED, FINISHED, STARTED
+from sereno.records.journal_reader import JournalFile
 from sereno.records.run_record import START_DONE, START_FAILED, UNIT_FAILED
 
 UID = str(os.geteuid())
@@ -57,6 +58,9 @@ class ListReader:
     def query_unique(self, field: str) -> set[str]:
         return {record[field] for record in self.records if field in record}
 
+    def close(self) -> None:
+        pass
+
 
 class Story:
     """Records as a user's jobs and their manager leave them, a second after the other."""
@@ -97,7 +101,7 @@ def story() -> Story:
 @pytest.fixture
 def reader(story: Story, monkeypatch: pytest.MonkeyPatch) -> ListReader:
     found = ListReader(story.records)
-    monkeypatch.setattr(journal_reader, "reader", lambda fields: found)
+    monkeypatch.setattr(journal_reader, "reader", lambda fields, files=(): found)
     return found
 
 
@@ -162,3 +166,64 @@ def test_what_many_jobs_cost_does_not_grow_with_the_journal(story, reader) -> No
     past.latest([*ids, "rare1", *(f"never{number}" for number in range(1000))])
     by_name, passed = len(story.records), runs_of_many._PATIENCE * 12
     assert reader.reads < by_name + passed
+
+
+class Files:
+    """A journal in two files: what was written before `since_s` is in the older one, which `opened` then knows of."""
+
+    def __init__(self, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.since_s, self.opened, self.rotated = 0.0, list[str](), False
+        self._story = story
+        monkeypatch.setattr(journal_reader, "reader", self._reader)
+        monkeypatch.setattr(journal_reader, "journal_files", self._files)
+
+    def _files(self) -> list[JournalFile]:
+        now_s = 1e6 + len(self._story.records)
+        large = runs_of_many._MAPPED_BYTES
+        return [
+            JournalFile(True, now_s, "new", 1, large),
+            JournalFile(False, self.since_s - runs_of_many._LATE_S, "old", 2, large),
+        ]
+
+    def _reader(self, fields: object, files: Sequence[JournalFile] = ()) -> ListReader:
+        names = [file.path for file in files]
+        if names and self.rotated:
+            raise FileNotFoundError("rotated away")
+        self.opened += names
+        return ListReader(
+            [one for one in self._story.records if not names or self._is_in(one, names[0])]
+        )
+
+    def _is_in(self, record: dict[str, Any], name: str) -> bool:
+        """The manager's are in the newer one, as a user's jobs have a file of their own."""
+        is_new = "INVOCATION" in str(record) or record["__REALTIME_TIMESTAMP"] / 1e6 >= self.since_s
+        return is_new is (name == "new")
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("kept", range(14))
+def test_runs_that_lie_in_several_files_are_as_in_one(
+    story, monkeypatch, kept: int, rotated: bool
+) -> None:
+    """Wherever the newest file begins: amid a run, after it, before all; or if it is another one by now."""
+    story.good("before", "b")
+    story.good("twice", "t1")
+    story.manager("never_began", "n", MESSAGE_ID=UNIT_FAILED, UNIT_RESULT="exit-code")
+    story.good("twice", "t2")
+    story.over_its_limit("limited", "l")
+    files = Files(story, monkeypatch)
+    files.since_s, files.rotated = 1e6 + kept, rotated
+    past = RunsOfMany(user=True)
+    ids = ["before", "twice", "never_began", "limited", "never"]
+    for count in (1, 2):
+        assert past.latest(ids, count) == {job_id: past.newest(job_id, count) for job_id in ids}
+
+
+def test_older_files_are_not_asked_for_runs_that_the_newest_ones_hold(story, monkeypatch) -> None:
+    story.good("monthly", "m")
+    story.good("often", "o")
+    files = Files(story, monkeypatch)
+    files.since_s = 1e6 + 3
+    past = RunsOfMany(user=True)
+    assert past.latest(["often"])["often"] and files.opened == ["new"]
+    assert past.latest(["often", "monthly"])["monthly"] and "old" in files.opened
