@@ -211,9 +211,7 @@ def _start(
 ) -> None:
     """Start these timers, whose first elapses are there; with the target of `app`, all others of it that are linked."""
     target = [app_target_name(app)] if with_app else []
-    others: set[str] = set()
-    if with_app and not manager.is_active(*target):
-        others = units.enabled.timers(app).difference(timers)
+    others = units.enabled.timers(app).difference(timers) if with_app else set()
     if len(timers) + len(others) > _BY_NAME:
         # What it could not start is started by name, since only that says why.
         manager.start_alone(target)

@@ -177,6 +177,7 @@ class Installation:
             other = {*todo.create, *todo.update}
             _warn(cautions.surprising(job for job in jobs if job.id in other))
             if not dry_run:
+                start = start and not (active and app_target_name(app) in active)
                 self._apply(todo, app, enable_app=enable_app, start=start)
         if manager is not None and not dry_run:
             now = [service_name(job) for job in todo.restart if job in run_now]
