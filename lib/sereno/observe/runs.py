@@ -59,12 +59,15 @@ class Newest:
 
 
 class Runs:
-    """A scope's runs, of one job at a time, in these files of the journal (default: all).
+    """A scope's runs, of one job at a time, in these files of the journal (default: all), read back until `since_s`.
 
     Raises NotAvailable where this interpreter has no python-systemd, and OSError as `journal_reader.reader` does.
     """
 
-    def __init__(self, *, user: bool = False, files: Sequence[JournalFile] = ()) -> None:
+    def __init__(
+        self, *, user: bool = False, files: Sequence[JournalFile] = (), since_s: float = 0.0
+    ) -> None:
+        self._since_us = since_s * 1e6
         self._user = user
         self._unit = "USER_UNIT" if user else "UNIT"
         self._mine = {"_UID": str(os.geteuid())} if user else {}
@@ -178,6 +181,8 @@ class Runs:
 
     def _backwards(self) -> Iterator[dict[str, Any]]:
         while record := self._reader.get_previous():
+            if record["__REALTIME_TIMESTAMP"] < self._since_us:
+                return
             yield record
 
     def _match(self, job_id: str) -> None:

@@ -7,7 +7,7 @@ of all runs are read once, in the newest files, and only what is rare among them
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from itertools import chain
 from math import inf
@@ -66,17 +66,20 @@ class RunsOfMany(Runs):
         runs: dict[str, list[Run]] = {}
         newest, since_s = _newest_part(files := journal_reader.journal_files())
         if since_s:
-            with suppress(OSError), RunsOfMany(user=self._user, files=newest) as part:
-                runs = part._latest(job_ids, count, part._named(), since_s)
+            with (
+                suppress(OSError),
+                RunsOfMany(user=self._user, files=newest, since_s=since_s) as part,
+            ):
+                runs = part._latest(job_ids, count, part._named())
         if missing := [job_id for job_id in job_ids if job_id not in runs]:
             named = self._named_in(files) if since_s else self._named()
             runs |= self._latest(missing, count, named)
         return {job_id: runs.get(job_id, []) for job_id in job_ids}
 
     def _latest(
-        self, job_ids: Iterable[str], count: int, named: Container[str], since_s: float = 0.0
+        self, job_ids: Collection[str], count: int, named: Set[str]
     ) -> dict[str, list[Run]]:
-        """The newest runs of those of the jobs of which nothing that is wanted can be older than `since_s`.
+        """The newest runs of those of the jobs of which nothing that is wanted can be older than what is read here.
 
         Args:
             named: the jobs, or their services, that there are records of: who never ran need not be looked for.
@@ -84,27 +87,25 @@ class RunsOfMany(Runs):
         found = {id: Newest(count) for id in job_ids if {id, service_name(id)} & named}
         missing = set(found)
         self._match_runs()
-        self._take_newest(found, missing, since_s, _PATIENCE)
+        self._take_newest(found, missing, _PATIENCE)
         runs = {job_id: found[job_id].runs(job_id) for job_id in found.keys() - missing}
         # What a limit ended is told from what was left behind by a record that the pass has not.
         again = [id for id, own in runs.items() if any(run.result == "timeout" for run in own)]
         for job_id in (*missing, *again):
             found[job_id], left = Newest(count), {job_id}
             self._match_runs([job_id], limits=True)
-            self._take_newest(found, left, since_s)
+            self._take_newest(found, left)
             if not left:
                 runs[job_id] = found[job_id].runs(job_id)
         return runs
 
     def _take_newest(
-        self, found: Mapping[str, Newest], missing: set[str], since_s: float, patience: float = inf
+        self, found: Mapping[str, Newest], missing: set[str], patience: float = inf
     ) -> None:
         """Read backwards what was chosen, until all is found, or it does not pay any more; `missing`: what is not."""
         self._reader.seek_tail()
         passed = 0
         for record in self._backwards() if missing else ():
-            if record["__REALTIME_TIMESTAMP"] < since_s * 1e6:
-                return
             passed += 1
             job_id = self._job_of(record, missing)
             if job_id is not None and not found[job_id].take(record):
@@ -112,16 +113,12 @@ class RunsOfMany(Runs):
                 passed = 0
             if passed > patience * len(missing) or not missing:
                 return
-        if not since_s:
+        if not self._since_us:
             # There is no older record of any.
             missing.clear()
 
     def _named(self) -> set[str]:
-        return {
-            name
-            for field in ("SERENO_JOB", self._unit)
-            for name in self._reader.query_unique(field)
-        }
+        return {*self._reader.query_unique("SERENO_JOB"), *self._reader.query_unique(self._unit)}
 
     def _named_in(self, files: Sequence[JournalFile]) -> set[str]:
         """`_named` of all files, some at a time: libsystemd looks each name up in each file that it has open."""
