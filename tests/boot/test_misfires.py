@@ -78,3 +78,27 @@ def test_a_run_that_an_overrun_made_late_is_skipped(shop: Shop) -> None:
     skipped = shop.machine.wait_for(lambda: shop.runs("late", SKIPPED), what="a skipped run")
     assert 0.9 < float(skipped[0]["SERENO_LATE_S"]) < 2.5
     shop.machine.wait_for(lambda: len(shop.runs("late", FINISHED)) >= 2, what="runs in time")
+
+
+@pytest.mark.every_systemd
+def test_a_run_whose_timer_is_stopped_between_its_elapse_and_its_start_stays_the_timers(
+    shop: Shop,
+) -> None:
+    """It asks who started it when its timer is "dead", and unloaded unless something holds it."""
+    machine, unit = shop.machine, "sereno@queued.{}"
+    shop.install(
+        "add_cron_job(shop_jobs.slow, 'first', hour=4)",
+        DAILY.format("queued", 1).replace("misfire", "after='first', misfire"),
+    )
+    machine.run("systemctl", "stop", unit.format("timer"))
+    machine.run("touch", "--date=3 days ago", STAMP.format("queued"))
+    machine.run("systemctl", "start", "--no-block", "sereno@first.service")
+    machine.wait_for(lambda: shop.runs("first"), what="the run that it waits for")
+    machine.run("systemctl", "start", unit.format("timer"))
+    machine.run("systemctl", "stop", unit.format("timer"))
+    assert shop.runs("first", FINISHED) == []
+    machine.wait_for(lambda: shop.runs("queued", SKIPPED), what="the record")
+    assert shop.runs("queued", STARTED) == []
+    # Its elapse is over with it, also where the timer never began again.
+    machine.run("systemctl", "start", unit.format("service"))
+    assert len(shop.runs("queued", FINISHED)) == len(shop.runs("queued", SKIPPED)) == 1

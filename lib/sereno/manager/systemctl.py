@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from sereno.errors import NotAllowed, NotAvailable, SystemdError, in_scope, rights_hint
-from sereno.manager.names import ALL_JOBS
+from sereno.manager.names import ALL_JOBS, service_name, timer_name
 
 # systemctl's arguments, and the seconds within which it has to answer; None: it waits for a run.
 Call = Callable[[Sequence[str], float | None], "subprocess.CompletedProcess[str]"]
@@ -208,11 +208,20 @@ class Systemctl:
         """The running manager's version, such as "252.39-1~deb12u1"."""
         return self._run("show", "--property=Version", "--value").stdout.strip()
 
-    def timer(self, unit: str) -> tuple[str, list[str]]:
-        """A timer's state ("waiting", "running" while the service that it triggered runs, "dead", …) and the calendar
-        expressions that the manager has for it."""
-        shown = self.show_all([unit], "SubState", "TimersCalendar")[unit]
-        return shown.get("SubState", ""), calendars_in(shown.get("TimersCalendar", ""))
+    def run_of(self, job_id: str, *properties: str) -> tuple[bool, list[str], dict[str, str]]:
+        """Of a job's run that is under way: whether its timer started it, the calendar expressions that the manager has
+        for the timer, and properties of the service.
+
+        The timer did if it elapsed after the run before had ended. Its state does not tell, for whoever stops the timer
+        makes it "dead"; its times stay as long as the run, by the template's After=. `TRIGGER_TIMER_MONOTONIC_USEC=`
+        does not tell either: it keeps the first trigger's value, also in runs that somebody starts (252, 257).
+        """
+        timer, service = timer_name(job_id), service_name(job_id)
+        times = "LastTriggerUSecMonotonic", "InactiveEnterTimestampMonotonic"
+        found = self.show_all((timer, service), *times, "TimersCalendar", *properties)
+        elapsed_s, ended_us = seconds(found[timer].get(times[0], "")), found[service].get(times[1])
+        calendars = calendars_in(found[timer].get("TimersCalendar", ""))
+        return elapsed_s > int(ended_us or 0) / 1e6, calendars, found[service]
 
     def is_active(self, unit: str) -> bool:
         """Whether a unit is active. `systemctl is-active` ends with 3 or 4 when not, which is no error."""

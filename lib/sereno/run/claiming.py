@@ -13,8 +13,8 @@ from sereno.errors import FleetError, NotAvailable, SerenoError
 from sereno.fleet import claim as fleet
 from sereno.fleet.claim import Answer, Claim, Lost
 from sereno.fleet.postgresql import PostgreSQL
-from sereno.manager.names import service_name, timer_name
-from sereno.manager.systemctl import Systemctl, calendars_in, is_of_a_user
+from sereno.manager.names import timer_name
+from sereno.manager.systemctl import Systemctl, is_of_a_user
 from sereno.records import journal, log, messages
 from sereno.records.messages import Message
 from sereno.run.lateness import latest_before, shown
@@ -116,17 +116,15 @@ class Claiming:
         return self._store
 
     def _claim(self, start_s: float) -> Claim:
-        timer, service = timer_name(self._job_id), service_name(self._job_id)
         limits = ("TimeoutStartUSec", "TimeoutStopUSec")
-        found = self._manager.show_all((timer, service), "SubState", "TimersCalendar", *limits)
-        calendars = calendars_in(found[timer].get("TimersCalendar", ""))
-        lease_s = sum(seconds_of(found[service].get(limit, "infinity")) for limit in limits)
+        is_timers, calendars, service = self._manager.run_of(self._job_id, *limits)
+        lease_s = sum(seconds_of(service.get(limit, "infinity")) for limit in limits)
         elapse, kind = None, fleet.HAND
-        if found[timer].get("SubState") == "running" and calendars:
+        if is_timers and calendars:
             slack_s = float(self._environ.get(TIMER_SLACK_S, 0))
             elapse, kind = latest_before(calendars, start_s, slack_s), fleet.TIMER
         if kind == fleet.TIMER and elapse is None:
-            raise FleetError(f"fleet: {timer} has no elapse before now")
+            raise FleetError(f"fleet: {timer_name(self._job_id)} has no elapse before now")
         return Claim(
             app=self._environ.get(FLEET_APP, ""),
             job=self._job_id,

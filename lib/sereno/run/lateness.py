@@ -1,11 +1,8 @@
 """Runs that come too late, and elapses that pass during a run: judged by the run itself, recorded in the journal.
 
 Loaded only by a run whose job has a `misfire_grace`, or during which its timer may have elapsed: it asks the manager
-for its timer and systemd-analyze for the elapses, which costs some 30 ms. The timer's own state tells who started the
-run: while a timer waits for the service that it has triggered it is "running", and it goes on waiting for its next
-elapse when somebody else starts the service (systemd 252's src/core/timer.c, timer_enter_running();
-`TRIGGER_TIMER_REALTIME_USEC=` cannot tell: it keeps the first trigger's values, also for such runs). The expressions
-are those that the manager has loaded, so an administrator's change of the timer counts.
+for its timer and systemd-analyze for the elapses, which costs some 30 ms. The expressions are those that the manager has
+loaded, so an administrator's change of the timer counts.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from datetime import UTC, datetime
 
 from sereno.errors import SerenoError
 from sereno.manager.analyze import next_elapses
-from sereno.manager.names import timer_name
 from sereno.manager.systemctl import Systemctl
 from sereno.records import messages
 from sereno.records.log import Logger
@@ -49,7 +45,6 @@ class Misfires:
         except ValueError:
             _logger.warning(messages.NO_SECONDS, job_id, MISFIRE_GRACE_S, TIMER_SLACK_S)
         self._manager = manager or Systemctl.of_this_process(environ)
-        self._unit = timer_name(job_id)
 
     def skip(self, start_s: float) -> tuple[str, dict[str, str]] | None:
         """Why a run that starts at `start_s` (seconds since the epoch) is left out: text and fields of its record.
@@ -59,8 +54,8 @@ class Misfires:
         if self.grace_s is None:
             return None
         try:
-            state, calendars = self._manager.timer(self._unit)
-            if state != "running" or not calendars:
+            is_timers, calendars, _ = self._manager.run_of(self.job_id)
+            if not (is_timers and calendars):
                 return None
             window_s = self.grace_s + self.slack_s
             if _latest(calendars, start_s - window_s, start_s) is not None:
@@ -77,7 +72,7 @@ class Misfires:
         An elapse so near to the end that the jitter may have put it after the end does not count.
         """
         try:
-            _, calendars = self._manager.timer(self._unit)
+            _, calendars, _ = self._manager.run_of(self.job_id)
             elapse = _latest(calendars, start_s, end_s - self.slack_s) if calendars else None
         except (SerenoError, OSError) as error:
             # Nobody asked for it, and a job that is always longer would say it in each run.

@@ -3,7 +3,7 @@
 Loaded only by a run whose job says so: it asks the manager, which costs some 30 ms. The manager and not the journal: a
 run in its sandbox may not read the journal, and what counts is the latest run as `systemctl status` shows it. It
 remembers runs since the machine started. A success that nobody remembers is none: after a reboot the other job must
-have run first. A run that somebody starts is never left out; how that is seen, sereno.run.lateness says.
+have run first. A run that somebody starts is never left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 
 from sereno.errors import INTERRUPTED, SKIPPED, SUCCESS, SerenoError
-from sereno.manager.names import service_name, timer_name
+from sereno.manager.names import service_name
 from sereno.manager.systemctl import Systemctl, is_running
 from sereno.records import messages
 from sereno.setting_names import ONLY_IF_SUCCESS
@@ -26,7 +26,7 @@ def skip(
     """Why this run is to be left out, if another job did not succeed: text and fields of its record."""
     manager = manager or Systemctl.of_this_process(environ)
     try:
-        if manager.timer(timer_name(job_id))[0] != "running":
+        if not manager.run_of(job_id)[0]:
             return None
     except (SerenoError, OSError) as error:
         return _told(job_id, str(messages.NOBODY_TO_ASK) % error, {})

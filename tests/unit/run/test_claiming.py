@@ -56,12 +56,13 @@ class TheStore:
 
 
 def claiming(
-    store: Any, *, state: str = "running", timeout: str = "1h", lost: Any = lambda: None
+    store: Any, *, elapsed: str = "2h", timeout: str = "1h", lost: Any = lambda: None
 ) -> Claiming:
     calendar = "{ OnCalendar=*-*-* 12:00:00 UTC ; next_elapse=Fri 2026-01-02 12:00:00 UTC }"
     shown = (
-        f"Id=sereno@books.timer\nSubState={state}\nTimersCalendar={calendar}\n\n"
-        f"Id=sereno@books.service\nSubState=start\nTimeoutStartUSec={timeout}\nTimeoutStopUSec=12s\n"
+        f"Id=sereno@books.timer\nLastTriggerUSecMonotonic={elapsed}\nTimersCalendar={calendar}\n\n"
+        "Id=sereno@books.service\nInactiveEnterTimestampMonotonic=3600000000\n"
+        f"TimeoutStartUSec={timeout}\nTimeoutStopUSec=12s\n"
     )
     manager = Systemctl(call=lambda argv, _: subprocess.CompletedProcess(argv, 0, shown, ""))
     return Claiming("books", "0f" * 16, ENVIRON, lost, store=store, manager=manager)
@@ -93,7 +94,7 @@ def test_the_lease_is_the_managers_own_limit_and_never_endless() -> None:
 
 def test_a_run_that_the_timer_did_not_start_is_one_by_hand_at_its_own_moment() -> None:
     store = TheStore(Answer(token=1))
-    assert claiming(store, state="waiting").skip(NOON_S + 100.5) is None
+    assert claiming(store, elapsed="59min 59.9s").skip(NOON_S + 100.5) is None
     assert (store.claims[0].kind, store.claims[0].elapse_s) == ("hand", NOON_S + 100.5)
 
 

@@ -22,13 +22,15 @@ EACH_MINUTE = "*-*-* *:*:00"
 
 
 def judge(
-    *calendars: str, state: str = "running", grace_s: float | None = 60, slack_s: float = 1
+    *calendars: str, elapsed: str = "1h 2.5s", grace_s: float | None = 60, slack_s: float = 1
 ) -> Misfires:
+    """The run before ended an hour and two seconds after the boot."""
     lines = [
         f"TimersCalendar={{ OnCalendar={calendar} ; next_elapse=Thu 2026-01-01 00:00:00 UTC }}"
         for calendar in calendars
     ]
-    shown = "\n".join([*lines, f"SubState={state}", ""])
+    service = "InactiveEnterTimestampMonotonic=3602000000"
+    shown = "\n".join([*lines, f"LastTriggerUSecMonotonic={elapsed}\n\n{service}", ""])
 
     def call(argv, _):
         return subprocess.CompletedProcess(argv, 0, shown, "")
@@ -52,9 +54,14 @@ def test_the_latest_elapse_counts_not_the_first_that_was_missed() -> None:
     assert judge(DAILY, "*-*-* 05:00:00 UTC").skip(MIDNIGHT + 4 * 3600)
 
 
-@pytest.mark.parametrize("state", ["waiting", "dead", "elapsed", "failed", ""])
-def test_a_run_that_the_timer_did_not_start_is_never_skipped(state) -> None:
-    assert not judge(DAILY, state=state).skip(MIDNIGHT + 7200)
+@pytest.mark.parametrize("elapsed", ["1h 1.999999s", "59min", "0", ""])
+def test_a_run_that_the_timer_did_not_start_is_never_skipped(elapsed) -> None:
+    assert not judge(DAILY, elapsed=elapsed).skip(MIDNIGHT + 7200)
+
+
+@pytest.mark.parametrize("elapsed", ["1h 2.000001s", "1month 2w 3d 1us", "1y"])
+def test_a_run_is_the_timers_if_that_elapsed_after_the_run_before(elapsed) -> None:
+    assert judge(DAILY, elapsed=elapsed).skip(MIDNIGHT + 7200)
 
 
 def test_a_timer_without_calendar_is_not_judged() -> None:
@@ -104,17 +111,17 @@ def test_the_last_elapse_that_surely_passed_during_a_run_is_recorded(
 
 
 def test_a_run_by_hand_that_an_elapse_passes_is_an_overrun_too(caplog) -> None:
-    misfires = judge(EACH_MINUTE, state="waiting")
+    misfires = judge(EACH_MINUTE, elapsed="59min")
     assert not misfires.skip(MIDNIGHT + 30)
     misfires.note_overrun(MIDNIGHT + 30, MIDNIGHT + 90)
     assert [record.MESSAGE_ID for record in caplog.records] == [messages.OVERRUN_INTERVAL.kind]
 
 
-@pytest.mark.parametrize("state", ["running", "waiting"])
+@pytest.mark.parametrize("elapsed", ["2h", "59min"])
 def test_without_a_grace_no_run_is_skipped_and_an_overrun_is_recorded_all_the_same(
-    state, caplog
+    elapsed, caplog
 ) -> None:
-    misfires = judge(EACH_MINUTE, state=state, grace_s=None)
+    misfires = judge(EACH_MINUTE, elapsed=elapsed, grace_s=None)
     assert not misfires.skip(MIDNIGHT + 7200)
     misfires.note_overrun(MIDNIGHT + 0.1, MIDNIGHT + 50)
     assert caplog.records == []
@@ -123,7 +130,7 @@ def test_without_a_grace_no_run_is_skipped_and_an_overrun_is_recorded_all_the_sa
 
 
 def test_a_run_without_a_timer_has_no_overrun(caplog) -> None:
-    judge(state="dead", grace_s=None).note_overrun(MIDNIGHT, MIDNIGHT + 86400)
+    judge(grace_s=None).note_overrun(MIDNIGHT, MIDNIGHT + 86400)
     assert caplog.records == []
 
 

@@ -15,15 +15,15 @@ SUCCEEDED = {
 
 
 class Manager(Systemctl):
-    def __init__(self, timer_state: str, *runs: dict[str, str]) -> None:
+    def __init__(self, started_by: str, *runs: dict[str, str]) -> None:
         super().__init__()
-        self._timer_state, self._runs = timer_state, list(runs)
+        self._started_by, self._runs = started_by, list(runs)
         self.asked: list[str] = []
 
-    def timer(self, unit: str) -> tuple[str, list[str]]:
-        if self._timer_state == "unreachable":
+    def run_of(self, job_id: str, *properties: str) -> tuple[bool, list[str], dict[str, str]]:
+        if self._started_by == "nobody knows":
             raise NotAvailable("systemd: nobody answers")
-        return self._timer_state, []
+        return self._started_by == "timer", [], {}
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         self.asked.append(unit)
@@ -56,7 +56,7 @@ def test_only_a_latest_run_that_did_its_work_is_a_success(changed, reason) -> No
 
 
 def test_a_run_goes_on_when_all_others_succeeded(caplog) -> None:
-    manager = Manager("running", SUCCEEDED, SUCCEEDED)
+    manager = Manager("timer", SUCCEEDED, SUCCEEDED)
     assert not skip("send", {ONLY_IF_SUCCESS: "dump check"}, manager)
     assert manager.asked == ["sereno@dump.service", "sereno@check.service"]
     assert caplog.records == []
@@ -64,7 +64,7 @@ def test_a_run_goes_on_when_all_others_succeeded(caplog) -> None:
 
 def test_a_run_is_left_out_and_recorded_for_the_first_that_did_not() -> None:
     failed = {**SUCCEEDED, "Result": "exit-code"}
-    manager = Manager("running", SUCCEEDED, failed, SUCCEEDED)
+    manager = Manager("timer", SUCCEEDED, failed, SUCCEEDED)
     assert skip("send", {ONLY_IF_SUCCESS: "dump check"}, manager) == (
         "Tarea send omitida: check falló (exit-code)",
         {"SERENO_AFTER": "check"},
@@ -72,12 +72,12 @@ def test_a_run_is_left_out_and_recorded_for_the_first_that_did_not() -> None:
 
 
 def test_a_run_by_hand_is_never_left_out() -> None:
-    manager = Manager("waiting", {**SUCCEEDED, "Result": "exit-code"})
+    manager = Manager("hand", {**SUCCEEDED, "Result": "exit-code"})
     assert not skip("send", {ONLY_IF_SUCCESS: "dump"}, manager)
     assert manager.asked == []
 
 
-@pytest.mark.parametrize("manager", [Manager("unreachable"), Manager("running")])
+@pytest.mark.parametrize("manager", [Manager("nobody knows"), Manager("timer")])
 def test_a_success_that_cannot_be_asked_for_is_none(manager) -> None:
     text, _ = skip("send", {ONLY_IF_SUCCESS: "dump"}, manager)
     assert "no se puede preguntar a systemd" in text
