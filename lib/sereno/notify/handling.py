@@ -263,8 +263,7 @@ class Handling:
                 else:
                     held_s.append(until_s)
         if held_s and not is_told and event.kind != RECOVERY:
-            row = state.failing if event.kind == FAILURE else None
-            _note_held_back(replace(event, failures=row.number if row else 0), min(held_s))
+            _note_held_back(event, state, min(held_s))
 
     def _due(self, handler: str, event: Event) -> Event | None:
         """The event as a handler tells it now; None: it holds it back now."""
@@ -284,7 +283,13 @@ class Handling:
     def _done(self, handler: str, event: Event) -> None:
         now_s, rule = self._now_s(), self._rule
         tell = partial(throttle.delivered, handler=handler, event=event, now_s=now_s, rule=rule)
-        self._states.change(event.job, tell)
+        state, name = self._states.change(event.job, tell), throttle.name_of(event)
+        told_s = {each: one.last.get(name, Last()).at_s for each, one in state.told.items()}
+        has_another = any(rule.is_recent(told_s[each], now_s) for each in told_s if each != handler)
+        # What came meanwhile; another handler that has told before has told or noted that, too.
+        if state.of(handler).last[name].untold and not has_another:
+            later = replace(event, run=state.run if event.kind == FAILURE else "")
+            _note_held_back(later, state, now_s + rule.repeat_after_s)
 
 
 def _answer(address: str | bytes | None, delivery: Delivery) -> None:
@@ -294,7 +299,8 @@ def _answer(address: str | bytes | None, delivery: Delivery) -> None:
             sender.sendmsg([json.dumps(delivery).encode()], (), socket.MSG_DONTWAIT, address)
 
 
-def _note_held_back(event: Event, until_s: float) -> None:
-    what = event.alert or str(messages.FAILURES_IN_A_ROW) % event.failures
+def _note_held_back(event: Event, state: State, until_s: float) -> None:
+    row = state.failing
+    what = event.alert or str(messages.FAILURES_IN_A_ROW) % (row.number if row else 0)
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(until_s))
     _logger.info(messages.HELD_BACK, event.job, until, what, extra=fields_of(event))

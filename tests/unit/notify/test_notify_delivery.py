@@ -41,6 +41,7 @@ from sereno.notify.throttle import Moment, Row, Told
 from sereno.records import journal, sending
 from sereno.records.account import Account
 from sereno.records.journal import FINISHED
+from sereno.records.messages import HELD_BACK
 from sereno.records.run_record import PROCESS_EXITED, UNIT_FAILED
 from sereno.setting_names import FLEET_URL_FILE, NOTIFY_CONFIG, NOTIFY_SOCKET, NOTIFY_STATE
 
@@ -765,6 +766,29 @@ def test_what_failed_again_while_a_failure_was_being_told_is_counted(tmp_path: P
     desk.fail(5)
     told = desk.told("a", "failures", "untold")
     assert (told[-1][1], sum(1 + untold for _, _, untold in told)) == (5, 5)
+
+
+@pytest.mark.parametrize("handlers", [1, 2])
+def test_a_failure_that_a_slow_handler_holds_back_afterwards_leaves_a_record(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, handlers: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    desk = Desk(tmp_path, HANDLERS[: len(HANDLERS) // 2 * handlers])
+
+    def fail_again(name: str) -> None:
+        if name == "a":
+            desk.course += [Account(run_id(2), True, "timeout")]
+            until_s = time.monotonic() + 30
+            while state.States(str(desk.state)).read("j").run != run_id(2):
+                assert time.monotonic() < until_s
+                time.sleep(0.01)
+
+    desk.meanwhile = fail_again
+    desk.fail(1)
+    assert desk.told("a", "failures") == [("failure", 1)]
+    held = [one for one in caplog.records if getattr(one, "MESSAGE_ID", "") == HELD_BACK.kind]
+    assert [(one.SERENO_RUN, one.SERENO_EVENT) for one in held] == [(run_id(2), "failure")]
+    assert "2 fallos seguidos" in held[0].getMessage()
 
 
 def test_a_success_between_two_failures_that_one_start_tells_ends_the_row(tmp_path: Path) -> None:
