@@ -100,6 +100,14 @@ FIELDS = [
     ({"second": "*/20"}, ["*-*-* *:*:00,20,40 UTC"]),
     ({"hour": 3, "second": 30}, ["*-*-* 03:*:30"]),
     ({"day": "1", "day_of_week": "mon"}, ["*-*-01 00:00:00", "Mon *-*-* 00:00:00"]),
+    # What covers the whole field restricts nothing, however it is written; in cron text it does.
+    ({"day": "1-31", "day_of_week": "mon"}, ["Mon *-*-* 00:00:00"]),
+    ({"day": "1-31/1", "day_of_week": "mon#1"}, ["Mon *-*-01..07 00:00:00"]),
+    ({"day": "16-31,L,1-15", "day_of_week": "mon"}, ["Mon *-*-* 00:00:00"]),
+    ({"day": "*/1", "day_of_week": "mon"}, ["Mon *-*-* 00:00:00"]),
+    ({"day": 13, "day_of_week": "mon-sat,0"}, ["*-*-13 00:00:00"]),
+    ({"day": 13, "day_of_week": "1-7", "hour": 3}, ["*-*-13 03:00:00"]),
+    ({"day": "1-30", "day_of_week": "mon"}, ["*-*-01..30 00:00:00", "Mon *-*-* 00:00:00"]),
     ({"month": "jan", "hour": "6-8"}, ["*-01-* 06..08:00:00"]),
 ]
 
@@ -128,6 +136,8 @@ def test_the_zone_is_written_into_every_line() -> None:
         (CronTrigger.from_expression("@daily"), "cron[@daily]"),
         (CronTrigger.from_fields(hour=3, minute=0), "cron[0 3 * * *]"),
         (CronTrigger.from_fields(second="*/10"), "cron[* * * * * second=*/10]"),
+        # As cron text, as which it is read back, the other would mean each day.
+        (CronTrigger.from_fields(day="1-31", day_of_week="mon"), "cron[0 0 * * mon]"),
         (
             CronTrigger.from_fields(hour=3, timezone="Europe/Madrid"),
             "cron[0 3 * * * timezone=Europe/Madrid]",

@@ -9,10 +9,12 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn, TypeVar, cast
 
 from sereno.declare.options import Registration
-from sereno.errors import InvalidJob, UsageError, did_you_mean
+from sereno.errors import InvalidJob, InvalidTrigger, UsageError, did_you_mean
+from sereno.triggers.fields import DAY, WEEKDAY, or_star
 
 PAGE = "docs/from-apscheduler.md"
 # The answer: arguments with "=", and methods, that it is for.
@@ -198,16 +200,18 @@ def _written(given: dict[str, Any], *, theirs: bool) -> tuple[str | None, list[s
 
 def _in_crons_language(taken: dict[str, Any], *, theirs: bool) -> list[str]:
     """Rewrite weekdays and days to mean the same in cron's language; return what cannot be."""
-    weekday, day, notes = taken.get("day_of_week"), taken.get("day"), list[str]()
+    weekday, notes = taken.get("day_of_week"), list[str]()
     if weekday is not None and theirs:
         taken["day_of_week"] = _weekdays(str(weekday))
-        if taken["day_of_week"] == ",".join(_WEEKDAYS):
-            # Named beside days of the month, cron would take it for "either".
-            weekday = taken.pop("day_of_week") and None
     elif weekday is not None and _weekdays(str(weekday)) != weekday:
         notes.append(
             "day_of_week=: APScheduler counts from Monday, cron from Sunday: better write names"
         )
+    for field in (DAY, WEEKDAY):
+        with suppress(InvalidTrigger):
+            if or_star(field, str(taken.get(field.name))) == "*":
+                taken[field.name] = "*"
+    day, weekday = taken.get("day"), taken.get("day_of_week")
     nth = re.fullmatch(r"(\w+) (\w{3})", str(day))
     if day == "last":
         taken["day"] = "L"

@@ -72,7 +72,7 @@ class CronTrigger:
 
         A field finer than the finest one given is its minimum, a coarser one "*": `hour=3` is 03:00:00 every day,
         `minute="*/15"` is every hour. Weekdays count from Sunday (0 or 7), and a day and a weekday are joined as in
-        cron text: either one fires.
+        cron text: either one fires. But a field that covers all days, such as `day="1-31"`, is "*", and restricts none.
 
         Args:
             timezone, and what is raised: as in `from_expression`.
@@ -83,6 +83,8 @@ class CronTrigger:
         ('OnCalendar=*-*-* 03:00:00',)
         """
         texts = fill_fields(given)
+        for each in (fields.DAY, fields.WEEKDAY):
+            texts[each.name] = fields.or_star(each, texts[each.name])
         parsed = {
             each.name: fields.parse(each, texts[each.name]) for each in (*CRON_FIELDS, SECOND)
         }

@@ -106,6 +106,11 @@ def parse(field: Field, text: str, *, whole: str | None = None, offset: int = 0)
     return Values(frozenset(numbers), text.startswith("*"), last_day, frozenset(nth))
 
 
+def or_star(field: Field, text: str) -> str:
+    """`text`, or "*" if that has the same values. Raises InvalidTrigger as `parse` does."""
+    return "*" if parse(field, text).numbers == _OF_STAR[field.name].numbers else text
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where an item stands, for errors."""

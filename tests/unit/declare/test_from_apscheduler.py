@@ -190,6 +190,12 @@ def test_an_administrators_five_jobs_are_right_at_the_second_try_and_the_first_s
         CronTrigger(day_of_week="0-6", day="*/3", timezone="UTC"),
         CronTrigger.from_crontab("0 0 1-15 may-aug *", timezone="UTC"),
         CronTrigger(day_of_week="0-6", day=7, hour=3, timezone="UTC"),
+        CronTrigger(day_of_week="mon", day="1-31", hour=3, timezone="UTC"),
+        CronTrigger(day_of_week="mon-fri", day="*/1", timezone="UTC"),
+        CronTrigger(day_of_week="sat,mon", day="*", hour=3, timezone="UTC"),
+        CronTrigger(day_of_week="fri", day="1-15,16-31", hour=3, timezone="UTC"),
+        CronTrigger(day_of_week="*/1", day="13", hour=3, timezone="UTC"),
+        CronTrigger(day_of_week="0-6", timezone="UTC"),
         CronTrigger(day="last", hour=23, minute=59, timezone="UTC"),
         CronTrigger(day="2nd tue", timezone="UTC"),
         CronTrigger(month="jan,jul", day=1, timezone="UTC"),
@@ -214,6 +220,18 @@ def test_it_runs_at_the_times_at_which_apscheduler_ran_it(
     assert [
         each.astimezone(UTC) for each in next_elapses(lines, 20, after_s=now.timestamp())
     ] == wanted
+
+
+def test_of_a_field_that_covers_all_days_nothing_is_said_to_differ(scheduler: Scheduler) -> None:
+    for options in (
+        {"day": "1-31", "day_of_week": "mon"},
+        {"day": 13, "day_of_week": "mon-sun"},
+        {"day": "2nd tue", "day_of_week": "0-6"},
+    ):
+        with pytest.raises(InvalidJob) as caught:
+            scheduler.add_job(tick, "cron", id="x", **options)
+        assert "both to hold" not in str(caught.value)
+        call_that_says_the_same(scheduler, caught.value)
 
 
 @pytest.mark.parametrize(
