@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sysconfig
 import tempfile
@@ -52,8 +51,6 @@ done
 HOUR_S = 3600.0
 # Nearly all tests are shorter.
 TEST_S = 30.0
-# An installed disk that no run has used for so long is removed: there is one for each state of the sources.
-LAYER_KEPT_S = 86_400.0
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,7 +129,15 @@ def suite(request: pytest.FixtureRequest) -> str:
 def trees(request: pytest.FixtureRequest, suite: str) -> tuple[Path, Path]:
     """The Debian trees (fresh, prepared). The first run on a computer makes them, which takes a minute or so."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return image.trees(suite, tell=print)
+        trees = image.trees(suite, tell=print)
+    keep(trees[0].parent)
+    return trees
+
+
+def keep(tree: Path) -> None:
+    """Have tests/run remove it neither while this process lives nor in the next days."""
+    os.utime(tree)
+    fcntl.flock(os.open(tree, os.O_RDONLY), fcntl.LOCK_SH)
 
 
 @pytest.fixture(scope="session")
@@ -185,9 +190,6 @@ def installed_layers(
     with (cache / f"installed-{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not layer.is_dir():
-            for old in cache.glob(f"installed-{suite}-*"):
-                if old.stat().st_mtime < time.time() - LAYER_KEPT_S:
-                    shutil.rmtree(old)
             with boot(trees[1]) as installer:
                 installer.run("/src/install.sh", "--wheels", "/wheels", timeout=INSTALL_DEADLINE_S)
                 installer.run("sh", "-ec", MASK)
@@ -197,7 +199,7 @@ def installed_layers(
                 subprocess.run(["cp", "--archive", f"{installer.upper}/.", made], check=True)
             made.chmod(0o755)
             made.rename(layer)
-        os.utime(layer)
+        keep(layer)
     return (layer, trees[1])
 
 
