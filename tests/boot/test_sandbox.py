@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from machine import Machine
 from shop import FINISHED, Shop
 
 if TYPE_CHECKING:
-    from machine import Machine
+    from collections.abc import Sequence
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs/sandbox.md"
@@ -486,6 +488,29 @@ def test_homes_that_lie_elsewhere_or_are_missing_are_closed_and_fail_no_run(
 
 
 @pytest.mark.every_systemd
+class OfAnImage(Machine):
+    """Its root is read-only but for /var, and has no /home; what install.sh lays in an image is laid."""
+
+    def __init__(self, layers: Sequence[Path]) -> None:
+        super().__init__(layers)
+        (self._root / "home").rmdir()
+        lay = ("systemd-tmpfiles", f"--root={self._root}", "--create", "sereno.conf")
+        subprocess.run(lay, check=True)
+
+    def _argv(self) -> list[str]:
+        more = ("--read-only", "--overlay=+/var::/var", "--tmpfs=/tmp")
+        return [word for one in super()._argv() for word in ((one, *more) if one == "--quiet" else (one,))]
+
+
+@pytest.mark.every_systemd
+def test_a_run_finds_a_place_to_close_homes_at_on_a_read_only_root(
+    installed_layers: tuple[Path, ...],
+) -> None:
+    with OfAnImage(installed_layers).start() as machine:
+        assert "Read-only" in machine.run("mkdir", "/x", check=False).stderr
+        machine.run("systemctl", "start", "sereno@cache_cleanup_hourly.service")
+
+
 def test_a_job_writes_where_it_says_and_nowhere_else(backend: Shop) -> None:
     odd = '/srv/100% "odd" \\write $HOME ñ'
     for path in ("/srv/out", "/srv/closed", odd):
