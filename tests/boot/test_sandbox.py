@@ -498,8 +498,10 @@ class OfAnImage(Machine):
         subprocess.run(lay, check=True)
 
     def _argv(self) -> list[str]:
+        words = super()._argv()
+        place = words.index("--quiet")
         more = ("--read-only", "--overlay=+/var::/var", "--tmpfs=/tmp")
-        return [word for one in super()._argv() for word in ((one, *more) if one == "--quiet" else (one,))]
+        return [*words[:place], *more, *words[place:]]
 
 
 @pytest.mark.every_systemd

@@ -1,8 +1,8 @@
 """Runs that come too late, and elapses that pass during a run: judged by the run itself, recorded in the journal.
 
 Loaded only by a run whose job has a `misfire_grace`, or during which its timer may have elapsed: it asks the manager
-for its timer and systemd-analyze for the elapses, which costs some 30 ms. The expressions are those that the manager has
-loaded, so an administrator's change of the timer counts.
+for its timer and systemd-analyze for the elapses, which costs some 30 ms. The expressions are those that the manager
+has loaded, so an administrator's change of the timer counts.
 """
 
 from __future__ import annotations

@@ -6,10 +6,8 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from sereno.declare.access import namespaces_refused
 from sereno.declare.job import Job
@@ -18,6 +16,7 @@ from sereno.manager import analyze
 from sereno.manager.names import timer_name
 from sereno.manager.scope import Scope, others
 from sereno.triggers import surprises
+from sereno.units import reach
 from sereno.units.plan import Plan
 from sereno.units.unit_text import Installed
 
@@ -60,40 +59,25 @@ def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
         for job in jobs
         for path in job.import_paths
     ):
-        with suppress(KeyError, OSError):
-            account = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-            groups = {*os.getgrouplist(account.pw_name, account.pw_gid)}
-            for name in filter(None, ("sereno", group)):
-                with suppress(KeyError):
-                    groups.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
-            if account.pw_uid and (closed := _closed(path, module, account.pw_uid, groups)):
+        account, also = reach.account(user), {*map(reach.group, filter(None, ("sereno", group)))}
+        if account is None or account[0] == 0:
+            continue
+        with suppress(OSError):
+            if closed := reach.closed(_code(path, module), (account[0], account[1] | also)):
                 yield (
-                    f"the runs will not find {module} in {path}: {user} may not look into {closed};"
+                    f"the runs will not find {module} in {path}: {user} may not look into {closed[0]};"
                     f" {in_scope('sereno doctor', user=False)} has the way out"
                 )
 
 
-def _closed(path: str, module: str, uid: int, groups: set[int]) -> str | None:
-    """The first directory on the way to a module that is sought in `path` whose mode keeps a process out."""
-    # Python lists where it looks, the path and the packages that the module is in, or reads it, as an archive.
-    listed = [Path(path, *module.split(".")[:depth]) for depth in range(module.count(".") + 1)]
-    gates = [*reversed(Path(path).parents), *reversed(Path(os.path.realpath(path)).parents)]
-    for place, needed in (*((gate, 0o1) for gate in gates), *((one, 0o5) for one in listed)):
-        found = place.stat()
-        if stat.S_ISREG(found.st_mode):
-            needed = 0o4
-        shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
-        if found.st_mode >> shift & needed != needed and not has_access_list(place):
-            return str(place)
-    return None
-
-
-def has_access_list(path: str | Path) -> bool:
-    """Whether rights to it are given that its mode does not show (acl(5))."""
-    try:
-        return "system.posix_acl_access" in os.listxattr(path)
-    except OSError:
-        return False
+def _code(path: str, module: str) -> dict[str, reach.Entry]:
+    """What Python lists, or reads as an archive, where it seeks a module in `path`: that, and the module's packages."""
+    found = {}
+    for depth in range(module.count(".") + 1):
+        place = os.path.join(path, *module.split(".")[:depth])
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found[place] = reach.entry(place)
+    return found
 
 
 def of_jobs(scope: Scope, jobs: Mapping[str, Installed], chosen: Collection[str]) -> Iterator[str]:

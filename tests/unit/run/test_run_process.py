@@ -513,7 +513,9 @@ def test_a_run_that_is_left_out_leaves_one_record_and_its_metrics(
 ) -> None:
     (tmp_path / "bin").mkdir()
     systemctl = tmp_path / "bin/systemctl"
-    shown = "LastTriggerUSecMonotonic=1s\n\nInactiveEnterTimestampMonotonic=0\nActiveState=activating"
+    shown = (
+        "LastTriggerUSecMonotonic=1s\n\nInactiveEnterTimestampMonotonic=0\nActiveState=activating"
+    )
     systemctl.write_text(f"#!/bin/sh\necho '{shown}'\n")
     systemctl.chmod(stat.S_IRWXU)
     settings = {"SERENO_ONLY_IF_SUCCESS": "other", "SERENO_TEXTFILE_DIR": str(tmp_path)}

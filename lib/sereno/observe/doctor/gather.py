@@ -39,6 +39,7 @@ from sereno.records import journal
 from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run
 from sereno.setting_names import TEXTFILE_DIR
+from sereno.units import reach
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import Found
@@ -240,8 +241,8 @@ def _with_machine(facts: Facts, attempts: _Attempts, scope: Scope) -> Facts:
     return replace(
         facts,
         places=places,
-        accounts={} if is_user else {name: machine.account(name) for name in users},
-        groups={} if is_user else {name: machine.group(name) for name in groups},
+        accounts={} if is_user else {name: reach.account(name) for name in users},
+        groups={} if is_user else {name: reach.group(name) for name in groups},
         twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, scope), [])),
         machine_id=machine.line_of("/etc/machine-id"),
         bus_id=machine.line_of("/var/lib/dbus/machine-id"),

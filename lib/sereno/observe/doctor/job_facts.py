@@ -11,6 +11,7 @@ from typing import TypeVar
 from sereno.manager.names import drop_in_name, service_name, timer_name
 from sereno.observe.job_state import JobState
 from sereno.records.run_record import Run
+from sereno.units.reach import Entry
 from sereno.units.unit_text import Installed
 
 # Two readings of a clock are not one, and systemd's own times come to the second.
@@ -22,19 +23,11 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What a path leads to, links followed; mode, uid and gid as stat(2) has them, the mode without the kind."""
+class Place(Entry):
+    """What a path leads to, and what that is on."""
 
-    # "file", "directory", "missing", "other" (a FIFO, a device); "unknown": the caller may not look.
-    kind: str = "missing"
-    mode: int = 0
-    uid: int = 0
-    gid: int = 0
     leads_to: str | None = None  # of a link that leads nowhere: where to
     open_at: str | None = None  # the first on the way that others than root or caller may change
-    has_access_list: bool = False  # rights that its mode does not show
-    # (path, mode, uid, gid) of the directories on the way that are not open to all, and have no such list.
-    gates: tuple[tuple[str, int, int, int], ...] = ()
     mount: str = "/"  # where its file system is mounted
     is_noexec: bool = False
     is_read_only: bool = False

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
-import pwd
 import re
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -92,22 +90,6 @@ def words(
             path, line_number, unit, text = match.groups()
             found[Words(path or unit.split()[-1], int(line_number or 0), text)] = None
     return tuple(found)
-
-
-def account(name: str) -> tuple[int, frozenset[int]] | None:
-    """A user's number, and those of its groups; None: there is no such user."""
-    try:
-        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-    except (KeyError, OverflowError):
-        return None
-    return entry.pw_uid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
-
-
-def group(name: str) -> int | None:
-    """A group's number; None: there is no such group."""
-    with suppress(KeyError):
-        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
-    return None
 
 
 def twice(jobs: Iterable[JobFacts], scope: Scope) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sereno.observe.doctor.job_facts import Place
 from sereno.records.files import content
-from sereno.units.cautions import has_access_list
+from sereno.units.reach import entry
 
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
@@ -33,37 +33,19 @@ def look(path: str) -> Place:
 
 
 def _look(path: str) -> Place:
-    found = os.stat(path)
-    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}.get(stat.S_IFMT(found.st_mode))
-    of_all = os.statvfs(path)
-    built_for, runs = _python(path) if kind == "file" else ((), None)
+    found, of_all = entry(path), os.statvfs(path)
+    is_file = found.kind == "file"
+    built_for, runs = _python(path) if is_file else ((), None)
     return Place(
-        kind or "other",
-        stat.S_IMODE(found.st_mode),
-        found.st_uid,
-        found.st_gid,
+        *(found.kind, found.mode, found.uid, found.gid, found.has_access_list, found.gates),
         open_at=open_at(path),
-        has_access_list=has_access_list(path),
-        gates=_gates(path),
         mount=_mount_of(path),
         is_noexec=bool(of_all.f_flag & os.ST_NOEXEC),
         is_read_only=bool(of_all.f_flag & os.ST_RDONLY),
         lacks=_lacks(of_all),
-        interpreter=_interpreter(path) if kind == "file" and found.st_mode & 0o111 else None,
+        interpreter=_interpreter(path) if is_file and found.mode & 0o111 else None,
         built_for=built_for,
         runs=runs,
-    )
-
-
-def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
-    on_the_way = {*Path(path).parents, *Path(os.path.realpath(path)).parents}
-    found = ((str(directory), os.stat(directory)) for directory in on_the_way)
-    return tuple(
-        sorted(
-            (directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-            for directory, status in found
-            if not (status.st_mode & 0o001 or has_access_list(directory))
-        )
     )
 
 

@@ -13,6 +13,7 @@ from sereno.notify.health import SYSTEM_USER
 from sereno.observe.doctor.facts import Facts, Finding, problem, warning
 from sereno.observe.doctor.job_facts import JobFacts, Place, by_cause, grouped, of_jobs
 from sereno.setting_names import TEXTFILE_DIR
+from sereno.units import reach
 
 PYTHON_MIN = (3, 11)
 
@@ -73,43 +74,21 @@ def _way_out(facts: Facts, job: JobFacts, path: str, fault: str) -> str:
     )
 
 
-# What a run does with what its code is in, on the way to it, and with the code itself. A directory where Python looks
-# is listed, too: else it finds no module there and says no more than that.
-_RIGHTS = {
-    "gate": (0o1, "x", "enter"),
-    "directory": (0o5, "rx", "list"),
-    "file": (0o4, "r", "read"),
-}
-
-
 def _closed(facts: Facts, job: JobFacts) -> tuple[str, str, int, int] | None:
     """What the job's user may not enter, list or read of its code, which of the three, and whose it is."""
-    if facts.scope == "user" or job.is_roots:
+    account = _account(facts, job)
+    if facts.scope == "user" or job.is_roots or account is None:
         return None
-    listed = {path for path in job.code if facts.at(path).kind == "directory"}
-    for path in job.code:
-        place = facts.at(path)
-        needs = [
-            (gate, "directory" if gate in listed else "gate", rights)
-            for gate, *rights in place.gates
-        ]
-        if (
-            place.kind in _RIGHTS
-            and not place.has_access_list
-            and (path != job.program or job.installed.has_entry_script)
-        ):
-            needs.append((path, place.kind, [place.mode, place.uid, place.gid]))
-        for asked, kind, (mode, uid, gid) in needs:
-            if not _may(facts, job, _RIGHTS[kind][0], mode, uid, gid):
-                return asked, kind, uid, gid
-    return None
+    executed = None if job.installed.has_entry_script else job.program
+    return reach.closed({path: facts.at(path) for path in job.code}, account, executed)
 
 
 def closed(facts: Facts) -> Iterator[Finding]:
     for (path, kind, uid, gid), jobs in by_cause(facts.jobs, lambda job: _closed(facts, job)):
-        _, letters, verb = _RIGHTS[kind]
+        _, letters, verb = reach.RIGHTS[kind]
         # As chmod(1) names the bits that the kernel looks at for these users.
-        who = "".join(sorted({_WHO[_shift(facts, job, uid, gid)] for job in jobs}))
+        accounts = filter(None, (_account(facts, job) for job in jobs))
+        who = "".join(sorted({"ogu"[reach.shift(one, uid, gid) // 3] for one in accounts}))
         hint = facts.unless_others(path, f"chmod {who}+{letters}", at=jobs[0].code[0])
         if is_in_a_home(path):
             # Not to be opened to everybody for one job.
@@ -206,25 +185,13 @@ def _kept_from_metrics(
 
 
 def _may_write(facts: Facts, job: JobFacts, place: Place) -> bool:
-    return _may(facts, job, 0o3, place.mode, place.uid, place.gid)
+    account = _account(facts, job)
+    return account is None or reach.may(account, 0o3, place.mode, place.uid, place.gid)
 
 
-def _may(facts: Facts, job: JobFacts, wanted: int, mode: int, uid: int, gid: int) -> bool:
-    """By the mode alone: in its sandbox root has no more rights than others."""
-    if facts.accounts.get(job.user) is None:
-        return True
-    return mode >> _shift(facts, job, uid, gid) & wanted == wanted
-
-
-_WHO = {6: "u", 3: "g", 0: "o"}
-
-
-def _shift(facts: Facts, job: JobFacts, uid: int, gid: int) -> int:
-    """Where the bits of a mode stand that hold for the job's user: the owner's, the group's or those of others."""
-    account = facts.accounts[job.user]
-    assert account is not None
-    groups = {*account[1], *(facts.groups.get(name) for name in job.groups)}
-    return 6 if uid == account[0] else 3 if gid in groups else 0
+def _account(facts: Facts, job: JobFacts) -> reach.Account | None:
+    found = facts.accounts.get(job.user)
+    return found and (found[0], found[1] | {facts.groups.get(name) for name in job.groups})
 
 
 def _is_let_through(job: JobFacts, path: str) -> bool:
