@@ -153,10 +153,7 @@ class Systemctl:
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of one unit as systemctl prints them; times as "@seconds" since the epoch."""
-        text = self._run(
-            "show", "--timestamp=unix", "--property=" + ",".join(properties), "--", unit
-        ).stdout
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        return self.show_all([unit], *properties)[unit]
 
     def show_all(self, units: Iterable[str], *properties: str) -> dict[str, dict[str, str]]:
         """Properties of many units in one call, by unit name, as `show` gives them; one that comes several times is
@@ -212,9 +209,9 @@ class Systemctl:
         """Of a job's run that is under way: whether its timer started it, the calendar expressions that the manager has
         for the timer, and properties of the service.
 
-        The timer did if it elapsed after the run before had ended. Its state does not tell, for whoever stops the timer
-        makes it "dead"; its times stay as long as the run, by the template's After=. `TRIGGER_TIMER_MONOTONIC_USEC=`
-        does not tell either: it keeps the first trigger's value, also in runs that somebody starts (252, 257).
+        The timer did if it elapsed after the run before had ended. Its state does not tell: a timer that is stopped
+        meanwhile is "dead", and keeps its times by the template's After=. Nor does `TRIGGER_TIMER_MONOTONIC_USEC=`,
+        which keeps the first trigger's value, also in runs that somebody starts (252, 257).
         """
         timer, service = timer_name(job_id), service_name(job_id)
         times = "LastTriggerUSecMonotonic", "InactiveEnterTimestampMonotonic"

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice, takewhile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sereno.errors import SerenoError
@@ -18,6 +16,7 @@ from sereno.manager.names import is_of_a_job, job_of_service, service_name
 from sereno.notify.throttle import Moment
 from sereno.records import journal, journal_reader
 from sereno.records.account import Account, exit_status
+from sereno.records.files import line_of
 from sereno.records.journal_reader import is_of_manager
 from sereno.records.log import Logger
 from sereno.records.run_record import (
@@ -234,8 +233,6 @@ def joined(records: Sequence[Record]) -> list[Account]:
 
 def moment(monotonic_s: float | None = None) -> Moment:
     """A time of this boot; None: now."""
-    boot = ""
     # In a sandbox of an administrator's own /proc/sys may be missing; then all is taken to be of one boot.
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", "")
+    boot = (line_of("/proc/sys/kernel/random/boot_id") or "").replace("-", "")
     return Moment(boot, time.monotonic() if monotonic_s is None else monotonic_s)

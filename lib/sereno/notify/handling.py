@@ -284,10 +284,10 @@ class Handling:
         now_s, rule = self._now_s(), self._rule
         tell = partial(throttle.delivered, handler=handler, event=event, now_s=now_s, rule=rule)
         state, name = self._states.change(event.job, tell), throttle.name_of(event)
-        told_s = {each: one.last.get(name, Last()).at_s for each, one in state.told.items()}
-        has_another = any(rule.is_recent(told_s[each], now_s) for each in told_s if each != handler)
+        others = [one.last.get(name, Last()) for each, one in state.told.items() if each != handler]
+        is_noted = any(rule.is_recent(last.at_s, now_s) for last in others)
         # What came meanwhile; another handler that has told before has told or noted that, too.
-        if state.of(handler).last[name].untold and not has_another:
+        if state.of(handler).last[name].untold and not is_noted:
             later = replace(event, run=state.run if event.kind == FAILURE else "")
             _note_held_back(later, state, now_s + rule.repeat_after_s)
 

@@ -30,6 +30,13 @@ def content(
         return file.read(most_bytes)
 
 
+def line_of(path: str) -> str | None:
+    """The text of a file of one line, which a link may lead to; None where it cannot be read."""
+    with suppress(OSError):
+        return content(path, 4096, follow=True).decode("utf-8", "surrogateescape").strip()
+    return None
+
+
 def unfinished(name: str) -> str:
     """Name under which a file is written before it takes its place: always the same one, so that what killed processes
     left does not pile up."""

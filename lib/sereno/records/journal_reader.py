@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from sereno.manager.names import service_name
 from sereno.records import journal
+from sereno.records.files import line_of
 
 JOURNAL, VOLATILE_JOURNAL = Path("/var/log/journal"), Path("/run/log/journal")
 # Of a message: a line of megabytes is for `journalctl` alone.
@@ -120,10 +121,8 @@ def may_read_journal() -> bool:
 
 
 def _places() -> list[Path]:
-    with suppress(OSError):
-        machine_id = Path("/etc/machine-id").read_text().strip()
-        return [place / machine_id for place in (JOURNAL, VOLATILE_JOURNAL)]
-    return []
+    machine_id = line_of("/etc/machine-id")
+    return [place / machine_id for place in (JOURNAL, VOLATILE_JOURNAL)] if machine_id else []
 
 
 class Vouching:

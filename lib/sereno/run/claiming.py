@@ -16,6 +16,7 @@ from sereno.fleet.postgresql import PostgreSQL
 from sereno.manager.names import timer_name
 from sereno.manager.systemctl import Systemctl, is_of_a_user
 from sereno.records import journal, log, messages
+from sereno.records.files import line_of
 from sereno.records.messages import Message
 from sereno.run.lateness import latest_before, shown
 from sereno.run.sigterm import seconds_of
@@ -119,23 +120,23 @@ class Claiming:
         limits = ("TimeoutStartUSec", "TimeoutStopUSec")
         is_timers, calendars, service = self._manager.run_of(self._job_id, *limits)
         lease_s = sum(seconds_of(service.get(limit, "infinity")) for limit in limits)
-        elapse, kind = None, fleet.HAND
+        elapse_s, kind = start_s, fleet.HAND
         if is_timers and calendars:
-            slack_s = float(self._environ.get(TIMER_SLACK_S, 0))
-            elapse, kind = latest_before(calendars, start_s, slack_s), fleet.TIMER
-        if kind == fleet.TIMER and elapse is None:
-            raise FleetError(f"fleet: {timer_name(self._job_id)} has no elapse before now")
+            elapse = latest_before(calendars, start_s, float(self._environ.get(TIMER_SLACK_S, 0)))
+            if elapse is None:
+                raise FleetError(f"fleet: {timer_name(self._job_id)} has no elapse before now")
+            elapse_s, kind = elapse.timestamp(), fleet.TIMER
         return Claim(
             app=self._environ.get(FLEET_APP, ""),
             job=self._job_id,
-            elapse_s=elapse.timestamp() if elapse else start_s,
+            elapse_s=elapse_s,
             kind=kind,
             host=os.uname().nodename,
             boot=_boot(self._environ),
             run=self._run_id,
             lease_s=min(lease_s, _LONGEST_S),
             declaration=self._environ.get(DECLARATION, ""),
-            machine=_line_of("/etc/machine-id"),
+            machine=line_of("/etc/machine-id") or "",
         )
 
     def _tell(self, lost: Lost) -> None:
@@ -189,12 +190,4 @@ def _boot(environ: Mapping[str, str]) -> str:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
         namespace = environ.get("INVOCATION_ID", "")
-    return f"{_line_of('/proc/sys/kernel/random/boot_id')} {namespace} {manager}"
-
-
-def _line_of(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.readline().strip()
-    except (OSError, ValueError):
-        return ""
+    return f"{line_of('/proc/sys/kernel/random/boot_id')} {namespace} {manager}"

@@ -33,10 +33,7 @@ class Misfires:
     """
 
     def __init__(
-        self,
-        job_id: str,
-        environ: Mapping[str, str] = os.environ,
-        manager: Systemctl | None = None,
+        self, job_id: str, environ: Mapping[str, str] = os.environ, manager: Systemctl | None = None
     ) -> None:
         self.job_id, self.grace_s, self.slack_s = job_id, None, 0.0
         try:
@@ -57,14 +54,13 @@ class Misfires:
             is_timers, calendars, _ = self._manager.run_of(self.job_id)
             if not (is_timers and calendars):
                 return None
-            window_s = self.grace_s + self.slack_s
-            if _latest(calendars, start_s - window_s, start_s) is not None:
-                return None
-            elapse = latest_before(calendars, start_s, window_s)
+            elapse = latest_before(calendars, start_s, self.slack_s)
         except (SerenoError, OSError) as error:
             _logger.warning(messages.LATENESS_UNKNOWN, self.job_id, error)
             return None
-        return None if elapse is None else too_late(self.job_id, elapse, start_s, self.grace_s)
+        if elapse is None or start_s - elapse.timestamp() < self.grace_s + self.slack_s:
+            return None
+        return too_late(self.job_id, elapse, start_s, self.grace_s)
 
     def note_overrun(self, start_s: float, end_s: float) -> None:
         """Record that the timer elapsed while the run that began at `start_s` was going, if it did.
@@ -101,12 +97,10 @@ def _latest(calendars: Sequence[str], after_s: float, until_s: float) -> datetim
     while after_s < until_s:
         elapses = next_elapses(calendars, _MOST_AT_ONCE, after_s=after_s)
         passed = [elapse for elapse in elapses if elapse.timestamp() <= until_s]
-        if not passed:
-            break
-        latest = passed[-1]
+        latest = passed[-1] if passed else latest
         if len(passed) < _MOST_AT_ONCE:
             break
-        after_s = latest.timestamp()
+        after_s = passed[-1].timestamp()
     return latest
 
 

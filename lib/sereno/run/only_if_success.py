@@ -25,19 +25,17 @@ def skip(
 ) -> tuple[str, dict[str, str]] | None:
     """Why this run is to be left out, if another job did not succeed: text and fields of its record."""
     manager = manager or Systemctl.of_this_process(environ)
+    other, reason, fields = "", None, dict[str, str]()
     try:
-        if not manager.run_of(job_id)[0]:
-            return None
-    except (SerenoError, OSError) as error:
-        return _told(job_id, str(messages.NOBODY_TO_ASK) % error, {})
-    for other in environ[ONLY_IF_SUCCESS].split():
-        try:
+        others = environ[ONLY_IF_SUCCESS].split() if manager.run_of(job_id)[0] else []
+        while others and reason is None:
+            other = others.pop(0)
+            fields["SERENO_AFTER"] = other
             reason = why_no_success(manager.show(service_name(other), *_PROPERTIES))
-        except (SerenoError, OSError) as error:
-            reason = str(messages.NOBODY_TO_ASK) % error
-        if reason is not None:
-            return _told(job_id, f"{other} {reason}", {"SERENO_AFTER": other})
-    return None
+    except (SerenoError, OSError) as error:
+        reason = str(messages.NOBODY_TO_ASK) % error
+    told = job_id, f"{other} {reason}".strip()
+    return None if reason is None else (str(messages.SKIPPED_AFTER) % told, fields)
 
 
 def why_no_success(properties: Mapping[str, str]) -> str | None:
@@ -58,7 +56,3 @@ def why_no_success(properties: Mapping[str, str]) -> str | None:
         "15": str(messages.OTHER_WAS_INTERRUPTED),
     }
     return reasons.get(status, str(messages.OTHER_ENDED) % status)
-
-
-def _told(job_id: str, reason: str, fields: dict[str, str]) -> tuple[str, dict[str, str]]:
-    return str(messages.SKIPPED_AFTER) % (job_id, reason), fields

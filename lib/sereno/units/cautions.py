@@ -59,11 +59,10 @@ def out_of_reach(jobs: Iterable[Job]) -> Iterator[str]:
         for job in jobs
         for path in job.import_paths
     ):
-        account, also = reach.account(user), {*map(reach.group, filter(None, ("sereno", group)))}
-        if account is None or account[0] == 0:
-            continue
+        uid, groups = reach.account(user) or (0, frozenset())
+        also = {*map(reach.group, filter(None, ("sereno", group)))}
         with suppress(OSError):
-            if closed := reach.closed(_code(path, module), (account[0], account[1] | also)):
+            if uid and (closed := reach.closed(_code(path, module), (uid, groups | also))):
                 yield (
                     f"the runs will not find {module} in {path}: {user} may not look into {closed[0]};"
                     f" {in_scope('sereno doctor', user=False)} has the way out"

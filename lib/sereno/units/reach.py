@@ -11,15 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-# A user's number, and those of its groups.
 Account = tuple[int, Set[int | None]]
 # What a run does with what its code is in, on the way to it, and with the code itself. A directory where Python looks
 # is listed, too: else it finds no module there and says no more than that.
-RIGHTS = {
-    "gate": (0o1, "x", "enter"),
-    "directory": (0o5, "rx", "list"),
-    "file": (0o4, "r", "read"),
-}
+RIGHTS = {"gate": (0o1, "x", "enter"), "directory": (0o5, "rx", "list"), "file": (0o4, "r", "read")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +34,26 @@ class Entry:
 def entry(path: str) -> Entry:
     """The facts of a path. Raises OSError where there is nothing, or the caller may not look."""
     found = os.stat(path)
-    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}.get(stat.S_IFMT(found.st_mode))
+    kind = {stat.S_IFREG: "file", stat.S_IFDIR: "directory"}.get(
+        stat.S_IFMT(found.st_mode), "other"
+    )
     rights = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
-    return Entry(kind or "other", *rights, _has_access_list(path), _gates(path))
+    return Entry(kind, *rights, _has_access_list(path), _gates(path))
 
 
 def _gates(path: str) -> tuple[tuple[str, int, int, int], ...]:
-    on_the_way = {*Path(path).parents, *Path(os.path.realpath(path)).parents}
-    found = ((str(directory), os.stat(directory)) for directory in on_the_way)
-    return tuple(
-        sorted(
-            (directory, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
-            for directory, status in found
-            if not (status.st_mode & 0o001 or _has_access_list(directory))
-        )
-    )
+    found = []
+    for directory in {*Path(path).parents, *Path(os.path.realpath(path)).parents}:
+        status, place = directory.stat(), str(directory)
+        if not (status.st_mode & 0o001 or _has_access_list(place)):
+            found.append((place, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid))
+    return tuple(sorted(found))
 
 
 def _has_access_list(path: str) -> bool:
-    try:
+    with suppress(OSError):
         return "system.posix_acl_access" in os.listxattr(path)
-    except OSError:
-        return False
+    return False
 
 
 def account(name: str) -> tuple[int, frozenset[int]] | None:
@@ -103,8 +96,7 @@ def closed(
 
 
 def may(user: Account, wanted: int, mode: int, uid: int, gid: int) -> bool:
-    """Whether the mode of a file of `uid` and `gid` gives the user the bits `wanted`. In its sandbox root has no more
-    rights than others."""
+    """Whether a mode gives the user the bits `wanted`. In its sandbox root has no more rights than others."""
     return mode >> shift(user, uid, gid) & wanted == wanted
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from sereno.declare.job import Job
 from sereno.manager.names import ALL_TIMERS, timer_name
 from sereno.manager.systemctl import ELAPSED, Elapse, Systemctl
+from sereno.records.files import line_of
 from sereno.triggers.interval import ELAPSE_S
 from sereno.units.unit_text import Installed
 from sereno.units.unitdir import UnitDirectory
@@ -46,10 +47,7 @@ def seed_text(unit: str, last_elapse_s: float, interval_s: float, now_s: float) 
 
 def machine_id(path: Path = Path("/etc/machine-id")) -> str:
     """What tells this machine from its siblings (machine-id(5)); its host name where that is missing."""
-    try:
-        return path.read_text("ascii").strip() or platform.node()
-    except OSError:
-        return platform.node()
+    return line_of(str(path)) or platform.node()
 
 
 def phase_s(machine: str, unit: str, jitter_s: float) -> float:

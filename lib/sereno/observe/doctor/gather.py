@@ -36,6 +36,7 @@ from sereno.observe.doctor.unit_checks import requirements
 from sereno.observe.runs_of_many import RunsOfMany
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import journal
+from sereno.records.files import line_of
 from sereno.records.journal_reader import may_read_journal
 from sereno.records.run_record import Run
 from sereno.setting_names import TEXTFILE_DIR
@@ -244,8 +245,8 @@ def _with_machine(facts: Facts, attempts: _Attempts, scope: Scope) -> Facts:
         accounts={} if is_user else {name: reach.account(name) for name in users},
         groups={} if is_user else {name: reach.group(name) for name in groups},
         twice=tuple(ask("other scope", lambda: machine.twice(facts.jobs, scope), [])),
-        machine_id=machine.line_of("/etc/machine-id"),
-        bus_id=machine.line_of("/var/lib/dbus/machine-id"),
+        machine_id=line_of("/etc/machine-id"),
+        bus_id=line_of("/var/lib/dbus/machine-id"),
         mounts=ask("mounts", machine.mounts, 0),
         journal_storage=ask("journald", machine.journal_storage, None),
         clock_synchronized=ask("clock", machine.clock_is_synchronized, None),

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from sereno.manager.names import DROP_IN, job_of, service_name, timer_name
@@ -103,13 +102,6 @@ def twice(jobs: Iterable[JobFacts], scope: Scope) -> list[tuple[str, str]]:
         for job in jobs
         if not job.installed.has_entry_script and os.path.lexists(place / job.timer_name)
     ]
-
-
-def line_of(path: str) -> str | None:
-    """The text of a small file; None where there is none."""
-    with suppress(OSError):
-        return text_of(path, 4096).strip()
-    return None
 
 
 def mounts() -> int:

@@ -34,8 +34,7 @@ def look(path: str) -> Place:
 
 def _look(path: str) -> Place:
     found, of_all = entry(path), os.statvfs(path)
-    is_file = found.kind == "file"
-    built_for, runs = _python(path) if is_file else ((), None)
+    built_for, runs = _python(path) if found.kind == "file" else ((), None)
     return Place(
         *(found.kind, found.mode, found.uid, found.gid, found.has_access_list, found.gates),
         open_at=open_at(path),
@@ -43,7 +42,7 @@ def _look(path: str) -> Place:
         is_noexec=bool(of_all.f_flag & os.ST_NOEXEC),
         is_read_only=bool(of_all.f_flag & os.ST_RDONLY),
         lacks=_lacks(of_all),
-        interpreter=_interpreter(path) if is_file and found.mode & 0o111 else None,
+        interpreter=_interpreter(path) if found.kind == "file" and found.mode & 0o111 else None,
         built_for=built_for,
         runs=runs,
     )
