@@ -207,11 +207,8 @@ class Handling:
         found = self._evidence(one.job_id, one.run_id, (LOST,), wait=False)
         if LOST not in found.alerts:
             return time.monotonic() > one.heard_s + _END_S
-        event = self._event(LOST, one.job_id, Account(one.run_id, True), found)
-        event, handlers = (
-            replace(event, alert=LOST, error=found.alerts[LOST]),
-            self._handlers(one.job_id),
-        )
+        run, handlers = Account(one.run_id, True), self._handlers(one.job_id)
+        event = replace(self._event(LOST, one.job_id, run, found, found.alerts[LOST]), alert=LOST)
         count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
         self._offer(event, self._states.change(one.job_id, count))
         return True
@@ -235,13 +232,9 @@ class Handling:
         return last or evidence.moment(latest.began_s if latest and run_id else None)
 
     def _event(
-        self,
-        kind: str,
-        job_id: str,
-        run: Account,
-        found: evidence.Evidence | None = None,
+        self, kind: str, job_id: str, run: Account, found: evidence.Evidence | None = None,
         error: str | None = None,
-    ) -> Event:
+    ) -> Event:  # fmt: skip
         scope, time_s = "user" if self._user else "system", self._now_s()
         how = run.result, run.exit_code, run.exit_status
         lines = found.lines[: self._config.log_lines] if found else ()
