@@ -19,8 +19,7 @@ import catalogue
 from sereno import cli
 from sereno.cache import MetadataCache
 from sereno.notify import config
-from sereno.notify.event import Event
-from sereno.notify.message import compose
+from sereno.notify.message import Event, compose
 from sereno.scheduler import Scheduler
 from shipped import REPOSITORY, copy_of_checkout
 

@@ -7,7 +7,7 @@
 systemd gives a handler of many units no word of which one failed (MONITOR_… of systemd.exec(5)), and a handler for each
 job is a unit for each job, which every reload loads. So the one looks for what failed since it was started last.
 
-`config`, `event`, `message` and `throttle` are pure. `evidence` reads the journal, `sereno.records.account` asks the
+`config`, `message` and `throttle` are pure. `evidence` reads the journal, `sereno.records.account` asks the
 manager, `datagram` reads the socket, `state` the files that remember what was told; `senders` talk to the world,
 `delivery` has them do so at once and records how it went. A run imports `wake` alone, and only when it has something
 to tell.

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from sereno.errors import InvalidConfig, NotAllowed, SerenoError, did_you_mean, rights_hint
 from sereno.manager.scope import xdg
-from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST
+from sereno.notify.message import ALERT, FAILURE, LOST, RECOVERY, TEST
 from sereno.records.files import content
 from sereno.records.url import is_http_url
 

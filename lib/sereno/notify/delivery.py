@@ -17,8 +17,7 @@ from traceback import extract_tb
 from typing import Any, NamedTuple
 
 from sereno.notify.config import Handler
-from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST, Event
-from sereno.notify.message import compose, compose_all
+from sereno.notify.message import ALERT, FAILURE, LOST, RECOVERY, TEST, Event, compose, compose_all
 from sereno.notify.senders import DeliveryError, send
 from sereno.records import messages
 from sereno.records.log import Logger

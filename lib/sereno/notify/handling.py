@@ -18,8 +18,7 @@ from sereno.manager.systemctl import Systemctl, is_of_a_user
 from sereno.notify import config, evidence, killed, throttle, wake
 from sereno.notify.datagram import Datagram
 from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
-from sereno.notify.event import ALERT, FAILURE, LOST, RECOVERY, TEST, Event
-from sereno.notify.message import LINE_LENGTH
+from sereno.notify.message import ALERT, FAILURE, LINE_LENGTH, LOST, RECOVERY, TEST, Event
 from sereno.notify.state import States
 from sereno.notify.throttle import Last, Moment, State
 from sereno.records import account, messages

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from math import inf
 from typing import Any, NamedTuple
 
-from sereno.notify.event import FAILURE, RECOVERY, Event
+from sereno.notify.message import FAILURE, RECOVERY, Event
 
 MOST_ALERTS, _MOST_NAME = 1000, 200
 """Of one job, the newest, that are remembered for a handler; characters of a name."""

@@ -32,10 +32,9 @@ from sereno.notify import datagram, evidence, killed, service, state, trial, wak
 from sereno.notify.config import EVENTS, Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import MOST_ALONE, Deliveries, Delivery, Task
-from sereno.notify.event import FAILURE, RECOVERY, Event
 from sereno.notify.evidence import Evidence, Journal
 from sereno.notify.handling import Handling
-from sereno.notify.message import Message, compose
+from sereno.notify.message import FAILURE, RECOVERY, Event, Message, compose
 from sereno.notify.senders import BACKOFF_S, DeliveryError, send
 from sereno.notify.throttle import Moment, Row, Told
 from sereno.records import journal, sending

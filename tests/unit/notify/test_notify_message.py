@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from sereno.errors import NotAvailable
 from sereno.notify.config import parse
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, TEST, Event
 from sereno.notify.evidence import Evidence, joined, judge
-from sereno.notify.message import compose
+from sereno.notify.message import ALERT, FAILURE, RECOVERY, TEST, Event, compose
 from sereno.notify.senders import compose_mail, environment
 from sereno.records import journal
 from sereno.records.account import Account, ask, of

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sereno.notify.event import ALERT, FAILURE, RECOVERY, Event
+from sereno.notify.message import ALERT, FAILURE, RECOVERY, Event
 from sereno.notify.throttle import (
     MOST_ALERTS,
     Last,
