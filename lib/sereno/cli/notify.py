@@ -10,7 +10,7 @@ import sys
 
 from sereno.cli.arguments import add_scope, installation_of
 from sereno.errors import InvalidConfig
-from sereno.notify import config, service, trial
+from sereno.notify import config, service
 from sereno.records.printable import printable
 
 
@@ -44,7 +44,7 @@ def _test(arguments: argparse.Namespace) -> int:
         )
     installation.manager.start(["sereno-notify.socket"])
     failures = 0
-    for delivery in trial.run(loaded, user, os.environ):
+    for delivery in service.trial(loaded, user, os.environ):
         said = printable(f"{delivery.handler}: {delivery.error or 'delivered'}")
         print(said, flush=True)
         failures += delivery.error is not None

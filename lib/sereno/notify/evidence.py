@@ -60,6 +60,9 @@ class Evidence(NamedTuple):
     told: bool = True
 
 
+NOTHING = Evidence("", None, {}, ())
+
+
 def newest_first(*alternatives: Sequence[str | bytes]) -> Iterator[Record]:
     """The records that have all fields ("NAME=value") of one of the alternatives, whoever sent them."""
     with journal_reader.reader(_FIELDS) as reader:

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 
-from sereno.errors import UsageError
+from sereno.errors import SerenoError, UsageError
 from sereno.manager.systemctl import Systemctl, is_of_a_user
-from sereno.notify import config, evidence, killed, throttle, wake
+from sereno.notify import config, datagram, evidence, throttle, wake
 from sereno.notify.datagram import Datagram
-from sereno.notify.delivery import Deliveries, Delivery, Task, fields_of
+from sereno.notify.delivery import Deliveries, Task, fields_of
+from sereno.notify.evidence import NOTHING, Evidence
 from sereno.notify.message import ALERT, FAILURE, LINE_LENGTH, LOST, RECOVERY, TEST, Event
 from sereno.notify.state import States
 from sereno.notify.throttle import Last, Moment, State
 from sereno.records import account, messages
 from sereno.records.account import Account
 from sereno.records.log import Logger
-from sereno.setting_names import NOTIFY_CONFIG, NOTIFY_STATE
+from sereno.setting_names import FLEET_URL_FILE, NOTIFY_CONFIG, NOTIFY_STATE
 
 TRY_IT = "to try it: sereno notify --test"
 # A run says that it succeeds a moment before its process is gone. One that goes on is not waited for: its job's next
@@ -33,6 +31,8 @@ _END_S = 30.0
 # What a start of this process may have waited for, such as the network, or the process before: of what failed earlier
 # somebody was told, or nobody wanted to be.
 _START_S = 600.0
+# What systemd gives in place of a fleet's URL where the host has none.
+_NO_FLEET = "none"
 _logger = Logger("sereno.notify")
 
 
@@ -70,6 +70,8 @@ class Handling:
         # that, the handlers that owed the recovery when they were offered it.
         self._seen, self._watched = dict[str, set[str]](), set[str]()
         self._offered = dict[tuple[str, str], set[str]]()
+        # Fleets' stores that did not answer: a thousand failures are not to wait for each of them.
+        self._silent = set[str]()
         self._oldest_s = time.monotonic() - _START_S
 
     def look(self, since_s: float) -> bool:
@@ -123,7 +125,7 @@ class Handling:
     def failed(self, job_id: str, run: Account, latest: Account | None) -> None:
         """The job's run failed; `latest` is the manager's account of the job."""
         found = self._evidence(job_id, run.run_id)
-        if why := killed.end(run.run_id, found.error, self._environ):
+        if why := self.end_in_fleet(run.run_id, found.error):
             _logger.warning(messages.UNRECORDED, job_id, why)
         if not found.told:
             # Somebody stopped it, whatever its process made of that.
@@ -131,13 +133,37 @@ class Handling:
         error = "; ".join(words for words in (found.error, found.hint) if words) or None
         event = self._event(FAILURE, job_id, run, found, error=error)
         state = self._states.read(job_id)
-        if not run.run_id or state.run != run.run_id:
-            count = partial(
-                throttle.failed, event=event, ended=self._ended(job_id, latest, run.run_id), rule=self._rule,
-                handlers=self._handlers(job_id), is_first=self._is_first(job_id, run.run_id),
-            )  # fmt: skip
-            state = self._states.change(job_id, count)
-        self._offer(event, state)
+        if run.run_id and state.run == run.run_id:
+            self._offer(event, state)
+            return
+        ended, is_first = (
+            self._ended(job_id, latest, run.run_id),
+            self._is_first(job_id, run.run_id),
+        )
+        self._count(event, partial(throttle.failed, ended=ended, is_first=is_first))
+
+    def end_in_fleet(self, run_id: str, error: str | None) -> str | None:
+        """Record that a run failed which could not do so itself, if the fleet's store has it as running.
+
+        Returns:
+            Why the store could not be asked, if it could not.
+        """
+        path = self._environ.get(FLEET_URL_FILE, "")
+        if path in self._silent or not os.path.exists(path):
+            return None
+        if os.path.getsize(path) <= len(_NO_FLEET):
+            return None
+        from sereno.fleet.postgresql import PostgreSQL
+
+        try:
+            PostgreSQL.of_file(path).end(run_id, "failed", None, error, None)
+        except SerenoError as failure:
+            self._silent.add(path)
+            return failure.message
+        except Exception as failure:
+            # Such as a driver's, of a job's words that the store has no form for.
+            return f"{type(failure).__name__}: {failure}"
+        return None
 
     def _is_first(self, job_id: str, run_id: str) -> bool:
         """Whether the job succeeded between the last failure that was counted and this run: that may be told later."""
@@ -164,20 +190,24 @@ class Handling:
         if found.status != "success" and (is_kept or not is_latest):
             return
         event = self._event(RECOVERY, job_id, Account(run_id, True, "success"), found)
-        ended, handlers = self._ended(job_id, latest, run_id), self._handlers(job_id)
-        recover = partial(throttle.succeeded, ended=ended, handlers=handlers)
+        ended = self._ended(job_id, latest, run_id)
+        recover = partial(throttle.succeeded, ended=ended, handlers=self._handlers(job_id))
         self._offer(event, self._states.change(job_id, recover))
         for alert, text in (found.alerts if alerts else {}).items():
-            event = replace(event, kind=ALERT, alert=alert, error=text)
-            count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
-            self._offer(event, self._states.change(job_id, count))
+            self._count(replace(event, kind=ALERT, alert=alert, error=text), throttle.happened)
+
+    def _count(self, event: Event, change: Callable[..., State]) -> None:
+        """Have an event counted by `change`, and told."""
+        handlers = self._handlers(event.job)
+        counted = partial(change, event=event, rule=self._rule, handlers=handlers)
+        self._offer(event, self._states.change(event.job, counted))
 
     def heard(self, waiting: list[Datagram]) -> list[Datagram]:
         """Handle datagrams of `wake`; return those whose run is not over yet."""
         for one in waiting:
             if one.what == wake.TRIED and one.uid in (0, os.getuid()):
-                event = self._event(TEST, "sereno", Account(one.run_id, True))
-                answer = partial(_answer, one.address)
+                event = self._event(TEST, "sereno", Account(one.run_id, True), NOTHING)
+                answer = partial(datagram.answer, one.address)
                 for handler in self._config.handlers:
                     self._deliveries.start(Task(handler, event, answer=answer))
         # What would change nothing is dropped before anything is waited for, and so are runs that nobody knows.
@@ -206,10 +236,8 @@ class Handling:
         found = self._evidence(one.job_id, one.run_id, (LOST,), wait=False)
         if LOST not in found.alerts:
             return time.monotonic() > one.heard_s + _END_S
-        run, handlers = Account(one.run_id, True), self._handlers(one.job_id)
-        event = replace(self._event(LOST, one.job_id, run, found, found.alerts[LOST]), alert=LOST)
-        count = partial(throttle.happened, event=event, rule=self._rule, handlers=handlers)
-        self._offer(event, self._states.change(one.job_id, count))
+        event = self._event(LOST, one.job_id, Account(one.run_id, True), found, found.alerts[LOST])
+        self._count(replace(event, alert=LOST), throttle.happened)
         return True
 
     def _handlers(self, job_id: str) -> list[str]:
@@ -217,7 +245,7 @@ class Handling:
 
     def _evidence(
         self, job_id: str, run_id: str, alerts: tuple[str, ...] = (), *, wait: bool = True
-    ) -> evidence.Evidence:
+    ) -> Evidence:
         # One line at least: it shows whether the journal has anything of the run.
         lines = max(self._config.log_lines, 1)
         return self._journal.gather(job_id, run_id, lines, alerts, wait=wait)
@@ -231,16 +259,13 @@ class Handling:
         return last or evidence.moment(latest.began_s if latest and run_id else None)
 
     def _event(
-        self, kind: str, job_id: str, run: Account, found: evidence.Evidence | None = None,
-        error: str | None = None,
-    ) -> Event:  # fmt: skip
-        scope, time_s = "user" if self._user else "system", self._now_s()
+        self, kind: str, job_id: str, run: Account, found: Evidence, error: str | None = None
+    ) -> Event:
+        where = platform.node(), "user" if self._user else "system", self._now_s()
         how = run.result, run.exit_code, run.exit_status
-        lines = found.lines[: self._config.log_lines] if found else ()
         # Many events may wait for a handler.
-        log = tuple(line[:LINE_LENGTH] for line in lines)
-        host = platform.node()
-        return Event(kind, job_id, run.run_id, host, scope, time_s, *how, error=error, log=log)
+        log = tuple(line[:LINE_LENGTH] for line in found.lines[: self._config.log_lines])
+        return Event(kind, job_id, run.run_id, *where, *how, error=error, log=log)
 
     def _offer(self, event: Event, state: State) -> None:
         """Have an event told by every handler that does not hold it back."""
@@ -282,13 +307,6 @@ class Handling:
         if state.of(handler).last[name].untold and not is_noted:
             later = replace(event, run=state.run if event.kind == FAILURE else "")
             _note_held_back(later, state, now_s + rule.repeat_after_s)
-
-
-def _answer(address: str | bytes | None, delivery: Delivery) -> None:
-    """Tell who asked for a test how a handler did: the journal may keep nothing."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender, suppress(OSError):
-        if address:
-            sender.sendmsg([json.dumps(delivery).encode()], (), socket.MSG_DONTWAIT, address)
 
 
 def _note_held_back(event: Event, state: State, until_s: float) -> None:

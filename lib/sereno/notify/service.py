@@ -1,20 +1,34 @@
-"""What the units of systemd/ start: failures by OnFailure=, everything else by the datagrams of `wake`."""
+"""What the units of systemd/ start: failures by OnFailure=, everything else by the datagrams of `wake`.
+
+And `trial`, which asks them for a message by every handler, on the way that real ones take.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
+import uuid
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from select import select
 
-from sereno.errors import SerenoError, UsageError
+from sereno.errors import (
+    NotAllowed,
+    NotAvailable,
+    SerenoError,
+    UsageError,
+    in_scope,
+    rights_hint,
+)
 from sereno.manager.names import TELLER
 from sereno.manager.systemctl import Systemctl
-from sereno.notify.datagram import Heard, fair, receive
-from sereno.notify.delivery import Deliveries
+from sereno.notify import health, wake
+from sereno.notify.config import Config
+from sereno.notify.datagram import Heard, fair, receive, take
+from sereno.notify.delivery import Deliveries, Delivery
 from sereno.notify.handling import TRY_IT, Handling
 from sereno.records import journal, messages
 from sereno.records.log import Logger
@@ -26,6 +40,8 @@ _FIRST_DESCRIPTOR = 3
 # All of a start: the units' limit is 600 s, and the slowest webhook takes 580 s. What comes after `_LISTEN_S` is left
 # to the next start.
 DEADLINE_S, _LISTEN_S = 590.0, 560.0
+# How long a test waits, which is more than a webhook needs that tries as often as it may.
+TRIAL_S = 600.0
 # What fails in the same seconds is told together.
 GATHER_S = 2.0
 # Between two looks at what fails meanwhile; how much later the journal may have it.
@@ -125,3 +141,50 @@ def _listen(environ: Mapping[str, str], deliveries: Deliveries) -> None:
                 break
     deliveries.wait()
     heard.keep_only(waiting)
+
+
+def address(user: bool, environ: Mapping[str, str]) -> str:
+    """Where sereno-notify.socket listens: %t of systemd.unit(5)."""
+    runtime = environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}") if user else "/run"
+    return os.path.join(runtime, "sereno/notify")
+
+
+def trial(
+    config: Config, user: bool, environ: Mapping[str, str], *, deadline_s: float = TRIAL_S
+) -> Iterator[Delivery]:
+    """Ask the scope's socket for the test message; yield each handler's outcome as its service answers.
+
+    Raises:
+        NotAllowed: the caller may not use the socket.
+        NotAvailable: the socket is not there, or not every handler's outcome came in time.
+    """
+    socket_path = address(user, environ)
+    waiting, give_up = {handler.name for handler in config.handlers}, time.monotonic() + deadline_s
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as asking:
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        # An address of the kernel's choice (unix(7), autobind): anybody may write to it, and who did is looked at.
+        asking.bind("")
+        try:
+            wake.send(socket_path, wake.TRIED, "sereno", uuid.uuid4().hex, by=asking)
+        except PermissionError:
+            raise NotAllowed(
+                f"{socket_path}: no right to ask for a test", hint=rights_hint(user=user)
+            ) from None
+        except OSError as error:
+            raise NotAvailable(
+                f"{socket_path}: {error.strerror}",
+                hint=in_scope("systemctl start sereno-notify.socket", user=user),
+            ) from None
+        while waiting:
+            asking.settimeout(max(give_up - time.monotonic(), 0.001))
+            try:
+                data, uid, _ = take(asking)
+            except TimeoutError:
+                raise NotAvailable(
+                    f"no answer from {', '.join(sorted(waiting))} within {deadline_s:g} s",
+                    hint=in_scope("journalctl -u sereno-notify.service", user=user),
+                ) from None
+            if uid in health.senders(user):
+                delivery = Delivery(*json.loads(data))
+                waiting.discard(delivery.handler)
+                yield delivery

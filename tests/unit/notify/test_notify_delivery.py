@@ -28,7 +28,7 @@ from nobody import ID, as_nobody, in_a_child
 
 from sereno.errors import FleetError, NotAvailable
 from sereno.fleet.postgresql import PostgreSQL
-from sereno.notify import datagram, evidence, killed, service, state, trial, wake
+from sereno.notify import datagram, evidence, service, state, wake
 from sereno.notify.config import EVENTS, Handler, parse
 from sereno.notify.datagram import Datagram, fair, receive
 from sereno.notify.delivery import MOST_ALONE, Deliveries, Delivery, Task
@@ -1367,12 +1367,12 @@ def test_a_test_message_is_answered_by_the_service_without_a_journal(
     thread = threading.Thread(target=serve)
     thread.start()
     loaded = parse(HANDLERS, "f")
-    found = list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=10))
+    found = list(service.trial(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=10))
     thread.join()
     assert sorted(found) == [("a", None), ("b", "out of order")]
-    monkeypatch.setattr(trial.health, "senders", lambda user: {12345})
+    monkeypatch.setattr(service.health, "senders", lambda user: {12345})
     with pytest.raises(NotAvailable, match=r"no answer from a, b within 0\.1 s"):
-        list(trial.run(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=0.1))
+        list(service.trial(loaded, True, {"XDG_RUNTIME_DIR": str(tmp_path)}, deadline_s=0.1))
 
 
 @pytest.mark.parametrize(
@@ -1474,7 +1474,8 @@ def test_whatever_a_fleets_store_does_it_costs_no_message_and_is_waited_for_once
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "url").write_text("postgresql://u@h/d")
-    environ, asked = {FLEET_URL_FILE: str(tmp_path / "url")}, list[str]()
+    desk, asked = Desk(tmp_path), list[str]()
+    desk.environ[FLEET_URL_FILE] = str(tmp_path / "url")
     errors = [ValueError("a NUL in the text"), FleetError("no answer"), FleetError("no answer")]
 
     def end(_: object, run: str, *__: object) -> bool:
@@ -1483,7 +1484,8 @@ def test_whatever_a_fleets_store_does_it_costs_no_message_and_is_waited_for_once
 
     monkeypatch.setattr(PostgreSQL, "__init__", lambda *_, **__: None)
     monkeypatch.setattr(PostgreSQL, "end", end)
-    told = [killed.end(run, "E", environ) for run in ("1", "2", "3")]
+    handling, _ = desk.handling()
+    told = [handling.end_in_fleet(run, "E") for run in ("1", "2", "3")]
     assert told == ["ValueError: a NUL in the text", "no answer", None]
     assert asked == ["1", "2"]
 
