@@ -13,7 +13,7 @@ MODULES = (
         "observe/doctor/cache.py",
         "observe/report/writing.py",
         "records/files.py",
-        "records/textfile.py",
+        "records/metrics.py",
         "units/traces.py",
     ),
 )
@@ -104,6 +104,8 @@ ALLOWED = {
         "content",
         "os.open",
     ): "once; judged by what was opened, and not waited for",
+    ("records/metrics.py", "__init__", "os.path.exists"): LOOK,
+    ("records/metrics.py", "write", "os.path.exists"): "looks; what is not there is not made",
     ("records/files.py", "replace", "os.open"): "makes a new file or fails",
     ("records/files.py", "replace", "os.rename"): "takes a place, whatever is there",
     ("records/files.py", "replace", "os.unlink"): "of a name, whatever is there",

@@ -6,23 +6,33 @@ they start at 0, which Prometheus' `rate()` and `increase()` know as a restart; 
 but a run in its sandbox may not read it, and it forgets too.
 
 A run that is killed writes nothing: what tells of it is that the time of the last success gets old.
+
+The format is version 0.0.4 of Prometheus' text exposition. It is written here and not by prometheus_client, whose
+import takes 60 ms of a processor where the rest of a run's start-up takes as much in all; the tests have that library
+read what this writes.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from sereno.records import messages, textfile
+from sereno.records import messages
+from sereno.records.files import content, replace
 from sereno.records.log import Logger
-from sereno.records.textfile import Family, series
 from sereno.setting_names import INTERVAL_S
+
+# The samples of a file, by their metric: (labels, value) each.
+Samples = Mapping[str, Sequence[tuple[Mapping[str, str], float]]]
 
 STATUSES = ("success", "failed", "skipped", "interrupted")
 # What a run may add to the number of series, whatever its function returns.
 MOST_STATS = 64
+# Of a file that is read back: ten times what a run with all its statistics leaves.
+MOST_BYTES = 1 << 18
 # Metric: (type, help). The dashboard, the alert rules and docs/metrics.md name these.
 JOB_METRICS = {
     "sereno_job_runs_total": ("counter", "Runs of the job by how they ended."),
@@ -48,6 +58,7 @@ CACHE_METRICS = {
     "sereno_cache_invalidations_total": ("counter", "Entries that were invalidated."),
     "sereno_cache_expired_removals_total": ("counter", "Expired entries that were removed."),
 }  # fmt: skip
+_ABOUT = {**JOB_METRICS, **CACHE_METRICS}
 _logger = Logger(__name__)
 _warned = False
 
@@ -71,15 +82,14 @@ class Recorder:
             # The job was removed during the run, and its file with it (sereno.units.traces).
             return
         try:
-            previous = textfile.read(self._path)
             ended = (status, duration_s, stats or {}, time.time())
-            _write(self._path, job_families(self._job_id, *ended, self._environ, previous))
+            _write(self._path, of_job(self._job_id, *ended, self._environ, read(self._path)))
         except Exception as error:
             # Not even a mistake of ours meets the run.
             _warn(self._path, f"{type(error).__name__}: {error}")
 
 
-def job_families(
+def of_job(
     job_id: str,
     status: str,
     duration_s: float,
@@ -87,14 +97,14 @@ def job_families(
     end_s: float,
     environ: Mapping[str, str],
     previous: Mapping[str, float],
-) -> list[Family]:
+) -> Samples:
     """The metrics of a job after a run.
 
     Args:
         duration_s: how long its function took.
         stats: what it returned, as `journal.plain` gives it.
         end_s: seconds since the epoch.
-        previous: what the job's file says, as `textfile.read` returns it.
+        previous: what the job's file says, as `read` returns it.
     """
     labels = {"job_id": job_id}
 
@@ -108,7 +118,7 @@ def job_families(
         took_s = before("sereno_job_last_duration_seconds")
     interval = environ.get(INTERVAL_S, "")
     counts = {one: before("sereno_job_runs_total", status=one) for one in STATUSES}
-    values: dict[str, list[tuple[Mapping[str, str], float]]] = {
+    values: Samples = {
         "runs_total": [(labels | {"status": one}, counts[one] + (one == status)) for one in counts],
         "last_status": [(labels | {"status": one}, float(one == status)) for one in counts],
         "last_run_timestamp_seconds": [(labels, end_s)],
@@ -117,8 +127,7 @@ def job_families(
         "interval_seconds": [(labels, float(interval))] if interval.isdigit() else [],
         "stat": [(labels | {"stat": name}, value) for name, value in _numbers(stats).items()],
     }
-    about = JOB_METRICS.items()
-    return [Family(name, *how, values[name.removeprefix("sereno_job_")]) for name, how in about]
+    return {name: values[name.removeprefix("sereno_job_")] for name in JOB_METRICS}
 
 
 def _numbers(stats: Mapping[str, Any]) -> dict[str, float]:
@@ -138,14 +147,6 @@ def write_cache(directory: str, stats: Mapping[str, Any], hit_rate_percent: floa
         stats: what `MetadataCache.get_stats` returns.
         hit_rate_percent: that of the requests since the cleanup before; None without requests.
     """
-    _write(
-        os.path.join(directory, f"sereno_cache_{stats['name']}.prom"),
-        cache_families(stats, hit_rate_percent),
-    )
-
-
-def cache_families(stats: Mapping[str, Any], hit_rate_percent: float | None) -> list[Family]:
-    """The metrics of a cache; the arguments are those of `write_cache`."""
     values = {
         **stats,
         "entries": stats["size"],
@@ -153,17 +154,18 @@ def cache_families(stats: Mapping[str, Any], hit_rate_percent: float | None) -> 
         "bytes": stats["memory_bytes"],
         "hit_ratio": None if hit_rate_percent is None else hit_rate_percent / 100,
     }
-    labels, found = {"cache": stats["name"]}, []
-    for name, about in CACHE_METRICS.items():
+    labels, samples = {"cache": stats["name"]}, {}
+    for name in CACHE_METRICS:
         value = values[name.removeprefix("sereno_cache_").removesuffix("_total")]
-        found.append(Family(name, *about, [] if value is None else [(labels, float(value))]))
-    return found
+        samples[name] = [] if value is None else [(labels, float(value))]
+    _write(os.path.join(directory, f"sereno_cache_{stats['name']}.prom"), samples)
 
 
-def _write(path: str, families: list[Family]) -> None:
-    """Write a file; a failure is one record and no more: metrics are never worth a run."""
+def _write(path: str, samples: Samples) -> None:
+    """Write a file, readable by all; a failure is one record and no more: metrics are never worth a run."""
     try:
-        textfile.write(path, textfile.render(families))
+        # Of what is beside it meanwhile, node_exporter reads *.prom alone.
+        replace(path, render(samples).encode("utf-8", "backslashreplace"))
     except OSError as error:
         _warn(path, error.strerror or error)
 
@@ -173,3 +175,44 @@ def _warn(path: str, why: object) -> None:
     if not _warned:
         _logger.warning(messages.NO_METRICS, path, why)
     _warned = True
+
+
+def render(samples: Samples) -> str:
+    """The text of a file; a metric without samples is left out."""
+    lines = []
+    for name, of_metric in samples.items():
+        kind, about = _ABOUT[name]
+        if of_metric:
+            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+        lines += [f"{series(name, labels)} {value!r}" for labels, value in of_metric]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def series(name: str, labels: Mapping[str, str]) -> str:
+    """A metric's name with its labels, as it stands in a file: `runs_total{job_id="sync"}`."""
+    pairs = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
+    return f"{name}{{{pairs}}}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def read(path: str) -> dict[str, float]:
+    """The finite values of a file by `series`; none of a file that is missing, or of lines that are no samples.
+
+    Others may write the directory: a link, a pipe and a file of another user are no files of this run, and of a large
+    one the beginning is read.
+    """
+    values: dict[str, float] = {}
+    try:
+        lines = content(path, MOST_BYTES, owner=os.geteuid()).decode("utf-8", "replace")
+    except OSError:
+        return values
+    for line in lines.splitlines():
+        sample, _, text = line.rpartition(" ")
+        with suppress(ValueError):
+            value = float(text)
+            if value - value == 0:
+                values[sample] = value
+    return values

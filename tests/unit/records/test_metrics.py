@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from sereno.records import metrics, textfile
+from sereno.records import metrics
 
 HERE = Path(__file__).parents[1]
 REPOSITORY = HERE.parents[1]
@@ -78,7 +78,7 @@ def test_a_run_leaves_how_it_ended_when_and_how_long_it_took(tmp_path: Path, run
 def test_the_umask_of_the_service_does_not_hide_the_file_from_node_exporter(tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:
-        textfile.write(str(tmp_path / "a.prom"), "")
+        metrics._write(str(tmp_path / "a.prom"), {})
     finally:
         os.umask(previous)
     assert (tmp_path / "a.prom").stat().st_mode & 0o777 == 0o644
@@ -121,7 +121,7 @@ def test_counters_start_again_where_the_file_is_lost_or_damaged(
 
 def test_a_run_that_was_left_out_counts_and_keeps_what_the_last_one_took() -> None:
     def families(status: str, duration_s: float, previous: dict[str, float]) -> Any:
-        return metrics.job_families("a_job", status, duration_s, {}, 100.0, {}, previous)
+        return metrics.of_job("a_job", status, duration_s, {}, 100.0, {}, previous)
 
     def read_back(text: str) -> dict[str, float]:
         return {
@@ -130,8 +130,8 @@ def test_a_run_that_was_left_out_counts_and_keeps_what_the_last_one_took() -> No
             if not sample.startswith("#")
         }
 
-    first = read_back(textfile.render(families("success", 2.5, {})))
-    second = read_back(textfile.render(families("skipped", 0.0, first)))
+    first = read_back(metrics.render(families("success", 2.5, {})))
+    second = read_back(metrics.render(families("skipped", 0.0, first)))
     assert second['sereno_job_last_duration_seconds{job_id="a_job"}'] == 2.5
     assert second['sereno_job_runs_total{job_id="a_job",status="skipped"}'] == 1
     assert second['sereno_job_runs_total{job_id="a_job",status="success"}'] == 1
@@ -172,7 +172,7 @@ def test_what_a_killed_run_left_does_not_stay(tmp_path: Path, run: Run) -> None:
 def test_names_of_statistics_may_hold_anything() -> None:
     stats = {'a "b"\\c\nd': 1, "año": 2, "yes": True, "text": "3", "list": [1], "none": None}
     stats["huge"] = 10**400
-    text = textfile.render(metrics.job_families("a_job", "success", 0.001, stats, 1.0, {}, {}))
+    text = metrics.render(metrics.of_job("a_job", "success", 0.001, stats, 1.0, {}, {}))
     found = {
         sample.labels["stat"]: sample.value
         for family in text_string_to_metric_families(text)
@@ -184,9 +184,8 @@ def test_names_of_statistics_may_hold_anything() -> None:
 
 def test_a_run_cannot_flood_prometheus_with_series() -> None:
     stats = {f"customer{number}": number for number in range(1000)}
-    found = metrics.job_families("a", "success", 0.001, stats, 1.0, {}, {})
-    families = {family.name: family for family in found}
-    assert len(families["sereno_job_stat"].samples) == metrics.MOST_STATS
+    found = metrics.of_job("a", "success", 0.001, stats, 1.0, {}, {})
+    assert len(found["sereno_job_stat"]) == metrics.MOST_STATS
 
 
 def test_the_cleanup_leaves_the_state_of_the_cache(tmp_path: Path, run: Run) -> None:
@@ -292,14 +291,14 @@ def test_what_is_no_file_of_this_run_is_not_read_and_holds_nobody_up(
         path.mkdir()
     elif kind == "large":
         path.write_text("a 1\n" * 1_000_000)
-        assert textfile.read(str(path)) == {"a": 1.0}
+        assert metrics.read(str(path)) == {"a": 1.0}
         return
     else:
         if os.geteuid() != 0:
             pytest.skip("giving a file away needs root")
         path.write_text("a 1\n")
         os.chown(path, 65534, 65534)
-    assert textfile.read(str(path)) == {}
+    assert metrics.read(str(path)) == {}
     if kind != "directory":
         metrics.Recorder("x", str(tmp_path), {}).write("success", 1.0, {})
         assert path.is_file()
@@ -312,4 +311,4 @@ def test_a_file_of_any_bytes_is_read_or_not_and_no_error(content: bytes) -> None
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        assert all(map(math.isfinite, textfile.read(file.name).values()))
+        assert all(map(math.isfinite, metrics.read(file.name).values()))
