@@ -20,8 +20,8 @@ from sereno.records.run_record import iso
 
 if TYPE_CHECKING:
     # Loaded where there is a fleet.
+    from sereno.fleet.claim import FleetHost, FleetJob, FleetRun
     from sereno.fleet.postgresql import PostgreSQL
-    from sereno.fleet.views import FleetHost, FleetJob, FleetRun
 
 # For a person, who can wait longer than a run.
 LIMIT_S = 10.0

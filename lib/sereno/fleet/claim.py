@@ -1,4 +1,4 @@
-"""What a run asks of the fleet before it begins, and what it is told: values and a protocol. Pure.
+"""What a run asks of the fleet before it begins and what it is told; and what is seen of a fleet. Values; pure.
 
 A run claims the nominal elapse of its job, so the same elapse is never run twice, however short the run is and however
 the hosts' clocks differ. Whoever is told nothing has no claim: an error is never a yes.
@@ -10,10 +10,7 @@ from sereno.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Protocol
-else:
-    Protocol = object
+    from typing import Any
 
 TIMER, HAND = "timer", "hand"
 APART, TAKEN, PAUSED, RESUMED, RUNNING = "apart", "taken", "paused", "resumed", "running"
@@ -21,6 +18,8 @@ MOST_APART_S = 2.0
 """How far a host's clock may be from the store's. A host ahead would take the fleet's future elapses."""
 KEPT_DAYS = 90
 """How long rows are kept; the newest of a job stays, for a host that comes back later finds by it that it was run."""
+GONE_S = 7 * 86_400.0
+"""Hosts that have not looked in for so long are gone."""
 
 
 class Claim(NamedTuple):
@@ -76,13 +75,46 @@ class Answer(NamedTuple):
     ahead_s: float = 0.0
 
 
-class Store(Protocol):
-    """The place of claims. Each method raises `FleetError` where it cannot be asked."""
+class FleetRun(NamedTuple):
+    """One run in the fleet; `kind`: "timer" or "hand"; `status`: as of a run on one host."""
 
-    def claim(self, claim: Claim, tell: Callable[[Lost], object]) -> Answer:
-        """Claim an elapse; `tell` is called with each run that this finds to be lost, and no other call ever is."""
+    app: str
+    job: str
+    elapse_s: float
+    kind: str
+    host: str
+    run_id: str
+    status: str
+    began_s: float
+    duration_ms: float | None
+    error: str | None
+    stats: dict[str, Any] | None
 
-    def end(
-        self, run: str, state: str, duration_ms: float | None, error: str | None, stats: str | None
-    ) -> bool:
-        """Record the end of a run; False: it has no claim, or lost it."""
+
+class FleetJob(NamedTuple):
+    """One job of the fleet; `paused_s`: since when it is paused for all hosts; `latest`: its latest run."""
+
+    app: str
+    id: str
+    paused_s: float | None
+    latest: FleetRun | None
+
+    @property
+    def state(self) -> str:
+        """As `JobState.state` says it of one host."""
+        of_run = {"running": "running", "failed": "failing", "lost": "failing"}
+        status = of_run.get(self.latest.status) if self.latest else None
+        words = "paused" if self.paused_s else None, status
+        return ", ".join(filter(None, words)) or "active"
+
+
+class FleetHost(NamedTuple):
+    """A host that has a job of the fleet; `ahead_s`: its clock before the store's; `seen_s`: when it last said so."""
+
+    app: str
+    job: str
+    host: str
+    machine: str
+    declaration: str
+    ahead_s: float
+    seen_s: float

@@ -12,8 +12,17 @@ from _thread import allocate_lock, start_new_thread
 from time import monotonic, time
 
 from sereno.errors import FleetError, NotAvailable
-from sereno.fleet.claim import KEPT_DAYS, MOST_APART_S, Answer, Claim, Lost
-from sereno.fleet.views import GONE_S, FleetHost, FleetJob, FleetRun
+from sereno.fleet.claim import (
+    GONE_S,
+    KEPT_DAYS,
+    MOST_APART_S,
+    Answer,
+    Claim,
+    FleetHost,
+    FleetJob,
+    FleetRun,
+    Lost,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +184,7 @@ class PostgreSQL:
             ) from None
 
     def claim(self, claim: Claim, tell: Callable[[Lost], object]) -> Answer:
-        """See `Store.claim`."""
+        """Claim an elapse; `tell` is called with each run that this finds to be lost, and no other call ever is."""
 
         def ask(execute: Execute) -> Answer:
             given = dict(zip(claim._fields, claim, strict=True))
@@ -193,26 +202,19 @@ class PostgreSQL:
     def end(
         self, run: str, state: str, duration_ms: float | None, error: str | None, stats: str | None
     ) -> bool:
-        """See `Store.end`."""
-        given = {
-            "run": run,
-            "state": state,
-            "duration_ms": duration_ms,
-            "error": error,
-            "stats": stats,
-        }
+        """Record the end of a run; False: it has no claim, or lost it."""
+        given = {"run": run, "state": state, "duration_ms": duration_ms}
 
         def ask(execute: Execute) -> bool:
             try:
-                ended = execute(_END, given)
+                ended = execute(_END, {**given, "error": error, "stats": stats})
             except (self._driver.DataError, ValueError):
                 import json
 
                 # Such as letters that the database's encoding has not. That the run has ended counts more.
                 plain = stats and json.dumps(json.loads(stats))
-                ended = execute(
-                    _END, {**given, "error": error and ascii(error)[1:-1], "stats": plain}
-                )
+                given["error"] = error and ascii(error)[1:-1]
+                ended = execute(_END, {**given, "stats": plain})
             for row in ended:
                 try:
                     execute(_FORGET, row)

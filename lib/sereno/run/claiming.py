@@ -74,7 +74,7 @@ class Claiming:
 
     def __init__(
         self, job_id: str, run_id: str, environ: Mapping[str, str], lost: Callable[[], object], *,
-        store: fleet.Store | None = None, manager: Systemctl | None = None,
+        store: PostgreSQL | None = None, manager: Systemctl | None = None,
     ) -> None:  # fmt: skip
         self._job_id, self._run_id, self._environ, self._lost = job_id, run_id, environ, lost
         self._store = store
@@ -108,7 +108,7 @@ class Claiming:
         said = str(messages.SKIPPED_AFTER) % (self._job_id, str(text) % words)
         return said, {**fields, **error}, level
 
-    def _opened(self) -> fleet.Store:
+    def _opened(self) -> PostgreSQL:
         if self._store is None:
             path = self._environ.get(FLEET_URL_FILE)
             if not path:

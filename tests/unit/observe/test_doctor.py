@@ -15,7 +15,7 @@ from fake_systemd import FakeManager
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
 from sereno.declare.job import Job
-from sereno.fleet.views import FleetHost
+from sereno.fleet.claim import FleetHost
 from sereno.manager.names import TARGET as TARGET_UNIT
 from sereno.manager.names import timer_name
 from sereno.manager.systemctl import is_running, seconds

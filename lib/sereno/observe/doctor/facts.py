@@ -15,7 +15,7 @@ from sereno.manager.names import TIMER_TEMPLATE
 from sereno.observe.doctor.job_facts import JobFacts, Place, Properties, Settings
 
 if TYPE_CHECKING:
-    from sereno.fleet.views import FleetHost
+    from sereno.fleet.claim import FleetHost
 
 # A job does not run, or not as it was registered.
 PROBLEM = "problem"

@@ -12,8 +12,8 @@ from sereno.records.run_record import Run, is_figure
 from sereno.units.unit_text import Installed
 
 if TYPE_CHECKING:
+    from sereno.fleet.claim import FleetHost, FleetJob, FleetRun
     from sereno.fleet.postgresql import PostgreSQL
-    from sereno.fleet.views import FleetHost, FleetJob, FleetRun
 
 SCOPE = "fleet"
 
