@@ -15,6 +15,7 @@ from _thread import RLock
 from random import uniform
 
 from sereno.cache.fleet import scripts
+from sereno.cache.fleet.format import new_generation
 from sereno.cache.fleet.wire import Garbled, ReplyError, Wire
 from sereno.errors import CacheError, CacheUnavailable, UsageError
 
@@ -30,13 +31,7 @@ REST_S = 1.0
 """For how long, give or take a quarter, nothing is tried after a failure."""
 TRIES = 8
 OLDEST = 7
-_NO_NETWORK = (
-    errno.EAFNOSUPPORT,
-    errno.ENETUNREACH,
-    errno.EPERM,
-    errno.EACCES,
-    errno.EADDRNOTAVAIL,
-)
+_NO_NETWORK = errno.EAFNOSUPPORT, errno.ENETUNREACH, errno.EPERM, errno.EACCES, errno.EADDRNOTAVAIL
 _PASSING = ("LOADING", "READONLY", "MASTERDOWN", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS")
 _FULL = ("OOM", "MISCONF")
 """Of writes alone: who computes a value has it nevertheless, and reads go on."""
@@ -127,9 +122,8 @@ class Connection:
                 took, replies = replies[: len(told)], replies[len(told) :]
                 if not any(isinstance(one, ReplyError) for one in took):
                     told.clear()
-                if any(
-                    isinstance(one, ReplyError) and str(one)[:8] == "NOSCRIPT" for one in replies
-                ):
+                refusals = [str(one) for one in replies if isinstance(one, ReplyError)]
+                if any(one.startswith("NOSCRIPT") for one in refusals):
                     wire = None  # somebody made it forget the scripts; each greeting brings them
                 elif replies.pop() == self.epoch:
                     self._give_back(wire)
@@ -146,7 +140,6 @@ class Connection:
                 self._give_back(wire)
 
     def is_open(self) -> bool:
-        """Has this process a connection?"""
         return self._wire is not None
 
     def close(self) -> None:
@@ -177,16 +170,15 @@ class Connection:
         if now_s < self._rests_until_s and self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
         self._dropped()
+        wire = None
         try:
             wire = Wire(self.address, self._pushed, now_s + self.address.timeout_s)
-            try:
-                self._greet(wire)
-                self._open_epoch(wire)
-            except OSError:
-                wire.close()
-                raise
+            self._greet(wire)
+            self._open_epoch(wire)
             return wire
         except OSError as error:
+            if wire is not None:
+                wire.close()
             raise self._failed(error) from None
 
     def _greet(self, wire: Wire) -> None:
@@ -214,10 +206,9 @@ class Connection:
 
     def _open_epoch(self, wire: Wire) -> None:
         """Takes the epoch that is, or begins one."""
-        generation = os.urandom(scripts.GENERATION_BYTES // 2).hex().encode()
         # Whoever emptied the server may have had it forget the scripts, too.
         load = (b"SCRIPT", b"LOAD", scripts.EPOCH.text)
-        command = scripts.EPOCH.command(self.epoch_key, generation, self.limits)
+        command = scripts.EPOCH.command(self.epoch_key, new_generation(), self.limits)
         replies = self._exchanged(wire, [load, command], again=False)
         assert replies is not None
         _, epoch = self._granted(replies)
@@ -249,8 +240,8 @@ class Connection:
         return replies
 
     def _refused(self, reply: ReplyError) -> CacheError:
-        word = str(reply).split(" ", 1)[0]
         text = str(reply)
+        word = text.partition(" ")[0]
         if self.address.password:  # what it does not understand a server may repeat
             text = text.replace(self.address.password, "…")
         kind = CacheUnavailable if word in (*_PASSING, *_FULL) else CacheError
@@ -260,20 +251,20 @@ class Connection:
         return error
 
     def _failed(self, failure: OSError) -> CacheError:
-        kind: type[CacheError] = CacheUnavailable
-        hint = None
-        why = failure.strerror or str(failure) or type(failure).__name__
         if isinstance(failure, CacheError):
             self._rest(failure)
             return failure
+        kind: type[CacheError] = CacheUnavailable
+        hint, of_failure = None, type(failure)
+        why = failure.strerror or str(failure) or of_failure.__name__
         if failure.filename is not None:
             why += f": {failure.filename}"
-        if type(failure).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
-            pass  # it went away, as a server that ends does
-        elif type(failure).__module__ == "ssl":
-            kind, hint = (
-                CacheError,
-                "SERENO_CACHE_URL: ca= names the file of the authority that signed its certificate",
+        # These two: it went away, as a server that ends does.
+        is_end = of_failure.__name__ in ("SSLEOFError", "SSLZeroReturnError")
+        if of_failure.__module__ == "ssl" and not is_end:
+            kind = CacheError
+            hint = (
+                "SERENO_CACHE_URL: ca= names the file of the authority that signed its certificate"
             )
         elif isinstance(failure, FileNotFoundError | PermissionError) and self.address.path:
             hint = f"is it running, and may this user write to {self.address.path}?"

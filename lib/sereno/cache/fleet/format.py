@@ -43,12 +43,10 @@ def generation_of(epoch: bytes) -> bytes:
 
 
 def new_generation() -> bytes:
-    """A generation that was never there."""
     return os.urandom(GENERATION_BYTES // 2).hex().encode()
 
 
 def emptied(epoch: bytes) -> bytes:
-    """The epoch with another generation."""
     return epoch[:RUN_ID_BYTES] + new_generation() + epoch[RUN_ID_BYTES + GENERATION_BYTES :]
 
 
@@ -68,7 +66,6 @@ def packed_limits(limits: State) -> bytes:
 
 
 def limits_of(epoch: bytes) -> State:
-    """The limits in an epoch."""
     default, most = (
         int(word) if word else None
         for word in epoch[RUN_ID_BYTES + GENERATION_BYTES :].split(b":")[1:3]

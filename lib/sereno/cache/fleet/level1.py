@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 import weakref
 from _thread import RLock
+from contextlib import nullcontext
 
 from sereno.cache.fleet.format import text_of
 
@@ -28,16 +29,6 @@ LOOK_EVERY_S = 0.001
 _NO_GENERATIONS = memoryview(bytes(8)).cast("Q")
 
 
-class _NoLock:
-    """For a `Reader`: what it would guard is not changed here."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 class Level1:
     """Stands where `Reader` expects the session and its board; with `max_stale_s` 0 it keeps nothing."""
 
@@ -46,7 +37,8 @@ class Level1:
 
     def __init__(self, store: FleetStore, max_stale_s: float) -> None:
         self._store, self._max_stale_s = store, max_stale_s
-        self.lock = _NoLock()
+        # For a `Reader`: what it would guard is not changed here.
+        self.lock = nullcontext()
         self.renew()
         self.check_at = [0.0]
         self.board = self
@@ -90,11 +82,9 @@ class Level1:
                 user.look_into(self._level)
 
     def has_users(self) -> bool:
-        """Does anybody use the cache any more?"""
         return bool(self._users)
 
     def fetch(self, key: str) -> bytes | None:
-        """The text under a key, kept or the server's."""
         store, connection = self._store, self._store.connection
         store.notice_fork()
         kept = None if self._level is None else self._level.kept.get(key)
@@ -165,7 +155,6 @@ class Level1:
                 self.drop()
 
     def drop(self) -> None:
-        """Forgets everything."""
         with self._guard:
             self.check_at[0] = 0.0
             self._reading.clear()

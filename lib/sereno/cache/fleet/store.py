@@ -1,4 +1,4 @@
-"""The verbs of `sereno.cache.backend` on a Valkey server.
+"""The verbs of `sereno.cache.backend`, which says what each does, on a Valkey server.
 
 A cache begins all its keys with `<ns>:<name>:`, and its entries with the generation of its epoch too. So a new
 generation is an empty cache at once: `clear` needs one step, and what another server process, an old snapshot or a
@@ -39,15 +39,7 @@ from sereno.cache.fleet.scripts import (
     UNLINK,
 )
 from sereno.cache.fleet.url import Address
-from sereno.cache.values import (
-    ANYTHING,
-    NOTHING,
-    Counted,
-    Removed,
-    State,
-    Stored,
-    Version,
-)
+from sereno.cache.values import ANYTHING, NOTHING, Counted, Removed, State, Stored, Version
 from sereno.errors import CacheError, CacheUnavailable, UsageError
 from sereno.setting_names import CACHE_URL
 
@@ -71,7 +63,10 @@ _NEW = State(None, 3_600_000, None, 64 << 20)
 
 
 class FleetStore:
-    """The cache called `name` on a server; one object for each in a process. `now_ms` of the verbs is not used."""
+    """The cache called `name` on a server; one object for each in a process. `now_ms` of the verbs is not used.
+
+    What is removed is so with what is being computed for it.
+    """
 
     def __init__(self, address: Address, name: str) -> None:
         self.address = address
@@ -93,19 +88,16 @@ class FleetStore:
         """Raises UsageError for an argument of a cache that it cannot have on a server."""
         for name, instead in _NOT_HERE.items():
             if given.get(name) is not None:
-                raise UsageError(
-                    f"{name}: a cache on a server ({CACHE_URL}) has none", hint=instead
-                )
+                what = f"{name}: a cache on a server ({CACHE_URL}) has none"
+                raise UsageError(what, hint=instead)
 
     def entry_key(self, epoch: bytes, key: str | bytes) -> bytes:
-        """Under what an entry stands."""
         raw = key if isinstance(key, bytes) else entry.utf8(key)
         return b"%be:%b:%b" % (self.base, generation_of(epoch), raw)
 
     def fetch(
         self, keys: Sequence[str], now_ms: int, *, is_visit: bool = True
     ) -> list[bytes | None]:
-        """The texts of live entries as of one moment, None for each that is missing."""
         if len(keys) == 1 and is_visit and self.address.max_stale_s:
             return [self.session.fetch(keys[0])]
         if len(keys) == 1:
@@ -128,7 +120,6 @@ class FleetStore:
         jitter: float = 0.0,
         expected: Expected = ANYTHING,
     ) -> Stored:
-        """Stores one entry if what is there is what is `expected`."""
         fresh = packed_entry(text)
 
         def commands(epoch: bytes) -> list[Command]:
@@ -160,8 +151,7 @@ class FleetStore:
         jitter: float = 0.0,
     ) -> Iterator[Stored]:
         """`put` of (key, text) without a condition, a few hundred with a round trip."""
-        waiting = [(key, text) for key, text in items]
-        limits = self.limits()
+        waiting, limits = list(items), self.limits()
         for _, text in waiting:
             limits.check(b"", text)
         while waiting:
@@ -185,7 +175,6 @@ class FleetStore:
             yield Stored(len(batch) if lifetime_ms != 0 else 0, 0)
 
     def remove(self, key: str, now_ms: int) -> Removed:
-        """Removes an entry, and what is being computed for it."""
 
         def commands(epoch: bytes) -> list[Command]:
             self.session.forget(key)
@@ -195,7 +184,6 @@ class FleetStore:
         return Removed(live, live)
 
     def remove_prefix(self, prefix: str, now_ms: int) -> Iterator[Removed]:
-        """Removes every key that starts with `prefix`, and what is being computed for such a key."""
         self.notice_fork()
         self.session.drop()
         for batch in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
@@ -212,17 +200,14 @@ class FleetStore:
             self._replace(emptied)
         except CacheUnavailable:
             # A full server takes no other epoch, but removals.
-            for _ in self.remove_prefix("", 0):
-                pass
+            list(self.remove_prefix("", 0))
             self._replace(emptied)
         try:
-            for _ in self.purge(0):
-                pass
+            list(self.purge(0))
         except CacheError:
             pass  # nobody finds it any more; the next cleanup takes it
 
     def keys(self, start: Any, now_ms: int) -> tuple[list[str], Any]:
-        """Some live keys in the order of their UTF-8 bytes, and where to go on; begins with None, ends with it."""
         if start is None:
             start = sorted(self._all(), reverse=True)
         some = [start.pop() for _ in range(min(BATCH, len(start)))]
@@ -250,11 +235,9 @@ class FleetStore:
         return Version(self.ask(commands, again=False)[0] or mark, 0, 0)
 
     def lock(self, key: str, wait_s: float = 30.0) -> Flight:
-        """The right to compute the value of a key: `try_to_take`, in the end `release`."""
         return Flight(self, key, wait_s)
 
     def limits(self) -> State:
-        """The limits that are stored with the cache."""
         self.ask(lambda _: [])
         return limits_of(self.connection.epoch)
 
@@ -268,13 +251,11 @@ class FleetStore:
         yield from ()
 
     def counted(self) -> Counted:
-        """Entries, bytes, limits, and the counters of all processes since `reset_counters`."""
         self._counters.tell_at_once()
         kept, told = self.ask(lambda _: [(b"HGETALL", self._counters.key), (b"INFO",)])
         return self._counted("reset", kept, info_of(told))
 
     def counted_since_report(self) -> Counted:
-        """`counted`, but the counters since the last call of this, by whichever process."""
         return self._marked("mark")
 
     def reset_counters(self) -> None:

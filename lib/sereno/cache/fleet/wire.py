@@ -66,7 +66,6 @@ class Wire:
         self._buffer = bytearray(_BUFFER_BYTES)
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies; one that the server refused is a ReplyError among them."""
         packed = b"".join(map(_packed, commands))
         large_s = len(packed) / LEAST_BYTES_PER_S
         if large_s > self._timeout_s:
@@ -96,7 +95,6 @@ class Wire:
                 raise Garbled("a reply without a command")
 
     def close(self) -> None:
-        """Ends the connection."""
         self._socket.close()
 
     def __del__(self) -> None:
