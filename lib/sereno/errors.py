@@ -74,7 +74,7 @@ class InvalidConfig(UsageError):
 
 
 class NoSuchJob(SerenoError, LookupError):
-    """No installed or registered job has that id."""
+    """No installed or registered job has that id, no run the id that was given, no entry of the cache the key."""
 
     exit_code = 3
 

@@ -11,16 +11,13 @@ from typing import Any
 
 from sereno.cli.arguments import Parser, add_command, print_json
 from sereno.cli.terminal import in_columns, size
-from sereno.errors import CacheError, UsageError
-
-# Exit status of a key that is not there; `sereno.cli` lists them all.
-NOT_FOUND = 3
+from sereno.errors import CacheError, NoSuchJob, UsageError
 
 
 def add_cache(parser: Parser) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     add = partial(add_command, actions)
-    add("stats", "show size, limits and counters", _add_json, command=_stats)
+    add("stats", "show size, limits and counters", _add_stats, command=_stats)
     add("get", "print the value of a key as JSON", _add_key, command=_get)
     add("set", "store a value", _add_value, command=_set)
     add("delete", "remove a key", _add_key, command=_delete)
@@ -28,7 +25,7 @@ def add_cache(parser: Parser) -> None:
     add("cleanup", "remove the expired entries", command=_cleanup)
 
 
-def _add_json(sub: Parser) -> None:
+def _add_stats(sub: Parser) -> None:
     sub.add_argument("--json", action="store_true", help="print them as JSON")
 
 
@@ -93,14 +90,13 @@ def _stats(arguments: argparse.Namespace) -> None:
     print("\n".join(in_columns(stats)))
 
 
-def _get(arguments: argparse.Namespace) -> int:
+def _get(arguments: argparse.Namespace) -> None:
     value = _ask("get", arguments.key)
     if value is None:
-        return _not_found(arguments.key)
+        raise _not_found(arguments.key)
     if sys.stdout.isatty():
         print(f"from {_path()}:", file=sys.stderr)
     print_json(value, indent=None)
-    return 0
 
 
 def _set(arguments: argparse.Namespace) -> None:
@@ -123,16 +119,14 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number of JSON")
 
 
-def _delete(arguments: argparse.Namespace) -> int:
+def _delete(arguments: argparse.Namespace) -> None:
     if not _ask("invalidate", arguments.key):
-        return _not_found(arguments.key)
+        raise _not_found(arguments.key)
     print(f"removed {arguments.key!r} from {_path()}")
-    return 0
 
 
-def _not_found(key: str) -> int:
-    print(f"sereno: key: {key!r} is not in the cache {_path()}, or expired", file=sys.stderr)
-    return NOT_FOUND
+def _not_found(key: str) -> NoSuchJob:
+    return NoSuchJob(f"key: {key!r} is not in the cache {_path()}, or expired")
 
 
 def _clear(_arguments: argparse.Namespace) -> None:

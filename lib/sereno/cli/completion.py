@@ -16,10 +16,6 @@ def add_completion(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(command=_completion)
 
 
-def script(shell: str) -> Path:
-    """Where the script of bash, zsh or fish is."""
-    return Path(__file__).with_name("shells") / f"sereno.{shell}"
-
-
 def _completion(arguments: argparse.Namespace) -> None:
-    print(script(arguments.shell).read_text("utf-8"), end="")
+    script = Path(__file__).with_name("shells") / f"sereno.{arguments.shell}"
+    print(script.read_text("utf-8"), end="")

@@ -116,22 +116,16 @@ def of_entry_points(scheduler: Callable[[str], Scheduler], only: str | None) -> 
 def _import(name: str, source: str) -> ModuleType:
     try:
         return import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"{source}: importing {name!r} raised {summary(error, f'{name}:')}",
-                hint=f"install what brings it: {sys.executable} -m pip install …",
-            ) from error
-        raise UsageError(
-            f"{source}: {sys.executable} has no module {error.name!r}",
-            hint="run it by the backend's own interpreter, in its directory: VENV/bin/python -m sereno apply",
-        ) from error
     except SerenoError:
         raise
     except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"{source}: importing {name!r} raised {summary(error, f'{name}:')}"
-        ) from error
+        raised, hint = f"importing {name!r} raised {summary(error, f'{name}:')}", None
+        if isinstance(error, ModuleNotFoundError):
+            hint = f"install what brings it: {sys.executable} -m pip install …"
+            if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+                raised = f"{sys.executable} has no module {error.name!r}"
+                hint = "run it by the backend's own interpreter, in its directory: VENV/bin/python -m sereno apply"
+        raise UsageError(f"{source}: {raised}", hint=hint) from error
 
 
 def _register_functions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from sereno.cli.arguments import print_json
@@ -50,7 +50,7 @@ def _explain(arguments: argparse.Namespace) -> None:
         raise UsageError("--timezone: an interval has no time zone")
     shown = preview(trigger, arguments.count, local_zone=machine_zone())
     if arguments.json:
-        print_json(shown.as_json())
+        print_json({**shown._asdict(), "elapses": [each.isoformat() for each in shown.elapses]})
         return
     print(shown.meaning, *shown.lines, sep="\n")
     for elapse in shown.elapses:
@@ -77,17 +77,9 @@ class Preview(NamedTuple):
     elapses: tuple[datetime, ...]
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """For `json.dumps`: the elapses as ISO 8601."""
-        return {**self._asdict(), "elapses": [elapse.isoformat() for elapse in self.elapses]}
-
 
 def preview(
-    trigger: Trigger,
-    count: int,
-    *,
-    local_zone: str | None = None,
-    after_s: float | None = None,
+    trigger: Trigger, count: int, *, local_zone: str | None = None, after_s: float | None = None
 ) -> Preview:
     """Look at a schedule.
 
@@ -110,13 +102,8 @@ def preview(
         elapses = tuple(
             elapse.astimezone(zone) for elapse in next_elapses(calendars, count, after_s=after_s)
         )
-    return Preview(
-        trigger=trigger.text,
-        meaning=describe(trigger),
-        lines=lines,
-        elapses=elapses,
-        warnings=warnings(trigger, local_zone=local_zone),
-    )
+    surprises = warnings(trigger, local_zone=local_zone)
+    return Preview(trigger.text, describe(trigger), lines, elapses, surprises)
 
 
 def read_span(text: str) -> IntervalTrigger:

@@ -130,10 +130,9 @@ def _print_runs(found: Sequence[Run], zone: tzinfo | None) -> None:
         for run in found
     ]
     colours = [{"RESULT": colour_of(run.status)} for run in found]
+    drop = ("DURATION", "WHAT", "RUN")
     if rows:
-        Screen().table(
-            _HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"), colours=colours
-        )
+        Screen().table(_HEADER, rows, cut=("WHAT",), drop=drop, colours=colours)
 
 
 def _print_period(
@@ -141,10 +140,9 @@ def _print_period(
 ) -> None:
     screen = Screen()
     counts = ", ".join(f"{count} {printable(status)}" for status, count in period.counts.items())
-    print(
-        f"{'' if not found else chr(10)}{days:g} days: {len(found)} runs"
-        + (f" ({counts})" if counts else "")
-    )
+    if found:
+        print()
+    print(f"{days:g} days: {len(found)} runs{f' ({counts})' if counts else ''}")
     if now is not None:
         print(
             f"the cache now: {now['size']} of {now['max_size'] or 'any number of'} entries,"
@@ -191,26 +189,21 @@ def _logs(arguments: argparse.Namespace) -> None:
 def _run_id(installation: Installation, job_id: str, given: str) -> str:
     """The id of a run that `given` is the beginning of."""
     wanted = given.lower().replace("-", "")
-    history = installation.scope.command(f"sereno history {job_id}")
+    hint = f"`{installation.scope.command(f'sereno history {job_id}')}` shows them"
     if not _RUN_ID.fullmatch(wanted):
-        raise UsageError(
-            f"--run: {given!r} is not a run's id: 4 to 32 hexadecimal digits",
-            hint=f"`{history}` shows them",
-        )
+        what = f"--run: {given!r} is not a run's id: 4 to 32 hexadecimal digits"
+        raise UsageError(what, hint=hint)
     if len(wanted) == 32:
         return wanted
     with runs.Runs(user=installation.scope.is_user) as past:
         ids = dict.fromkeys(run_id_of(record) for record in past.records(job_id))
     found = [each for each in ids if each.startswith(wanted)]
     if not found:
-        raise NoSuchJob(
-            f"--run: the journal has no run of {job_id} whose id begins with {wanted!r}",
-            hint=f"`{history}` shows them",
-        )
+        what = f"--run: the journal has no run of {job_id} whose id begins with {wanted!r}"
+        raise NoSuchJob(what, hint=hint)
     if len(found) > 1:
-        raise UsageError(
-            f"--run: {wanted!r} is the beginning of {len(found)} runs: give more digits"
-        )
+        many = f"{wanted!r} is the beginning of {len(found)} runs"
+        raise UsageError(f"--run: {many}: give more digits")
     return found[0]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # Loaded while the manager is asked, which takes longest.
     from sereno.observe.job_state import JobState
     from sereno.units.installation import Installation
-    from sereno.units.unit_text import Installed
+
 
 _HEADER = ("JOB", "APP", "SCHEDULE", "NEXT", "LAST", "RESULT", "DURATION", "STATE")
 # What is least missed goes first where the terminal is narrow.
@@ -89,11 +89,9 @@ def _list(arguments: argparse.Namespace) -> None:
         for meant in filter(None, (did_you_mean(word, known) for word in sorted(words))):
             print(f"hint: {meant}", file=sys.stderr)
     else:
-        other = "system" if installation.scope.is_user else "user"
-        print(
-            f"no jobs in the {installation.scope.name} scope; --{other} shows the other one",
-            file=sys.stderr,
-        )
+        scope = installation.scope
+        other = "system" if scope.is_user else "user"
+        print(f"no jobs in the {scope.name} scope; --{other} shows the other one", file=sys.stderr)
 
 
 def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
@@ -118,26 +116,22 @@ def _status(arguments: argparse.Namespace) -> None:
     installation = installation_of(arguments)
     installed = installation.job(arguments.job)
     (job,) = survey({installed.id: installed}, installation, ask(installation, installed.id))
-    timer = _timer_lines(installed)
+    lines = installed.files[timer_name(installed.id)].splitlines()
+    timer = [line for line in lines if line.startswith("On")]
     files = [str(installation.units.path / name) for name in sorted(installed.files)]
     log = _log(installation, job.job.id)
     if arguments.json:
         from sereno.records.run_record import iso
 
         zone = arguments.zone
-        lines = [
+        said = [
             {"time": iso(record["__REALTIME_TIMESTAMP"] / 1e6, zone), "message": _message(record)}
             for record in log
         ]
-        print_json({**job.as_json(zone), "timer": timer, "files": files, "log": lines})
+        print_json({**job.as_json(zone), "timer": timer, "files": files, "log": said})
     else:
         _print_status(job, timer, files, log, arguments.zone)
         print(f"\n{_what_to_do(installation, job)}")
-
-
-def _timer_lines(installed: Installed) -> list[str]:
-    text = installed.files[timer_name(installed.id)]
-    return [line for line in text.splitlines() if line.startswith("On")]
 
 
 def _log(installation: Installation, job_id: str) -> list[dict[str, Any]]:
@@ -208,12 +202,9 @@ def _what_to_do(installation: Installation, job: JobState) -> str:
     if job.paused:
         return f"It is paused: {command(f'sereno resume {name}')}"
     if job.why_stopped:
-        asked = (
-            "Whether its timer runs is not known"
-            if "unknown" in job.state
-            else "Its timer does not run"
-        )
-        return f"{asked}: {job.why_stopped}"
+        is_known = "unknown" not in job.state
+        known = "Its timer does not run" if is_known else "Whether its timer runs is not known"
+        return f"{known}: {job.why_stopped}"
     if job.failing and job.last is not None:
         logs = command(f"sereno logs {name} --run {job.last.run_id[:8]}")
         return f"That run: {logs}; again: {run}"

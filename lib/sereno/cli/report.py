@@ -49,11 +49,7 @@ def _fleet(arguments: argparse.Namespace) -> None:
 def _write(report: Report, arguments: argparse.Namespace) -> None:
     from sereno.observe.report.page import page
 
-    text = page(
-        report,
-        filters={"duration": duration, "number": number},
-        zone=arguments.zone,
-    )
+    text = page(report, filters={"duration": duration, "number": number}, zone=arguments.zone)
     if arguments.output == "-":
         # The page says that it is UTF-8, whatever the terminal is.
         sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from threading import Thread
 
 from sereno.cli.arguments import add_job, add_scope, installation_of, print_json
@@ -17,7 +18,6 @@ from sereno.records import verdict
 from sereno.records.printable import printable
 from sereno.records.run_record import Run, text
 from sereno.units.installation import Installation
-from sereno.units.unit_text import Installed
 
 
 def add_run(sub: argparse.ArgumentParser) -> None:
@@ -30,23 +30,17 @@ def add_run(sub: argparse.ArgumentParser) -> None:
     sub.set_defaults(command=_run)
 
 
-def add_pause(sub: argparse.ArgumentParser) -> None:
-    _add_switch(sub)
-    sub.set_defaults(command=_pause)
-
-
-def add_resume(sub: argparse.ArgumentParser) -> None:
-    _add_switch(sub)
-    sub.set_defaults(command=_resume)
-
-
-def _add_switch(sub: argparse.ArgumentParser) -> None:
+def _add_switch(sub: argparse.ArgumentParser, *, on: bool) -> None:
     add_job(sub)
     sub.add_argument(
         "--host", action="store_true",
         help='of a job with once_per="fleet": on this host alone, not on all',
     )  # fmt: skip
     add_scope(sub)
+    sub.set_defaults(command=partial(_switch, on=on))
+
+
+add_pause, add_resume = partial(_add_switch, on=False), partial(_add_switch, on=True)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -109,24 +103,17 @@ def _followed(installation: Installation, job_id: str) -> tuple[Run, list[str]]:
     return result, said
 
 
-def _pause(arguments: argparse.Namespace) -> None:
-    job, where, resume, _ = _switched(arguments, on=False)
-    print(f"paused {job.id}{where}; {resume} lets it run again")
-
-
-def _resume(arguments: argparse.Namespace) -> None:
-    job, where, resume, was_paused = _switched(arguments, on=True)
-    print(f"resumed {job.id}{where}" if was_paused else f"{job.id} is not paused{where}")
-    if where and not arguments.host and not job.enabled:
-        print(f"on this host it stays paused by itself: {resume} --host")
-
-
-def _switched(arguments: argparse.Namespace, *, on: bool) -> tuple[Installed, str, str, bool]:
-    """The job; where it is paused or resumed, if that is not plain; what resumes it there; whether that changed it."""
+def _switch(arguments: argparse.Namespace, *, on: bool) -> None:
     installation = installation_of(arguments)
     job = installation.job(arguments.job)
     resume, where = installation.scope.command(f"sereno resume {job.id}"), ""
     if job.once_per == FLEET:
         where = " on this host alone" if arguments.host else " in the whole fleet"
         resume += " --host" * arguments.host
-    return job, where, resume, switch(installation, job, on=on, on_host=arguments.host)
+    was_other = switch(installation, job, on=on, on_host=arguments.host)
+    if not on:
+        print(f"paused {job.id}{where}; {resume} lets it run again")
+        return
+    print(f"resumed {job.id}{where}" if was_other else f"{job.id} is not paused{where}")
+    if where and not arguments.host and not job.enabled:
+        print(f"on this host it stays paused by itself: {resume} --host")

@@ -29,10 +29,8 @@ def add_watch(sub: argparse.ArgumentParser) -> None:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    if not _LEAST_S <= arguments.interval <= _MOST_S:
-        raise UsageError(
-            f"--interval: {arguments.interval:g} is not in the range {_LEAST_S:g} to {_MOST_S:g}"
-        )
+    if not _LEAST_S <= (given_s := arguments.interval) <= _MOST_S:
+        raise UsageError(f"--interval: {given_s:g} is not in the range {_LEAST_S:g} to {_MOST_S:g}")
     installation = installation_of(arguments)
     poll = Poll(installation)
     # Before the screen is taken: what goes wrong at once is an error like any other command's.
@@ -64,9 +62,6 @@ def _print(snapshot: Snapshot) -> None:
     """The same once, for a pipe or a terminal that can do no more."""
     screen = Screen()
     table = WatchTable(snapshot, time.time(), screen.width, is_ascii=screen.is_ascii)
-    for line in (
-        counts(snapshot.jobs),
-        table.header(),
-        *map(table.line, range(len(snapshot.jobs))),
-    ):
+    lines = map(table.line, range(len(snapshot.jobs)))
+    for line in (counts(snapshot.jobs), table.header(), *lines):
         screen.print_line(line)
