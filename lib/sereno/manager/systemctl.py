@@ -277,8 +277,7 @@ class Systemctl:
             detail = done.stderr.strip() or f"exit status {done.returncode}"
             if any(text in detail for text in _NO_RIGHTS):
                 raise NotAllowed(
-                    f"systemctl {words[0]}: {detail}",
-                    hint=rights_hint(user=self._user),
+                    f"systemctl {words[0]}: {detail}", hint=rights_hint(user=self._user)
                 )
             raise SystemdError(f"systemctl {words[0]}: {detail}")
         return done

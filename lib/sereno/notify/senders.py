@@ -40,10 +40,6 @@ class DeliveryError(Exception):
     """A message did not leave by a handler; `str()` says why and names no secret."""
 
 
-class _OverLimit(DeliveryError):
-    pass
-
-
 def send(
     handler: Handler,
     message: Message,
@@ -157,8 +153,8 @@ def _webhook(
         try:
             _within(limit_s, once, late)
             return
-        except (PostError, _OverLimit) as error:
-            may_pass = isinstance(error, _OverLimit) or error.passing
+        except (PostError, DeliveryError) as error:
+            may_pass = isinstance(error, DeliveryError) or error.passing
             if not may_pass or number == retries or left_s() == 0:
                 tries = "" if number == 0 else f" (after {number + 1} tries)"
                 raise DeliveryError(f"{error}{tries}") from None
@@ -169,7 +165,7 @@ def _within(limit_s: float, action: Callable[[], Result], late: str) -> Result:
     """What `action` returns or raises.
 
     Raises:
-        _OverLimit: it takes longer, as `late` says, and is left to itself: a server may answer one character at a time,
+        DeliveryError: it takes longer, as `late` says, and is left to itself: a server may answer one character at a time,
             and what looks its name up has a limit of its own.
     """
     future: Future[Result] = Future()
@@ -184,7 +180,7 @@ def _within(limit_s: float, action: Callable[[], Result], late: str) -> Result:
     try:
         return future.result(limit_s)
     except TimeoutError:
-        raise _OverLimit(late) from None
+        raise DeliveryError(late) from None
 
 
 class _Redacted(logging.Filter):

@@ -15,14 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from select import select
 
-from sereno.errors import (
-    NotAllowed,
-    NotAvailable,
-    SerenoError,
-    UsageError,
-    in_scope,
-    rights_hint,
-)
+from sereno.errors import NotAllowed, NotAvailable, SerenoError, UsageError, in_scope, rights_hint
 from sereno.manager.names import TELLER
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import health, wake

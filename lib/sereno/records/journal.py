@@ -37,12 +37,7 @@ FAILED = messages.FAILED.kind
 SKIPPED = messages.SKIPPED_LATE.kind
 INTERRUPTED = messages.INTERRUPTED.kind
 # A run's last record is one of these.
-STATUS_OF = {
-    FINISHED: "success",
-    FAILED: "failed",
-    SKIPPED: "skipped",
-    INTERRUPTED: "interrupted",
-}
+STATUS_OF = {FINISHED: "success", FAILED: "failed", SKIPPED: "skipped", INTERRUPTED: "interrupted"}
 DELIVERED = messages.DELIVERED.kind
 NOT_DELIVERED = messages.NOT_DELIVERED.kind
 

@@ -23,11 +23,7 @@ CUT_OFF = "no end was recorded: the machine went down"
 STOPPED = "it was stopped, and left no word of its own"
 TIMEOUT = "killed, for its time limit or for not ending in time"
 LEFT_BEHIND = "processes that it left behind did not end and were killed"
-EXITS = {
-    "success": errors.SUCCESS,
-    "skipped": errors.SKIPPED,
-    "interrupted": errors.INTERRUPTED,
-}
+EXITS = {"success": errors.SUCCESS, "skipped": errors.SKIPPED, "interrupted": errors.INTERRUPTED}
 # A unit's result (systemd.service(5), $SERVICE_RESULT) in words.
 _RESULTS = {
     "oom-kill": "out of memory",
