@@ -11,7 +11,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sereno.errors import SerenoError
-from sereno.install import checks, pip, places, releases
+from sereno.install import checks, places, releases
 from sereno.install.commit import commit, prepare, verify
 from sereno.install.ending import report
 from sereno.install.places import Order
@@ -37,8 +37,8 @@ def _check(order: Order) -> None:
 
 def _prepare(order: Order) -> None:
     files = list(releases.shipped(order.code, order.places.scope.name))
-    release, environment = releases.choose(order, files, order.interpreter)
-    order.answer("shipped", "".join(f"{name}\0" for name in files), end="")
+    release, environment = releases.choose(order, files)
+    order.answer("shipped", *files, end="\0")
     home = order.places.home
     order.answer("chosen", f"{release} {home}/environments/{environment}")
     prepare(replace(order, release=release))
@@ -56,9 +56,7 @@ def _verify(order: Order) -> None:
 ACTIONS = {
     "check": _check,
     "prepare": _prepare,
-    "pip-settings": lambda order: order.answer(
-        "settings", "".join(f"{line}\n" for line in pip.settings(order.answers / "pip")), end=""
-    ),
+    "pip-settings": lambda order: order.answer("settings", *releases.pip_settings(order)),
     "seal-environment": lambda order: releases.seal(order, order.environment),
     "verify": _verify,
     "commit": lambda order: report(order, commit(order) or order.changed),

@@ -147,8 +147,8 @@ class Order:
     environment: str
     interpreter: str
 
-    def answer(self, name: str, text: str, end: str = "\n") -> None:
-        (self.answers / name).write_text(text + end, "utf-8")
+    def answer(self, name: str, *words: str, end: str = "\n") -> None:
+        (self.answers / name).write_text("".join(word + end for word in words), "utf-8")
 
     @property
     def running(self) -> bool:

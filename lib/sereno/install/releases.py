@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import ast
 import glob
 import hashlib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from sereno.install.changes import Changes
+from sereno.errors import SerenoError
+from sereno.install.changes import Changes, ask, cause
 from sereno.install.places import Order
 from sereno.units.durable import link_of, replace_all
+
+# Where packages are, and how to get there. `user` or `target` would put them elsewhere.
+_SETTINGS = re.compile(
+    r"^(global|install|:env:)\.(index-url|extra-index-url|no-index|find-links|proxy|cert|client-cert|trusted-host"
+    r"|timeout|default-timeout|retries)=(.*)$",
+    re.MULTILINE,
+)
+_NO_OTHERS = {"PIP_QUIET": "0", "PIP_USER": "0", "PIP_GLOBAL": "0", "PIP_SITE": "0"}
 
 
 def shipped(checkout: Path, scope: str) -> Iterator[str]:
@@ -33,16 +45,11 @@ def _is_left_by_tools(directory: str) -> bool:
     return directory.startswith(".") or directory.endswith(("__pycache__", ".egg-info"))
 
 
-def choose(order: Order, files: Iterable[str], interpreter: str) -> tuple[str, str]:
-    """(release, environment) of a checkout: names that say what is in them.
-
-    Args:
-        files: what is shipped, below `order.code`.
-        interpreter: path and version of Python.
-    """
-    home = order.places.at(order.places.prefix)
+def choose(order: Order, files: Iterable[str]) -> tuple[str, str]:
+    """(release, environment) of a checkout: names that say what is in them; `files` of `order.code` are shipped."""
+    home = order.places.home
     lists = sorted((order.code / "lib").glob("requirements*.txt"))
-    texts = [interpreter.encode(), *(path.read_bytes() for path in lists)]
+    texts = [order.interpreter.encode(), *(path.read_bytes() for path in lists)]
     environment = _free(f"{home}/environments", _hash(texts))
     package = (order.code / "lib/sereno/__init__.py").read_text("utf-8")
     version = re.search(r'^__version__ = "([A-Za-z0-9.+-]*)"', package, re.MULTILINE)
@@ -52,9 +59,8 @@ def choose(order: Order, files: Iterable[str], interpreter: str) -> tuple[str, s
 
 
 def _hash(texts: Iterable[bytes]) -> str:
-    return hashlib.sha256(b"".join(hashlib.sha256(text).digest() for text in texts)).hexdigest()[
-        :12
-    ]
+    digests = b"".join(hashlib.sha256(text).digest() for text in texts)
+    return hashlib.sha256(digests).hexdigest()[:12]
 
 
 def _free(directory: str, name: str) -> str:
@@ -70,9 +76,8 @@ def is_whole(directory: str) -> bool:
     """Whether all that the MANIFEST lists is there as it was."""
     try:
         lines = Path(directory, "MANIFEST").read_text("utf-8", "surrogateescape").splitlines()
-        return bool(lines) and all(
-            _digest(f"{directory}/{line[66:]}") == line[:64] for line in lines
-        )
+        digests = ((_digest(f"{directory}/{line[66:]}"), line[:64]) for line in lines)
+        return bool(lines) and all(there == noted for there, noted in digests)
     except OSError:
         return False
 
@@ -97,14 +102,14 @@ def seal(order: Order, directory: str) -> None:
 def sweep(order: Order, changes: Changes) -> None:
     """Remove what killed calls did not complete."""
     for kind in ("releases", "environments"):
-        for path in glob.glob(f"{order.places.at(order.places.prefix)}/{kind}/*"):
+        for path in glob.glob(f"{order.places.home}/{kind}/*"):
             if not os.path.exists(f"{path}/MANIFEST"):
                 changes.remove_tree(path)
 
 
 def prune(order: Order, changes: Changes) -> None:
     """The version before stays, for its runs and for going back; older ones go when nothing uses them."""
-    home = order.places.at(order.places.prefix)
+    home = order.places.home
     releases = glob.glob(f"{home}/releases/*/MANIFEST")
     names = [path.split("/")[-2] for path in sorted(releases, key=os.path.getmtime, reverse=True)]
     old = [f"releases/{name}" for name in names if name != order.release][1:]
@@ -124,9 +129,30 @@ def _is_in_use(order: Order, name: str) -> bool:
     if order.manager == "staged":
         return False
     for path in glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/maps"):
-        try:
+        with suppress(OSError):
             if words in Path(path).read_bytes():
                 return True
-        except OSError:
-            continue
     return False
+
+
+def pip_settings(order: Order) -> list[str]:
+    """What an environment is made by: `NAME=VALUE`, of pip.conf and of PIP_*; the later one holds."""
+    # These would choose what is listed; pip.conf may have them for other commands.
+    environment = {**os.environ, **_NO_OTHERS}
+    environment.pop("PIP_PYTHON", None)
+    # install.sh has unpacked it there.
+    pip = f"{order.answers}/pip/pip"
+    done = ask(sys.executable, "-I", pip, "config", "list", env=environment)
+    if done.returncode:
+        raise SerenoError(
+            f"pip's settings cannot be read: {cause(done).removeprefix('ERROR: ')}",
+            hint="See: python3 -m pip config debug",
+        )
+    found = sorted(
+        _SETTINGS.findall(done.stdout),
+        key=lambda setting: ("global", "install", ":env:").index(setting[0]),
+    )
+    return [
+        f"PIP_{name.upper().replace('-', '_')}={' '.join(ast.literal_eval(value).split())}"
+        for _, name, value in found
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sereno.errors import Conflict, SerenoError, UsageError
-from sereno.install import checks, commit, manifest, pip, places, releases
+from sereno.install import checks, commit, manifest, places, releases
 from sereno.install.changes import Changes
 from sereno.install.manifest import Manifest
 from sereno.observe.doctor.files import settings_in
@@ -144,25 +144,25 @@ def test_an_upgrade_leaves_homes_open_to_the_jobs_that_have_them(tmp_path: Path)
 
 
 def test_the_name_of_a_release_says_what_is_in_it(tmp_path: Path) -> None:
-    where = order(tmp_path)
+    where = order(tmp_path, python_version="3.11")
     files = list(releases.shipped(CODE, "system"))
     assert "bin/sereno" in files and "systemd/system/sereno.target" in files
     assert not [name for name in files if "systemd/user" in name or "__pycache__" in name]
-    first = releases.choose(where, files, "/usr/bin/python3 3.11")
-    assert first == releases.choose(where, files, "/usr/bin/python3 3.11")
-    other_code = releases.choose(where, files[1:], "/usr/bin/python3 3.11")
+    first = releases.choose(where, files)
+    assert first == releases.choose(where, files)
+    other_code = releases.choose(where, files[1:])
     assert other_code[0] != first[0]
     assert other_code[1] == first[1]
-    assert releases.choose(where, files, "/usr/bin/python3 3.13")[1] != first[1]
+    assert releases.choose(order(tmp_path, python_version="3.13"), files)[1] != first[1]
     home = tmp_path / "opt/sereno/releases" / first[0]
     home.mkdir(parents=True)
     (home / "code").write_text("")
     assert not releases.is_whole(str(home))
     releases.seal(where, str(home))
     assert releases.is_whole(str(home))
-    assert releases.choose(where, files, "/usr/bin/python3 3.11") == first
+    assert releases.choose(where, files) == first
     (home / "code").write_text("changed")
-    assert releases.choose(where, files, "/usr/bin/python3 3.11")[0] == f"{first[0]}.2"
+    assert releases.choose(where, files)[0] == f"{first[0]}.2"
 
 
 def test_an_environment_stays_as_long_as_a_release_that_uses_it(tmp_path: Path) -> None:
@@ -182,17 +182,19 @@ def test_an_environment_stays_as_long_as_a_release_that_uses_it(tmp_path: Path) 
     "install.user='yes'\nglobal.target='/x'\n:env:.index-url='http://b'\n",
 ])  # fmt: skip
 def test_of_pips_settings_the_later_one_holds_and_no_others(tmp_path: Path, said: str) -> None:
-    (tmp_path / "pip").mkdir()
-    (tmp_path / "pip/__main__.py").write_text(f"print({said!r})")
-    assert pip.settings(tmp_path)[-1] == "PIP_INDEX_URL=http://b"
-    assert {line.partition("=")[0] for line in pip.settings(tmp_path)} == {"PIP_INDEX_URL"}
+    (tmp_path / "pip/pip").mkdir(parents=True)
+    (tmp_path / "pip/pip/__main__.py").write_text(f"print({said!r})")
+    assert releases.pip_settings(order(tmp_path))[-1] == "PIP_INDEX_URL=http://b"
+    assert {line.partition("=")[0] for line in releases.pip_settings(order(tmp_path))} == {
+        "PIP_INDEX_URL"
+    }
 
 
 def test_a_setting_of_several_lines_is_one_of_words(tmp_path: Path) -> None:
-    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip/pip").mkdir(parents=True)
     said = "global.trusted-host='\\na.example\\nb.example'\n"
-    (tmp_path / "pip/__main__.py").write_text(f"print({said!r})".replace("\\\\n", "\\\\n"))
-    assert pip.settings(tmp_path) == ["PIP_TRUSTED_HOST=a.example b.example"]
+    (tmp_path / "pip/pip/__main__.py").write_text(f"print({said!r})".replace("\\\\n", "\\\\n"))
+    assert releases.pip_settings(order(tmp_path)) == ["PIP_TRUSTED_HOST=a.example b.example"]
 
 
 @pytest.mark.parametrize("prefix", ["/a b", "/a/../b", "a", "/a/", "//a", "/a//b", "/" + "x" * 120])
