@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 
 from sereno.cli.terminal import Line, Table, colour_of, duration, short_span, when
 from sereno.observe.job_state import JobState
@@ -134,6 +134,5 @@ def detail(job: JobState, zone: tzinfo | None) -> str:
     """The selected job in one line: why it failed, else when it runs next, and its name."""
     if job.failing and job.last is not None and job.last.error:
         return f"{printable(job.job.id)}: {printable(job.last.error)}"
-    next_: datetime | None = job.next
-    then = f", next {when(next_, zone)}" if next_ is not None else ""
+    then = f", next {when(job.next, zone)}" if job.next is not None else ""
     return f"{printable(job.job.id)}: {printable(job.schedule)}{then}"

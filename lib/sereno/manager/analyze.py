@@ -54,10 +54,8 @@ def elapses_of_each(
     chosen = sorted(set(calendars))
     if not chosen:
         return {}
-    text = _ask(
-        *("calendar", f"--iterations={count}", f"--base-time=@{after_s:.6f}", "--", *chosen),
-        check=False,
-    )
+    base = f"--base-time=@{after_s:.6f}"
+    text = _ask("calendar", f"--iterations={count}", base, "--", *chosen, check=False)
     found = {}
     for block in text.split("\n\n"):
         # An expression that is in its normalized form already has no line for the original one.
@@ -106,15 +104,11 @@ def _ask(*words: str, check: bool = True) -> str:
     try:
         done = asked([PROGRAM, *words], _TIMEOUT_S)
     except FileNotFoundError:
-        raise NotAvailable(
-            f"systemd: there is no {PROGRAM} here to compute elapses",
-            hint="apt install systemd; it need not run",
-        ) from None
+        missing = f"systemd: there is no {PROGRAM} here to compute elapses"
+        raise NotAvailable(missing, hint="apt install systemd; it need not run") from None
     except subprocess.TimeoutExpired:
-        raise SystemdError(
-            f"{PROGRAM}: no answer within {_TIMEOUT_S} s",
-            hint="do it again when the machine is less busy",
-        ) from None
+        late = f"{PROGRAM}: no answer within {_TIMEOUT_S} s"
+        raise SystemdError(late, hint="do it again when the machine is less busy") from None
     if check and done.returncode:
         raise SystemdError(f"{PROGRAM}: {done.stderr.strip()}")
     return done.stdout

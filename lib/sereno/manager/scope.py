@@ -129,12 +129,9 @@ def _user(environ: Mapping[str, str], euid: int) -> Scope:
     return Scope(
         name="user",
         units=config / USER_UNITS,
-        search=(
-            config / USER_UNITS,
-            data / USER_UNITS,
-            Path("/etc/systemd/user"),
-            Path("/usr/local/lib/systemd/user"),
-            Path("/usr/lib/systemd/user"),
+        search=tuple(
+            Path(place, USER_UNITS)
+            for place in (config, data, "/etc", "/usr/local/lib", "/usr/lib")
         ),
         stamps=data / "systemd/timers",
         runtime=runtime / USER_UNITS,

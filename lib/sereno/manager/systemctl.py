@@ -91,12 +91,8 @@ class Systemctl:
     """
 
     def __init__(self, *, user: bool = False, call: Call | None = None) -> None:
-        self._prefix = (
-            "systemctl",
-            *(("--user",) if user else ()),
-            "--no-pager",
-            "--no-ask-password",
-        )
+        scope = ("--user",) if user else ()
+        self._prefix = ("systemctl", *scope, "--no-pager", "--no-ask-password")
         self._user = user
         self._call = call or asked
 
@@ -131,9 +127,7 @@ class Systemctl:
 
     def reset_failed(self, units: Iterable[str]) -> None:
         """Forget the failed state of units; one that is not loaded has none."""
-        units = list(units)
-        if units:
-            self._run("reset-failed", "--", *units, check=False)
+        self._units("reset-failed", units, check=False)
 
     def list_timers(self, *names: str) -> dict[str, Elapse]:
         """Those timers (default: all of jobs) that are active, failed or about to start, by unit name: one call.
@@ -176,12 +170,9 @@ class Systemctl:
         by unit name: one call for all."""
         chosen = f"--state={state}" if state else "--all"
         text = self._run("list-units", chosen, "--output=json", "--", *patterns).stdout
+        names = {"LoadState": "load", "ActiveState": "active", "SubState": "sub"}
         return {
-            row["unit"]: {
-                "LoadState": row["load"],
-                "ActiveState": row["active"],
-                "SubState": row["sub"],
-            }
+            row["unit"]: {name: row[key] for name, key in names.items()}
             for row in json.loads(text or "[]")
         }
 
@@ -241,12 +232,10 @@ class Systemctl:
         # Without any name it would be all units of the machine.
         return self.states(*units).items() if units else ()
 
-    def _units(
-        self, verb: str, units: Iterable[str], *options: str, is_endless: bool = False
-    ) -> None:
+    def _units(self, verb: str, units: Iterable[str], *options: str, **how: bool) -> None:
         units = list(units)
         if units:
-            self._run(verb, *options, "--", *units, is_endless=is_endless)
+            self._run(verb, *options, "--", *units, **how)
 
     def _run(
         self, *words: str, check: bool = True, is_endless: bool = False
@@ -259,27 +248,22 @@ class Systemctl:
                 hint=f"{in_scope('systemctl list-jobs', user=self._user)} shows what systemd waits for",
             ) from None
         except FileNotFoundError:
-            raise NotAvailable(
-                "systemd: there is no systemctl on this machine",
-                hint="sereno needs systemd 252 or later",
-            ) from None
+            missing = "systemd: there is no systemctl on this machine"
+            raise NotAvailable(missing, hint="sereno needs systemd 252 or later") from None
         if any(text in done.stderr for text in _NO_MANAGER):
-            raise NotAvailable(
-                f"systemd: {done.stderr.strip().splitlines()[0]}",
-                hint="log in with a user session, or: loginctl enable-linger"
-                if self._user
-                else "the jobs run only on a machine that systemd has booted"
-                if NOT_BOOTED in done.stderr
-                else "the timers may go on without an answer; when it answers again says "
-                + in_scope("systemctl status", user=self._user),
-            )
+            if self._user:
+                hint = "log in with a user session, or: loginctl enable-linger"
+            elif NOT_BOOTED in done.stderr:
+                hint = "the jobs run only on a machine that systemd has booted"
+            else:
+                hint = "the timers may go on without an answer; when it answers again says systemctl status"
+            raise NotAvailable(f"systemd: {done.stderr.strip().splitlines()[0]}", hint=hint)
         if check and done.returncode != 0:
             detail = done.stderr.strip() or f"exit status {done.returncode}"
+            failure = f"systemctl {words[0]}: {detail}"
             if any(text in detail for text in _NO_RIGHTS):
-                raise NotAllowed(
-                    f"systemctl {words[0]}: {detail}", hint=rights_hint(user=self._user)
-                )
-            raise SystemdError(f"systemctl {words[0]}: {detail}")
+                raise NotAllowed(failure, hint=rights_hint(user=self._user))
+            raise SystemdError(failure)
         return done
 
 

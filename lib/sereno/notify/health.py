@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
@@ -43,12 +42,12 @@ def senders(user: bool) -> set[int]:
     return {0}
 
 
-def problems(user: bool, environ: Mapping[str, str] = os.environ) -> list[str]:
+def problems(user: bool) -> list[str]:
     """What is wrong with telling people, one line each: the file, and handlers whose latest message did not leave.
 
     No file is no problem: nobody wants to be told. What the caller may not read is not judged.
     """
-    path = config.path_of(user, environ)
+    path = config.path_of(user, os.environ)
     if not os.path.exists(path):
         return []
     try:

@@ -175,15 +175,13 @@ def _body(event: Event) -> list[str]:
     return [printable(line, LINE_LENGTH) for line in lines]
 
 
-def _at(time_s: float | None) -> datetime | None:
-    return None if time_s is None else datetime.fromtimestamp(time_s).astimezone()
+def _at(time_s: float) -> datetime:
+    return datetime.fromtimestamp(time_s).astimezone()
 
 
 def _iso(time_s: float | None) -> str | None:
-    at = _at(time_s)
-    return None if at is None else at.isoformat(timespec="seconds")
+    return None if time_s is None else _at(time_s).isoformat(timespec="seconds")
 
 
 def _local(time_s: float | None) -> str | None:
-    at = _at(time_s)
-    return None if at is None else f"{at:%Y-%m-%d %H:%M:%S %Z}"
+    return None if time_s is None else f"{_at(time_s):%Y-%m-%d %H:%M:%S %Z}"

@@ -165,8 +165,8 @@ def _within(limit_s: float, action: Callable[[], Result], late: str) -> Result:
     """What `action` returns or raises.
 
     Raises:
-        DeliveryError: it takes longer, as `late` says, and is left to itself: a server may answer one character at a time,
-            and what looks its name up has a limit of its own.
+        DeliveryError: it takes longer, as `late` says, and is left to itself: a server may answer one character at a
+            time, and what looks its name up has a limit of its own.
     """
     future: Future[Result] = Future()
 
