@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import tzinfo
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sereno.cli.arguments import Parser, add_command, add_scope, print_json
-from sereno.cli.terminal import Screen, colour_of, duration, when
+from sereno.cli.terminal import Screen, duration, when
 from sereno.errors import NoSuchJob, did_you_mean
 from sereno.manager.scope import of_this_process
 from sereno.records.journal import to_json
@@ -89,9 +88,7 @@ def show_list(arguments: argparse.Namespace) -> None:
         for job in jobs:
             ran = _columns(job.latest, arguments.zone) if job.latest else ("-",) * len(_COLUMNS)
             rows.append((printable(job.id), printable(job.app), *ran, job.state))
-        colours = [{"RESULT": colour_of(row[4]), "STATE": colour_of(row[6])} for row in rows]
-        header = ("JOB", "APP", *_COLUMNS, "STATE")
-        Screen().table(header, rows, drop=("APP", "DURATION"), colours=colours)
+        Screen().table(("JOB", "APP", *_COLUMNS, "STATE"), rows, drop=("APP", "DURATION"))
 
 
 def show_job(arguments: argparse.Namespace) -> None:
@@ -111,7 +108,11 @@ def show_job(arguments: argparse.Namespace) -> None:
     for host in hosts:
         said = printable(f"{host.host}: {host.declaration}")
         print(f"  {said}, seen {when(host.seen_s, zone)}")
-    _print_runs(runs, zone)
+    rows = [
+        (*_columns(run, zone), printable(run.error or (to_json(run.stats) if run.stats else "")))
+        for run in runs
+    ]
+    Screen().table((*_COLUMNS, "WHAT"), rows, cut=("WHAT",), drop=("DURATION",))
 
 
 def _job(store: PostgreSQL, job_id: str) -> FleetJob:
@@ -120,15 +121,6 @@ def _job(store: PostgreSQL, job_id: str) -> FleetJob:
         hint = did_you_mean(job_id, [*jobs]) or "list --fleet shows those that there are"
         raise NoSuchJob(f"job id: no host of the fleet has {job_id!r}", hint=hint)
     return jobs[job_id]
-
-
-def _print_runs(runs: Sequence[FleetRun], zone: tzinfo | None) -> None:
-    rows = [
-        (*_columns(run, zone), printable(run.error or (to_json(run.stats) if run.stats else "")))
-        for run in runs
-    ]
-    colours = [{"RESULT": colour_of(run.status)} for run in runs]
-    Screen().table((*_COLUMNS, "WHAT"), rows, cut=("WHAT",), drop=("DURATION",), colours=colours)
 
 
 def _columns(run: FleetRun, zone: tzinfo | None) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from sereno.cli.arguments import (
     installation_of,
     print_json,
 )
-from sereno.cli.terminal import Screen, colour_of, duration, number, when
+from sereno.cli.terminal import Screen, duration, number, when
 from sereno.errors import NoSuchJob, NotAvailable, UsageError
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
@@ -129,10 +129,8 @@ def _print_runs(found: Sequence[Run], zone: tzinfo | None) -> None:
         )
         for run in found
     ]
-    colours = [{"RESULT": colour_of(run.status)} for run in found]
-    drop = ("DURATION", "WHAT", "RUN")
     if rows:
-        Screen().table(_HEADER, rows, cut=("WHAT",), drop=drop, colours=colours)
+        Screen().table(_HEADER, rows, cut=("WHAT",), drop=("DURATION", "WHAT", "RUN"))
 
 
 def _print_period(

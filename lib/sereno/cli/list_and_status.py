@@ -108,8 +108,7 @@ def _print_list(jobs: Sequence[JobState], zone: tzinfo | None) -> None:
         )
         for job in jobs
     ]
-    colours = [{"RESULT": colour_of(row[5]), "STATE": colour_of(row[7])} for row in rows]
-    Screen().table(_HEADER, rows, cut=("SCHEDULE",), drop=_DROP, colours=colours)
+    Screen().table(_HEADER, rows, cut=("SCHEDULE",), drop=_DROP)
 
 
 def _status(arguments: argparse.Namespace) -> None:

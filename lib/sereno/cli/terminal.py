@@ -20,8 +20,8 @@ _GAP = "  "
 MOST_SHOWN = 2000
 # A column that gives way is not made narrower than this; below it, whole columns go.
 _LEAST_WIDTH = 12
-
-
+# The columns whose text says whether somebody has to look.
+_SPEAKING = {"RESULT", "STATE"}
 _OF_STATUS = {
     "success": "green",
     "active": "green",
@@ -71,13 +71,14 @@ class Screen:
         *,
         cut: Sequence[str] = (),
         drop: Sequence[str] = (),
-        colours: Sequence[Colours] = (),
     ) -> None:
-        """Print a `Table` that fits the terminal; `colours`: of each row."""
+        """Print a `Table` that fits the terminal; what came of a job has its colour."""
         table = Table(header, rows, self.width, cut=cut, drop=drop, is_ascii=self.is_ascii)
         self.print_line(table.header())
-        for number, row in enumerate(rows):
-            self.print_line(table.line(row, colours[number] if colours else {}))
+        for row in rows:
+            cells = dict(zip(header, row, strict=True))
+            colours: Colours = {name: colour_of(cells[name]) for name in cells.keys() & _SPEAKING}
+            self.print_line(table.line(row, colours))
 
 
 class Table:

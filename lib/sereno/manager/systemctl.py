@@ -256,7 +256,8 @@ class Systemctl:
             elif NOT_BOOTED in done.stderr:
                 hint = "the jobs run only on a machine that systemd has booted"
             else:
-                hint = "the timers may go on without an answer; when it answers again says systemctl status"
+                hint = "the timers may go on without an answer; when it answers again says "
+                hint += in_scope("systemctl status", user=False)
             raise NotAvailable(f"systemd: {done.stderr.strip().splitlines()[0]}", hint=hint)
         if check and done.returncode != 0:
             detail = done.stderr.strip() or f"exit status {done.returncode}"

@@ -35,8 +35,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, width: int, **environ: str) -> 
 
 
 def printed(screen: Screen) -> list[str]:
-    colours = [{"STATE": "red"}, {"STATE": "red"}]
-    screen.table(HEADER, ROWS, cut=("SCHEDULE",), drop=("SCHEDULE",), colours=colours)
+    screen.table(HEADER, ROWS, cut=("SCHEDULE",), drop=("SCHEDULE",))
     assert isinstance(screen.stream, io.StringIO)
     return screen.stream.getvalue().splitlines()
 
