@@ -7,19 +7,12 @@ from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from sereno import triggers
 from sereno.cli.arguments import print_json
 from sereno.declare.quantities import read_span_s
 from sereno.errors import InvalidTrigger, UsageError
 from sereno.manager.analyze import next_elapses
-from sereno.triggers import (
-    CronTrigger,
-    IntervalTrigger,
-    Trigger,
-    describe,
-    from_cron_text,
-    machine_zone,
-    warnings,
-)
+from sereno.triggers import CronTrigger, IntervalTrigger, Trigger
 
 MAX_COUNT = 1000
 
@@ -43,12 +36,12 @@ def add_explain(sub: argparse.ArgumentParser) -> None:
 def _explain(arguments: argparse.Namespace) -> None:
     trigger: Trigger
     if arguments.every is None:
-        trigger = from_cron_text(arguments.schedule, timezone=arguments.timezone)
+        trigger = triggers.from_cron_text(arguments.schedule, timezone=arguments.timezone)
     elif arguments.timezone is None:
         trigger = read_span(arguments.every)
     else:
         raise UsageError("--timezone: an interval has no time zone")
-    shown = preview(trigger, arguments.count, local_zone=machine_zone())
+    shown = preview(trigger, arguments.count, local_zone=triggers.machine_zone())
     if arguments.json:
         print_json({**shown._asdict(), "elapses": [each.isoformat() for each in shown.elapses]})
         return
@@ -102,8 +95,8 @@ def preview(
         elapses = tuple(
             elapse.astimezone(zone) for elapse in next_elapses(calendars, count, after_s=after_s)
         )
-    surprises = warnings(trigger, local_zone=local_zone)
-    return Preview(trigger.text, describe(trigger), lines, elapses, surprises)
+    surprises = triggers.warnings(trigger, local_zone=local_zone)
+    return Preview(trigger.text, triggers.describe(trigger), lines, elapses, surprises)
 
 
 def read_span(text: str) -> IntervalTrigger:

@@ -14,22 +14,12 @@ from collections.abc import Collection, Iterable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from sereno import setting_names
 from sereno.declare.access import READ_ONLY
 from sereno.declare.job import Job
 from sereno.declare.limits import TEMPLATE_TIMEOUT_S
 from sereno.errors import InvalidJob, InvalidTrigger, UsageError
 from sereno.export.cron_text import CronText, cron_text
-from sereno.setting_names import (
-    ELAPSE,
-    EXIT_SKIPPED,
-    INTERVAL_S,
-    KWARGS,
-    LOG,
-    MISFIRE_GRACE_S,
-    PING_URL,
-    PING_URL_FILE,
-    RUN_ID,
-)
 
 CREDENTIALS = "/run/sereno/credentials"
 # The controller appends "-" and the minute of the elapse to make a Job's name, which has at most 63 characters.
@@ -249,18 +239,21 @@ def _pod(job: Job, name: str, image: str, timeout_s: int) -> dict[str, Any]:
 
 def _environment(job: Job) -> list[dict[str, Any]]:
     values = {
-        LOG: "json",
-        EXIT_SKIPPED: 0,
-        INTERVAL_S: job.interval_s,
-        MISFIRE_GRACE_S: job.misfire_grace_s,
-        KWARGS: job.inputs.kwargs_json or None,
-        PING_URL: job.inputs.ping_url,
-        PING_URL_FILE: job.inputs.ping_url_file and f"{CREDENTIALS}/sereno_ping_url",
+        setting_names.LOG: "json",
+        setting_names.EXIT_SKIPPED: 0,
+        setting_names.INTERVAL_S: job.interval_s,
+        setting_names.MISFIRE_GRACE_S: job.misfire_grace_s,
+        setting_names.KWARGS: job.inputs.kwargs_json or None,
+        setting_names.PING_URL: job.inputs.ping_url,
+        setting_names.PING_URL_FILE: job.inputs.ping_url_file and f"{CREDENTIALS}/sereno_ping_url",
         "CREDENTIALS_DIRECTORY": CREDENTIALS if _secret_files(job) else None,
         **job.retry.environment(),
         **dict(job.inputs.environment),
     }
-    of_pod = {RUN_ID: "metadata.uid", ELAPSE: "metadata.labels['batch.kubernetes.io/job-name']"}
+    of_pod = {
+        setting_names.RUN_ID: "metadata.uid",
+        setting_names.ELAPSE: "metadata.labels['batch.kubernetes.io/job-name']",
+    }
     # "$(NAME)" would be replaced, and "$$" stands for "$".
     told = {
         name: str(value).replace("$", "$$") for name, value in values.items() if value is not None

@@ -13,15 +13,7 @@ from sereno.install.checks import OUR_ACCOUNTS, entry, is_our_account
 from sereno.install.manifest import Manifest, Wanted, complete, refuse_foreign, wanted
 from sereno.install.places import Order
 from sereno.install.releases import prune, sweep
-from sereno.manager.names import (
-    TARGET,
-    TELLER,
-    TEMPLATE,
-    drop_in_name,
-    job_of,
-    service_name,
-    timer_name,
-)
+from sereno.manager import names
 from sereno.units.durable import link_of
 
 
@@ -65,10 +57,10 @@ def verify(order: Order) -> None:
         done = ask(*_command(order.code), "render", "--to", place)
         if done.returncode:
             raise SerenoError(f"the shipped jobs' units could not be made: {cause(done)}")
-        units = ["sereno-notify.socket", "sereno-notify.service", TELLER]
-        for timer in Path(place).glob(timer_name("?*")):
-            service = Path(place, service_name(job_of(timer.name) or ""))
-            service.symlink_to(TEMPLATE)
+        units = ["sereno-notify.socket", "sereno-notify.service", names.TELLER]
+        for timer in Path(place).glob(names.timer_name("?*")):
+            service = Path(place, names.service_name(names.job_of(timer.name) or ""))
+            service.symlink_to(names.TEMPLATE)
             units += [service.name, timer.name]
         done = ask(
             *("systemd-analyze", "verify", "--man=no", "--recursive-errors=no"),
@@ -140,7 +132,7 @@ def _open_homes(units: str, changes: Changes) -> None:
     from sereno.units.service_text import OPEN_HOMES
     from sereno.units.unit_text import is_as_written, signed
 
-    for path in Path(units).glob(drop_in_name("*")):
+    for path in Path(units).glob(names.drop_in_name("*")):
         text = old = path.read_text("utf-8", "surrogateescape")
         if OPEN_HOMES[1] not in text.splitlines():
             for line in ("\nProtectHome=no\n", "\nProtectHome=read-only\n"):
@@ -170,15 +162,15 @@ def update_catalog(order: Order) -> None:
 def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool) -> None:
     """Stopping or disabling sereno.target is the administrator's switch: an upgrade leaves it as it is."""
     places = order.places
-    if link_of(places.at(places.switch)) == f"{places.former_units}/{TARGET}":
-        changes.link(places.at(places.switch), f"{places.units}/{TARGET}")
+    if link_of(places.at(places.switch)) == f"{places.former_units}/{names.TARGET}":
+        changes.link(places.at(places.switch), f"{places.units}/{names.TARGET}")
     # Before the reload, so that the manager knows of it: its timers.target stays loaded.
     if first and not target_is(order, "enabled"):
-        changes.run(*order.systemctl, "--no-reload", "enable", TARGET)
+        changes.run(*order.systemctl, "--no-reload", "enable", names.TARGET)
     if order.running and reload:
         changes.run(*order.systemctl, "daemon-reload")
     if first and order.start and order.running and not target_is(order, "active"):
-        changes.run(*order.systemctl, "start", TARGET)
+        changes.run(*order.systemctl, "start", names.TARGET)
     words = ["apply", "--prune", "--no-diff", order.scope_option]
     words += [*order.offline, *([] if order.start else ["--no-start"])]
     code = order.code
@@ -201,4 +193,4 @@ def _enable_timers(order: Order, changes: Changes, *, reload: bool, first: bool)
 
 def target_is(order: Order, state: str) -> bool:
     """Whether sereno.target is "enabled" or "active"."""
-    return not ask(*order.systemctl, f"is-{state}", "--quiet", TARGET).returncode
+    return not ask(*order.systemctl, f"is-{state}", "--quiet", names.TARGET).returncode

@@ -15,20 +15,12 @@ from sereno.install.commit import update_catalog
 from sereno.install.ending import tell
 from sereno.install.manifest import Manifest
 from sereno.install.places import JOB, Order
-from sereno.manager.names import (
-    ALL_APPS,
-    ALL_JOBS,
-    ALL_TIMERS,
-    TARGET,
-    drop_in_name,
-    service_name,
-    stamp_name,
-)
+from sereno.manager import names
 from sereno.setting_names import TEXTFILE_DIR
 
 # Of every kind of unit that sereno ever had.
 UNITS = (
-    *(ALL_JOBS, ALL_APPS, "sereno.*"),
+    *(names.ALL_JOBS, names.ALL_APPS, "sereno.*"),
     *("sereno-seed.*", "sereno-start*", "sereno-failed*", "sereno-notify.*"),
 )
 
@@ -79,7 +71,7 @@ def remove(order: Order) -> None:
 
 def _metrics_directory(order: Order) -> str | None:
     """Where the cleanup writes metrics: a directory that the administrator chose."""
-    done = ask(*order.systemctl, "show", "-P", "Environment", service_name(JOB))
+    done = ask(*order.systemctl, "show", "-P", "Environment", names.service_name(JOB))
     settings = dict(word.partition("=")[::2] for word in shlex.split(done.stdout))
     return settings.get(TEXTFILE_DIR)
 
@@ -90,18 +82,18 @@ def _stop_and_remove_timers(order: Order, changes: Changes) -> None:
     changes.run(*command, "remove", "--all", order.scope_option, *order.offline)
     if order.running:
         changes.run(*order.systemctl, "stop", *UNITS)
-    if os.path.exists(places.at(f"{places.units}/{TARGET}")):
-        changes.run(*order.systemctl, "--no-reload", "disable", TARGET)
+    if os.path.exists(places.at(f"{places.units}/{names.TARGET}")):
+        changes.run(*order.systemctl, "--no-reload", "disable", names.TARGET)
     # Links and drop-ins whose timer was gone already, so that nobody but their names says whose they are.
     generated = places.at(places.generated)
     for pattern in (
-        f"timers.target.wants/{TARGET}",
-        f"sereno*.target.wants/{ALL_APPS}",
-        f"sereno-*@*.wants/{ALL_TIMERS}",
+        f"timers.target.wants/{names.TARGET}",
+        f"sereno*.target.wants/{names.ALL_APPS}",
+        f"sereno-*@*.wants/{names.ALL_TIMERS}",
     ):
         for path in filter(os.path.islink, glob.glob(f"{generated}/{pattern}")):
             changes.remove(path)
-    for path in glob.glob(f"{generated}/{drop_in_name('*')}"):
+    for path in glob.glob(f"{generated}/{names.drop_in_name('*')}"):
         if "[X-Sereno]" in Path(path).read_text("utf-8", "replace").splitlines():
             changes.remove(path)
     for path in glob.glob(f"{generated}/sereno*[sd]"):
@@ -141,7 +133,7 @@ def _say_what_stays(order: Order) -> None:
 def _remove_data(order: Order, changes: Changes, metrics: str | None) -> None:
     places = order.places
     changes.remove_tree(places.at(places.cache))
-    for path in glob.glob(places.at(f"{places.scope.stamps}/{stamp_name('*')}")):
+    for path in glob.glob(places.at(f"{places.scope.stamps}/{names.stamp_name('*')}")):
         changes.remove(path)
     changes.remove_tree(places.at(places.state))
     if metrics:
@@ -172,7 +164,7 @@ def _of_the_administrator(order: Order) -> list[str]:
     found = glob.glob(f"{generated}/sereno*") + glob.glob(f"{generated}.control/sereno*")
     yours = [path for path in found if not os.path.isdir(path) or os.path.islink(path)]
     for top in [places.at(places.config), *found]:
-        for directory, names, files in os.walk(top):
-            links = [name for name in names if os.path.islink(f"{directory}/{name}")]
+        for directory, below, files in os.walk(top):
+            links = [name for name in below if os.path.islink(f"{directory}/{name}")]
             yours += [f"{directory}/{name}" for name in (*files, *links)]
     return yours

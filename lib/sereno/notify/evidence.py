@@ -14,20 +14,12 @@ from typing import Any, NamedTuple
 from sereno.errors import SerenoError
 from sereno.manager.names import is_of_a_job, job_of_service, service_name
 from sereno.notify.throttle import Moment
-from sereno.records import journal, journal_reader
+from sereno.records import journal, journal_reader, run_record
 from sereno.records.account import Account, exit_status
 from sereno.records.files import line_of
-from sereno.records.journal_reader import is_of_manager
+from sereno.records.journal_reader import is_of_manager, text
 from sereno.records.log import Logger
-from sereno.records.run_record import (
-    FIELDS,
-    PROCESS_EXITED,
-    START_FAILED,
-    UNIT_FAILED,
-    run_id_of,
-    runs_of,
-    text,
-)
+from sereno.records.run_record import PROCESS_EXITED, START_FAILED, UNIT_FAILED, run_id_of, runs_of
 
 # Of a run's end, or of the runs since another; a job may log without limit. Of the failures of all jobs.
 _RECORDS, _MOST_OF_MANAGER = 500, 10_000
@@ -35,7 +27,7 @@ _RECORDS, _MOST_OF_MANAGER = 500, 10_000
 _NOT_STARTED = ("dependency", "timeout")
 # The run's end is in the journal before the manager starts a handler; this is for a slow disk.
 _WAIT_S, _POLL_S = 2.0, 0.05
-_FIELDS = FIELDS | journal_reader.FIELDS | {"SERENO_ALERT", "__MONOTONIC_TIMESTAMP"}
+_FIELDS = run_record.FIELDS | journal_reader.FIELDS | {"SERENO_ALERT", "__MONOTONIC_TIMESTAMP"}
 _logger = Logger("sereno.notify")
 Record = Mapping[str, Any]
 

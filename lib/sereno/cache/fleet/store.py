@@ -14,6 +14,7 @@ import os
 import time
 
 from sereno.cache import entry
+from sereno.cache.fleet import scripts
 from sereno.cache.fleet.connection import Connection
 from sereno.cache.fleet.counters import Counters
 from sereno.cache.fleet.flight import Flight
@@ -30,14 +31,6 @@ from sereno.cache.fleet.format import (
     text_of,
 )
 from sereno.cache.fleet.level1 import Level1
-from sereno.cache.fleet.scripts import (
-    GENERATION_BYTES,
-    HEADER_BYTES,
-    PUT,
-    REPLACE,
-    RUN_ID_BYTES,
-    UNLINK,
-)
 from sereno.cache.fleet.url import Address
 from sereno.cache.values import ANYTHING, NOTHING, Counted, Removed, State, Stored, Version
 from sereno.errors import CacheError, CacheUnavailable, UsageError
@@ -136,7 +129,7 @@ class FleetStore:
                 kind, wanted = b"entry", expected.files  # type: ignore[assignment]  # as `version` made it
             elif ttl_ms > 0:
                 return [(b"SET", at, fresh, b"PX", ttl_ms)]
-            return [PUT.command(at, kind, wanted, fresh, ttl_ms)]
+            return [scripts.PUT.command(at, kind, wanted, fresh, ttl_ms)]
 
         reply = self.ask(commands, again=False)[0]
         is_done = reply not in (0, None)
@@ -187,7 +180,7 @@ class FleetStore:
         self.notice_fork()
         self.session.drop()
         for batch in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
-            unlink = UNLINK.command(*batch, keys=len(batch))
+            unlink = scripts.UNLINK.command(*batch, keys=len(batch))
             live = self.ask(lambda _, unlink=unlink: [unlink])[0]
             yield Removed(live, live)
         self.session.drop()
@@ -212,7 +205,7 @@ class FleetStore:
             start = sorted(self._all(), reverse=True)
         some = [start.pop() for _ in range(min(BATCH, len(start)))]
         sizes = self.ask(lambda epoch: [(b"STRLEN", self.entry_key(epoch, key)) for key in some])
-        live = [key for key, size in zip(some, sizes, strict=True) if size > HEADER_BYTES]
+        live = [key for key, size in zip(some, sizes, strict=True) if size > scripts.HEADER_BYTES]
         return [key.decode("utf-8", "surrogatepass") for key in live], start or None
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
@@ -245,7 +238,7 @@ class FleetStore:
         """Stores limits by the names of `State`; a server that begins empty is told them again."""
         self._given |= changes
         self.connection.limits = packed_limits(_NEW.changed(self._given))
-        self._given_to = self.connection.epoch[:RUN_ID_BYTES]
+        self._given_to = self.connection.epoch[: scripts.RUN_ID_BYTES]
         if self._given:
             self._replace(lambda epoch: limited(epoch, self._given))
         yield from ()
@@ -295,7 +288,7 @@ class FleetStore:
         """`Connection.ask`, in this process and with its counters and limits."""
         self.notice_fork()
         replies = self._counters.ask(commands, again=again)
-        if self._given and self._given_to != self.connection.epoch[:RUN_ID_BYTES]:
+        if self._given and self._given_to != self.connection.epoch[: scripts.RUN_ID_BYTES]:
             list(self.set_limits({}, 0))
         return replies
 
@@ -317,13 +310,13 @@ class FleetStore:
             if epoch == new:
                 return []
             new = changed(epoch)
-            return [REPLACE.command(self.connection.epoch_key, epoch, new)]
+            return [scripts.REPLACE.command(self.connection.epoch_key, epoch, new)]
 
         self.connection.ask(commands)
 
     def _all(self) -> set[bytes]:
         """The keys of all entries, and of those that are being computed."""
-        start = len(self.base) + len("e:") + GENERATION_BYTES + len(":")
+        start = len(self.base) + len("e:") + scripts.GENERATION_BYTES + len(":")
         found = self._scan(lambda epoch: self.entry_key(epoch, b""))
         return {key[start:] for batch in found for key in batch}
 
