@@ -155,6 +155,10 @@ class Config:
     max_failures: int
     log_lines: int
 
+    def is_recent(self, time_s: float, now_s: float) -> bool:
+        # Times in the future (the clock was set back) must not hold messages back for years.
+        return 0 <= now_s - time_s < self.repeat_after_s
+
 
 def load(path: str) -> Config:
     """Read and check a file.

@@ -60,7 +60,6 @@ class Handling:
         if missing:
             raise UsageError(f"{missing[0]}: not set; sereno's units set it", hint=TRY_IT)
         self._config = config.load(environ[NOTIFY_CONFIG])
-        self._rule = throttle.Rule(self._config.repeat_after_s, self._config.max_failures)
         self._states = States(environ[NOTIFY_STATE])
         self._user = is_of_a_user(environ)
         self._deliveries, self._now_s, self._environ = deliveries, now_s, environ
@@ -199,7 +198,7 @@ class Handling:
     def _count(self, event: Event, change: Callable[..., State]) -> None:
         """Have an event counted by `change`, and told."""
         handlers = self._handlers(event.job)
-        counted = partial(change, event=event, rule=self._rule, handlers=handlers)
+        counted = partial(change, event=event, rule=self._config, handlers=handlers)
         self._offer(event, self._states.change(event.job, counted))
 
     def heard(self, waiting: list[Datagram]) -> list[Datagram]:
@@ -273,7 +272,7 @@ class Handling:
         for handler in self._config.handlers:
             if handler.name in state.told:
                 told = state.of(handler.name)
-                until_s = throttle.quiet_until_s(told, event, event.time_s, self._rule)
+                until_s = throttle.quiet_until_s(told, event, event.time_s, self._config)
                 if until_s is None:
                     due, done = partial(self._due, handler.name), partial(self._done, handler.name)
                     is_told |= self._deliveries.start(Task(handler, event, due, done))
@@ -286,19 +285,19 @@ class Handling:
         """The event as a handler tells it now; None: it holds it back now."""
         state, now_s = self._states.read(event.job), self._now_s()
         told = state.of(handler)
-        if throttle.quiet_until_s(told, event, now_s, self._rule) is not None:
+        if throttle.quiet_until_s(told, event, now_s, self._config) is not None:
             return None
         last = told.last.get(throttle.name_of(event), throttle.Last())
         if event.kind == RECOVERY:
             event, row = replace(event, untold=last.untold), told.owed
         else:
-            until_s = now_s + self._rule.repeat_after_s
+            until_s = now_s + self._config.repeat_after_s
             event = replace(event, untold=max(last.untold - 1, 0), quiet_until_s=until_s)
             row = state.failing if event.kind == FAILURE else None
         return replace(event, failing_since_s=row.since_s, failures=row.number) if row else event
 
     def _done(self, handler: str, event: Event) -> None:
-        now_s, rule = self._now_s(), self._rule
+        now_s, rule = self._now_s(), self._config
         tell = partial(throttle.delivered, handler=handler, event=event, now_s=now_s, rule=rule)
         state, name = self._states.change(event.job, tell), throttle.name_of(event)
         others = [one.last.get(name, Last()) for each, one in state.told.items() if each != handler]

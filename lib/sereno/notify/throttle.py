@@ -10,23 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sereno.notify.message import FAILURE, RECOVERY, Event
 
+if TYPE_CHECKING:
+    from sereno.notify.config import Config
+
 MOST_ALERTS, _MOST_NAME = 1000, 200
 """Of one job, the newest, that are remembered for a handler; characters of a name."""
-
-
-class Rule(NamedTuple):
-    """`SETTINGS` of notify.toml."""
-
-    repeat_after_s: float
-    max_failures: int
-
-    def is_recent(self, time_s: float, now_s: float) -> bool:
-        # Times in the future (the clock was set back) must not hold messages back for years.
-        return 0 <= now_s - time_s < self.repeat_after_s
 
 
 class Moment(NamedTuple):
@@ -95,7 +87,7 @@ def failed(
     state: State,
     event: Event,
     ended: Moment,
-    rule: Rule,
+    rule: Config,
     handlers: Collection[str],
     *,
     is_first: bool = False,
@@ -116,7 +108,7 @@ def _without(told: Told) -> Told:
     return told._replace(last={**told.last, "": Last(0.0, untold)})
 
 
-def happened(state: State, event: Event, rule: Rule, handlers: Collection[str]) -> State:
+def happened(state: State, event: Event, rule: Config, handlers: Collection[str]) -> State:
     """The state after a failure or an alert, which is yet to be told."""
     counted = {}
     for handler in handlers:
@@ -127,7 +119,7 @@ def happened(state: State, event: Event, rule: Rule, handlers: Collection[str]) 
     return state._replace(told=counted)
 
 
-def _remembered(lasts: Mapping[str, Last], now_s: float, rule: Rule) -> dict[str, Last]:
+def _remembered(lasts: Mapping[str, Last], now_s: float, rule: Config) -> dict[str, Last]:
     """Those that still hold back, or count, something; a job may give every alert a name of its own."""
     needed = [
         (name, last)
@@ -153,7 +145,7 @@ def succeeded(state: State, ended: Moment, handlers: Collection[str]) -> State:
     return state._replace(failing=None, told=told)
 
 
-def quiet_until_s(told: Told, event: Event, now_s: float, rule: Rule) -> float | None:
+def quiet_until_s(told: Told, event: Event, now_s: float, rule: Config) -> float | None:
     """Until when a handler holds this event back; None: it is to be told now."""
     if event.kind == RECOVERY:
         return None if told.owed else inf
@@ -165,7 +157,7 @@ def quiet_until_s(told: Told, event: Event, now_s: float, rule: Rule) -> float |
     return sent[0] + rule.repeat_after_s if is_too_many else None
 
 
-def delivered(state: State, handler: str, event: Event, now_s: float, rule: Rule) -> State:
+def delivered(state: State, handler: str, event: Event, now_s: float, rule: Config) -> State:
     """The state after a handler has told an event."""
     told = state.of(handler)
     # What came while it was on its way is yet to be told.

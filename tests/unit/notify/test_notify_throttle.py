@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sereno.notify.config import Config
 from sereno.notify.message import ALERT, FAILURE, RECOVERY, Event
 from sereno.notify.throttle import (
     MOST_ALERTS,
     Last,
     Moment,
     Row,
-    Rule,
     State,
     Told,
     delivered,
@@ -28,7 +28,7 @@ from sereno.notify.throttle import (
 )
 
 DAY_S = 86_400.0
-RULE = Rule(DAY_S, 3)
+RULE = Config((), DAY_S, max_failures=3, log_lines=0)
 NAMES = ("mail", "hook")
 # Runs: seconds since the one before, and whether it succeeded.
 COURSES = st.lists(st.tuples(st.floats(0.1, 2 * DAY_S), st.booleans()), max_size=60)

@@ -36,7 +36,7 @@ class Level1:
     has_bound = True
 
     def __init__(self, store: FleetStore, max_stale_s: float) -> None:
-        self._store, self._max_stale_s = store, max_stale_s
+        self._store, self._max_stale_s, self.path = store, max_stale_s, store.path
         # For a `Reader`: what it would guard is not changed here.
         self.lock = nullcontext()
         self.renew()
@@ -49,11 +49,6 @@ class Level1:
         self._bytes = 0
         # What is being read, by key: taken away by whatever changes it meanwhile.
         self._reading: dict[str, object] = {}
-
-    @property
-    def path(self) -> str:
-        """How the cache is called in messages."""
-        return self._store.path
 
     @property
     def line(self) -> memoryview[int]:
