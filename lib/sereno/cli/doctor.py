@@ -19,19 +19,12 @@ def _doctor(arguments: argparse.Namespace) -> int:
     facts = gather(installation_of(arguments))
     findings = examine(facts)
     if arguments.json:
-        shown = {
-            "scope": facts.scope,
-            "jobs": len(facts.jobs),
-            "well": not findings,
-            "findings": [finding.as_json() for finding in findings],
-        }
-        print_json(shown)
-    else:
-        for found in findings:
-            print(f"{found.level}: {found.subject}: {found.message} ({found.field}: {found.value})")
-            print(f"  hint: {found.hint}")
-        if not findings:
-            print(
-                f"{facts.scope} scope: all is well; jobs: {len(facts.jobs)}, checks: {len(CHECKS)}"
-            )
-    return 1 if findings else 0
+        shown = {"scope": facts.scope, "jobs": len(facts.jobs), "well": not findings}
+        print_json({**shown, "findings": [finding.as_json() for finding in findings]})
+        return int(bool(findings))
+    for found in findings:
+        print(f"{found.level}: {found.subject}: {found.message} ({found.field}: {found.value})")
+        print(f"  hint: {found.hint}")
+    if not findings:
+        print(f"{facts.scope} scope: all is well; jobs: {len(facts.jobs)}, checks: {len(CHECKS)}")
+    return int(bool(findings))

@@ -95,16 +95,10 @@ def _history(arguments: argparse.Namespace) -> None:
     period = period_of(found)
     now = cache_now(job.function, user=installation.scope.is_user)
     if arguments.json:
-        print_json(
-            {
-                "job": job.id,
-                "since": iso(since_s, arguments.zone),
-                "until": iso(until_s, arguments.zone),
-                **period.as_json(),
-                "now": now,
-                "history": [run.as_json(arguments.zone) for run in found],
-            }
-        )
+        zone = arguments.zone
+        shown = {"job": job.id, "since": iso(since_s, zone), "until": iso(until_s, zone)}
+        history = [run.as_json(zone) for run in found]
+        print_json({**shown, **period.as_json(), "now": now, "history": history})
     else:
         _print_runs(found[max(0, len(found) - arguments.count) :], arguments.zone)
         _print_period(found, period, arguments.days, now)

@@ -117,9 +117,8 @@ def _faults(job: Job, code_in_home: bool) -> list[str]:
     for field, account in (("user", job.user), ("group", job.group)):
         # The API takes what an int32 holds.
         known = account is None or (account.isdigit() and int(account) < 1 << 31)
-        faults[
-            f"{field}: {account!r} is this machine's name; give its number in the image"
-        ] = not known
+        fault = f"{field}: {account!r} is this machine's name; give its number in the image"
+        faults[fault] = not known
     return [fault for fault, is_so in faults.items() if is_so]
 
 
@@ -132,11 +131,8 @@ def _names(ids: Iterable[str]) -> dict[str, str]:
     times = Counter(plain.values())
     names = {}
     for each, name in plain.items():
-        if (
-            times[name] > 1
-            or not 0 < len(name) <= MOST_NAME_CHARACTERS
-            or re.search(r"-[0-9a-f]{8}$", name)
-        ):
+        fits = 0 < len(name) <= MOST_NAME_CHARACTERS
+        if times[name] > 1 or not fits or re.search(r"-[0-9a-f]{8}$", name):
             stem = name[: MOST_NAME_CHARACTERS - 9].rstrip("-") or "job"
             name = f"{stem}-{sha256(each.encode()).hexdigest()[:8]}"
         names[each] = name
@@ -258,13 +254,9 @@ def _environment(job: Job) -> list[dict[str, Any]]:
     told = {
         name: str(value).replace("$", "$$") for name, value in values.items() if value is not None
     }
-    return [
-        *({"name": name, "value": value} for name, value in told.items()),
-        *(
-            {"name": name, "valueFrom": {"fieldRef": {"fieldPath": of_pod[name]}}}
-            for name in of_pod
-        ),
-    ]
+    fields = {name: {"fieldRef": {"fieldPath": path}} for name, path in of_pod.items()}
+    found: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in told.items()]
+    return found + [{"name": name, "valueFrom": field} for name, field in fields.items()]
 
 
 def _secret_files(job: Job) -> dict[str, str]:

@@ -18,16 +18,12 @@ def tell(changed: bool) -> None:
 
 
 def report(order: Order, changed: bool) -> None:
-    name = f"sereno {order.release}"
     if order.dry_run:
         tell(changed)
         return
-    prefix = order.places.prefix
-    print(
-        f"Installed: {name} in {prefix}"
-        if changed
-        else f"Nothing was changed: {name} is installed in {prefix}"
-    )
+    name, prefix = f"sereno {order.release}", order.places.prefix
+    same = f"Nothing was changed: {name} is installed in {prefix}"
+    print(f"Installed: {name} in {prefix}" if changed else same)
     runs = order.start and changed
     {"staged": _staged, "absent": _absent, "running": _running}[order.manager](order, runs)
     tell(changed)
