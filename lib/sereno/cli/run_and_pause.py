@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import Future
 from functools import partial
 from threading import Thread
 
@@ -78,18 +79,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _followed(installation: Installation, job_id: str) -> tuple[Run, list[str]]:
     """Run a job, print what it logs as it comes, and return its run and the last of these lines."""
-    ended: list[Run | BaseException] = []
+    ended: Future[Run] = Future()
     said: list[str] = []
 
     def run() -> None:
         try:
             found = run_and_wait.run(job_id, installation.manager, user=installation.scope.is_user)
-            ended.append(found)
+            ended.set_result(found)
         except BaseException as error:
-            ended.append(error)
+            ended.set_exception(error)
 
     with runs.Runs(user=installation.scope.is_user) as past:
-        lines = past.follow(job_id, lambda: bool(ended))
+        lines = past.follow(job_id, ended.done)
         next(lines)
         # A daemon: whoever stops following must not wait for the run.
         Thread(target=run, daemon=True).start()
@@ -97,10 +98,7 @@ def _followed(installation: Installation, job_id: str) -> tuple[Run, list[str]]:
             # Its closing record is among the last: systemd's words of the unit come after it.
             said = [*said[-20:], text(record, "MESSAGE")]
             print(printable(said[-1], MOST_SHOWN), file=sys.stderr, flush=True)
-    (result,) = ended
-    if isinstance(result, BaseException):
-        raise result
-    return result, said
+    return ended.result(), said
 
 
 def _switch(arguments: argparse.Namespace, *, on: bool) -> None:
