@@ -67,7 +67,6 @@ def add_seed(sub: argparse.ArgumentParser) -> None:
 
 
 def _shipped(arguments: argparse.Namespace) -> Scheduler:
-    """The scheduler of sereno's own application, with the shipped jobs registered."""
     scheduler = Scheduler(DEFAULT_APP, scope=arguments.scope, root=arguments.root)
     register_shipped(scheduler)
     return scheduler

@@ -53,7 +53,6 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _is_screen() -> bool:
-    """Whether this is a terminal that can be drawn on."""
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
 

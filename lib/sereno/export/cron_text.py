@@ -110,7 +110,6 @@ def _days(rules: tuple[DayRule, ...]) -> tuple[Iterable[int], Iterable[int]]:
 
 
 def _grid_of(interval_s: int) -> tuple[Iterable[int], Iterable[int]]:
-    """Hours and minutes from midnight on."""
     grids = {60 * step: _grid(step) for step in range(1, _DAY_MIN + 1) if _DAY_MIN % step == 0}
     known = {step_s: grid for step_s, grid in grids.items() if grid is not None}
     if interval_s not in known:

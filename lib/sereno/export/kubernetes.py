@@ -165,7 +165,6 @@ def _cron_job(job: Job, schedule: CronText, metadata: dict[str, Any], image: str
 
 
 def _policy(metadata: dict[str, Any]) -> dict[str, Any]:
-    """Nothing comes to or from the application's pods that have no network."""
     chosen = {"matchLabels": _without_network(metadata)}
     return {
         "apiVersion": "networking.k8s.io/v1",

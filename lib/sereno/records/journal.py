@@ -274,7 +274,6 @@ def _text(value: object) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON of what `plain` gives."""
     if isinstance(value, dict):
         pairs = (f"{encode_basestring(name)}: {_json(item)}" for name, item in value.items())
         return f"{{{', '.join(pairs)}}}"

@@ -124,7 +124,6 @@ def _without_failure(seen: Seen) -> Verdict:
 
 
 def _words(seen: Seen) -> str:
-    """How systemd saw it end."""
     if seen.result == "timeout":
         # A stop that outlasted TimeoutStopSec= has the same result.
         return TIMEOUT if seen.limit is None else errors.OVER_LIMIT if seen.limit else LEFT_BEHIND

@@ -143,7 +143,6 @@ class Connection:
         return self._wire is not None
 
     def close(self) -> None:
-        """Closes the connection; the next question opens another."""
         with self.lock:
             if self._wire is not None:
                 self._wire.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from _thread import allocate_lock
 
-from sereno.cache.board import COUNTERS, EVICTIONS, EXPIRED_REMOVALS, unused_line
+from sereno.cache.board import COUNTERS, EVICTIONS, EXPIRED_REMOVALS
 from sereno.cache.fleet.scripts import MARK
 
 TYPE_CHECKING = False
@@ -21,9 +21,8 @@ _EVERY_S = 1.0
 class Counters:
     """`line` is where this process counts, in the order of `board.COUNTERS`; `key`, where the server has the sums."""
 
-    def __init__(self, connection: Connection, key: bytes) -> None:
-        self._connection, self.key = connection, key
-        self.line = unused_line()
+    def __init__(self, connection: Connection, key: bytes, line: memoryview[int]) -> None:
+        self._connection, self.key, self.line = connection, key, line
         self._sent = [0] * (len(COUNTERS) + 1)
         self._send_at_s, self._sending = 0.0, allocate_lock()
 

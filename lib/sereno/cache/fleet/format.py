@@ -58,7 +58,6 @@ def limited(epoch: bytes, changes: dict[str, int | None]) -> bytes:
 
 
 def packed_limits(limits: State) -> bytes:
-    """Limits as the tail of an epoch."""
     return b":%b:%b" % tuple(
         b"" if limit is None else b"%d" % limit
         for limit in (limits.default_ttl_ms, limits.max_value_bytes)

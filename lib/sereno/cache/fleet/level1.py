@@ -37,6 +37,7 @@ class Level1:
 
     def __init__(self, store: FleetStore, max_stale_s: float) -> None:
         self._store, self._max_stale_s, self.path = store, max_stale_s, store.path
+        self.line = store.line
         # For a `Reader`: what it would guard is not changed here.
         self.lock = nullcontext()
         self.renew()
@@ -49,11 +50,6 @@ class Level1:
         self._bytes = 0
         # What is being read, by key: taken away by whatever changes it meanwhile.
         self._reading: dict[str, object] = {}
-
-    @property
-    def line(self) -> memoryview[int]:
-        """Where requests are counted."""
-        return self._store.line
 
     def renew(self) -> None:
         """In a forked child: whoever held the lock is not there."""

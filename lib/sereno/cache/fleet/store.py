@@ -14,6 +14,7 @@ import os
 import time
 
 from sereno.cache import entry
+from sereno.cache.board import unused_line
 from sereno.cache.fleet import scripts
 from sereno.cache.fleet.connection import Connection
 from sereno.cache.fleet.counters import Counters
@@ -67,6 +68,8 @@ class FleetStore:
         escaped_name = name.replace("%", "%25").replace(":", "%3A")
         self.base = entry.utf8(f"{address.ns}:{escaped_name}:")
         self.path = f"{address.public} ({address.ns}:{name})"
+        self.line = unused_line()
+        """Where requests are counted."""
         self.session = Level1(self, address.max_stale_s)
         """What a `Reader` goes by before it asks."""
         self.connection = Connection(
@@ -74,8 +77,7 @@ class FleetStore:
         )
         self._given: dict[str, int | None] = {}
         self._given_to = b""
-        self._counters = Counters(self.connection, self.base + b"counters")
-        self.line = self._counters.line
+        self._counters = Counters(self.connection, self.base + b"counters", self.line)
 
     def check(self, given: dict[str, Any]) -> None:
         """Raises UsageError for an argument of a cache that it cannot have on a server."""
