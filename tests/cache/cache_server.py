@@ -139,11 +139,11 @@ def python(code: str, url: str, *arguments: object, **options: object) -> subpro
 
 def without_epoch() -> None:
     """Has this process take any server's keys for those of its cache, to see what happens then."""
-    from sereno.cache.fleet import scripts
+    from sereno.cache.fleet import layout
 
     kept = "local kept = redis.call('GET', KEYS[1]) if kept then return kept end "
-    off = scripts.Script(kept + scripts.EPOCH.text.decode())
-    scripts.EPOCH, scripts.ALL = off, (*scripts.ALL, off)
+    off = layout.Script(kept + layout.EPOCH.text.decode())
+    layout.EPOCH, layout.ALL = off, (*layout.ALL, off)
 
 
 class Clock:

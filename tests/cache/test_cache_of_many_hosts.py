@@ -19,7 +19,7 @@ import pytest
 from cache_server import DEADLINE_S, Server, python, without_epoch
 
 from sereno.cache import MetadataCache, get_metadata_cache
-from sereno.cache.fleet import scripts
+from sereno.cache.fleet import layout
 from sereno.errors import CacheError, CacheFormatError, CacheUnavailable, UsageError
 
 LIMIT_S = 0.25
@@ -299,8 +299,8 @@ def save_and_change(server, cache):
 
 
 def epoch_off(monkeypatch):
-    monkeypatch.setattr(scripts, "EPOCH", scripts.EPOCH)  # put back afterwards
-    monkeypatch.setattr(scripts, "ALL", scripts.ALL)
+    monkeypatch.setattr(layout, "EPOCH", layout.EPOCH)  # put back afterwards
+    monkeypatch.setattr(layout, "ALL", layout.ALL)
     without_epoch()
 
 
@@ -481,7 +481,7 @@ def be_too_old(asked):
 
 def have_no_epoch(asked):
     asked.recv(10_000)
-    asked.sendall(b"%1\r\n$7\r\nversion\r\n$5\r\n7.0.1\r\n" + b"+OK\r\n" * len(scripts.ALL))
+    asked.sendall(b"%1\r\n$7\r\nversion\r\n$5\r\n7.0.1\r\n" + b"+OK\r\n" * len(layout.ALL))
     asked.recv(10_000)
     asked.sendall(b"+OK\r\n:1\r\n")
 

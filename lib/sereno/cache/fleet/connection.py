@@ -14,8 +14,7 @@ import time
 from _thread import RLock
 from random import uniform
 
-from sereno.cache.fleet import scripts
-from sereno.cache.fleet.format import new_generation
+from sereno.cache.fleet import layout
 from sereno.cache.fleet.wire import Garbled, ReplyError, Wire
 from sereno.errors import CacheError, CacheUnavailable, UsageError
 
@@ -186,7 +185,7 @@ class Connection:
         if address.password is not None:
             who = (b"AUTH", (address.username or "default").encode(), address.password.encode())
         commands: list[Command] = [(b"HELLO", 3, *who, b"SETNAME", b"sereno:%d" % self.pid)]
-        commands += [(b"SCRIPT", b"LOAD", script.text) for script in scripts.ALL]
+        commands += [(b"SCRIPT", b"LOAD", script.text) for script in layout.ALL]
         if address.database:
             commands.append((b"SELECT", address.database))
         if address.max_stale_s:
@@ -206,12 +205,12 @@ class Connection:
     def _open_epoch(self, wire: Wire) -> None:
         """Takes the epoch that is, or begins one."""
         # Whoever emptied the server may have had it forget the scripts, too.
-        load = (b"SCRIPT", b"LOAD", scripts.EPOCH.text)
-        command = scripts.EPOCH.command(self.epoch_key, new_generation(), self.limits)
+        load = (b"SCRIPT", b"LOAD", layout.EPOCH.text)
+        command = layout.EPOCH.command(self.epoch_key, layout.new_generation(), self.limits)
         replies = self._exchanged(wire, [load, command], again=False)
         assert replies is not None
         _, epoch = self._granted(replies)
-        if not isinstance(epoch, bytes) or len(epoch) < scripts.EPOCH_BYTES:
+        if not isinstance(epoch, bytes) or len(epoch) < layout.EPOCH_BYTES:
             raise self._failed(Garbled(f"{epoch!r:.80} is no epoch"))
         if epoch != self.epoch:
             self._dropped()

@@ -6,7 +6,7 @@ import time
 from _thread import allocate_lock
 
 from sereno.cache.board import COUNTERS, EVICTIONS, EXPIRED_REMOVALS
-from sereno.cache.fleet.scripts import MARK
+from sereno.cache.fleet.layout import MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-from sereno.cache.fleet.format import generation_of
-from sereno.cache.fleet.scripts import LAND
+from sereno.cache.fleet.layout import LAND, generation_of
 from sereno.errors import CacheUnavailable
 
 TYPE_CHECKING = False

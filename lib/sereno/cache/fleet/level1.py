@@ -15,7 +15,7 @@ import weakref
 from _thread import RLock
 from contextlib import nullcontext
 
-from sereno.cache.fleet.format import text_of
+from sereno.cache.fleet.layout import text_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,22 +15,11 @@ import time
 
 from sereno.cache import entry
 from sereno.cache.board import unused_line
-from sereno.cache.fleet import scripts
+from sereno.cache.fleet import layout
 from sereno.cache.fleet.connection import Connection
 from sereno.cache.fleet.counters import Counters
 from sereno.cache.fleet.flight import Flight
-from sereno.cache.fleet.format import (
-    emptied,
-    escaped,
-    generation_of,
-    granted_ms,
-    info_of,
-    limited,
-    limits_of,
-    packed_entry,
-    packed_limits,
-    text_of,
-)
+from sereno.cache.fleet.layout import generation_of, limits_of, packed_entry, text_of
 from sereno.cache.fleet.level1 import Level1
 from sereno.cache.fleet.url import Address
 from sereno.cache.values import ANYTHING, NOTHING, Counted, Removed, State, Stored, Version
@@ -73,7 +62,7 @@ class FleetStore:
         self.session = Level1(self, address.max_stale_s)
         """What a `Reader` goes by before it asks."""
         self.connection = Connection(
-            address, self.base, self.session.pushed, self.session.drop, packed_limits(_NEW)
+            address, self.base, self.session.pushed, self.session.drop, layout.packed_limits(_NEW)
         )
         self._given: dict[str, int | None] = {}
         self._given_to = b""
@@ -121,7 +110,7 @@ class FleetStore:
             self.session.forget(key)
             at, limits = self.entry_key(epoch, key), limits_of(epoch)
             limits.check(b"", text)
-            ttl_ms = granted_ms(lifetime_ms, limits, jitter)
+            ttl_ms = layout.granted_ms(lifetime_ms, limits, jitter)
             kind, wanted = b"", b""
             if expected is NOTHING:
                 kind = b"nothing"
@@ -131,7 +120,7 @@ class FleetStore:
                 kind, wanted = b"entry", expected.files  # type: ignore[assignment]  # as `version` made it
             elif ttl_ms > 0:
                 return [(b"SET", at, fresh, b"PX", ttl_ms)]
-            return [scripts.PUT.command(at, kind, wanted, fresh, ttl_ms)]
+            return [layout.PUT.command(at, kind, wanted, fresh, ttl_ms)]
 
         reply = self.ask(commands, again=False)[0]
         is_done = reply not in (0, None)
@@ -161,7 +150,7 @@ class FleetStore:
                 for key, text in batch:
                     self.session.forget(key)
                     at = self.entry_key(epoch, key)
-                    ttl_ms = granted_ms(lifetime_ms, limits_of(epoch), jitter)
+                    ttl_ms = layout.granted_ms(lifetime_ms, limits_of(epoch), jitter)
                     fresh = (b"SET", at, packed_entry(text), b"PX", ttl_ms)
                     asked.append(fresh if ttl_ms else (b"DEL", at))
                 return asked
@@ -182,7 +171,7 @@ class FleetStore:
         self.notice_fork()
         self.session.drop()
         for batch in self._scan(lambda epoch: self.entry_key(epoch, prefix)):
-            unlink = scripts.UNLINK.command(*batch, keys=len(batch))
+            unlink = layout.UNLINK.command(*batch, keys=len(batch))
             live = self.ask(lambda _, unlink=unlink: [unlink])[0]
             yield Removed(live, live)
         self.session.drop()
@@ -192,11 +181,11 @@ class FleetStore:
         self.notice_fork()
         self.session.drop()
         try:
-            self._replace(emptied)
+            self._replace(layout.emptied)
         except CacheUnavailable:
             # A full server takes no other epoch, but removals.
             list(self.remove_prefix("", 0))
-            self._replace(emptied)
+            self._replace(layout.emptied)
         try:
             list(self.purge(0))
         except CacheError:
@@ -207,7 +196,7 @@ class FleetStore:
             start = sorted(self._all(), reverse=True)
         some = [start.pop() for _ in range(min(BATCH, len(start)))]
         sizes = self.ask(lambda epoch: [(b"STRLEN", self.entry_key(epoch, key)) for key in some])
-        live = [key for key, size in zip(some, sizes, strict=True) if size > scripts.HEADER_BYTES]
+        live = [key for key, size in zip(some, sizes, strict=True) if size > layout.HEADER_BYTES]
         return [key.decode("utf-8", "surrogatepass") for key in live], start or None
 
     def purge(self, now_ms: int) -> Iterator[Swept]:
@@ -239,16 +228,16 @@ class FleetStore:
     def set_limits(self, changes: dict[str, int | None], now_ms: int) -> Iterator[int]:
         """Stores limits by the names of `State`; a server that begins empty is told them again."""
         self._given |= changes
-        self.connection.limits = packed_limits(_NEW.changed(self._given))
-        self._given_to = self.connection.epoch[: scripts.RUN_ID_BYTES]
+        self.connection.limits = layout.packed_limits(_NEW.changed(self._given))
+        self._given_to = self.connection.epoch[: layout.RUN_ID_BYTES]
         if self._given:
-            self._replace(lambda epoch: limited(epoch, self._given))
+            self._replace(lambda epoch: layout.limited(epoch, self._given))
         yield from ()
 
     def counted(self) -> Counted:
         self._counters.tell_at_once()
         kept, told = self.ask(lambda _: [(b"HGETALL", self._counters.key), (b"INFO",)])
-        return self._counted("reset", kept, info_of(told))
+        return self._counted("reset", kept, layout.info_of(told))
 
     def counted_since_report(self) -> Counted:
         return self._marked("mark")
@@ -258,7 +247,7 @@ class FleetStore:
 
     def _marked(self, name: str) -> Counted:
         self._counters.tell_at_once()
-        info = info_of(self.ask(lambda _: [(b"INFO",)])[0])
+        info = layout.info_of(self.ask(lambda _: [(b"INFO",)])[0])
         (kept,) = self.ask(lambda _: [self._counters.mark(name, info)], again=False)
         return self._counted(name, kept, info)
 
@@ -270,7 +259,7 @@ class FleetStore:
 
     def server(self) -> dict[str, str]:
         """What the server tells of itself (INFO), by its own names; and `latency_ms` of a question like a read."""
-        told = info_of(self.ask(lambda _: [(b"INFO",)])[0])
+        told = layout.info_of(self.ask(lambda _: [(b"INFO",)])[0])
         began_s = time.monotonic()
         self.ask(lambda _: [])
         return told | {"latency_ms": f"{1000 * (time.monotonic() - began_s):.2f}"}
@@ -290,7 +279,7 @@ class FleetStore:
         """`Connection.ask`, in this process and with its counters and limits."""
         self.notice_fork()
         replies = self._counters.ask(commands, again=again)
-        if self._given and self._given_to != self.connection.epoch[: scripts.RUN_ID_BYTES]:
+        if self._given and self._given_to != self.connection.epoch[: layout.RUN_ID_BYTES]:
             list(self.set_limits({}, 0))
         return replies
 
@@ -312,13 +301,13 @@ class FleetStore:
             if epoch == new:
                 return []
             new = changed(epoch)
-            return [scripts.REPLACE.command(self.connection.epoch_key, epoch, new)]
+            return [layout.REPLACE.command(self.connection.epoch_key, epoch, new)]
 
         self.connection.ask(commands)
 
     def _all(self) -> set[bytes]:
         """The keys of all entries, and of those that are being computed."""
-        start = len(self.base) + len("e:") + scripts.GENERATION_BYTES + len(":")
+        start = len(self.base) + len("e:") + layout.GENERATION_BYTES + len(":")
         found = self._scan(lambda epoch: self.entry_key(epoch, b""))
         return {key[start:] for batch in found for key in batch}
 
@@ -327,7 +316,7 @@ class FleetStore:
         cursor: bytes = b"0"
 
         def commands(epoch: bytes) -> list[Command]:
-            pattern = escaped(prefix(epoch)) + b"*"
+            pattern = layout.escaped(prefix(epoch)) + b"*"
             return [(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCANNED)]
 
         while True:
