@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sereno.errors import NotAvailable, SystemdError
 from sereno.manager.systemctl import asked
@@ -18,7 +18,8 @@ _TIMEOUT_S = 30
 # "Next elapse:" and "Iter. #2:" (252; "Iteration #2:" from 257) are in the machine's zone; where that is not UTC, a
 # line "(in UTC):" follows each.
 _IN_UTC = re.compile(
-    r" *(?:Next elapse|Iter(?:\.|ation) #\d+|\(in UTC\)): \w+ (\d+-\d+-\d+ \d+:\d+:\d+)(?:\.\d+)? UTC"
+    r"^ *(?:Next elapse|Iter(?:\.|ation) #\d+|\(in UTC\)): \w+ (\d+-\d+-\d+ \d+:\d+:\d+)(?:\.\d+)? UTC$",
+    re.MULTILINE,
 )
 
 
@@ -71,7 +72,7 @@ def elapses_until(
     """All elapses of each expression from `after_s` to `until_s`, in a few calls for all of them.
 
     Args:
-        most: how many elapses may be computed, some 30 µs each; the expressions for which it is not enough, those that
+        most: how many elapses may be computed, some 10 µs each; the expressions for which it is not enough, those that
             elapse most often, are left out.
 
     Returns:
@@ -81,23 +82,21 @@ def elapses_until(
     open_ones, count = set(calendars), 4
     while open_ones and count * len(open_ones) <= most:
         most -= count * len(open_ones)
-        asked = elapses_of_each(open_ones, count, after_s=after_s)
+        asked, wanted = elapses_of_each(open_ones, count, after_s=after_s), []
         for calendar in list(open_ones):
             times = asked.get(calendar, [])
-            if len(times) < count or times[-1].timestamp() >= until_s:
+            if len(times) < count or (last_s := times[-1].timestamp()) >= until_s:
                 found[calendar] = [time for time in times if time.timestamp() <= until_s]
                 open_ones.remove(calendar)
-        count *= 4
+            else:
+                # As if they went on like this.
+                wanted.append(int(count * 1.05 * (until_s - after_s) / (last_s - after_s)) + 2)
+        count = max(2 * count, min(wanted, default=0))
     return found
 
 
 def _times_in(text: str) -> list[datetime]:
-    found = {
-        datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
-        for line in text.splitlines()
-        if (match := _IN_UTC.fullmatch(line))
-    }
-    return sorted(found)
+    return sorted({datetime.fromisoformat(f"{found}+00:00") for found in _IN_UTC.findall(text)})
 
 
 def _ask(*words: str, check: bool = True) -> str:

@@ -98,8 +98,7 @@ def run_of(job_id: str, shown: Mapping[str, str]) -> Run | None:
         limit=None,
         running=running,
     )
-    run = Run(job_id, shown["InvocationID"], "", start_s, end_s)
-    return judged(run, seen, {})._replace(is_over=not running)
+    return judged(job_id, shown["InvocationID"], start_s, end_s, seen, {}, is_over=not running)
 
 
 def has_left(shown: Mapping[str, str]) -> bool:

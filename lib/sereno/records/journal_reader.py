@@ -142,9 +142,8 @@ class Vouching:
 
     def vouches(self, record: Mapping[str, Any], job_id: str) -> bool:
         """Whether a record is what one of the job's runs said, or what the scope's manager said of it."""
-        service, uid = service_name(job_id), text(record, "_UID")
-        of_user = "_SYSTEMD_USER_UNIT" in record
-        if self._user and uid != str(os.geteuid()):
+        service, of_user = service_name(job_id), "_SYSTEMD_USER_UNIT" in record
+        if self._user and text(record, "_UID") != str(os.geteuid()):
             return False
         if is_of_manager(record):
             name = "USER_UNIT" if self._user else "UNIT"
@@ -155,7 +154,7 @@ class Vouching:
         # What a process printed has no name of a job but by its unit.
         if text(record, "SERENO_JOB") != job_id:
             return False
-        if self._user or uid == "0":
+        if self._user or (uid := text(record, "_UID")) == "0":
             return True
         if job_id not in self._uids:
             self._uids[job_id] = self._users_of(job_id)

@@ -129,8 +129,10 @@ def iso(moment_s: float | None, zone: tzinfo | None = None) -> str | None:
 
 def run_id_of(record: Mapping[str, Any]) -> str:
     """The run that a record is of; "" if it does not say."""
-    names = ("SERENO_RUN", "INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID")
-    return next((value for name in names if (value := text(record, name))), "")
+    for name in ("SERENO_RUN", "INVOCATION_ID", "USER_INVOCATION_ID", "_SYSTEMD_INVOCATION_ID"):
+        if value := text(record, name):
+            return value
+    return ""
 
 
 def is_figure(value: object) -> TypeGuard[float]:
@@ -190,15 +192,19 @@ def _run(
     )
     end = closed or (over[0] if over else None)
     start_s, end_s = (None if each is None else _seconds(each) for each in (started, end))
-    run = judged(Run(job_id, run_id, "", start_s, end_s), seen, closed or {})
-    return run._replace(is_over=any(kind in by_manager for kind in _OVER))
+    is_over = any(kind in by_manager for kind in _OVER)
+    return judged(job_id, run_id, start_s, end_s, seen, closed or {}, is_over=is_over)
 
 
-def judged(run: Run, seen: Seen, closed: Mapping[str, Any]) -> Run:
+def judged(
+    job_id: str, run_id: str, start_s: float | None, end_s: float | None, seen: Seen, closed: Mapping[str, Any],
+    *, is_over: bool,
+) -> Run:  # fmt: skip
     """A run of which the times are known, with what became of it and what its closing record tells."""
     found = verdict.verdict(seen)
-    duration_ms = _duration_ms(text(closed, "SERENO_DURATION_MS"), run.end_s)
-    start_s, end_s = run.start_s, None if found.status == "running" else run.end_s
+    duration_ms = _duration_ms(text(closed, "SERENO_DURATION_MS"), end_s)
+    if found.status == "running":
+        end_s = None
     if start_s is None and end_s is not None and duration_ms is not None:
         start_s = end_s - duration_ms / 1000
     if duration_ms is None and start_s is not None and end_s is not None:
@@ -209,11 +215,13 @@ def judged(run: Run, seen: Seen, closed: Mapping[str, Any]) -> Run:
         message = f"ended without a record: {found.error}" if died else found.error
     is_number = seen.exit_status.isdigit() and len(seen.exit_status) < 4
     by_status = None if found.status in ("running", "lost") else verdict.exit_of(found.status)
-    return run._replace(
-        status=found.status,
-        start_s=start_s,
-        end_s=end_s,
-        duration_ms=duration_ms,
+    return Run(
+        job_id,
+        run_id,
+        found.status,
+        start_s,
+        end_s,
+        duration_ms,
         stats=_stats(text(closed, "SERENO_STATS")),
         message=message,
         error=found.error,
@@ -221,20 +229,24 @@ def judged(run: Run, seen: Seen, closed: Mapping[str, Any]) -> Run:
         hint=text(closed, "SERENO_HINT")[:_MOST_CHARACTERS] or None,
         said=seen.record,
         exit_status=int(seen.exit_status) if is_number else by_status,
+        is_over=is_over,
         told=found.told,
     )
 
 
 def _duration_ms(value: str, end_s: float | None) -> float | None:
     """A record's own measure; None where it cannot be one."""
+    # Most have one, and an exception takes longer than all else here.
     with suppress(ValueError):
-        duration_ms = float(value)
+        duration_ms = float(value or "nan")
         if math.isfinite(duration_ms) and end_s is not None and 0 <= duration_ms <= end_s * 1000:
             return duration_ms
     return None
 
 
 def _stats(value: str) -> dict[str, Any] | None:
+    if not value:
+        return None
     with suppress(ValueError, RecursionError):
         stats = json.loads(value)
         if isinstance(stats, dict):

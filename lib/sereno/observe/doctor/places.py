@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from functools import cache
 from glob import escape, glob
 from itertools import chain
 from pathlib import Path
 
 from sereno.observe.doctor.job_facts import Place
+from sereno.observe.open_to_others import open_at
 from sereno.records.files import content
 from sereno.units.reach import entry
 
 # A file system is full when less than this is left, or than a hundredth of it: /run is small.
 _LEAST_BYTES, _LEAST_FILES = 64 << 20, 1000
-_MOST_LINKS = 40
 _VENV, _SEES_SYSTEM = "pyvenv.cfg", r"include-system-site-packages *= *true"
 _SYSTEM_SITES = ("/usr/lib/python3/dist-packages", "/usr/local/lib/python3*/dist-packages")
 
@@ -50,42 +49,6 @@ def _look(path: str) -> Place:
 
 def text_of(path: str | Path, most: int = 1 << 20) -> str:
     return content(path, most, follow=True).decode("utf-8", "surrogateescape")
-
-
-def open_at(path: str) -> str | None:
-    """The first path on the way to `path` that somebody else than root or the caller may change; None: none."""
-    done, todo, links = "/" if path.startswith("/") else ".", path.split("/"), 0
-    while True:
-        try:
-            found = os.lstat(done)
-        except OSError:
-            return None
-        if stat.S_ISLNK(found.st_mode):
-            # Whoever may write its directory may change it, and that one was looked at; in a sticky one its owner may.
-            if found.st_uid not in (0, os.geteuid()):
-                return done
-            links += 1
-            target = os.readlink(done)
-            todo = target.split("/") + todo
-            done = "/" if target.startswith("/") else os.path.dirname(done)
-            if links > _MOST_LINKS:
-                return None
-        elif is_open(found):
-            return done
-        todo = [part for part in todo if part not in ("", ".")]
-        if not todo:
-            return None
-        part, *todo = todo
-        done = os.path.join(done, part)
-
-
-def is_open(found: os.stat_result) -> bool:
-    """Whether somebody else than root or the caller may change what was found."""
-    if found.st_uid not in (0, os.geteuid()):
-        return True
-    writers = found.st_mode & (0o002 if found.st_gid in (0, os.getegid()) else 0o022)
-    # In a sticky directory nobody renames what is another's.
-    return bool(writers) and not found.st_mode & stat.S_ISVTX
 
 
 def _lacks(found: os.statvfs_result) -> str | None:

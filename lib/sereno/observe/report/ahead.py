@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 
 from sereno.observe.report.plots import Window, bars
 
 DAY_S = 86_400
-_HOUR_S = 3_600
 _QUARTERS = 96
 # Jobs that are named in an hour.
 NAMED_JOBS = 12
@@ -55,8 +54,9 @@ def ahead(
         for moment_s in moments:
             if now_s <= moment_s <= window.until_s:
                 quarters[window.slot(moment_s)] += 1
-                hour = hours.setdefault(_begin_s(moment_s, zone), {})
-                hour.setdefault(job_id, []).append(moment_s)
+                at = datetime.fromtimestamp(moment_s, UTC).astimezone(zone)
+                begin_s = at.replace(minute=0, second=0, microsecond=0).timestamp()
+                hours.setdefault(begin_s, {}).setdefault(job_id, []).append(moment_s)
     return Ahead(
         sum(quarters),
         bars(quarters, max(quarters) or 1, least=4),
@@ -64,13 +64,6 @@ def ahead(
         tuple(_hour(begin_s, jobs) for begin_s, jobs in sorted(hours.items())),
         tuple(sorted(incomplete)),
     )
-
-
-def _begin_s(moment_s: float, zone: tzinfo | None) -> float:
-    """The beginning of the hour of the clock."""
-    offset = datetime.fromtimestamp(moment_s, UTC).astimezone(zone).utcoffset() or timedelta(0)
-    offset_s = offset.total_seconds()
-    return (moment_s + offset_s) // _HOUR_S * _HOUR_S - offset_s
 
 
 def _hour(begin_s: float, jobs: Mapping[str, Sequence[float]]) -> Hour:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -246,8 +245,3 @@ def failures_of(runs: Iterable[Run]) -> list[Run]:
     """The newest of the runs that need a look, the newest first."""
     bad = sorted((run for run in runs if run.is_bad), key=lambda run: run.at_s or 0.0, reverse=True)
     return bad[:NEWEST_FAILURES]
-
-
-def tally(jobs: Iterable[JobView]) -> dict[str, int]:
-    """How many jobs are in each state."""
-    return dict(Counter(job.state.state for job in jobs).most_common())

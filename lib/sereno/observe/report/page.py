@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -11,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sereno.observe.report.ahead import DAY_S
-from sereno.observe.report.model import Report, tally
+from sereno.observe.report.model import Report
 from sereno.observe.report.plots import HEIGHT, Window
 from sereno.records.printable import printable
 from sereno.records.run_record import iso
@@ -37,7 +38,7 @@ def page(
     def harmless(value: Any) -> Any:
         # What the template itself has made is done; all else may come from a job. What is special to HTML is escaped
         # besides.
-        if isinstance(value, str) and not isinstance(value, Markup):
+        if isinstance(value, str) and not value.isprintable() and not isinstance(value, Markup):
             return "\n".join(map(printable, value.split("\n")))
         return value
 
@@ -65,7 +66,7 @@ def page(
         report=report,
         day=day,
         day_ticks=ticks(day, zone),
-        states=tally(report.jobs),
+        states=dict(Counter(job.state.state for job in report.jobs).most_common()),
         installed={job.state.job.id for job in report.jobs},
         ticks=ticks(report.window, zone),
         zone=_at(report.window.until_s, zone).strftime("%Z (UTC%z)"),

@@ -6,7 +6,7 @@ import os
 import stat
 
 from sereno.errors import NotAllowed, SerenoError, UsageError
-from sereno.observe.doctor.places import is_open, open_at
+from sereno.observe.open_to_others import is_open, open_at
 from sereno.records.files import replace
 
 
