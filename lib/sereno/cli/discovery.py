@@ -23,7 +23,7 @@ from typing import Any
 from sereno import jobs
 from sereno.declare.job import check_name
 from sereno.errors import SerenoError, UsageError
-from sereno.run.failure import summary
+from sereno.run.failure import hint_for, summary
 from sereno.scheduler import Scheduler
 
 GROUP = "sereno.jobs"
@@ -119,9 +119,10 @@ def _import(name: str, source: str) -> ModuleType:
     except SerenoError:
         raise
     except (Exception, SystemExit) as error:
-        raised, hint = f"importing {name!r} raised {summary(error, f'{name}:')}", None
+        raised = f"importing {name!r} raised {summary(error, f'{name}:')}"
+        hint = hint_for(error, sandboxed=False)
         if isinstance(error, ModuleNotFoundError):
-            hint = f"install what brings it: {sys.executable} -m pip install …"
+            hint = hint or f"install what brings it: {sys.executable} -m pip install …"
             if error.name is not None and f"{name}.".startswith(f"{error.name}."):
                 raised = f"{sys.executable} has no module {error.name!r}"
                 hint = "run it by the backend's own interpreter, in its directory: VENV/bin/python -m sereno apply"

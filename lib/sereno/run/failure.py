@@ -144,10 +144,35 @@ def hint_for(exception: BaseException, *, sandboxed: bool) -> str | None:
     """
     for error in chain(exception):
         hint = error.hint if isinstance(error, SerenoError) else None
+        if isinstance(error, ImportError) and hint is None:
+            hint = _of_another_python(error)
         if hint is None and sandboxed:
             hint = _of_sandbox(error)
         if hint is not None:
             return one_line(hint)
+    return None
+
+
+def _of_another_python(error: ImportError) -> str | None:
+    """Of a module that is not found, or not in its package, while its file has the name of another Python's."""
+    from _imp import extension_suffixes
+
+    name, words = error.name if isinstance(error.name, str) else "", str(error).split("'")
+    if words[0] == "cannot import name " and len(words) > 1:
+        name = f"{name}.{words[1]}"
+    *packages, leaf = name.split(".")
+    own = {leaf + suffix for suffix in extension_suffixes()}
+    for place in sys.path if leaf else ():
+        try:
+            directory = os.path.join(place or ".", *packages)
+            found = sorted(os.listdir(directory))
+        except (OSError, ValueError, TypeError):
+            continue
+        for file in found:
+            if file.startswith(f"{leaf}.") and file.endswith(".so") and file not in own:
+                version = "{}.{}".format(*sys.version_info)
+                path = os.path.join(directory, file)
+                return f"{path} is of another Python than {version}: make the environment of {sys.executable} again"
     return None
 
 

@@ -178,6 +178,19 @@ def test_a_package_that_a_module_misses_is_to_be_installed_for_this_interpreter(
     assert f"hint: install what brings it: {sys.executable} -m pip install" in said
 
 
+@pytest.mark.parametrize("code", ["import f_fast._core", "from f_fast import _core"])
+def test_a_module_that_was_built_for_another_python_is_named_with_the_way_out(
+    code, packages, capsys
+) -> None:
+    write(packages, "f_fast/__init__.py", f"{code}\n")
+    write(packages, "f_fast/_core.cpython-39-x86_64-linux-gnu.so", "")
+    write(packages, "f_uses.py", "import f_fast\n")
+    assert call("--jobs", "f_uses", "--app", "shop") == 2
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert "/f_fast/_core.cpython-39-x86_64-linux-gnu.so is of another Python than 3." in hint
+    assert hint.endswith(f"make the environment of {sys.executable} again")
+
+
 def test_python_m_sereno_is_the_command_and_finds_the_package_in_the_directory_it_is_run_in(
     tmp_path: Path,
 ) -> None:
