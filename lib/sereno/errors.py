@@ -13,6 +13,7 @@ The tree::
     │   └── MissingPackage               a package that sereno needs; also an ImportError
     ├── Conflict                     6   a file or a job id belongs to somebody else
     ├── SystemdError                 1   systemctl refused or failed
+    │   └── NoAnswer                     systemd did not answer in time
     ├── CacheError                   1   the cache cannot be opened or written; also an OSError
     │   ├── CacheFormatError             the cache file is of another version
     │   └── CacheUnavailable             a cache's server does not answer: whether it did what was asked is not known
@@ -103,6 +104,10 @@ class Conflict(SerenoError):
 
 class SystemdError(SerenoError):
     """systemctl failed; the message has its words."""
+
+
+class NoAnswer(SystemdError):
+    """systemd did not answer in time. What was asked of it may have been done or not."""
 
 
 class CacheError(SerenoError, OSError):

@@ -267,7 +267,7 @@ class Scheduler:
     def get_jobs(self) -> list[dict[str, Any]]:
         """The jobs of this application, installed or registered, by id; their keys: `JobState.as_dict`.
 
-        Where systemd does not run, nothing has a `next_run`.
+        Where systemd does not run or gives no answer, nothing has a `next_run`.
 
         Raises:
             NotAllowed, SystemdError: the manager refused or failed.

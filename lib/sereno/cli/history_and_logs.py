@@ -24,11 +24,12 @@ from sereno.cli.arguments import (
     print_json,
 )
 from sereno.cli.terminal import Screen, duration, number, when
-from sereno.errors import NoSuchJob, NotAvailable, UsageError
+from sereno.errors import NoAnswer, NoSuchJob, NotAvailable, UsageError
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
 from sereno.observe import runs
 from sereno.observe.cache_now import cache_now
+from sereno.observe.job_state import is_unanswered, without_answer
 from sereno.observe.totals import Period, Statistic, durations_ms, period_of, series, sparkline
 from sereno.records.journal_reader import CLOSED, may_read_journal
 from sereno.records.printable import printable
@@ -86,10 +87,16 @@ def _history(arguments: argparse.Namespace) -> None:
     job = installation.job(arguments.job)
     until_s = time.time()
     since_s = until_s - arguments.days * _DAY_S
+    unit, no_answer = dict[str, str](), ""
+    try:
+        unit = installation.manager.show(service_name(job.id), "ActiveState", "InvocationID")
+    except (NotAvailable, NoAnswer) as error:
+        no_answer = error.message
+    running_id = unit.get("InvocationID") if is_running(unit.get("ActiveState")) else None
     with runs.Runs(user=installation.scope.is_user) as past:
-        found = past.history(
-            job.id, since_s=since_s, running_id=_running_id(installation, service_name(job.id))
-        )
+        found = past.history(job.id, since_s=since_s, running_id=running_id)
+    if is_unanswered(no_answer):
+        found = [*found[:-1], *map(without_answer, found[-1:])]
     if not (installation.scope.is_user or may_read_journal()):
         print(f"warning: {CLOSED}", file=sys.stderr)
     period = period_of(found)
@@ -102,14 +109,6 @@ def _history(arguments: argparse.Namespace) -> None:
     else:
         _print_runs(found[max(0, len(found) - arguments.count) :], arguments.zone)
         _print_period(found, period, arguments.days, now)
-
-
-def _running_id(installation: Installation, service: str) -> str | None:
-    try:
-        shown = installation.manager.show(service, "ActiveState", "InvocationID")
-    except NotAvailable:
-        return None
-    return shown.get("InvocationID") if is_running(shown.get("ActiveState")) else None
 
 
 def _print_runs(found: Sequence[Run], zone: tzinfo | None) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
-from sereno.errors import NotAllowed, NotAvailable, SystemdError, in_scope, rights_hint
+from sereno.errors import NoAnswer, NotAllowed, NotAvailable, SystemdError, in_scope, rights_hint
 from sereno.manager.names import ALL_JOBS, service_name, timer_name
 
 # systemctl's arguments, and the seconds within which it has to answer; None: it waits for a run.
@@ -27,6 +27,8 @@ _NO_MANAGER = (
     "Failed to connect to system scope bus",
     "Failed to connect to user scope bus",
 )
+# What root's systemctl says when its own time for the answer of a manager that stands still is over, 95 s in 252.
+_NO_ANSWER = ("Transport endpoint is not connected", "Connection timed out")
 # What an active timer without a next elapse is here: it counts as not active. Only timers have a SubState of that name.
 ELAPSED = "elapsed"
 _TIMERS_CALENDAR = re.compile(r"\{ OnCalendar=(.*) ; next_elapse=.*\}")
@@ -86,8 +88,8 @@ class Systemctl:
         user: True for the user's manager.
         call: runs an argument vector; tests put their own here.
 
-    Every method raises `NotAvailable` when there is no manager, `NotAllowed` when it denies access, and `SystemdError`
-    with systemctl's own words when it fails otherwise, or when it does not answer within `LIMIT_S`.
+    Every method raises `NotAvailable` when there is no manager, `NotAllowed` when it denies access, `NoAnswer` when it
+    does not answer within `LIMIT_S`, and `SystemdError` with systemctl's own words when it fails otherwise.
     """
 
     def __init__(self, *, user: bool = False, call: Call | None = None) -> None:
@@ -243,9 +245,8 @@ class Systemctl:
         try:
             done = self._call((*self._prefix, *words), None if is_endless else LIMIT_S)
         except subprocess.TimeoutExpired as error:
-            raise SystemdError(
-                f"systemctl {words[0]}: no answer within {error.timeout:g} s",
-                hint=f"{in_scope('systemctl list-jobs', user=self._user)} shows what systemd waits for",
+            raise self._no_answer(
+                f"systemctl {words[0]}: no answer within {error.timeout:g} s"
             ) from None
         except FileNotFoundError:
             missing = "systemd: there is no systemctl on this machine"
@@ -264,8 +265,14 @@ class Systemctl:
             failure = f"systemctl {words[0]}: {detail}"
             if any(text in detail for text in _NO_RIGHTS):
                 raise NotAllowed(failure, hint=rights_hint(user=self._user))
+            if any(text in detail for text in _NO_ANSWER):
+                raise self._no_answer(f"systemctl {words[0]}: no answer: {detail}")
             raise SystemdError(failure)
         return done
+
+    def _no_answer(self, what: str) -> NoAnswer:
+        asking = in_scope("systemctl list-jobs", user=self._user)
+        return NoAnswer(what, hint=f"{asking} shows what systemd waits for")
 
 
 def calendars_in(value: str) -> list[str]:

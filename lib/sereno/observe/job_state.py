@@ -26,6 +26,7 @@ from sereno.records.run_record import Run
 from sereno.triggers import in_words
 from sereno.units.unit_text import Installed
 
+_NO_ANSWER = "systemd gave no answer: it may still go on"
 # The keys of what is as it is here.
 _OWN_KEYS = "schedule state installed paused active running failing why_stopped".split()
 
@@ -97,10 +98,10 @@ class JobState:
 
             Of the newest run, None where there was none: last_run (aware datetime of its start), last_run_id,
             last_status ("success", "failed", "skipped", "interrupted", "lost", "running", as everywhere; "unknown": it
-            was due then, and no record of it is left), last_error (why, in one line), last_hint (a way out),
-            last_result (how a unit failed, in systemd's word: "exit-code", "timeout", "signal", …; else as last_status;
-            None while it runs), last_exit_status, last_duration_s (seconds), last_stats (what it returned; None also
-            where the journal has forgotten it).
+            was due then, and no record of it is left, or nobody says whether it goes on), last_error (why, in one
+            line), last_hint (a way out), last_result (how a unit failed, in systemd's word: "exit-code", "timeout",
+            "signal", …; else as last_status; None while it runs), last_exit_status, last_duration_s (seconds),
+            last_stats (what it returned; None also where the journal has forgotten it).
         """
         job, last = self.job, self.last or Run(self.job.id, "", "running")
         moment_s, took_ms = last.at_s, last.duration_ms
@@ -150,7 +151,7 @@ def job_state(
         states: `Systemctl.states` of timers, services and the targets above them; one that is not loaded is missing.
         runs: its newest ones, oldest first; of a job that runs the two newest are needed.
         drop_ins: those of administrators, {unit name: paths}.
-        no_manager: why there is no manager to ask; "" if there is one.
+        no_manager: why there is no manager to ask, or why it gave no answer; "" if it did.
     """
     timer, service = timer_name(job.id), states.get(service_name(job.id))
     running = is_running(service)
@@ -163,14 +164,15 @@ def job_state(
         last = Run(last.job_id, last.run_id, "running", last.start_s)
         # What it came to before counts until this run has come to something.
         ended = runs[-2] if len(runs) > 1 else None
+    elif last is not None and is_unanswered(no_manager):
+        last = ended = without_answer(last)
     # A run that was stopped, and killed for not heeding it, leaves a unit that has failed, and is no failure.
     stopped = ended is not None and ended.status == "interrupted" and ended.result is not None
     units = (timer, TIMER_TEMPLATE, service_name(job.id), TEMPLATE)
     why_stopped, how_stopped = "", "stopped"
     if states.get(timer) == ELAPSED:
         how_stopped = "no next elapse"
-    elif no_manager and NOT_BOOTED not in no_manager:
-        # Who could not ask does not know.
+    elif is_unanswered(no_manager):
         how_stopped = "unknown"
     if job.enabled and not active:
         why_stopped = no_manager or _why_stopped(job, states, scope.command)
@@ -186,6 +188,18 @@ def job_state(
         why_stopped=why_stopped,
         how_stopped=how_stopped,
     )
+
+
+def is_unanswered(no_manager: str) -> bool:
+    """Whether there is a manager, which did not answer: who could not ask does not know."""
+    return bool(no_manager) and NOT_BOOTED not in no_manager
+
+
+def without_answer(run: Run) -> Run:
+    """A run as it is known where the manager does not say whether it goes on: "unknown", if it has no end."""
+    if run.is_over or run.status != "lost":
+        return run
+    return Run(run.job_id, run.run_id, "unknown", run.start_s, error=_NO_ANSWER)
 
 
 def _why_stopped(job: Installed, states: Mapping[str, str], command: Callable[[str], str]) -> str:

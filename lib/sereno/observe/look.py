@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sereno.errors import NotAvailable
 from sereno.manager.names import service_name
 from sereno.manager.systemctl import is_running
-from sereno.observe.job_state import JobState
+from sereno.observe.job_state import JobState, is_unanswered
 from sereno.observe.runs_of_many import OPEN_RUNS, RunsOfMany
 from sereno.observe.survey import Question, remembered, states_of
 from sereno.observe.totals import durations_ms
@@ -58,11 +58,15 @@ class Poll:
             self._news.listen()
 
     def ask(self) -> Snapshot:
-        """The jobs now. Raises as `Question.answer` does; the next call asks again."""
+        """The jobs now. Raises NotAvailable, NotAllowed, SystemdError without an answer; the next call asks again."""
         self._read_units()
         self._read_news()
         known = {run.run_id for run in self._newest() if _is_open(run)}
-        answer = Question(self._installation.manager).answer()
+        question = Question(self._installation.manager)
+        answer = question.answer()
+        if question.refusal is not None and is_unanswered(answer.missing):
+            # What was shown before is more than nothing, and the error says how old it is.
+            raise question.refusal
         # Again after the manager: what has begun or ended meanwhile.
         self._read_news()
         idle = {

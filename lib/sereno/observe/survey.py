@@ -10,7 +10,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-from sereno.errors import NotAvailable
+from sereno.errors import NoAnswer, NotAvailable
 from sereno.manager.names import ALL_APPS, TARGET, service_name, timer_name
 from sereno.manager.systemctl import Elapse, Systemctl, is_running, states_in
 
@@ -27,7 +27,8 @@ class Answer(NamedTuple):
     Attributes:
         elapses: of timers, by unit name.
         units: LoadState, ActiveState and SubState of what is loaded, by unit name.
-        missing: why there is no manager to ask; "" if there is one. Without one nothing has a next elapse.
+        missing: why there is no manager to ask, or why it gave no answer; "" if it did. Without one nothing has a next
+            elapse.
     """
 
     elapses: Mapping[str, Elapse] = {}
@@ -46,6 +47,8 @@ class Question:
         self._manager = manager
         self._job_id = job_id
         self._error: BaseException | None = None
+        # The error of an answer that is missing.
+        self.refusal: NotAvailable | NoAnswer | None = None
         self._answer = Answer()
         self._thread = Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -57,17 +60,13 @@ class Question:
                 self._manager.list_timers(timers),
                 self._manager.list_units(timers, services, ALL_APPS, TARGET),
             )
-        except NotAvailable as error:
-            self._answer = Answer(missing=error.message)
+        except (NotAvailable, NoAnswer) as error:
+            self._answer, self.refusal = Answer(missing=error.message), error
         except BaseException as error:
             self._error = error
 
     def answer(self) -> Answer:
-        """Wait for it.
-
-        Raises:
-            NotAllowed, SystemdError: the manager refused or failed.
-        """
+        """Wait for it. Raises NotAllowed, SystemdError where the manager refuses to tell."""
         self._thread.join()
         if self._error is not None:
             raise self._error

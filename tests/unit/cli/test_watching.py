@@ -19,7 +19,7 @@ from fake_systemd import NEXT, FakeManager
 from sereno import cli, scheduler
 from sereno.cache import MetadataCache
 from sereno.cli import history_and_logs
-from sereno.errors import JobFailed, NotAvailable, SystemdError
+from sereno.errors import JobFailed, NoAnswer, NotAvailable, SystemdError
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
 from sereno.observe import kept_runs, run_and_wait, runs, runs_of_many
@@ -311,6 +311,30 @@ def test_a_manager_that_gives_no_answer_stops_no_timer(manager, monkeypatch, cap
     why = "System has not been booted with systemd as init system (PID 1). Can't operate."
     assert call("list") == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("stopped")
+
+
+def test_a_run_without_an_end_is_not_lost_where_the_manager_gives_no_answer(
+    manager, monkeypatch, capsys
+) -> None:
+    def no_answer(*_: str) -> dict[str, object]:
+        raise NoAnswer("systemctl: no answer within 120 s", hint="wait")
+
+    for question in ("list_timers", "show"):
+        monkeypatch.setattr(manager, question, no_answer)
+    FakeRuns.past = [a_run("failed"), a_run("lost", run_id="b" * 32, end_s=None, error=CUT_OFF)]
+    assert listed(capsys)["report"]["last_status"] == "unknown"
+    assert listed(capsys)["report"]["state"] == "unknown"
+    assert call("status", "report") == 0
+    assert CUT_OFF not in capsys.readouterr().out
+    assert call("history", "report", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["history"]
+    assert [run["status"] for run in told] == ["failed", "unknown"]
+    # What has ended has ended.
+    FakeRuns.past = [a_run("lost", error=CUT_OFF, is_over=True)]
+    assert listed(capsys)["report"]["last_status"] == "lost"
+    # What can say nothing without it says that.
+    assert call("doctor") == 1
+    assert capsys.readouterr().err == "sereno: systemctl: no answer within 120 s\nhint: wait\n"
 
 
 def test_statuses_json_has_a_stable_shape(capsys) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sereno.errors import SystemdError
+from sereno.errors import NoAnswer
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Systemctl, calendars_in
 
@@ -71,9 +71,14 @@ def test_a_manager_that_does_not_answer_is_waited_for_as_long_as_a_run_alone(
         lambda: manager.start(["a.timer"]), lambda: manager.start(["a.service"], wait=False),
     )  # fmt: skip
     for question in questions:
-        with pytest.raises(SystemdError, match=r"no answer within 0\.2 s") as raised:
+        with pytest.raises(NoAnswer, match=r"no answer within 0\.2 s") as raised:
             question()
         assert raised.value.hint.startswith("systemctl --user list-jobs")
+    # Or one whose own time is over, which is root's.
+    for said in ("Transport endpoint is not connected", "Connection timed out"):
+        failed = subprocess.CompletedProcess([], 1, "", f"Failed to list units: {said}")
+        with pytest.raises(NoAnswer, match=said):
+            Systemctl(call=lambda *_, failed=failed: failed).list_timers()
     limits: list[float | None] = []
 
     def call(argv: Sequence[str], limit_s: float | None) -> subprocess.CompletedProcess[str]:

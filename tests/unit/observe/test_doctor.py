@@ -19,7 +19,7 @@ from sereno.fleet.claim import FleetHost
 from sereno.manager.names import TARGET as TARGET_UNIT
 from sereno.manager.names import timer_name
 from sereno.manager.systemctl import is_running, seconds
-from sereno.observe import doctor, runs_of_many
+from sereno.observe import runs_of_many
 from sereno.observe.doctor import CHECKS, examine, gather
 from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import CacheFacts, Code, Entry, Facts, FleetFacts, Words
@@ -304,7 +304,8 @@ CASES: list[tuple[str, Facts, tuple[str, str, str, str], str]] = [
     ("dependency", machine(job(settings=service((UNIT, "Requires", "x.mount"))),
      units={"x.mount": {"LoadState": "masked"}}),
      ("problem", "sereno@nightly.service", "Requires", "x.mount"), "systemctl cat"),
-    ("dependency", machine(job(service={**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"})),
+    ("dependency", machine(job(settings=service((UNIT, "ConditionPathExists", "/x")),
+                               service={**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"})),
      ("warning", "sereno@nightly.service", "ConditionResult", "no"), "systemctl cat"),
     ("command", machine(job(settings=service((SERVICE, "ExecStart", "/bin/x")), drop_ins=("/e/x.conf",)),
                         drop_ins={"/e/x.conf": ((SERVICE, "ExecStart", "/bin/x"),)}),
@@ -405,6 +406,13 @@ def test_a_check_names_what_is_wrong_and_the_way_out_and_no_other_check_joins_in
     assert (found.level, found.subject, found.field, found.value) == expected
     assert hint in found.hint
     assert found.message and "\n" not in found.message + found.hint
+
+
+def test_a_condition_that_is_gone_is_no_finding_although_it_kept_the_last_start_from_being_one() -> (
+    None
+):
+    unmet = {**DONE, "ConditionResult": "no", "ConditionTimestamp": "@1"}
+    assert examine(machine(job(service=unmet))) == []
 
 
 def test_that_another_host_has_a_run_of_the_fleet_is_no_finding() -> None:
@@ -557,7 +565,7 @@ def test_a_drop_in_weakens_the_sandbox_if_it_allows_what_the_template_does_not(
 
 
 def test_every_setting_of_the_templates_sandbox_is_judged() -> None:
-    template = Path(doctor.__file__).parents[4] / "systemd/system/sereno@.service"
+    template = Path(gather.__file__).parents[4] / "systemd/system/sereno@.service"
     lines = settings_in(template.read_text())
     settings = [(key, value) for section, key, value in lines if section == SERVICE]
     plain = """
@@ -718,7 +726,7 @@ def test_a_check_that_fails_spoils_no_other(monkeypatch: pytest.MonkeyPatch) -> 
     def fails(_: Facts) -> Any:
         raise ValueError("x")
 
-    monkeypatch.setitem(CHECKS, "clock", doctor.Check(fails))
+    monkeypatch.setitem(CHECKS, "clock", fails)
     found = examine(machine(old_stamps=("/s",)))
     assert [(each.check, each.field) for each in found] == [("clock", "clock"), ("stamp", "timer")]
 

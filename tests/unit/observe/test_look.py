@@ -9,7 +9,7 @@ import backend_jobs
 import pytest
 from fake_systemd import FakeManager
 
-from sereno.errors import OVER_LIMIT
+from sereno.errors import OVER_LIMIT, NoAnswer
 from sereno.observe import look as poll_module
 from sereno.observe.job_state import JobState
 from sereno.observe.look import Poll
@@ -267,3 +267,20 @@ def test_a_job_that_is_removed_while_it_is_watched_is_gone_and_its_runs_are_nobo
     assert seen(poll).last.is_over
     shop.remove_job(JOB)
     assert poll.ask().jobs == []
+
+
+def test_a_manager_that_gives_no_answer_is_an_error_and_ends_no_run(
+    poll: Poll, manager: FakeManager, journal: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(*_: str) -> dict[str, object]:
+        raise NoAnswer("systemctl list-timers: no answer within 120 s")
+
+    manager.service_states = {SERVICE: "activating"}
+    journal.append((JOB, started("a", 10)))
+    assert what(seen(poll)) == ("running", True, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(manager, "list_timers", no_answer)
+        for _ in range(3):
+            with pytest.raises(NoAnswer):
+                poll.ask()
+    assert what(seen(poll)) == ("running", True, False)

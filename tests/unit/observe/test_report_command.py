@@ -14,6 +14,7 @@ import pytest
 from fake_systemd import FakeManager
 
 from sereno import cli, scheduler
+from sereno.errors import NoAnswer
 from sereno.manager import systemctl
 from sereno.manager.systemctl import Elapse
 from sereno.observe import runs_of_many
@@ -129,6 +130,20 @@ def test_a_run_without_an_end_runs_if_the_manager_says_so_and_is_lost_if_not(
     assert counts(page(capsys), "hourly") == {"lost": 1}
     manager.service_states = {"sereno@hourly.service": "activating"}
     assert counts(page(capsys), "hourly") == {"running": 1}
+
+
+def test_where_the_manager_gives_no_answer_the_page_says_so_and_calls_no_run_lost(
+    manager, monkeypatch, capsys
+) -> None:
+    def no_answer(*_: str) -> dict[str, object]:
+        raise NoAnswer("systemctl list-timers: no answer within 120 s")
+
+    monkeypatch.setattr(manager, "list_timers", no_answer)
+    FakeRuns.past = [a_run("hourly", 2, "lost")._replace(error=CUT_OFF, message=CUT_OFF)]
+    text = page(capsys)
+    assert counts(text, "hourly") == {"unknown": 1}
+    assert "states and next elapses: systemctl list-timers: no answer within 120 s" in text
+    assert CUT_OFF not in text
 
 
 def test_a_run_that_began_before_the_days_that_are_shown_still_runs_and_nothing_is_missed(

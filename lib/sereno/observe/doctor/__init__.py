@@ -2,16 +2,14 @@
 
     gather (asks the machine) → Facts (a value) → checks (pure, one function each) → Findings
 
-To add a check: a function from `Facts` to findings, a row of CHECKS, which also names the units that the manager is
-asked about and the paths that are looked at for it, and a row of tests/boot/test_doctor_on_a_machine.py with the fault
-and the way out.
+To add a check: a function from `Facts` to findings, a row of CHECKS, the units and paths that it needs in UNITS and
+PATHS, and a row of tests/boot/test_doctor_on_a_machine.py with the fault and the way out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import NamedTuple
 
 from sereno.observe.doctor import (
     cache_checks,
@@ -25,59 +23,52 @@ from sereno.observe.doctor import (
 from sereno.observe.doctor.facts import PROBLEM, Facts, Finding, warning
 from sereno.records.printable import printable
 
-
-class Check(NamedTuple):
-    """What a check finds, and which units and paths are looked at for it, beside those of the jobs."""
-
-    find: Callable[[Facts], Iterable[Finding]]
-    units: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-
-
-CHECKS = {
-    "versions": Check(machine_checks.versions),
-    "installation": Check(machine_checks.installation),
-    "interrupted change": Check(machine_checks.interrupted),
-    "target": Check(machine_checks.switches),
-    "lingering": Check(machine_checks.lingering),
-    "clock": Check(machine_checks.clock),
-    "journal": Check(machine_checks.journal, units=(machine_checks.JOURNALD,)),
-    "disk": Check(machine_checks.disks, paths=machine_checks.WRITTEN),
-    "mounts": Check(machine_checks.mounts),
-    "machine id": Check(machine_checks.machine_ids),
-    "fleet": Check(fleet.fleet),
-    "cache rights": Check(cache_checks.rights),
-    "cache": Check(cache_checks.health),
-    "stamp": Check(machine_checks.stamps),
-    "messages": Check(machine_checks.messages),
-    "own unit": Check(
-        unit_checks.own_units, units=tuple(unit_checks.OWN_UNITS), paths=(unit_checks.ADDRESS,)
-    ),
-    "masked": Check(unit_checks.masked),
-    "foreign file": Check(unit_checks.foreign),
-    "unit file": Check(unit_checks.words),
-    "dependency": Check(unit_checks.dependencies),
-    "command": Check(unit_checks.commands),
-    "elsewhere": Check(unit_checks.elsewhere),
-    "changed unit": Check(unit_checks.changed),
-    "daemon-reload": Check(unit_checks.stale),
-    "sandbox": Check(sandbox.sandbox),
-    "paused": Check(job_checks.paused),
-    "timer inactive": Check(job_checks.inactive),
-    "timer wedged": Check(job_checks.wedged),
-    "next elapse": Check(job_checks.elapses),
-    "time zone": Check(job_checks.zone),
-    "entry script": Check(run_checks.programs),
-    "package": Check(run_checks.packages),
-    "account": Check(run_checks.accounts),
-    "closed": Check(run_checks.closed),
-    "needed path": Check(run_checks.needed),
-    "metrics": Check(run_checks.metrics),
-    "code of root": Check(run_checks.code_of_root),
-    "both scopes": Check(job_checks.twice),
-    "run": Check(job_checks.runs),
-    "not checked": Check(machine_checks.unread),
+Check = Callable[[Facts], Iterable[Finding]]
+CHECKS: dict[str, Check] = {
+    "versions": machine_checks.versions,
+    "installation": machine_checks.installation,
+    "interrupted change": machine_checks.interrupted,
+    "target": machine_checks.switches,
+    "lingering": machine_checks.lingering,
+    "clock": machine_checks.clock,
+    "journal": machine_checks.journal,
+    "disk": machine_checks.disks,
+    "mounts": machine_checks.mounts,
+    "machine id": machine_checks.machine_ids,
+    "fleet": fleet.fleet,
+    "cache rights": cache_checks.rights,
+    "cache": cache_checks.health,
+    "stamp": machine_checks.stamps,
+    "messages": machine_checks.messages,
+    "own unit": unit_checks.own_units,
+    "masked": unit_checks.masked,
+    "foreign file": unit_checks.foreign,
+    "unit file": unit_checks.words,
+    "dependency": unit_checks.dependencies,
+    "command": unit_checks.commands,
+    "elsewhere": unit_checks.elsewhere,
+    "changed unit": unit_checks.changed,
+    "daemon-reload": unit_checks.stale,
+    "sandbox": sandbox.sandbox,
+    "paused": job_checks.paused,
+    "timer inactive": job_checks.inactive,
+    "timer wedged": job_checks.wedged,
+    "next elapse": job_checks.elapses,
+    "time zone": job_checks.zone,
+    "entry script": run_checks.programs,
+    "package": run_checks.packages,
+    "account": run_checks.accounts,
+    "closed": run_checks.closed,
+    "needed path": run_checks.needed,
+    "metrics": run_checks.metrics,
+    "code of root": run_checks.code_of_root,
+    "both scopes": job_checks.twice,
+    "run": job_checks.runs,
+    "not checked": machine_checks.unread,
 }
+# What the manager is asked about, and what is looked at, beside what belongs to jobs.
+UNITS = (machine_checks.JOURNALD, *unit_checks.OWN_UNITS)
+PATHS = (*machine_checks.WRITTEN, unit_checks.ADDRESS)
 
 
 def examine(facts: Facts) -> list[Finding]:
@@ -88,7 +79,7 @@ def examine(facts: Facts) -> list[Finding]:
 
 def _findings(name: str, check: Check, facts: Facts) -> list[Finding]:
     try:
-        found = list(check.find(facts))
+        found = list(check(facts))
     except Exception as error:
         # What others have put where sereno looks spoils one check, and never the others.
         hint = "report it to sereno's authors"

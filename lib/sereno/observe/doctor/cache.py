@@ -62,15 +62,11 @@ def cache_facts(is_user: bool) -> CacheFacts | None:
 def _on_a_server() -> CacheFacts:
     from sereno.cache import MetadataCache
 
-    cache = None
     try:
-        cache = MetadataCache()
-        return CacheFacts(server=cache.server(), stats=cache.get_stats())
+        with MetadataCache() as cache:
+            return CacheFacts(server=cache.server(), stats=cache.get_stats())
     except SerenoError as error:
         return CacheFacts(error=str(error))
-    finally:
-        if cache is not None:
-            cache.close()
 
 
 def _entries(found: Iterable[tuple[str, tuple[int, int, int] | None]]) -> tuple[Entry, ...]:

@@ -68,9 +68,8 @@ class CacheFacts:
     damaged: tuple[str, ...] = ()  # directories of files that were found damaged and set aside
     stats: Mapping[str, Any] | None = None  # `get_stats()`; None: there is no cache yet
     error: str | None = None  # why it cannot be opened
-    server: Mapping[str, str] | None = (
-        None  # of many hosts: what the server tells of itself, and latency_ms
-    )
+    # Of many hosts: what the server tells of itself, and latency_ms.
+    server: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Read from the files: asked for it, a manager with 1,000 jobs loads every service
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from sereno.manager.names import (
@@ -98,16 +98,6 @@ class UnitFiles:
                 text = ""
             self._settings[path] = settings_in(text)
         return self._settings[path]
-
-    def changed_since(self, loaded_s: float, jobs: Mapping[str, Installed], own: Path) -> list[str]:
-        """Paths of files that were changed after the manager read them.
-
-        The time of the last change of the inode, which a copied or backdated file has as well.
-        """
-        paths = {f"{own}/{name}" for job in jobs.values() for name in job.files}
-        paths |= {path for found in self.drop_ins.values() for path in found}
-        paths |= {str(self.template)} if self.template else set()
-        return sorted(path for path in paths if os.lstat(path).st_ctime > loaded_s)
 
 
 def is_mask(path: Path) -> bool:

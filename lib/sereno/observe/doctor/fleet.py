@@ -15,14 +15,14 @@ def fleet_facts(path: str) -> FleetFacts:
     """What the database says whose URL is in a file. Raises PermissionError for a caller who may not read it."""
     from sereno.fleet.postgresql import PostgreSQL
 
-    if os.path.exists(path) and not os.access(path, os.R_OK):
+    is_there = os.path.exists(path)
+    if is_there and not os.access(path, os.R_OK):
         raise PermissionError(f"{path} is not for you")
+    is_open = is_there and bool(os.stat(path).st_mode & 0o077)
     try:
-        mode = os.stat(path).st_mode
         store = PostgreSQL.of_file(path)
-        return FleetFacts(path, bool(mode & 0o077), "", store.ahead_s(), tuple(store.hosts()))
+        return FleetFacts(path, is_open, "", store.ahead_s(), tuple(store.hosts()))
     except (SerenoError, OSError) as error:
-        is_open = os.path.exists(path) and bool(os.stat(path).st_mode & 0o077)
         return FleetFacts(path, is_open, str(error).partition("\nhint: ")[0])
 
 

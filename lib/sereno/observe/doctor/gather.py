@@ -9,22 +9,21 @@ import os
 import pwd
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TypeVar
 
 from sereno import __version__
 from sereno.declare.job import FLEET
-from sereno.errors import NotAvailable, SerenoError
-from sereno.manager.names import ALL_JOBS, TARGET, app_target_name, unit_of
+from sereno.errors import SerenoError
+from sereno.manager.names import TARGET, app_target_name, unit_of
 from sereno.manager.scope import Scope
 from sereno.manager.systemctl import Systemctl
 from sereno.notify import config, health
-from sereno.observe.doctor import CHECKS, fleet, machine
+from sereno.observe.doctor import PATHS, UNITS, fleet, machine
 from sereno.observe.doctor.cache import cache_facts
 from sereno.observe.doctor.facts import Facts
 from sereno.observe.doctor.files import UnitFiles, is_mask
@@ -34,7 +33,7 @@ from sereno.observe.doctor.places import look
 from sereno.observe.doctor.run_checks import needed_paths
 from sereno.observe.doctor.unit_checks import requirements
 from sereno.observe.runs_of_many import RunsOfMany
-from sereno.observe.survey import Question, newest_runs, states_of
+from sereno.observe.survey import Answer, Question, newest_runs, states_of
 from sereno.records import journal
 from sereno.records.files import line_of
 from sereno.records.journal_reader import may_read_journal
@@ -77,16 +76,36 @@ class _Attempts:
 
 
 def gather(installation: Installation) -> Facts:
-    """The facts of the installation's scope. Raises NotAvailable where no manager runs."""
-    attempts = _Attempts()
+    """The facts of the installation's scope. Raises NotAvailable, SystemdError where no manager answers."""
+    attempts, question = _Attempts(), Question(installation.manager)
     ask, scope = attempts.ask, installation.scope
     found, files = installation.units.find(), UnitFiles(scope)
+    answer, now_s = question.answer(), time.time()
+    if question.refusal is not None:
+        raise question.refusal
     with ThreadPoolExecutor() as pool:
         # Of a hundred jobs' units it takes the manager as long as all else takes here.
-        own, manager = installation.units.path, installation.manager
-        stale = pool.submit(ask, "reload", partial(_stale, files, found.jobs, own, manager), [])
-        facts = _with_jobs(attempts, installation, found, files)
-    facts = _with_files(facts, attempts, found, files, installation)
+        known = partial(_stale, files, found, installation, answer.units)
+        stale = pool.submit(ask, "reload", known, ())
+        user = ask("user", lambda: pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
+        past: tuple[Mapping[str, Sequence[Run]], float | None] = {}, None
+        if has_journal := journal.installed():
+            past = ask("journal", lambda: _past(installation, user, found.jobs, question), past)
+        states = states_of(found.jobs, installation, answer, past[0])
+        facts = Facts(
+            scope=scope.name,
+            user=user,
+            now_s=now_s,
+            python=sys.version_info[:2],
+            systemd=installation.manager.version(),
+            has_python_systemd=has_journal,
+            jobs=job_facts(states, installation, files, answer, now_s),
+            config_path=config.path_of(scope.is_user, os.environ),
+            code=ask("release", lambda: machine.code_facts(files.template, __version__), None),
+            journal_begins_s=past[1],
+            lingers=(machine.LINGER / user).exists() if scope.is_user else None,
+        )
+        facts = _with_files(facts, attempts, found, files, installation, answer)
     facts = replace(facts, stale_files=tuple(stale.result()))
     facts = _with_units(facts, attempts, files, installation.manager)
     facts = _with_machine(facts, attempts, scope)
@@ -97,53 +116,11 @@ def gather(installation: Installation) -> Facts:
         path = str(scope.fleet_url)
         facts = replace(facts, fleet=ask("fleet", lambda: fleet.fleet_facts(path), None))
     # Whether people were told, the journal knows.
-    if facts.has_python_systemd and facts.at(facts.config_path).kind == "file":
-        facts = replace(
-            facts, untold=tuple(ask("messages", lambda: health.problems(scope.is_user), []))
-        )
+    if has_journal and facts.at(facts.config_path).kind == "file":
+        untold: Iterable[str] = ask("messages", lambda: health.problems(scope.is_user), [])
+        facts = replace(facts, untold=tuple(untold))
     lacking, unread = tuple(sorted(attempts.lacking)), (*attempts.failed, *files.unread)
     return replace(facts, missing_packages=lacking, unread=unread)
-
-
-def _with_jobs(
-    attempts: _Attempts, installation: Installation, found: Found, files: UnitFiles
-) -> Facts:
-    """The jobs as the manager, the unit files and the journal have them, and which sereno and which scope this is."""
-    ask, scope, units = attempts.ask, installation.scope, installation.units
-    user = ask("user", lambda: pwd.getpwuid(os.geteuid()).pw_name, str(os.geteuid()))
-    manager = installation.manager
-    question = Question(manager)
-    answer, now_s = question.answer(), time.time()
-    if answer.missing:
-        raise NotAvailable(answer.missing)
-    past: tuple[Mapping[str, Sequence[Run]], float | None] = {}, None
-    if has_journal := journal.installed():
-        past = ask("journal", lambda: _past(installation, user, found.jobs, question), past)
-    states = states_of(found.jobs, installation, answer, past[0])
-    return Facts(
-        scope=scope.name,
-        user=user,
-        now_s=now_s,
-        python=sys.version_info[:2],
-        systemd=manager.version(),
-        has_python_systemd=has_journal,
-        jobs=job_facts(states, installation, files, answer, now_s),
-        apps=tuple(
-            (
-                app,
-                units.enabled.app_is_linked(app),
-                answer.units.get(app_target_name(app), UNLOADED),
-            )
-            for app in sorted({job.app for job in found.jobs.values()})
-        ),
-        written=frozenset(map(str, (scope.units, scope.stamps, scope.runtime))),
-        config_path=config.path_of(scope.is_user, os.environ),
-        code=ask("release", lambda: machine.code_facts(files.template, __version__), None),
-        journal_begins_s=past[1],
-        lingers=(machine.LINGER / user).exists() if scope.is_user else None,
-        old_stamps=units.timers.old_stamps(),
-        interrupted=tuple(sorted(found.interrupted)),
-    )
 
 
 def _past(
@@ -159,42 +136,52 @@ def _past(
 
 
 def _with_files(
-    facts: Facts, attempts: _Attempts, found: Found, files: UnitFiles, installation: Installation
-) -> Facts:
+    facts: Facts, attempts: _Attempts, found: Found, files: UnitFiles, installation: Installation, answer: Answer
+) -> Facts:  # fmt: skip
     """What is on disk beside what was generated."""
-    ask, own = attempts.ask, installation.units.path
-    orphans: dict[str, str] = ask("lost timers", lambda: machine.orphans(own, found.jobs), {})
-    runtime = installation.scope.runtime
+    scope, units, own = installation.scope, installation.units, installation.units.path
+    apps = {app: app_target_name(app) for app in sorted({job.app for job in found.jobs.values()})}
     return replace(
         facts,
+        apps=tuple(
+            (app, units.enabled.app_is_linked(app), answer.units.get(target, UNLOADED))
+            for app, target in apps.items()
+        ),
+        written=frozenset(map(str, (scope.units, scope.stamps, scope.runtime))),
+        old_stamps=units.timers.old_stamps(),
+        interrupted=tuple(sorted(found.interrupted)),
         has_template=files.template is not None,
         foreign=tuple((str(own / name), is_mask(own / name)) for name in sorted(found.foreign)),
         drop_ins={path: files.settings(path) for job in facts.jobs for path in job.drop_ins},
         odd_files=tuple(files.odd),
-        orphans=orphans,
+        orphans=attempts.ask("lost timers", lambda: machine.orphans(own, found.jobs), {}),
         masks=frozenset(files.masks),
         runtime_masks=frozenset(
-            unit for unit, path in files.masks.items() if path.is_relative_to(runtime)
+            unit for unit, path in files.masks.items() if path.is_relative_to(scope.runtime)
         ),
     )
 
 
 def _stale(
-    files: UnitFiles, jobs: Mapping[str, Installed], own: Path, manager: Systemctl
-) -> list[str]:
+    files: UnitFiles, found: Found, installation: Installation, loaded: Iterable[str]
+) -> Sequence[str]:
     """Unit files that the manager does not know as they are now.
 
     A change of a job has none read again by a reload: what is not loaded is read from disk when it is started, and of
     what is loaded the manager knows when it read it.
     """
-    changed = files.changed_since(manager.loaded_s(), jobs, own)
-    # Name of the file, and of the directory of drop-ins that it may be in.
-    names = {path: "/".join(path.rsplit("/", 2)[1:]) for path in changed}
-    units = {path: unit_of(name).rpartition("/")[2] for path, name in names.items()}
-    if not units:
-        return []
-    loaded = [unit for unit in manager.states(ALL_JOBS) if unit in units.values()]
-    shown = manager.show_all(loaded, "NeedDaemonReload")
+    manager, own = installation.manager, installation.units.path
+    paths = {f"{own}/{name}" for job in found.jobs.values() for name in job.files}
+    paths.update(*files.drop_ins.values(), [str(files.template)] if files.template else [])
+    # The time of the last change of the inode, which a copied or backdated file has as well.
+    loaded_s = manager.loaded_s()
+    changed = sorted(path for path in paths if os.lstat(path).st_ctime > loaded_s)
+    # By the name of the file, and of the directory of drop-ins that it may be in.
+    units = {
+        path: unit_of("/".join(path.rsplit("/", 2)[1:])).rpartition("/")[2] for path in changed
+    }
+    asked = {*loaded} & {*units.values()}
+    shown = manager.show_all(asked, "NeedDaemonReload") if asked else {}
     # Of a template, of which there is no unit to ask, a change is read by the reload of who installs it.
     return [
         path
@@ -205,29 +192,25 @@ def _stale(
 
 def _with_units(facts: Facts, attempts: _Attempts, files: UnitFiles, manager: Systemctl) -> Facts:
     """sereno's own units and what jobs require, and what systemd says of unit files."""
-    own = [*dict.fromkeys(unit for check in CHECKS.values() for unit in check.units)]
-    shown = manager.show_all(own, *UNIT_PROPERTIES)
+    shown: Mapping[str, Properties] = manager.show_all(UNITS, *UNIT_PROPERTIES)
     required = {name for job in facts.jobs for name in requirements(job)} - shown.keys()
     others: Mapping[str, Properties] = {}
     if required:
         # By names that others have written: the manager may take none of them.
         others = attempts.ask("units", lambda: manager.show_all(required, *UNIT_PROPERTIES), {})
-    is_user = facts.scope == "user"
+    said = partial(machine.words, facts.jobs, files, UNITS, facts.scope == "user")
     return replace(
         facts,
         target=shown.get(TARGET, {}),
         units={**shown, **others},
-        words=attempts.ask(
-            "unit files", lambda: machine.words(facts.jobs, files, own, is_user), ()
-        ),
+        words=attempts.ask("unit files", said, ()),
     )
 
 
 def _with_machine(facts: Facts, attempts: _Attempts, scope: Scope) -> Facts:
     """Paths, accounts, and what the machine itself is like."""
     ask, is_user = attempts.ask, scope.is_user
-    paths = {path for check in CHECKS.values() for path in check.paths}
-    paths |= {facts.config_path, *facts.written}
+    paths = {*PATHS, facts.config_path, *facts.written}
     paths |= {each["FragmentPath"] for each in facts.units.values() if each.get("FragmentPath")}
     for job in facts.jobs:
         paths |= {*job.code, *needed_paths(job), *filter(None, [job.variable(TEXTFILE_DIR)])}

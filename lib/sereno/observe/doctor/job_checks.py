@@ -26,17 +26,14 @@ def paused(facts: Facts) -> Iterator[Finding]:
 
 
 def inactive(facts: Facts) -> Iterator[Finding]:
-    for (state, result), jobs in by_cause(_to_be_active(facts), _inactivity):
+    stopped = (job for job in _to_be_active(facts) if job.timer.get("ActiveState") != "active")
+    causes = by_cause(stopped, lambda job: (job.timer.get("ActiveState"), job.timer.get("Result")))
+    for (state, result), jobs in causes:
         value, what = state or "unknown", "is enabled and was stopped"
         if state == "failed":
             value, what = f"failed ({result})", "could not start its service and has given up"
         yield problem(jobs[0].timer_name, "ActiveState", value, f"the timer of {of_jobs(jobs)} {what}",
                       facts.begin_again(*jobs))  # fmt: skip
-
-
-def _inactivity(job: JobFacts) -> tuple[str, str | None] | None:
-    state = job.timer.get("ActiveState", "")
-    return None if state == "active" else (state, job.timer.get("Result"))
 
 
 def wedged(facts: Facts) -> Iterator[Finding]:
@@ -156,7 +153,9 @@ def _last_run(facts: Facts, jobs: list[JobFacts]) -> Iterator[Finding]:
     job, again = jobs[0], facts.for_jobs(jobs, "run")
     name, whose = job.service_name, f" of {of_jobs(jobs)}" if len(jobs) > 1 else ""
     at = "" if job.last.end_s is None else f", {shown_time(job.last.end_s)},"
-    why = f": {job.last.error}" if job.last.error else ""
+    # In the message: what a run says of itself is no command of sereno's.
+    said = "; ".join(filter(None, (job.last.error, job.last.hint)))
+    why = f": {said}" if said else ""
     log = facts.command(f"journalctl SERENO_JOB={job.id}")
     hint = f"{log}; mend the cause, then: {again}"
     if _has_failed(job):

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 from sereno.manager.names import drop_in_name, service_name, timer_name
@@ -38,7 +39,7 @@ class Place(Entry):
     runs: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobFacts:
     """One installed job; moments in seconds since the epoch, None where they are not known."""
 
@@ -114,17 +115,24 @@ class JobFacts:
 
     def values(self, key: str, section: str = "[Service]") -> list[str]:
         """All values of a setting that may come several times; an empty one forgets those before (systemd.unit(5))."""
-        found = [value for where, name, value in self.settings if name == key and where == section]
-        last_empty = max((place for place, value in enumerate(found) if not value), default=-1)
-        return found[last_empty + 1 :]
+        found = self._lines.get((section, key), [])
+        while "" in found:
+            found = found[found.index("") + 1 :]
+        return found
 
     def words(self, *keys: str, section: str = "[Service]") -> list[str]:
         return [word for key in keys for line in self.values(key, section) for word in line.split()]
 
     def value(self, key: str, section: str = "[Service]") -> str:
         """The value of a setting whose last line counts."""
-        found = [value for where, name, value in self.settings if name == key and where == section]
-        return found[-1] if found else ""
+        return self._lines.get((section, key), [""])[-1]
+
+    @cached_property
+    def _lines(self) -> Mapping[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for section, key, value in self.settings:
+            found.setdefault((section, key), []).append(value)
+        return found
 
     def variable(self, name: str) -> str | None:
         """A variable of the run's environment, by `Environment=`."""
@@ -134,6 +142,10 @@ class JobFacts:
                 if found and key == name:
                     return value.replace("%%", "%")
         return None
+
+    @property
+    def has_condition(self) -> bool:
+        return any(key.startswith("Condition") for _, key, _ in self.settings)
 
     @property
     def secrets(self) -> list[str]:

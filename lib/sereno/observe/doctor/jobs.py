@@ -110,7 +110,7 @@ def _with_code(job: JobFacts) -> JobFacts:
 def _leaves_a_question(job: JobFacts, now_s: float) -> bool:
     return (
         job.has_own_drop_ins
-        or any(key.startswith("Condition") for _, key, _ in job.settings)
+        or job.has_condition
         or "failed" in (job.timer.get("ActiveState"), job.service.get("ActiveState"))
         # A run that somebody starts moves it, which only the service's own times tell.
         or not job.interval_is_kept(now_s)

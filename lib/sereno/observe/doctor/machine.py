@@ -65,7 +65,7 @@ def _digest(package: Path) -> str:
 
 
 def words(
-    jobs: Iterable[JobFacts], files: UnitFiles, own_units: list[str], user: bool
+    jobs: Iterable[JobFacts], files: UnitFiles, own_units: Iterable[str], user: bool
 ) -> tuple[Words, ...]:
     """What systemd says of sereno's own units, of those of one job for all, and of each job's that may be special."""
     if files.odd:

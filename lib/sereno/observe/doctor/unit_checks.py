@@ -188,24 +188,20 @@ def dependencies(facts: Facts) -> Iterator[Finding]:
             jobs = [job for job in facts.jobs if unit in requirements(job)]
             yield from _by_drop_in(facts, jobs, problem, "[Unit]", unit, "Requires", unit,
                                    f"systemd does not start {{}}: the unit that it requires is {load}")  # fmt: skip
-    # Before the first start it is "no" as well.
-    jobs = [job for job in facts.jobs
-            if job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp")]  # fmt: skip
+    # Before the first start it is "no" as well, and it stays so when the condition is gone.
+    jobs = [job for job in facts.jobs if job.has_condition
+            and job.service.get("ConditionResult") == "no" and job.service.get("ConditionTimestamp")]  # fmt: skip
     yield from _by_drop_in(facts, jobs, warning, "[Unit]", "Condition", "ConditionResult", "no",
                            "a condition in its unit kept systemd from starting the last run of {}")  # fmt: skip
 
 
 def commands(facts: Facts) -> Iterator[Finding]:
     loaded = [job for job in facts.jobs if job.service.get("LoadState") != "bad-setting"]
-    for command, double in by_cause(loaded, _second_command):
+    twice = ((found[-1], job) for job in loaded if len(found := job.values("ExecStart")) > 1)
+    for command, double in grouped(twice):
         yield from _by_drop_in(facts, double, warning, "[Service]", command, "ExecStart", command,
                                "runs of {} execute this besides: a line ExecStart= without a value is missing"
                                " before it")  # fmt: skip
-
-
-def _second_command(job: JobFacts) -> str | None:
-    found = job.values("ExecStart")
-    return found[-1] if len(found) > 1 else None
 
 
 def elsewhere(facts: Facts) -> Iterator[Finding]:

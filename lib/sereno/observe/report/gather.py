@@ -14,16 +14,14 @@ from typing import Any
 
 from sereno.manager.names import timer_name
 from sereno.observe.cache_now import CLEANUP, cache_now
-from sereno.observe.job_state import JobState
 from sereno.observe.report import model
 from sereno.observe.report.ahead import ahead
-from sereno.observe.report.plots import Window
-from sereno.observe.report.schedules import Schedules, schedules_of
+from sereno.observe.report.schedules import schedules_of
 from sereno.observe.runs_of_many import RunsOfMany
 from sereno.observe.survey import Question, newest_runs, states_of
 from sereno.records import messages
 from sereno.records.journal_reader import CLOSED, may_read_journal
-from sereno.records.run_record import Run, text
+from sereno.records.run_record import text
 from sereno.units.installation import Installation
 from sereno.units.unit_text import Installed
 
@@ -50,7 +48,7 @@ def gather(
 
     Raises:
         NotAvailable: this interpreter has no python-systemd.
-        NotAllowed, SystemdError: the manager refused or failed.
+        NotAllowed, SystemdError: the manager refused to tell.
     """
     window = model.window_of(days, now_s)
     with RunsOfMany(user=installation.scope.is_user) as past, ThreadPoolExecutor(1) as background:
@@ -58,8 +56,10 @@ def gather(
         jobs = dict(sorted(installation.jobs().items()))
         drop_ins = installation.units.drop_ins()
         changed = [job_id for job_id in jobs if timer_name(job_id) in drop_ins]
+        in_force_s = {job.id: _in_force_s(installation, job) for job in jobs.values()}
+        oldest_s = max(window.since_s, min([now_s, *in_force_s.values()]))
         asked = background.submit(
-            schedules_of, jobs, changed, installation.manager, since_s=window.since_s, now_s=now_s
+            schedules_of, jobs, changed, installation.manager, since_s=oldest_s, now_s=now_s
         )
         answer = question.answer()
         cleanups = [job.id for job in jobs.values() if job.function == CLEANUP]
@@ -75,64 +75,41 @@ def gather(
                 known[state.job.id][-1:] = [state.last]
         begins_s, records = past.begins_s(), past.notices(jobs, *KINDS, since_s=window.since_s)
         schedules = asked.result()
-    remarks = list(schedules.remarks)
+    remarks = [*schedules.remarks]
+    if answer.missing:
+        remarks.append(f"states and next elapses: {answer.missing}")
     recorded_s = now_s if begins_s is None else begins_s
     if not (installation.scope.is_user or may_read_journal()):
         remarks.append(CLOSED)
         recorded_s = now_s
     since_s = max(window.since_s, schedules.past_since_s, recorded_s)
-    views = [
-        _view(installation, state, known[state.job.id], window, schedules, since_s)
-        for state in states
-    ]
-    coming = {
-        state.job.id: schedules.ahead(
-            jobs[state.job.id],
-            answer.elapses.get(timer_name(state.job.id)) if state.active else None,
-            now_s,
-        )
-        for state in states
-    }
+    views, coming, incomplete = [], {}, list[str]()
+    for state in states:
+        job_id, job = state.job.id, jobs[state.job.id]
+        checked_s = max(since_s, in_force_s[job_id])
+        due_s = schedules.due(job, checked_s) if checked_s < now_s else None
+        cache = cache_now(job.function, user=installation.scope.is_user)
+        view = model.job_view(
+            state, known[job_id], window,
+            missed_s=model.missed(due_s or (), known[job_id], until_s=now_s, slack_s=job.slack_s),
+            checked_since_s=None if due_s is None else checked_s,
+            max_size=cache["max_size"] if cache else None, is_cleanup=job.function == CLEANUP,
+        )  # fmt: skip
+        views.append(view)
+        elapse = answer.elapses.get(timer_name(job_id)) if state.active else None
+        coming[job_id], is_all = schedules.ahead(job, elapse, now_s)
+        incomplete += [] if is_all else [job_id]
     return model.Report(
         host=socket.gethostname(),
         scope=installation.scope.name,
         window=window,
         journal_begins_s=begins_s,
         jobs=tuple(views),
-        ahead=ahead(
-            {job_id: moments for job_id, (moments, _) in coming.items()},
-            now_s,
-            [job_id for job_id, (_, is_all) in coming.items() if not is_all],
-            zone=zone,
-        ),
-        notices=tuple(_notice(record) for record in records[: -_NEWEST_NOTICES - 1 : -1]),
+        ahead=ahead(coming, now_s, incomplete, zone=zone),
+        notices=tuple(map(_notice, records[: -_NEWEST_NOTICES - 1 : -1])),
         notice_count=len(records),
         failures=tuple(model.failures_of(run for runs in known.values() for run in runs)),
         remarks=tuple(remarks),
-    )
-
-
-def _view(
-    installation: Installation,
-    state: JobState,
-    runs: list[Run],
-    window: Window,
-    schedules: Schedules,
-    since_s: float,
-) -> model.JobView:
-    job = state.job
-    assert isinstance(job, Installed)
-    cache = cache_now(job.function, user=installation.scope.is_user)
-    since_s = max(since_s, _in_force_s(installation, job))
-    due_s = schedules.due(job, since_s) if since_s < window.until_s else None
-    return model.job_view(
-        state,
-        runs,
-        window,
-        missed_s=model.missed(due_s or (), runs, until_s=window.until_s, slack_s=job.slack_s),
-        checked_since_s=None if due_s is None else since_s,
-        max_size=cache["max_size"] if cache else None,
-        is_cleanup=job.function == CLEANUP,
     )
 
 
@@ -151,9 +128,5 @@ def _in_force_s(installation: Installation, job: Installed) -> float:
 
 
 def _notice(record: Mapping[str, Any]) -> model.Notice:
-    return model.Notice(
-        record["__REALTIME_TIMESTAMP"] / 1e6,
-        text(record, "SERENO_JOB"),
-        KINDS[text(record, "MESSAGE_ID")],
-        text(record, "MESSAGE"),
-    )
+    kind, moment_s = text(record, "MESSAGE_ID"), record["__REALTIME_TIMESTAMP"] / 1e6
+    return model.Notice(moment_s, text(record, "SERENO_JOB"), KINDS[kind], text(record, "MESSAGE"))
