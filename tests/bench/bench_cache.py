@@ -162,13 +162,14 @@ def zipf_keys(count: int, draws: int, seed: int) -> list[str]:
     return [f"key:{number}" for number in drawn]
 
 
-def measure_mixed(table: Table, rounds: int, calls: int, base: str) -> None:
-    """One process: gets and sets in one stream, as backends have them; and what writes cost after many batches."""
+def measure_mixed(table: Table, rounds: int, calls: int, base: str, share: float) -> None:
+    """One process: gets and sets in one stream, as backends have them."""
     count, value = MIXED_KEYS, make_value(300)
-    subjects = [(kind, kind(f"{base}/{kind.__name__}-mixed")) for kind in peers()]
+    # Of one load alone: what another one has overwritten would be read from the store in this.
+    subjects = [(kind, kind(f"{base}/{kind.__name__}-mixed-{share}")) for kind in peers()]
     for _, peer in subjects:
         fill(peer, 0, count, value)
-    for number, share in itertools.product(range(rounds), MIXED_SETS):
+    for number in range(rounds):
         wanted = zipf_keys(count, calls, number)
         # Not the seed of the keys: all sets would be of the first.
         chance = random.Random(f"sets of {number}")
@@ -492,7 +493,8 @@ def main() -> None:
             measure_operations(table, count, size, rounds, calls, base)
             print(f"measured {count:,} × {size} B", file=sys.stderr, flush=True)
         # A backend's process has been at work for a while: fewer calls would measure how it begins.
-        measure_mixed(table, min(rounds, 3), 20_000, base)
+        for share in MIXED_SETS:
+            measure_mixed(table, rounds, 20_000, base, share)
         measure_after_batches(table, rounds, calls // 4, base)
         blocks = measure_blocks(10_000 if arguments.full else 1_000, base)
         print("measured mixed loads", file=sys.stderr, flush=True)
