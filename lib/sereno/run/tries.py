@@ -83,10 +83,28 @@ def _try(
     return settled[0]
 
 
+class _AsJson:
+    """What `_json` parses by: what json.loads goes by if it is told nothing."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_int, parse_float, parse_constant = int, float, float
+
+
 def _kwargs() -> Mapping[str, Any]:
     given = os.environ.get(KWARGS)
     if given is None:
         return {}
+    try:
+        # `json` itself takes as long to load as all else that a short run does.
+        from _json import make_scanner
+
+        value, end = make_scanner(_AsJson)(given, 0)  # type: ignore[arg-type]
+        if end == len(given):
+            return value  # type: ignore[no-any-return]
+    except Exception:
+        # No JSON, or written by others, or a Python without that module: `json` reads it, or says what is wrong.
+        pass
     import json
 
     try:

@@ -13,6 +13,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from sereno.errors import InvalidJob
+from sereno.run import tries
 from sereno.runner import _may_have_elapsed
 from sereno.units.unit_text import START
 
@@ -165,6 +167,27 @@ def test_a_function_gets_its_arguments() -> None:
     assert "SERENO_KWARGS: " in done.stderr
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, -2.5e3, "ñ\\n\\ud83d\\ude00", null, true, {}], "b": {"c": []}}', '{"a": 1, "a": 2}',
+        ' {"a": 1}', '{"a": 1}\n', '{"a": NaN, "b": -Infinity, "c": 1e400}', '{"a": "\\ud800"}',
+        "", "{", '{"a" 1}', '{"a": 1} 2', "{'a': 1}", '{"a": "\t"}', "[1,]", '{"a": 01}',
+    ],
+)  # fmt: skip
+def test_arguments_are_what_json_makes_of_their_text(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SERENO_KWARGS", text)
+    try:
+        expected = repr(json.loads(text))
+    except ValueError as error:
+        with pytest.raises(InvalidJob, match=re.escape(str(error))):
+            tries._kwargs()
+    else:
+        assert repr(tries._kwargs()) == expected
+
+
 @contextmanager
 def waiting(function: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     clean = {name: value for name, value in os.environ.items() if name != "INVOCATION_ID"}
@@ -304,7 +327,8 @@ def loaded_by(job_id: str, function: str, **environment: str) -> set[str]:
 
 def test_a_run_loads_nothing_that_takes_longer_than_it_nor_the_scheduling_half() -> None:
     loaded = loaded_by("a_job", "sample_jobs:stats")
-    assert loaded & set(TOO_DEAR) == set()
+    given = loaded_by("a_job", "sample_jobs:tells", SERENO_KWARGS='{"rows": [1.5, null]}')
+    assert (loaded | given) & set(TOO_DEAR) == set()
     needed = (
         "errors manager manager.names named_tuple records records.journal records.log records.messages"
         " records.printable records.sending run run.closing run.identity run.sigterm run.tries runner setting_names"
