@@ -16,7 +16,7 @@ import pytest
 from sereno.cache import MetadataCache, as_owner
 from sereno.errors import CacheError, UsageError
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="another user needs root")
 NOBODY = 65534
 
 

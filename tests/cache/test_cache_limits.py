@@ -287,7 +287,7 @@ def test_what_a_foreign_file_system_does_not_do_is_told_and_leaves_nothing(
     assert cache.get("k") == 1
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts")
+@pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
 @pytest.mark.parametrize("name", ["c", "new"])
 def test_a_read_only_mount_is_told_from_missing_rights(tmp_path, name):
     assert said_by(tmp_path / "c", "") == ""

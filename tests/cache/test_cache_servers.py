@@ -152,7 +152,9 @@ def test_a_memoized_function_of_a_loaded_application_is_computed_once_by_its_wor
     )
 
 
-@pytest.mark.skipif(not shutil.which("uwsgi"), reason="needs Debian's uWSGI")
+@pytest.mark.skipif(
+    not shutil.which("uwsgi"), reason="no uwsgi here (apt install uwsgi-plugin-python3)"
+)
 @pytest.mark.parametrize(
     ("lazy", "threads"), [((), ()), (("--lazy-apps",), THREADS), *OTHER_WAYS],
     ids=["forked", "lazy-threads", "forked-threads", "lazy"][: 2 + len(OTHER_WAYS)],

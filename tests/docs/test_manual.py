@@ -42,7 +42,7 @@ def test_there_are_no_other_pages() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_groff_formats_a_page_without_a_warning(name: str) -> None:
     if not shutil.which("groff"):
-        pytest.skip("no groff (package groff)")
+        pytest.skip("no groff here (apt install groff)")
     command = ["groff", "-man", "-ww", "-Kutf8", "-Tutf8", "-rLL=80n", str(manual.PAGES / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
@@ -53,7 +53,7 @@ def test_groff_formats_a_page_without_a_warning(name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_mandoc_has_nothing_against_a_page(name: str) -> None:
     if not shutil.which("mandoc"):
-        pytest.skip("no mandoc (package mandoc)")
+        pytest.skip("no mandoc here (apt install mandoc)")
     command = ["mandoc", "-Tlint", "-Wwarning", str(manual.PAGES / name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

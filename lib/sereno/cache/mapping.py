@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sereno.cache.cleanup import Upkeep
 from sereno.cache.entry import Json, decode, encode, short
+from sereno.cache.upkeep import Upkeep
 from sereno.errors import CacheError
 
 TYPE_CHECKING = False

@@ -22,7 +22,7 @@ _PERCENT = re.compile(r"(\d{1,6})%")
 def read_span_s(field: str, text: str, *, error: type[UsageError] = InvalidJob) -> int:
     """Seconds of a span such as `90m`, `1h30min` or `2w 3d`: whole numbers of s, m (or min), h, d and w.
 
-    An `error` that names `field` where it is not written so, or names a unit twice.
+    Raises `error`, which names `field`, for text that is not written so or has a unit twice.
     """
     parts = [(_SECONDS_IN.get(unit, 0), int(number)) for number, unit in _SPAN_PART.findall(text)]
     if not _SPAN.fullmatch(text.strip()) or len(dict(parts)) != len(parts):
