@@ -6,10 +6,12 @@ them and then refuse the scheduled runs as well, and what a timer does meanwhile
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
+from sereno.named_tuple import NamedTuple
 from sereno.setting_names import RETRIES, RETRY_BACKOFF, RETRY_DELAY_MAX_S, RETRY_DELAY_S
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Retry(NamedTuple):

@@ -9,6 +9,7 @@ from time import monotonic, sleep
 from sereno.errors import SUCCESS, InvalidJob, MissingPackage
 from sereno.records import journal, messages, sending
 from sereno.records.log import Logger
+from sereno.records.printable import printable
 from sereno.run import sigterm
 from sereno.run.closing import Run, Tried
 from sereno.setting_names import KWARGS, RETRY_DELAY_S
@@ -154,8 +155,13 @@ def _judged(result: Any, exception: BaseException | None, function: str) -> Trie
 
         return Tried(None, summary(exception, function), exception)
     except Exception:
-        # Such as one for which there is no memory.
-        return Tried(None, type(exception).__name__, exception)
+        # There is no memory, or nothing can be imported any more.
+        error = type(exception).__name__
+        try:
+            error = printable(f"{error}: {exception}", 500)
+        except Exception:
+            pass
+        return Tried(None, error, exception)
 
 
 def failure_in(stats: Mapping[str, Any] | None) -> str | None:

@@ -119,6 +119,23 @@ def test_whatever_a_job_does_to_its_process_its_record_arrives(
     assert sent[-1]["SERENO_ERROR"].startswith("ValueError: no (a_module.py:")
 
 
+@pytest.mark.parametrize(
+    "does",
+    [
+        "import sys; sys.modules.clear()",
+        "import builtins; builtins.__import__ = None",
+        "import sys; sys.meta_path[:] = [object()]",
+    ],
+)
+def test_where_nothing_can_be_imported_any_more_the_error_itself_is_told(
+    tmp_path: Path, journald: Journald, does: str
+) -> None:
+    code = f"def f():\n    {does}\n    raise ValueError('no\\n' + 1000 * 'x')\n"
+    done, sent = journald.job(tmp_path, code)
+    assert (done.returncode, texts(sent)) == (1, [SAID[0], "Tarea a_job fallida"])
+    assert sent[-1]["SERENO_ERROR"] == rf"ValueError: no\n{483 * 'x'}…"
+
+
 def test_what_is_said_at_the_end_goes_by_the_environment_of_the_start(
     tmp_path: Path, journald: Journald
 ) -> None:
