@@ -20,7 +20,6 @@ from sereno.cache import (
     MetadataCache,
     backend,
     board,
-    cleanup,
     clock,
     damage,
     entry,
@@ -29,6 +28,7 @@ from sereno.cache import (
     reads,
     reports,
     transaction,
+    upkeep,
 )
 from sereno.cache.board import Board
 from sereno.cache.directory import Directory
@@ -415,7 +415,7 @@ def test_progress_is_shown_on_a_terminal_after_a_second(monkeypatch, stream, sho
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     monkeypatch.setattr(sys, "stderr", stream())
-    progress = cleanup.TerminalProgress()
+    progress = upkeep.TerminalProgress()
     now_s = 0.9
     progress(1000, 1)
     assert sys.stderr.getvalue() == ""
